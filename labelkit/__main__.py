@@ -1,0 +1,5 @@
+"""Allow ``python -m labelkit``."""
+
+from labelkit.cli import cli
+
+cli(prog_name="labelkit")

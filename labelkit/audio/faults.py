@@ -1,0 +1,122 @@
+"""What can be wrong with a recording as such, whatever its label says."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from labelkit.audio import io
+from labelkit.errors import InvalidInput
+
+# Kept out of training, and used padded or wrapped.
+UNUSABLE = ("missing", "unreadable", "empty", "silent")
+USABLE = ("truncated", "clipped", "short")
+REASONS = {
+    "missing": "no such file under the audio folder",
+    "unreadable": "cannot be decoded",
+    "empty": "has no samples",
+    "silent": "never leaves -80 dBFS",
+    "truncated": "ends before its header says",
+    "clipped": "runs of samples lie at full scale",
+    "short": "is shorter than a window",
+    "duplicate": "has the same bytes as another clip",
+}
+
+_SILENCE = 1e-4  # -80 dBFS
+_CLIPPED_SHARE = 1e-3
+_CLIPPED_RUN = 4
+
+
+def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
+    """Names of the faults of one recording, the unusable ones first and alone.
+
+    Args:
+        path: The file.
+        window_s: Length below which a recording is ``short``, in seconds.
+
+    Returns:
+        A list of keys of ``REASONS``; empty for a sound recording.
+    """
+    return inspect(path, window_s=window_s)[2]
+
+
+def inspect(path: Path, *, window_s: float = 0.0) -> tuple[np.ndarray, int, list[str]]:
+    """Decode a recording and find its faults in one go.
+
+    Args:
+        path: The file.
+        window_s: Length below which a recording is ``short``, in seconds.
+
+    Returns:
+        Samples ``(n_samples, n_channels)``, rate in Hz, and the faults; no samples
+        if the recording is unusable.
+    """
+    nothing = np.zeros((0, 1), np.float32)
+    if not path.is_file():
+        return nothing, 0, ["missing"]
+    if path.stat().st_size == 0:
+        return nothing, 0, ["empty"]
+    try:
+        samples, rate = io.read_audio(path)
+    except InvalidInput:
+        return nothing, 0, ["unreadable"]
+    if len(samples) == 0:
+        return nothing, rate, ["empty"]
+    if np.ptp(samples, axis=0).max() < 2 * _SILENCE:
+        return nothing, rate, ["silent"]
+    faults = []
+    if is_truncated(path, len(samples)):
+        faults.append("truncated")
+    if is_clipped(samples):
+        faults.append("clipped")
+    if len(samples) < window_s * rate:
+        faults.append("short")
+    return samples, rate, faults
+
+
+def is_clipped(samples: np.ndarray) -> bool:
+    """Whether more than 0.1 % of the samples lie in runs at full scale.
+
+    Args:
+        samples: Shape ``(n_samples, n_channels)``, full scale 1.
+    """
+    at_peak = np.abs(samples) >= 0.999
+    if at_peak.sum() <= _CLIPPED_SHARE * samples.size:
+        return False
+    n = len(samples) - _CLIPPED_RUN + 1
+    runs = np.logical_and.reduce([at_peak[k : n + k] for k in range(_CLIPPED_RUN)])
+    return bool(runs.sum() * _CLIPPED_RUN > _CLIPPED_SHARE * samples.size)
+
+
+def is_truncated(path: Path, n_decoded: int) -> bool:
+    """Whether a file ends before its own structure says it does.
+
+    Args:
+        path: A wav, ogg, flac or mp3 file that could be decoded at least in part.
+        n_decoded: Samples per channel that were decoded.
+    """
+    import soundfile
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        file.seek(max(0, size - 65_536))
+        tail = file.read()
+    if head[:4] == b"RIFF":
+        # Streaming encoders leave the length at 0 or at its maximum: nothing to compare.
+        stated = struct.unpack("<I", head[4:8])[0]
+        return 0 < stated < 0xFFFFFF00 and stated + 8 > size + 1
+    if head[:4] == b"OggS":
+        return not _ogg_ends(tail)
+    return soundfile.info(path).frames > n_decoded
+
+
+def _ogg_ends(tail: bytes) -> bool:
+    """Whether the last page of an Ogg stream is whole and marked as the last (RFC 3533)."""
+    start = tail.rfind(b"OggS")
+    page = tail[start:]
+    if start < 0 or len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])

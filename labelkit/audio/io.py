@@ -1,0 +1,89 @@
+"""Decode, mix down, resample and trim recordings. Nothing here writes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from labelkit.errors import InvalidInput
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+
+
+def hash_file(path: Path) -> str:
+    """Hash of a file's bytes: the identity of a recording whatever it is called."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def read_audio(path: Path) -> tuple[np.ndarray, int]:
+    """Decode a whole file.
+
+    A file cut off in the middle yields what can be decoded of it.
+
+    Args:
+        path: wav, flac, ogg, mp3 or anything else libsndfile reads.
+
+    Returns:
+        Samples in [-1, 1], float32, shape ``(n_samples, n_channels)``, and the rate in Hz.
+
+    Raises:
+        InvalidInput: If the file is missing or cannot be decoded.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            blocks = []
+            try:
+                while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
+                    blocks.append(block)
+            except soundfile.LibsndfileError:
+                if not blocks:
+                    raise
+            channels = file.channels
+            samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
+            return np.nan_to_num(samples), file.samplerate
+    except soundfile.LibsndfileError as error:
+        if not path.exists():
+            raise InvalidInput(f"{path}: no such file") from error
+        raise InvalidInput(f"{path}: not a readable recording ({error.error_string})") from error
+
+
+def duration_s(path: Path) -> float | None:
+    """Length that the header of a file states, in seconds; None if it has no readable one."""
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError:
+        return None
+    return info.frames / info.samplerate
+
+
+def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+    """Mean of the channels at another rate.
+
+    Args:
+        samples: Shape ``(n_samples, n_channels)``.
+        rate: Their rate in Hz.
+        target_rate: Wanted rate in Hz.
+
+    Returns:
+        Float32 samples, shape ``(n_samples * target_rate / rate,)``.
+    """
+    import soxr
+
+    mono = samples.mean(axis=1)
+    return mono if rate == target_rate else soxr.resample(mono, rate, target_rate)
+
+
+def trim(samples: np.ndarray, top_db: float) -> np.ndarray:
+    """Cut the edges that lie ``top_db`` below the peak; 0 cuts nothing."""
+    import librosa
+
+    if not top_db or not len(samples):
+        return samples
+    return librosa.effects.trim(samples, top_db=top_db)[0]

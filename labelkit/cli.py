@@ -1,0 +1,393 @@
+"""The labelkit command: parse, call one function of ``workflows``, print.
+
+stdout is data, stderr everything else. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from labelkit import __version__, config, registry
+from labelkit.config import RULES, FormatSpec, VerifySpec, create_spec, value_type
+from labelkit.errors import LabelkitError
+
+Command = Callable[..., Any]
+
+
+class Cli(click.Group):
+    """Turns every labelkit error into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, reporting labelkit errors without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except LabelkitError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("Stopped; the same command goes on where it was.", err=True)
+            ctx.exit(130)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the user wants to work, from the options before the command."""
+
+    folder: Path | None
+    lock_timeout_s: float
+
+    def project(self) -> Any:
+        """The project there."""
+        from labelkit.workflows.project import find_root, open_project
+
+        return open_project(find_root(self.folder), lock_timeout_s=self.lock_timeout_s)
+
+
+def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Command]:
+    """Give a command one option per field of ``spec``.
+
+    The command gets a ready ``spec``, or, ``as_changes``, a dictionary of those fields
+    that were given.
+    """
+    hints = get_type_hints(spec)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**kwargs: Any) -> Any:
+            values = {f.name: kwargs.pop(f.name) for f in fields(spec)}
+            given = {name: value for name, value in values.items() if value is not None}
+            if as_changes:
+                return command(changes=given, **kwargs)
+            return command(spec=create_spec(spec, given), **kwargs)
+
+        for f in reversed(fields(spec)):
+            flag = "--" + f.name.replace("_", "-")
+            if hints[f.name] is bool:
+                flag += "/--no-" + f.name.replace("_", "-")
+            choices = f.metadata.get("choices")
+            run = click.option(
+                flag,
+                f.name,
+                type=click.Choice(choices) if choices else value_type(hints[f.name]),
+                default=None if as_changes else f.default,
+                show_default=not as_changes,
+                help=f.metadata["help"],
+            )(run)
+        return run
+
+    return decorate
+
+
+def recipe_options(command: Command) -> Command:
+    """Add ``--recipe`` and pass the recipe itself."""
+
+    @functools.wraps(command)
+    def run(recipe: str, set_: tuple[str, ...] = (), **kwargs: Any) -> Any:
+        return command(recipe=config.read_recipe(recipe, set_), **kwargs)
+
+    return click.option(
+        "--recipe", default="quick", show_default=True, help="Name or TOML file of the training."
+    )(run)
+
+
+def training_options(command: Command) -> Command:
+    """Add what every training takes: recipe, settings, seed, workers, device."""
+    for option in (
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+        workers_option,
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of all chance."),
+        click.option(
+            "--set", "set_", multiple=True, metavar="KEY=VALUE",
+            help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return recipe_options(command)
+
+
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-C", "folder", type=click.Path(path_type=Path), help="Work on the project there.")
+@click.option("--lock-timeout", type=float, default=30.0, help="Seconds to wait for the store.")
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.version_option(__version__, prog_name="labelkit")
+@click.pass_context
+def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: bool) -> None:
+    """Find and fix wrong labels in audio datasets."""
+    ctx.obj = Place(folder, lock_timeout)
+
+
+@cli.command()
+@click.argument("audio_dir", type=click.Path(path_type=Path))
+@click.pass_obj
+def init(place: Place, audio_dir: Path) -> None:
+    """Make a project in the current folder, on recordings that may lie anywhere."""
+    from labelkit.workflows.project import create_project
+
+    project, new = create_project(place.folder or Path.cwd(), audio_dir)
+    click.echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+
+
+@cli.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_", type=click.Choice(registry.names("format")), required=True,
+    help="What the file or folder is.",
+)  # fmt: skip
+@click.option("--metadata-only", is_flag=True, help="Do not look for the recordings.")
+@click.option("--add-classes", is_flag=True, help="Let new classes join the vocabulary.")
+@options(FormatSpec)
+@click.pass_obj
+def import_(
+    place: Place,
+    source: Path,
+    format_: str,
+    metadata_only: bool,
+    add_classes: bool,
+    spec: FormatSpec,
+) -> None:
+    """Bring labels into the store, whole or not at all; twice adds nothing."""
+    from labelkit.workflows import importing
+
+    report = importing.import_labels(
+        place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
+    )
+    states = ", ".join(f"{count} {state}" for state, count in report.states.items())
+    click.echo(
+        f"{report.read} rows ({states}): {report.added} clips added, {report.changed} changed; "
+        f"{len(report.classes)} classes",
+        err=True,
+    )
+
+
+@cli.command()
+@recipe_options
+@workers_option
+@json_option
+@click.pass_obj
+def check(place: Place, recipe: config.Recipe, workers: int | None, as_json: bool) -> None:
+    """List recordings that are unreadable, empty, silent, truncated, clipped, short or double."""
+    from labelkit.workflows import prepare
+
+    rows = prepare.check(place.project(), recipe, workers=workers)
+    left_out = len({row["path"] for row in rows if not row["used"]})
+    show(rows, as_json)
+    click.echo(f"{len(rows)} faults; {left_out} clips are kept out of training", err=True)
+
+
+@cli.command()
+@recipe_options
+@workers_option
+@click.pass_obj
+def features(place: Place, recipe: config.Recipe, workers: int | None) -> None:
+    """Compute the spectrograms of a recipe that are not there yet."""
+    from labelkit.workflows import prepare
+
+    store = prepare.compute_features(place.project(), recipe, workers=workers)
+    usable = sum(entry.length > 0 for entry in store.entries.values())
+    click.echo(
+        f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "
+        "left out (see: labelkit check)",
+        err=True,
+    )
+
+
+@cli.command()
+@click.option("--n", type=click.IntRange(min=2), help="Number of folds; 5 where there are none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of a new set.")
+@json_option
+@click.pass_obj
+def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
+    """Deal the clips into folds, once and for all; clips that came later join."""
+    from labelkit.workflows import prepare
+
+    project = place.project()
+    fold_set = prepare.freeze_folds(project, n=n, seed=seed)
+    show(prepare.fold_table(project, fold_set), as_json)
+    click.echo(f"fold set {fold_set}", err=True)
+
+
+@cli.command()
+@click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
+@training_options
+@json_option
+@click.pass_obj
+def train(place: Place, as_json: bool, **kwargs: Any) -> None:
+    """Train one model per fold, and keep how it judges the clips it never saw."""
+    from labelkit.workflows import learn
+
+    summary = learn.train(place.project(), **kwargs)
+    show_facts(summary, as_json)
+
+
+@cli.command()
+@click.option("--rule", type=click.Choice(sorted(RULES)), help="Thresholds of a published rule.")
+@options(VerifySpec, as_changes=True)
+@training_options
+@json_option
+@click.pass_obj
+def verify(
+    place: Place,
+    recipe: config.Recipe,
+    rule: str | None,
+    changes: dict[str, Any],
+    as_json: bool,
+    **kwargs: Any,
+) -> None:
+    """Find unverified labels that can be trusted: train, self-verify, fine-tune, round by round."""
+    from labelkit.workflows import learn
+
+    recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
+
+    def tell(row: dict[str, Any]) -> None:
+        click.echo(round_line(row), err=as_json)
+        for kind in ("proposed", "accepted", "revoked"):
+            counts = ", ".join(f"{name} {n}" for name, n in row["per_class"][kind].items())
+            if counts:
+                click.echo(f"    {kind}: {counts}", err=as_json)
+
+    summary = learn.verify(place.project(), recipe, on_round=tell, **kwargs)
+    if summary["finished_before"]:
+        click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
+        for row in summary["rounds"]:
+            tell(row)
+    rounds = summary.pop("rounds")
+    if as_json:
+        show(rounds, True)
+    show_facts(summary, False, err=as_json)
+
+
+def round_line(row: dict[str, Any]) -> str:
+    """One line about a round."""
+    metric, value = next(item for item in row.items() if item[0].startswith("verified_"))
+    score = f"{metric.replace('_', ' ')} {value:.4f}, loss {row['verified_loss']:.4f}"
+    if not row["iteration"]:
+        return f"round  0: first training; {score}"
+    return (
+        f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
+        f"{row['revoked']} revoked, {row['self_verified']} self-verified; {score}"
+    )
+
+
+@cli.command()
+@click.option(
+    "--run", "run_id", help="The run whose probabilities judge; the last one if not given."
+)
+@click.option(
+    "--method", "methods", type=click.Choice(registry.names("score")), multiple=True,
+    default=("lwlrap", "self_confidence"), show_default=True, help="First orders, next break ties.",
+)  # fmt: skip
+@click.option("--lowest", type=click.IntRange(min=1), default=30, show_default=True)
+@json_option
+@click.pass_obj
+def score(
+    place: Place, run_id: str | None, methods: Sequence[str], lowest: int, as_json: bool
+) -> None:
+    """Score every label by a run's out-of-fold probabilities, and show the most doubtful."""
+    from labelkit.workflows import score as scoring
+
+    rows = scoring.score(place.project(), run_id=run_id, methods=methods, lowest=lowest)
+    show(rows, as_json)
+
+
+@cli.command()
+@json_option
+@click.pass_obj
+def status(place: Place, as_json: bool) -> None:
+    """Show what the project holds."""
+    from labelkit.workflows import review
+
+    show(review.status(place.project()), as_json)
+
+
+@cli.command()
+@click.argument("clip")
+@json_option
+@click.pass_obj
+def history(place: Place, clip: str, as_json: bool) -> None:
+    """Show every event of a clip, named by its path below the audio folder."""
+    from labelkit.workflows import review
+
+    show(review.history(place.project(), clip), as_json)
+
+
+@cli.command()
+@click.argument("sql")
+@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds it may take.")
+@json_option
+@click.pass_obj
+def query(place: Place, sql: str, timeout: float, as_json: bool) -> None:
+    """Answer one SELECT over the store, from labels_now or label_history say."""
+    from labelkit.workflows import review
+
+    answer = review.query(place.project(), sql, timeout_s=timeout)
+    show(answer.dicts(), as_json, answer.columns)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the sounds and the errors."
+)
+@workers_option
+@click.pass_obj
+def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
+    """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
+    from labelkit.workflows import demo as demonstration
+
+    report = demonstration.run_demo(directory, seed=seed, workers=workers, say=click.echo)
+    show(report, False)
+
+
+def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print rows as a JSON array of objects, or as a table."""
+    if as_json:
+        click.echo(json.dumps(rows, default=_plain, ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    columns = columns or (list(rows[0]) if rows else [])
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
+        text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo(text.rstrip())
+
+
+def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> None:
+    """Print one object, a line a fact."""
+    if as_json:
+        show([facts], True)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' ')}: {_cell(value)}", err=err)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    return " ".join(str(value).split())
+
+
+def _plain(value: Any) -> Any:
+    """JSON of what DuckDB returns beyond plain values."""
+    if isinstance(value, datetime):
+        return value.isoformat() + ("" if value.tzinfo else "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)

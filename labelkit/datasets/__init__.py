@@ -1,0 +1,1 @@
+"""Label files of other tools, and a synthesised set whose truth is known."""

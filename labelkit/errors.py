@@ -1,0 +1,60 @@
+"""Every error labelkit raises on purpose.
+
+LabelkitError            1   something failed
+├── InvalidInput         2   a value, a file or a command line labelkit cannot use
+│   ├── UnknownName      2   a name in no registry table
+│   ├── NoProject        2   no project here or above
+│   └── FaultyFile       2   a label file with faults, all of them listed
+├── WorkerDied           1   a worker process ended without an answer
+└── StoreError           3   the label store refuses or is damaged
+    └── StoreBusy       75   another process holds the label store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class LabelkitError(Exception):
+    """Base class; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class InvalidInput(LabelkitError, ValueError):
+    """A value was given that labelkit cannot use."""
+
+    exit_code = 2
+
+
+class UnknownName(InvalidInput):
+    """A name is in no registry table."""
+
+
+class NoProject(InvalidInput):
+    """No project lies in the current folder or above it."""
+
+
+class FaultyFile(InvalidInput):
+    """A label file has faults; ``faults`` holds one line for each of them."""
+
+    def __init__(self, name: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = f"{len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}"
+        super().__init__("\n  ".join([f"{name}: {count}, nothing was imported", *self.faults]))
+
+
+class WorkerDied(LabelkitError):
+    """A worker process ended without an answer, usually for lack of memory."""
+
+
+class StoreError(LabelkitError):
+    """The label store refuses an operation or cannot be read."""
+
+    exit_code = 3
+
+
+class StoreBusy(StoreError):
+    """Another process holds the label store."""
+
+    exit_code = 75

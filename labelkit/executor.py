@@ -1,0 +1,155 @@
+"""Map a function over items, in series or in processes.
+
+A failing item is a result with an error, never the end of its neighbours; a worker
+that dies takes down only the item it was working on. Workers end with their parent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import Any, Generic, TypeVar
+
+from labelkit.errors import WorkerDied
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Result(Generic[Item, Value]):
+    """What became of one item: a value, or the error that took its place."""
+
+    item: Item
+    value: Value | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    def get(self) -> Value:
+        """The value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+def core_count() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Executor:
+    """Runs functions in up to ``workers`` processes; with one worker, in this process.
+
+    Example:
+        >>> with Executor(workers=1) as executor:
+        ...     [result.get() for result in executor.map(abs, [-1, 2])]
+        [1, 2]
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = max(1, workers or core_count())
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes, dropping work that has not begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def map(
+        self, fn: Callable[[Item], Value], items: Iterable[Item]
+    ) -> Iterator[Result[Item, Value]]:
+        """Yield one result per item, in the order they finish.
+
+        Args:
+            fn: A top-level function, or an instance of a top-level class.
+            items: Picklable arguments.
+        """
+        items = list(items)
+        if self.workers == 1:
+            for item in items:
+                yield _call(fn, item)
+            return
+        alone: list[Item] = []
+        yield from self._map_pool(fn, items, self.workers, alone)
+        for item in alone:
+            # One at a time, so that a worker's death names the item that caused it.
+            victims: list[Item] = []
+            yield from self._map_pool(fn, [item], 1, victims)
+            for victim in victims:
+                error = WorkerDied(f"a worker died twice on {victim!r}; out of memory?")
+                yield Result(victim, error=error)
+
+    def _map_pool(
+        self, fn: Callable[[Item], Value], items: list[Item], at_once: int, lost: list[Item]
+    ) -> Iterator[Result[Item, Value]]:
+        """Map in the pool with a short queue; items of a broken pool go to ``lost``."""
+        waiting = iter(items)
+        running: dict[Future[Result[Item, Value]], tuple[Item, ProcessPoolExecutor]] = {}
+        while True:
+            while len(running) < 2 * at_once and (item := next(waiting, _END)) is not _END:
+                pool = self._start()
+                try:
+                    running[pool.submit(_call, fn, item)] = item, pool
+                except BrokenProcessPool:
+                    lost.append(item)
+                    self._drop(pool)
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item, pool = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    lost.append(item)
+                    self._drop(pool)
+                except Exception as error:
+                    # What the pool itself raises: an argument or value that cannot be pickled.
+                    yield Result(item, error=error)
+
+    def _start(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_follow_parent
+            )
+        return self._pool
+
+    def _drop(self, pool: ProcessPoolExecutor) -> None:
+        if self._pool is pool:
+            self._pool = None
+
+
+_END: Any = object()
+
+
+def _call(fn: Callable[[Item], Value], item: Item) -> Result[Item, Value]:
+    start = time.perf_counter()
+    try:
+        value = fn(item)
+    except Exception as error:
+        return Result(item, error=error, seconds=time.perf_counter() - start)
+    return Result(item, value, seconds=time.perf_counter() - start)
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent is gone, however that came about."""
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.join,), daemon=True).start()
+
+
+def _exit_after(wait_for: Callable[[], None]) -> None:
+    wait_for()
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Noise handling on arrays and callables, whatever the model."""

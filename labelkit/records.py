@@ -1,0 +1,192 @@
+"""What flows between the modules: clips, events, verdicts, runs, and the label matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from labelkit.errors import InvalidInput
+
+UNVERIFIED, VERIFIED, SELF_VERIFIED = "unverified", "verified", "self_verified"
+RELABELED, REJECTED = "relabeled", "rejected"
+STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
+MACHINE_STATES = (UNVERIFIED, SELF_VERIFIED)
+TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A recording as an import describes it; ``row`` is its line, for messages."""
+
+    path: str
+    labels: tuple[str, ...] = ()
+    state: str = UNVERIFIED
+    group: str | None = None
+    fold: int | None = None
+    subset: str = "train"
+    content_hash: str | None = None
+    duration_s: float | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelEvent:
+    """What became of one clip: its state and its whole label set afterwards."""
+
+    clip_id: int
+    state: str
+    labels: Sequence[int]
+    source: str
+    run_id: str | None = None
+    iteration: int | None = None
+    score: float | None = None
+    evidence: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was decided of one (clip, class), for all of the clip or for some seconds of it."""
+
+    clip_id: int
+    class_id: int
+    verdict: str
+    rule: str
+    score: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished training or selection, inserted once, at the end.
+
+    ``trained_on`` lists the clips whose audio the weights were fitted to in this
+    run; ``parents`` names the runs the weights came from. Together they answer
+    whether a model, or an ancestor of it, ever saw a clip.
+    """
+
+    run_id: str
+    kind: str
+    recipe: str
+    settings: dict[str, Any]
+    seed: int
+    classes: Sequence[str]
+    as_of: int
+    part_of: str | None = None
+    fold_set: str | None = None
+    fold: int | None = None
+    iteration: int | None = None
+    parents: Sequence[str] = ()
+    trained_on: Sequence[int] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Probabilities of one run: ``probs`` has shape ``(len(clip_ids), n_classes)``."""
+
+    run_id: str
+    clip_ids: np.ndarray
+    probs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One number a clip from one run under one metric; lower is worse."""
+
+    run_id: str
+    metric: str
+    clip_ids: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One atomic append. Its ``key`` is the caller's: the same key is written only once.
+
+    ``by_person`` says whether people stand behind it; a batch of a machine may change
+    only unverified and self-verified clips.
+    """
+
+    key: str
+    kind: str
+    actor: str
+    by_person: bool
+    reason: str = ""
+    run_id: str | None = None
+    undoes: int | None = None
+    classes: Sequence[str] = ()
+    clips: Sequence[Clip] = ()
+    events: Sequence[LabelEvent] = ()
+    verdicts: Sequence[Verdict] = ()
+    fold_set: str | None = None
+    folds: dict[int, int] = field(default_factory=dict)
+    runs: Sequence[Run] = ()
+    predictions: Sequence[Predictions] = ()
+    scores: Sequence[Scores] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What an append did; ``repeated`` if its key was written before and nothing was."""
+
+    batch_id: int
+    repeated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTable:
+    """The current state of every clip, one entry each, in the order of the clip ids."""
+
+    clip_ids: np.ndarray
+    paths: list[str]
+    labels: list[list[int]]
+    states: np.ndarray
+    groups: list[str | None]
+    subsets: np.ndarray
+    content_hashes: list[str | None]
+    classes: list[str]
+    as_of: int
+
+    def names(self, clip: int) -> list[str]:
+        """Class names of the clip at index ``clip``."""
+        return [self.classes[index] for index in self.labels[clip]]
+
+
+def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> np.ndarray:
+    """Label matrix of class indices.
+
+    Args:
+        labels: Class indices of each clip.
+        n_classes: Width of the result.
+
+    Returns:
+        Float32 matrix of zeros and ones, shape ``(n_clips, n_classes)``.
+
+    Raises:
+        InvalidInput: If an index is out of range.
+
+    Example:
+        >>> multi_hot([[0], [1, 2], []], 3)
+        array([[1., 0., 0.],
+               [0., 1., 1.],
+               [0., 0., 0.]], dtype=float32)
+    """
+    rows = [list(row) for row in labels]
+    matrix = np.zeros((len(rows), n_classes), np.float32)
+    clips = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    indices = np.array([index for row in rows for index in row], int)
+    if len(indices) and (indices.min() < 0 or indices.max() >= n_classes):
+        raise InvalidInput(f"class index {indices.max()} out of range for {n_classes} classes")
+    matrix[clips, indices] = 1
+    return matrix
+
+
+def class_indices(matrix: np.ndarray) -> list[list[int]]:
+    """Class indices of each row of a multi-hot matrix, ascending; undoes :func:`multi_hot`."""
+    return [np.flatnonzero(row).tolist() for row in np.asarray(matrix)]

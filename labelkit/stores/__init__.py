@@ -1,0 +1,1 @@
+"""What outlives a run: the label store, and features on disk."""

@@ -1,0 +1,153 @@
+"""Spectrograms on disk: one memory-mapped float16 matrix of frames per feature spec.
+
+A folder is named by the fingerprint of its spec. ``frames.f16`` holds the frames of
+all recordings one after the other, ``journal.jsonl`` one line a file: what was found
+under its path, and where the frames of those bytes lie. Frames are written first and
+the line after them, so whatever a line names is there, and a stopped run goes on
+behind the last line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import FeatureSpec, fingerprint
+from labelkit.errors import StoreBusy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A journal line: the state of a file when it was read, and its frames."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    content_hash: str
+    start: int = 0
+    length: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns of a file; -1, -1 if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+class FeatureStore:
+    """The spectrograms of one spec; ``frames_path`` is the file to map.
+
+    Args:
+        folder: Parent of all feature folders of a project.
+        spec: What the spectrograms are.
+    """
+
+    def __init__(self, folder: Path, spec: FeatureSpec) -> None:
+        self.spec = spec
+        self.folder = folder / f"{spec.kind}-{fingerprint(spec)}"
+        self.frames_path = self.folder / "frames.f16"
+        self._journal = self.folder / "journal.jsonl"
+        self.entries: dict[str, Entry] = {}
+        self._by_hash: dict[str, Entry] = {}
+        for entry in self._read_journal()[0]:
+            self._remember(entry)
+
+    def missing(self, audio_dir: Path, paths: Sequence[str]) -> list[str]:
+        """Those of ``paths`` that were never read, or have changed since."""
+        return [
+            path
+            for path in paths
+            if path not in self.entries
+            or file_state(audio_dir / path)
+            != (self.entries[path].size, self.entries[path].mtime_ns)
+        ]
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that adds to this folder.
+
+        Raises:
+            StoreBusy: If another process is adding to it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "spec.json").write_text(json.dumps(asdict(self.spec), indent=1) + "\n")
+        with self._journal.open("ab") as journal, self.frames_path.open("ab") as frames:
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreBusy(
+                    f"{self.folder.name}: another process computes these features; wait for it"
+                ) from error
+            # What a killed run left behind its last whole line is cut off.
+            entries, n_bytes = self._read_journal()
+            for entry in entries:
+                self._remember(entry)
+            journal.truncate(n_bytes)
+            end = max((e.start + e.length for e in entries), default=0)
+            frames.truncate(end * self.spec.n_mels * 2)
+            self._open, self._end = (journal, frames), end
+            yield
+            del self._open
+
+    def add(self, entry: Entry, frames: np.ndarray) -> None:
+        """Append what was found under a path; bytes already known are not stored twice.
+
+        Args:
+            entry: The file's state, hash and faults.
+            frames: Its spectrogram, shape ``(n_frames, n_mels)``; no frames if unusable.
+        """
+        journal, data = self._open
+        known = self._by_hash.get(entry.content_hash)
+        if known is None and len(frames):
+            data.write(np.ascontiguousarray(frames, np.float16).tobytes())
+            data.flush()
+            start, length = self._end, len(frames)
+            self._end += length
+        else:
+            start, length = (known.start, known.length) if known else (0, 0)
+        entry = Entry(**(asdict(entry) | {"start": start, "length": length}))
+        journal.write(json.dumps(asdict(entry)).encode() + b"\n")
+        journal.flush()
+        self._remember(entry)
+
+    def places(self, paths: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """First frame and number of frames of each path, 0 frames where it is unusable."""
+        nothing = Entry("", -1, -1, "")
+        found = [self.entries.get(path, nothing) for path in paths]
+        return (
+            np.array([e.start for e in found], np.int64),
+            np.array([e.length for e in found], np.int64),
+        )
+
+    def _remember(self, entry: Entry) -> None:
+        self.entries[entry.path] = entry
+        if entry.length:
+            self._by_hash[entry.content_hash] = entry
+
+    def _read_journal(self) -> tuple[list[Entry], int]:
+        """The whole lines of the journal, and how many bytes they take."""
+        if not self._journal.exists():
+            return [], 0
+        entries, n_bytes = [], 0
+        for line in self._journal.read_bytes().splitlines(keepends=True):
+            values: dict[str, Any]
+            try:
+                values = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            entries.append(Entry(**values))
+            n_bytes += len(line)
+        return entries, n_bytes

@@ -1,0 +1,109 @@
+"""SQL of the user's own: one SELECT on a locked, read-only connection with a time limit.
+
+This prevents accidents. It is no sandbox: whoever runs other people's SQL needs one
+around the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelkit.errors import InvalidInput, StoreError
+from labelkit.stores import schema
+from labelkit.stores.lock import locked
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "python_enable_replacements": "false",
+    "allow_persistent_secrets": "false",
+    "memory_limit": "2GB",
+    "temp_directory": "",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Column names and rows of plain Python values."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a row, keyed by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def query(path: Path, sql: str, *, timeout_s: float, lock_timeout_s: float) -> Answer:
+    """Answer one SELECT.
+
+    Args:
+        path: The label store.
+        sql: One statement that reads.
+        timeout_s: Seconds after which it is stopped.
+        lock_timeout_s: Seconds to wait for a writer.
+
+    Raises:
+        InvalidInput: If it is not exactly one reading statement, or wrong SQL.
+        StoreError: If it takes too long, or the store cannot be opened.
+    """
+    import duckdb
+
+    if not path.exists():
+        raise StoreError(f"{path} does not exist; make it with: labelkit init AUDIO_DIR")
+    with locked(path, exclusive=False, timeout_s=lock_timeout_s):
+        try:
+            con = duckdb.connect(str(path), read_only=True, config=_CONFIG)
+        except duckdb.Error as error:
+            raise StoreError(f"{path.name}: {str(error).splitlines()[0]}") from error
+        try:
+            con.execute("set enable_progress_bar = false")
+            con.execute("set lock_configuration = true")
+            schema.check_version(con, path.name)
+            return _answer(con, sql, timeout_s)
+        finally:
+            con.close()
+
+
+def _answer(con: Any, sql: str, timeout_s: float) -> Answer:
+    import duckdb
+
+    try:
+        statements = con.extract_statements(sql)
+    except duckdb.Error as error:
+        raise InvalidInput(_one_line(error)) from error
+    reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if len(statements) != 1 or statements[0].type not in reading:
+        raise InvalidInput(f"one SELECT is needed, got {sql.strip()[:80]!r}")
+    timer = threading.Timer(timeout_s, con.interrupt)
+    timer.start()
+    try:
+        # Rows stream: an error may come as late as the last of them.
+        result = con.execute(statements[0])
+        columns = [column[0] for column in result.description]
+        return Answer(_unique(columns), result.fetchall())
+    except duckdb.InterruptException as error:
+        raise StoreError(f"stopped after {timeout_s:g} s; narrow it, or give --timeout") from error
+    except duckdb.Error as error:
+        raise InvalidInput(_one_line(error)) from error
+    finally:
+        timer.cancel()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Column names told apart, so that none hides another in an object."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique

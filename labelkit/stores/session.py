@@ -1,0 +1,154 @@
+"""Questions to an open label store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from labelkit.records import LabelTable
+
+
+class Session:
+    """Questions to an open store."""
+
+    def __init__(self, con: Any) -> None:
+        self._con = con
+
+    def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one of labelkit's own statements."""
+        return self._con.execute(sql, values).fetchall()
+
+    def classes(self) -> list[str]:
+        """The vocabulary, in the order of the class ids."""
+        return [name for (name,) in self.rows("select name from classes order by class_id")]
+
+    def last_batch(self) -> int:
+        """Id of the newest batch; 0 in an empty store."""
+        return self.rows("select coalesce(max(batch_id), 0) from batches")[0][0]
+
+    def labels(self, as_of: int | None = None) -> LabelTable:
+        """The state of every clip, now or after batch ``as_of``."""
+        as_of = self.last_batch() if as_of is None else as_of
+        data = self._con.execute(
+            "select c.clip_id, c.path, e.labels, e.state, c.group_name, c.subset, c.content_hash "
+            "from label_events e join clips c on c.clip_id = e.clip_id where e.event_id in ("
+            "  select max(event_id) from label_events where batch_id <= ? group by clip_id"
+            ") order by c.clip_id",
+            [as_of],
+        ).fetchnumpy()
+        return LabelTable(
+            clip_ids=np.asarray(data["clip_id"], np.int64),
+            paths=_objects(data["path"]),
+            labels=[list(map(int, labels)) for labels in data["labels"]],
+            states=np.array(_objects(data["state"]), "U16"),
+            groups=_objects(data["group_name"]),
+            subsets=np.array(_objects(data["subset"]), "U8"),
+            content_hashes=_objects(data["content_hash"]),
+            classes=self.classes(),
+            as_of=as_of,
+        )
+
+    def fold_sets(self) -> list[str]:
+        """Names of the frozen fold sets, the newest last."""
+        rows = self.rows("select fold_set from folds group by fold_set order by min(batch_id)")
+        return [name for (name,) in rows]
+
+    def folds(self, fold_set: str) -> dict[int, int]:
+        """Fold of each clip id of a fold set."""
+        return dict(self.rows("select clip_id, fold from folds where fold_set = ?", [fold_set]))
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """A finished run with its settings and metrics, or None."""
+        names = ("run_id", "kind", "recipe", "settings", "seed", "as_of", "fold_set", "metrics")
+        found = self.rows(f"select {', '.join(names)} from runs where run_id = ?", [run_id])
+        if not found:
+            return None
+        run = dict(zip(names, found[0], strict=True))
+        return run | {key: json.loads(run[key]) for key in ("settings", "metrics")}
+
+    def last_run(self, kinds: Sequence[str] = ("train", "verify")) -> str | None:
+        """Id of the run that finished last, among whole runs of the given kinds."""
+        marks = ", ".join("?" for _ in kinds)
+        rows = self.rows(
+            f"select run_id from runs where kind in ({marks}) order by batch_id desc limit 1", kinds
+        )
+        return rows[0][0] if rows else None
+
+    def predictions(self, run_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Probabilities of a run and of the last round of its parts, out of fold.
+
+        Returns:
+            Clip ids ``(n,)``, the run that judged each of them ``(n,)``, and
+            probabilities ``(n, n_classes)``, in the order of the clip ids.
+        """
+        data = self._con.execute(
+            "select p.clip_id, p.run_id, p.probs from predictions p "
+            "join runs r on r.run_id = p.run_id where p.run_id = $run or (r.part_of = $run and "
+            "r.iteration = (select max(iteration) from runs where part_of = $run)) "
+            "order by p.clip_id",
+            {"run": run_id},
+        ).fetchnumpy()
+        probs = np.stack(data["probs"]) if len(data["clip_id"]) else np.zeros((0, 0), np.float32)
+        return np.asarray(data["clip_id"]), np.array(_objects(data["run_id"]), object), probs
+
+    def find_leaks(self, part_of: str | None = None) -> list[tuple[str, int, str, int]]:
+        """Every judgement by a model that, itself or through an ancestor, saw what it judged.
+
+        A model saw a clip if it was trained on it, on a clip of its group, or on one
+        with the same bytes.
+
+        Args:
+            part_of: Look only at this run and its parts.
+
+        Returns:
+            Rows of the judging run, the clip, the run in its line that was trained,
+            and the clip that one saw; none in a sound store.
+        """
+        return self.rows(
+            """
+            with recursive line as (
+                select run_id, run_id as ancestor from runs
+                where $part is null or run_id = $part or part_of = $part
+                union
+                select l.run_id, unnest(r.parents) from line l join runs r on r.run_id = l.ancestor
+            ),
+            judged as (
+                select run_id, clip_id from predictions
+                union select run_id, clip_id from scores
+                union select run_id, clip_id from label_events where run_id is not null
+            ),
+            seen as (
+                select t.run_id, c.* from (
+                    select run_id, unnest(trained_on) as clip_id from runs
+                ) t join clips c on c.clip_id = t.clip_id
+            ),
+            pairs as (
+                select j.run_id, j.clip_id, l.ancestor, c.group_name, c.content_hash
+                from judged j join line l on l.run_id = j.run_id
+                join clips c on c.clip_id = j.clip_id
+            )
+            select p.run_id, p.clip_id, p.ancestor, s.clip_id from pairs p
+            join seen s on s.run_id = p.ancestor and s.clip_id = p.clip_id
+            union
+            select p.run_id, p.clip_id, p.ancestor, s.clip_id from pairs p
+            join seen s on s.run_id = p.ancestor and s.group_name = p.group_name
+            union
+            select p.run_id, p.clip_id, p.ancestor, s.clip_id from pairs p
+            join seen s on s.run_id = p.ancestor and s.content_hash = p.content_hash
+            order by all
+            """,
+            {"part": part_of},
+        )
+
+
+def _objects(column: Any) -> list[Any]:
+    """A fetched column as plain objects, with None where it is NULL."""
+    return [
+        None if masked else value
+        for value, masked in zip(
+            np.asarray(column).tolist(), np.ma.getmaskarray(column).tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Training: batches, augmentation, losses, the trainer, and models that judge unseen clips."""

@@ -1,0 +1,238 @@
+"""From label files and recordings to a store, spectrograms and frozen folds."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit import registry
+from labelkit.audio import faults, io
+from labelkit.audio.features import check_spec
+from labelkit.config import FeatureSpec, Recipe
+from labelkit.errors import InvalidInput
+from labelkit.executor import Executor
+from labelkit.folds import make_folds
+from labelkit.records import (
+    REJECTED,
+    TRUSTED_STATES,
+    Batch,
+    LabelTable,
+    multi_hot,
+)
+from labelkit.stores.append import IMPORTED_FOLDS
+from labelkit.stores.arrays import Entry, FeatureStore, file_state
+from labelkit.workflows.progress import say, track
+from labelkit.workflows.project import Project, user
+
+DEFAULT_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """Finds the faults of one recording; a top-level class, so that workers can have it."""
+
+    audio_dir: Path
+    window_s: float
+
+    def __call__(self, path: str) -> list[str]:
+        """Faults of the recording at ``path`` below the audio folder."""
+        return faults.find_faults(self.audio_dir / path, window_s=self.window_s)
+
+
+def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> list[dict[str, Any]]:
+    """List every fault of every recording, and clips that are the same bytes.
+
+    Returns:
+        Rows of ``path``, ``fault``, ``used`` (False if it is kept out of training) and
+        ``reason``, in the order of the paths.
+    """
+    with project.store.read() as session:
+        table = session.labels()
+    window_s = recipe.model.frames * recipe.features.hop_length / recipe.features.sample_rate
+    inspector = Inspector(project.audio_dir, window_s)
+    found: dict[str, list[str]] = {}
+    with Executor(workers) as executor:
+        results = executor.map(inspector, table.paths)
+        for result in track(results, len(table.paths), "checking"):
+            found[result.item] = ["unreadable"] if result.error else result.get()
+    twins: dict[str, list[str]] = defaultdict(list)
+    for path, content in zip(table.paths, table.content_hashes, strict=True):
+        if content is not None and "empty" not in found[path]:
+            twins[content].append(path)
+    rows = []
+    for path, content in sorted(zip(table.paths, table.content_hashes, strict=True)):
+        for fault in found[path]:
+            rows.append((path, fault, faults.REASONS[fault]))
+        others = [other for other in twins.get(content or "", []) if other != path]
+        if others:
+            reason = f"{faults.REASONS['duplicate']}: {', '.join(others)}"
+            rows.append((path, "duplicate", reason))
+    return [
+        {"path": path, "fault": fault, "used": fault not in faults.UNUSABLE, "reason": reason}
+        for path, fault, reason in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Computes the spectrogram of one recording; a top-level class, so that workers can have it."""
+
+    audio_dir: Path
+    spec: FeatureSpec
+
+    def __call__(self, path: str) -> tuple[Entry, np.ndarray]:
+        """The journal entry of a recording and its frames, float16 ``(n_frames, n_mels)``."""
+        file = self.audio_dir / path
+        size, mtime_ns = file_state(file)
+        samples, rate, found = faults.inspect(file)
+        content = io.hash_file(file) if size >= 0 else ""
+        frames = np.zeros((0, self.spec.n_mels), np.float16)
+        if len(samples):
+            log_mel = registry.resolve("feature", self.spec.kind)
+            frames = log_mel(samples, rate, self.spec).astype(np.float16)
+        return Entry(path, size, mtime_ns, content, faults=found), frames
+
+
+def compute_features(
+    project: Project, recipe: Recipe, *, workers: int | None = None
+) -> FeatureStore:
+    """Compute the spectrograms that are not there yet; a bad file costs only itself.
+
+    Raises:
+        InvalidInput: If the spec fits no spectrogram.
+        StoreBusy: If another process computes the same features.
+    """
+    check_spec(recipe.features)
+    with project.store.read() as session:
+        paths = session.labels().paths
+    store = FeatureStore(project.features, recipe.features)
+    missing = store.missing(project.audio_dir, paths)
+    if not missing:
+        return store
+    extractor = Extractor(project.audio_dir, recipe.features)
+    # A few recordings are done sooner than worker processes have started.
+    with store.writing(), Executor(workers if len(missing) > 8 else 1) as executor:
+        for result in track(executor.map(extractor, missing), len(missing), "features"):
+            if result.error is not None:
+                size, mtime_ns = file_state(project.audio_dir / result.item)
+                say(f"{result.item}: left out ({result.error})")
+                nothing = np.zeros((0, recipe.features.n_mels))
+                key = f"error:{result.item}"
+                store.add(Entry(result.item, size, mtime_ns, key, faults=["unreadable"]), nothing)
+            else:
+                store.add(*result.get())
+    return store
+
+
+def unusable(store: FeatureStore, paths: Sequence[str]) -> dict[str, str]:
+    """Clips without a spectrogram, and why."""
+    left_out = {}
+    for path in paths:
+        entry = store.entries.get(path)
+        if entry is None or not entry.length:
+            left_out[path] = entry.faults[0] if entry and entry.faults else "missing"
+    return left_out
+
+
+def same_recordings(table: LabelTable) -> list[str | None]:
+    """A group for each clip that no fold may part: its group, joined with that of its twins.
+
+    Clips with the same bytes belong together even if their groups say otherwise.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = key = parent[parent[key]]
+        return key
+
+    keys: list[str | None] = []
+    for group, content in zip(table.groups, table.content_hashes, strict=True):
+        names = [f"{kind}:{name}" for kind, name in (("g", group), ("h", content)) if name]
+        for a, b in itertools.pairwise(names):
+            parent[root(a)] = root(b)
+        keys.append(names[0] if names else None)
+    return [None if key is None else root(key) for key in keys]
+
+
+def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> str:
+    """Deal the training clips into folds, once; clips that came later join the set.
+
+    Args:
+        project: The project.
+        n: Number of folds; None takes the newest set, imported ones first of all, and
+            where there is none makes one of five.
+        seed: Seed of a new set.
+
+    Returns:
+        Name of the fold set.
+
+    Raises:
+        InvalidInput: If there are too few clips, or imported folds part a group.
+    """
+    with project.store.write() as session:
+        table = session.labels()
+        known = session.fold_sets()
+        if n is None:
+            fold_set = known[-1] if known else f"{DEFAULT_FOLDS}-seed{seed}"
+        else:
+            fold_set = f"{n}-seed{seed}"
+        standing = session.folds(fold_set)
+        train = np.flatnonzero(table.subsets == "train")
+        fixed = np.array([standing.get(int(i), -1) for i in table.clip_ids[train]], int)
+        if len(train) and (fixed >= 0).all():
+            return fold_set
+        groups = same_recordings(table)
+        if fold_set == IMPORTED_FOLDS:
+            numbers = sorted(set(standing.values()))
+            fixed = np.where(fixed >= 0, np.searchsorted(numbers, fixed), -1)
+        else:
+            numbers = list(range(n or int(fold_set.split("-")[0])))
+        try:
+            folds = make_folds(
+                multi_hot([table.labels[i] for i in train], len(table.classes)),
+                n=len(numbers),
+                seed=seed,
+                verified=np.isin(table.states[train], TRUSTED_STATES),
+                groups=[groups[i] for i in train],
+                fixed=fixed,
+            )
+        except InvalidInput as error:
+            raise InvalidInput(f"fold set {fold_set}: {error}") from error
+        session.append(
+            Batch(
+                key=f"folds:{fold_set}:{session.last_batch()}",
+                kind="folds",
+                actor=user(),
+                by_person=False,
+                reason=f"{len(numbers)} folds, seed {seed}",
+                fold_set=fold_set,
+                folds={
+                    int(table.clip_ids[i]): numbers[fold]
+                    for i, fold, stands in zip(train, folds, fixed, strict=True)
+                    if stands < 0
+                },
+            )
+        )
+    return fold_set
+
+
+def fold_table(project: Project, fold_set: str) -> list[dict[str, Any]]:
+    """Clips of each class in each fold, one row a class."""
+    with project.store.read() as session:
+        table, folds = session.labels(), session.folds(fold_set)
+    counts: Counter[tuple[str, int]] = Counter()
+    for clip_id, clip in zip(table.clip_ids.tolist(), range(len(table.paths)), strict=True):
+        if clip_id in folds and table.states[clip] != REJECTED:
+            counts.update((name, folds[clip_id]) for name in table.names(clip))
+    numbers = sorted(set(folds.values()))
+    return [
+        {"class": name} | {f"fold {fold}": counts[name, fold] for fold in numbers}
+        for name in table.classes
+    ]

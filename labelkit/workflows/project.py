@@ -1,0 +1,120 @@
+"""A project: labelkit.toml, the label store, the work folder, and the way to the audio."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+from labelkit.errors import InvalidInput, NoProject
+from labelkit.stores.labels import LabelStore
+
+FILE = "labelkit.toml"
+VERSION = 1
+
+
+class Project:
+    """Where everything of a project lies.
+
+    Args:
+        root: Folder of ``labelkit.toml``.
+        audio_dir: Folder of the recordings; only ever read.
+        lock_timeout_s: How long to wait for the store.
+    """
+
+    def __init__(self, root: Path, audio_dir: Path, *, lock_timeout_s: float = 30.0) -> None:
+        self.root, self.audio_dir = root, audio_dir
+        self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s)
+        self.work = root / ".labelkit"
+
+    @property
+    def features(self) -> Path:
+        """Folder of the cached spectrograms."""
+        return self.work / "features"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of trainings, finished and not."""
+        return self.work / "runs"
+
+
+def user() -> str:
+    """Who acts here, as the store notes it."""
+    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid-{os.getuid()}"
+
+
+def create_project(root: Path, audio_dir: Path) -> tuple[Project, bool]:
+    """Make a project in ``root``; harmless if the same one is there.
+
+    Returns:
+        The project, and whether it is new.
+
+    Raises:
+        InvalidInput: If ``audio_dir`` is no folder, or ``root`` has a project of another.
+    """
+    if not audio_dir.is_dir():
+        raise InvalidInput(f"{audio_dir} is not a folder; give the folder of your recordings")
+    if (root / FILE).exists():
+        project = open_project(root)
+        if project.audio_dir.resolve() != audio_dir.resolve():
+            raise InvalidInput(
+                f"{root} has a project on {project.audio_dir}; "
+                f"change audio in {FILE}, or start elsewhere"
+            )
+        project.store.create()
+        return project, False
+    try:
+        shown = audio_dir.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        shown = audio_dir.resolve().as_posix()
+    project = Project(root, audio_dir)
+    project.work.mkdir(parents=True, exist_ok=True)
+    (project.work / ".gitignore").write_text("*\n")
+    project.store.create()
+    # The file that makes it a project comes last, so a stopped init can be repeated.
+    (root / FILE).write_text(f"version = {VERSION}\naudio = {json.dumps(shown)}\n")
+    return project, True
+
+
+def find_root(start: Path | None) -> Path:
+    """Folder of the project: the one named, or the nearest from here upwards.
+
+    Args:
+        start: A folder the user named, or None for ``LABELKIT_PROJECT`` or, without
+            it, the current folder and those above it.
+
+    Raises:
+        NoProject: If there is none.
+    """
+    named = start or (Path(p) if (p := os.environ.get("LABELKIT_PROJECT")) else None)
+    if named is not None:
+        if (named / FILE).is_file():
+            return named
+        raise NoProject(f"no {FILE} in {named}; make a project there with: labelkit init AUDIO_DIR")
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise NoProject(
+        f"no {FILE} in {here} or above it; make a project with: labelkit init AUDIO_DIR"
+    )
+
+
+def open_project(root: Path, *, lock_timeout_s: float = 30.0) -> Project:
+    """Read ``labelkit.toml``.
+
+    Raises:
+        InvalidInput: If it is not valid, of a newer version, or names no audio folder.
+    """
+    try:
+        values = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
+        version, audio = int(values.get("version", 1)), Path(values["audio"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{root / FILE} is not valid: {error}") from error
+    if version > VERSION:
+        raise InvalidInput(
+            f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
+            "install a newer labelkit"
+        )
+    return Project(root, root / audio, lock_timeout_s=lock_timeout_s)

@@ -1,0 +1,80 @@
+"""Looking at a project: its state, a clip's history, SQL."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from labelkit.errors import InvalidInput
+from labelkit.stores.query import Answer
+from labelkit.stores.query import query as run_query
+from labelkit.workflows.project import Project
+
+
+def status(project: Project) -> list[dict[str, Any]]:
+    """What the project holds, one row of ``what`` and ``value`` each."""
+    with project.store.read() as session:
+        n_classes = len(session.classes())
+        states = session.rows(
+            "select subset, state, count(*) from labels_now group by all order by all"
+        )
+        sets = session.rows(
+            "select fold_set, count(distinct fold), count(*) from folds group by fold_set "
+            "order by min(batch_id)"
+        )
+        runs = session.rows(
+            "select run_id, recipe, finished_at::varchar from runs "
+            "where kind in ('train', 'verify') order by batch_id desc limit 5"
+        )
+        finished = {run_id for (run_id,) in session.rows("select run_id from runs")}
+        last_batch = session.last_batch()
+    rows: list[dict[str, Any]] = [
+        {"what": "project", "value": str(project.root.resolve())},
+        {"what": "audio", "value": str(project.audio_dir.resolve())},
+        {"what": "classes", "value": n_classes},
+    ]
+    rows += [{"what": f"{subset} clips {state}", "value": n} for subset, state, n in states]
+    rows += [
+        {"what": f"folds {name}", "value": f"{n} over {clips} clips"} for name, n, clips in sets
+    ]
+    rows += [
+        {"what": f"run {name}", "value": f"{recipe}, {when[:19]}"} for name, recipe, when in runs
+    ]
+    if project.runs.is_dir():
+        rows += [
+            {"what": f"run {folder.name}", "value": "unfinished; the same command goes on with it"}
+            for folder in sorted(project.runs.iterdir())
+            if folder.name not in finished and not folder.name.startswith("train-trusted")
+        ]
+    rows.append({"what": "last batch", "value": last_batch})
+    return rows
+
+
+def history(project: Project, clip: str) -> list[dict[str, Any]]:
+    """Every event of a clip, the oldest first.
+
+    Args:
+        project: The project.
+        clip: Path below the audio folder, as ``labels_now`` shows it.
+
+    Raises:
+        InvalidInput: If there is no such clip.
+    """
+    columns = "event_id made_at state labels kind source actor reason run_id iteration".split()
+    columns += ["score", "evidence"]
+    with project.store.read() as session:
+        rows = session.rows(
+            f"select {', '.join(columns)} from label_history where path = ? order by event_id",
+            [clip],
+        )
+        if not rows:
+            close = difflib.get_close_matches(clip, session.labels().paths, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "give a path of labels_now"
+            raise InvalidInput(f"no clip {clip!r}; {hint}")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def query(project: Project, sql: str, *, timeout_s: float = 30.0) -> Answer:
+    """Answer one SELECT over the store; see :func:`labelkit.stores.query.query`."""
+    store = project.store
+    return run_query(store.path, sql, timeout_s=timeout_s, lock_timeout_s=store.timeout_s)

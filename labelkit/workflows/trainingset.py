@@ -1,0 +1,124 @@
+"""What a training reads: labels, folds and spectrograms, taken at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from labelkit import metrics
+from labelkit.config import Recipe, fingerprint
+from labelkit.errors import InvalidInput
+from labelkit.records import REJECTED, RELABELED, TRUSTED_STATES, VERIFIED, LabelTable, multi_hot
+from labelkit.workflows.prepare import compute_features, freeze_folds, unusable
+from labelkit.workflows.progress import say
+from labelkit.workflows.project import Project
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything a training reads, taken from the store at one moment.
+
+    ``train`` and ``test`` are indices into ``table``: training clips with a
+    spectrogram that are not rejected, and locked clips with one.
+    """
+
+    table: LabelTable
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+    human: np.ndarray
+    trusted: np.ndarray
+    folds: np.ndarray
+    fold_set: str
+    head: str
+    frames: Path
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Clip ids of the training clips."""
+        return self.table.clip_ids[self.train]
+
+    @property
+    def metric(self) -> str:
+        """What a score on labels is called here: accuracy, or lwlrap for several labels."""
+        return "accuracy" if self.head == "softmax" else "lwlrap"
+
+    def score(self, labels: np.ndarray, probs: np.ndarray) -> float:
+        """The :attr:`metric` of probabilities."""
+        return (metrics.accuracy if self.head == "softmax" else metrics.lwlrap)(labels, probs)
+
+    def test_labels(self) -> np.ndarray:
+        """Multi-hot labels of the locked clips."""
+        return multi_hot([self.table.labels[i] for i in self.test], len(self.table.classes))
+
+
+def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) -> TrainingSet:
+    """Compute what is missing of features and folds, and read the labels as they stand.
+
+    Raises:
+        InvalidInput: If nothing can be trained on, or the head does not fit the labels.
+    """
+    with project.store.read() as session:
+        if not session.labels().paths:
+            raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+    features = compute_features(project, recipe, workers=workers)
+    fold_set = freeze_folds(project)
+    with project.store.read() as session:
+        table, folds = session.labels(), session.folds(fold_set)
+    left_out = unusable(features, table.paths)
+    if left_out:
+        some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
+        say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
+    usable = np.array([path not in left_out for path in table.paths])
+    usable &= table.states != REJECTED
+    train = np.flatnonzero(usable & (table.subsets == "train"))
+    test = np.flatnonzero(usable & (table.subsets == "test"))
+    if not len(train):
+        raise InvalidInput("no usable training clip; see: labelkit check")
+    states = table.states[train]
+    chosen = [table.paths[i] for i in np.concatenate([train, test])]
+    starts, lengths = features.places(chosen)
+    labels = multi_hot([table.labels[i] for i in train], len(table.classes))
+    return TrainingSet(
+        table=table,
+        train=train,
+        test=test,
+        labels=labels,
+        human=np.isin(states, (VERIFIED, RELABELED)),
+        trusted=np.isin(states, TRUSTED_STATES),
+        folds=np.array([folds[int(i)] for i in table.clip_ids[train]]),
+        fold_set=fold_set,
+        head=choose_head(recipe.model.head, labels),
+        frames=features.frames_path,
+        starts=starts,
+        lengths=lengths,
+    )
+
+
+def choose_head(head: str, labels: np.ndarray) -> str:
+    """The head a recipe asks for, or the one that fits the labels.
+
+    Raises:
+        InvalidInput: If softmax is asked for and a clip has several labels.
+    """
+    several = int((labels.sum(axis=1) > 1).sum())
+    if head == "softmax" and several:
+        raise InvalidInput(f"model.head is softmax, but {several} clips have several labels")
+    return ("sigmoid" if several else "softmax") if head == "auto" else head
+
+
+def run_key(kind: str, recipe: Recipe, seed: int, data: TrainingSet, states: np.ndarray) -> str:
+    """Name of a run: equal for equal recipe, settings, seed, clips, folds and label states."""
+    clips = [
+        (path, data.table.labels[i], str(state), int(fold))
+        for path, i, state, fold in zip(
+            [data.table.paths[i] for i in data.train], data.train, states, data.folds, strict=True
+        )
+    ]
+    locked = [data.table.paths[i] for i in data.test]
+    content = [asdict(recipe), seed, clips, locked, data.fold_set, data.table.classes, data.head]
+    return f"{kind}-{fingerprint(content)}"
