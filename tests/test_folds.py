@@ -34,7 +34,9 @@ def test_groups_never_cross_folds(data):
         with pytest.raises(InvalidInput, match="groups cannot fill"):
             make_folds(labels, n=n, seed=0, verified=verified, groups=groups)
         return
-    folds = make_folds(labels, n=n, seed=data.draw(st.integers(0, 9)), verified=verified, groups=groups)
+    folds = make_folds(
+        labels, n=n, seed=data.draw(st.integers(0, 9)), verified=verified, groups=groups
+    )
     assert set(folds.tolist()) <= set(range(n))
     for group in set(groups) - {None}:
         assert len({f for f, g in zip(folds.tolist(), groups, strict=True) if g == group}) == 1

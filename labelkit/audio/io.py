@@ -35,21 +35,31 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
-            blocks = []
-            try:
-                while len(block := file.read(1 << 20, dtype="float32", always_2d=True)):
-                    blocks.append(block)
-            except soundfile.LibsndfileError:
-                if not blocks:
-                    raise
-            channels = file.channels
-            samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
-            return np.nan_to_num(samples), file.samplerate
+        try:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            samples, rate = _read_what_is_left(path)
     except soundfile.LibsndfileError as error:
         if not path.exists():
             raise InvalidInput(f"{path}: no such file") from error
         raise InvalidInput(f"{path}: not a readable recording ({error.error_string})") from error
+    return np.nan_to_num(samples), rate
+
+
+def _read_what_is_left(path: Path) -> tuple[np.ndarray, int]:
+    """Decode in small steps up to the first one that fails, which must not be the first."""
+    import soundfile
+
+    blocks: list[np.ndarray] = []
+    with soundfile.SoundFile(path) as file:
+        try:
+            while len(block := file.read(1024, dtype="float32", always_2d=True)):
+                blocks.append(block)
+        except soundfile.LibsndfileError:
+            if not blocks:
+                raise
+        nothing = np.zeros((0, file.channels), np.float32)
+        return np.concatenate([nothing, *blocks]), file.samplerate
 
 
 def duration_s(path: Path) -> float | None:

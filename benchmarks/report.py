@@ -1,0 +1,40 @@
+"""Where benchmark tables go, and what they say about machine and commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from labelkit.stores.append import versions
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def machine() -> str:
+    """One line on processor, versions and commit."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=PAGE.parent
+    ).stdout.strip()
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.processor(),
+    )
+    found = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"{model}, {os.cpu_count()} cores; {found}; commit {commit}."
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def write_section(name: str, text: str) -> None:
+    """Replace a marked section of docs/benchmarks.md, and print it."""
+    print(text)
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

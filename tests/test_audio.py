@@ -1,0 +1,244 @@
+"""Decoding, faults, spectrograms, and their cache."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from labelkit.audio import faults, io
+from labelkit.audio.compat import import_torchaudio
+from labelkit.audio.features import check_spec, log_mel
+from labelkit.config import FeatureSpec, read_recipe
+from labelkit.errors import InvalidInput, StoreBusy
+from labelkit.stores.arrays import FeatureStore
+from labelkit.workflows import prepare
+from tests.conftest import write_csv, write_tone
+
+FORMATS = [
+    ("wav", "PCM_U8"), ("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "PCM_32"), ("wav", "FLOAT"),
+    ("flac", "PCM_16"), ("flac", "PCM_24"), ("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+@pytest.mark.parametrize(("ending", "subtype"), FORMATS)
+def test_every_format_decodes_to_the_same_tone(tmp_path, ending, subtype, rate, channels):
+    path = tmp_path / f"tone.{ending}"
+    t = np.arange(rate) / rate
+    tone = 0.5 * np.sin(2 * np.pi * 440 * t)
+    soundfile.write(path, np.column_stack([tone] * channels), rate, subtype=subtype)
+    samples, found_rate = io.read_audio(path)
+    assert found_rate == rate and samples.shape[1] == channels and samples.dtype == np.float32
+    mono = io.to_mono(samples, rate, 16000)
+    assert abs(len(mono) - 16000) <= 0.1 * 16000
+    spectrum = np.abs(np.fft.rfft(mono[:16000] * np.hanning(len(mono[:16000]))))
+    peak_hz = spectrum.argmax() * 16000 / len(mono[:16000])
+    assert peak_hz == pytest.approx(440, abs=3)
+    assert faults.find_faults(path) == []
+
+
+def test_channels_are_averaged():
+    samples = np.column_stack([np.full(100, 0.2), np.full(100, 0.6)]).astype(np.float32)
+    np.testing.assert_allclose(io.to_mono(samples, 8000, 8000), 0.4, atol=1e-6)
+
+
+def test_trim_cuts_silent_edges_only():
+    rate = 16000
+    loud = np.random.default_rng(0).standard_normal(rate).astype(np.float32)
+    padded = np.concatenate([np.zeros(rate), loud, np.zeros(rate)]).astype(np.float32)
+    assert len(io.trim(padded, 60)) == pytest.approx(rate, abs=2048)
+    assert len(io.trim(padded, 0)) == 3 * rate
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """One file of each fault, and a sound one."""
+    rate, rng = 16000, np.random.default_rng(0)
+    noise = 0.2 * rng.standard_normal((2 * rate, 1))
+    soundfile.write(tmp_path / "sound.wav", noise, rate)
+    (tmp_path / "unreadable.wav").write_text("this is a text file, not a recording\n" * 50)
+    (tmp_path / "empty.wav").touch()
+    soundfile.write(tmp_path / "empty2.wav", np.zeros((0, 1)), rate)
+    soundfile.write(tmp_path / "silent.wav", np.full((rate, 1), 1e-5), rate, subtype="FLOAT")
+    soundfile.write(tmp_path / "clipped.wav", np.clip(20 * noise, -1, 1), rate)
+    soundfile.write(tmp_path / "short.wav", noise[:4000], rate)
+    for ending in ("ogg", "wav", "flac"):
+        whole = tmp_path / f"whole.{ending}"
+        soundfile.write(whole, noise, rate)
+        data = whole.read_bytes()
+        (tmp_path / f"truncated.{ending}").write_bytes(data[: len(data) * 2 // 3])
+        whole.unlink()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sound.wav", []), ("unreadable.wav", ["unreadable"]), ("empty.wav", ["empty"]),
+        ("empty2.wav", ["empty"]), ("silent.wav", ["silent"]), ("clipped.wav", ["clipped"]),
+        ("short.wav", ["short"]), ("truncated.ogg", ["truncated"]),
+        ("truncated.wav", ["truncated"]), ("truncated.flac", ["truncated"]),
+        ("nowhere.wav", ["missing"]),
+    ],
+)  # fmt: skip
+def test_faults_are_named(broken, name, expected):
+    assert faults.find_faults(broken / name, window_s=0.5) == expected
+
+
+def test_what_is_left_of_a_truncated_file_is_used(broken):
+    samples, rate, _ = faults.inspect(broken / "truncated.ogg")
+    assert len(samples) > 0.3 * rate
+
+
+def naive_log_mel(mono, spec):
+    """The definition, frame by frame: HTK-free Slaney filters through librosa's table."""
+    import librosa
+
+    window = np.hanning(spec.n_fft + 1)[:-1]
+    bank = librosa.filters.mel(
+        sr=spec.sample_rate,
+        n_fft=spec.n_fft,
+        n_mels=spec.n_mels,
+        fmin=spec.fmin_hz,
+        fmax=spec.fmax_hz,
+    )
+    padded = np.pad(mono, spec.n_fft // 2, mode="reflect")
+    rows = []
+    for start in range(0, len(padded) - spec.n_fft + 1, spec.hop_length):
+        power = np.abs(np.fft.rfft(window * padded[start : start + spec.n_fft])) ** 2
+        rows.append(10 * np.log10(np.maximum(bank @ power, 10 ** (spec.floor_db / 10))))
+    return np.array(rows)
+
+
+def test_log_mel_equals_its_definition():
+    spec = FeatureSpec(
+        sample_rate=16000, n_fft=512, hop_length=160, n_mels=20, fmax_hz=7000, trim_db=0
+    )
+    mono = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    found = log_mel(mono[:, None], 16000, spec)
+    assert found.shape == (101, 20)
+    np.testing.assert_allclose(found, naive_log_mel(mono.astype(float), spec), atol=1e-2)
+
+
+def test_a_clip_shorter_than_a_frame_still_has_one():
+    assert len(log_mel(np.ones((10, 1), np.float32), 16000, FeatureSpec(sample_rate=16000))) >= 1
+
+
+@pytest.mark.parametrize("options", [{"fmax_hz": 9000.0}, {"fmin_hz": 8000.0}])
+def test_impossible_bands_are_refused(options):
+    with pytest.raises(InvalidInput, match="does not hold"):
+        check_spec(FeatureSpec(sample_rate=16000, **options))
+
+
+def import_all(project):
+    paths = sorted(p.name for p in project.audio_dir.iterdir())
+    source = write_csv(
+        project.root / "all.csv",
+        ("fname", "label"),
+        [(p, f"c{k % 2}") for k, p in enumerate(paths)],
+    )
+    from labelkit.config import FormatSpec
+    from labelkit.workflows.importing import import_labels
+
+    import_labels(project, source, "csv", FormatSpec())
+    return paths
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
+    from labelkit.workflows.project import create_project
+
+    before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in broken.iterdir()}
+    root = tmp_path_factory.mktemp("project")
+    project, _ = create_project(root, broken)
+    paths = import_all(project)
+    store = prepare.compute_features(project, read_recipe("quick"), workers=workers)
+    assert sorted(store.entries) == paths
+    left_out = prepare.unusable(store, paths)
+    assert left_out == {
+        "empty.wav": "empty", "empty2.wav": "empty", "silent.wav": "silent",
+        "unreadable.wav": "unreadable",
+    }  # fmt: skip
+    rows = prepare.check(project, read_recipe("quick", ["model.frames=16"]), workers=workers)
+    assert {row["path"] for row in rows if not row["used"]} == set(left_out)
+    assert {row["fault"] for row in rows} == {
+        "empty", "silent", "unreadable", "clipped", "short", "truncated"
+    }  # fmt: skip
+    # The user's folder is as it was.
+    assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in broken.iterdir()} == before
+
+
+def test_twins_are_listed(tone_project):
+    shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
+    import_all(tone_project)
+    rows = prepare.check(tone_project, read_recipe("quick", ["model.frames=16"]), workers=1)
+    twins = {row["path"]: row["reason"] for row in rows if row["fault"] == "duplicate"}
+    assert sorted(twins) == ["0.wav", "copy.wav"] and "copy.wav" in twins["0.wav"]
+    store = prepare.compute_features(tone_project, read_recipe("quick"), workers=1)
+    assert store.entries["0.wav"].start == store.entries["copy.wav"].start
+
+
+def test_a_stopped_run_goes_on_where_it_was(tone_project):
+    paths, recipe = import_all(tone_project), read_recipe("quick")
+    whole = prepare.compute_features(tone_project, recipe, workers=1)
+    frames = np.fromfile(whole.frames_path, np.float16)
+    journal = whole.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Killed while it wrote the fourth line, its frames being there already.
+    journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
+    torn = FeatureStore(tone_project.features, recipe.features)
+    assert sorted(torn.missing(tone_project.audio_dir, paths)) == sorted(
+        json.loads(line)["path"] for line in lines[3:]
+    )
+    again = prepare.compute_features(tone_project, recipe, workers=1)
+    assert again.missing(tone_project.audio_dir, paths) == []
+    assert (np.fromfile(again.frames_path, np.float16) == frames).all()
+    assert len(journal.read_bytes().splitlines()) == len(lines)
+
+
+def test_a_changed_recording_is_read_again(tone_project):
+    paths, recipe = import_all(tone_project), read_recipe("quick")
+    store = prepare.compute_features(tone_project, recipe, workers=1)
+    old = store.entries["0.wav"]
+    write_tone(tone_project.audio_dir / "0.wav", 2000, seconds=1.5)
+    os.utime(tone_project.audio_dir / "0.wav", ns=(1, 1))
+    assert FeatureStore(tone_project.features, recipe.features).missing(
+        tone_project.audio_dir, paths
+    ) == ["0.wav"]
+    new = prepare.compute_features(tone_project, recipe, workers=1).entries["0.wav"]
+    assert new.content_hash != old.content_hash and new.length > old.length
+
+
+def test_every_parameter_has_its_own_cache(tone_project):
+    import_all(tone_project)
+    folders = {
+        prepare.compute_features(tone_project, read_recipe("quick", settings), workers=1).folder
+        for settings in ([], ["features.n_mels=20"], ["features.trim_db=30"], ["pretrain.epochs=1"])
+    }
+    assert len(folders) == 3
+
+
+def test_two_processes_do_not_write_the_same_features(tone_project):
+    import_all(tone_project)
+    store = FeatureStore(tone_project.features, read_recipe("quick").features)
+    with store.writing(), pytest.raises(StoreBusy, match="another process"):
+        prepare.compute_features(tone_project, read_recipe("quick"), workers=1)
+
+
+def test_torchaudio_imports_beside_any_torch():
+    torchaudio = import_torchaudio()
+    import torch
+
+    mel = torchaudio.transforms.MelSpectrogram(16000, n_fft=400, n_mels=20)
+    assert mel(torch.randn(16000)).shape[0] == 20
+    assert torchaudio.functional.compute_deltas(torch.randn(1, 4, 10)).shape == (1, 4, 10)
+
+
+def test_real_clips_are_sound(shared_data):
+    audio = shared_data / "esc10" / "audio"
+    found = {p.name: faults.find_faults(p) for p in sorted(audio.iterdir())[:40]}
+    assert not [name for name, names in found.items() if set(names) & set(faults.UNUSABLE)]

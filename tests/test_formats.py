@@ -1,0 +1,286 @@
+"""One contract for every label format: what is written comes back, every fault is listed."""
+
+import json
+
+import pytest
+
+from labelkit import registry
+from labelkit.config import FormatSpec
+from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.workflows.importing import import_labels
+from tests.conftest import write_csv
+
+CLIPS = {
+    "a.wav": (("Dog",), "verified"),
+    "b.wav": (("Cat",), "unverified"),
+    "sub/c.wav": (("Dog",), "unverified"),
+}
+
+
+def sound_csv(folder):
+    rows = [(p, ",".join(ls), int(s == "verified")) for p, (ls, s) in CLIPS.items()]
+    return write_csv(folder / "x.csv", ("fname", "label", "manually_verified"), rows)
+
+
+def sound_2019(folder):
+    for name, state in (("curated", "verified"), ("noisy", "unverified")):
+        rows = [(p, ",".join(ls)) for p, (ls, s) in CLIPS.items() if s == state]
+        write_csv(folder / f"train_{name}.csv", ("fname", "labels"), rows)
+    return folder
+
+
+def sound_jsonl(folder):
+    path = folder / "x.jsonl"
+    lines = [
+        {"path": p, "labels": list(ls), "verified": s == "verified"} for p, (ls, s) in CLIPS.items()
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def sound_folder(folder):
+    for label, name in (("Dog", "a.wav"), ("Cat", "b.flac"), ("Dog", "deep/c.ogg")):
+        path = folder / label / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (folder / "Dog" / "notes.txt").touch()
+    return folder
+
+
+def sound_corrections(folder):
+    path = folder / "x.json"
+    path.write_text('{"a.wav": "Cat,Dog", "b.wav": "remove"}')
+    return path
+
+
+VERIFIED_COLUMN = FormatSpec(verified_column="manually_verified")
+SOUND = {
+    "csv": (sound_csv, VERIFIED_COLUMN, CLIPS),
+    "fsdkaggle2018": (sound_csv, FormatSpec(), CLIPS),
+    "fsdkaggle2019": (sound_2019, FormatSpec(), CLIPS),
+    "jsonl": (sound_jsonl, FormatSpec(), CLIPS),
+    "folder": (
+        sound_folder, FormatSpec(state="verified"),
+        {
+            "Cat/b.flac": (("Cat",), "verified"), "Dog/a.wav": (("Dog",), "verified"),
+            "Dog/deep/c.ogg": (("Dog",), "verified"),
+        },
+    ),
+    "corrections": (
+        sound_corrections, FormatSpec(),
+        {"a.wav": (("Cat", "Dog"), "relabeled"), "b.wav": ((), "rejected")},
+    ),
+}  # fmt: skip
+
+
+def broken_csv(folder, header="fname,label,manually_verified"):
+    path = folder / "x.csv"
+    path.write_text(
+        f"{header}\na.wav,Dog,1\na.wav,Cat,0\n../up.wav,Dog,1\n/root.wav,Dog,1\nb.wav,,1\n"
+        "c.wav,Dog,perhaps\nd.wav,Dog\n"
+    )
+    return path, [
+        "row 3: duplicate file name 'a.wav', first in row 2", "row 4: path '../up.wav'",
+        "row 5: path '/root.wav'", "row 6: label list '' has an empty entry",
+        "row 7: verified is 'perhaps'", "row 8: too few cells",
+    ]  # fmt: skip
+
+
+def broken_2019(folder):
+    path = folder / "train_curated.csv"
+    path.write_text('fname,labels\na.wav,"Dog,,Cat"\nb.wav,"Dog,Dog"\nc.wav,Dog\nc.wav,Dog\n')
+    return path, ["row 2: label list 'Dog,,Cat' has an empty entry", "repeats a class", "duplicate"]
+
+
+def broken_jsonl(folder):
+    path = folder / "x.jsonl"
+    path.write_text(
+        'no json\n{"path": "a.wav"}\n{"path": "b.wav", "labels": [""]}\n'
+        '{"path": "c.wav", "labels": [3]}\n{"path": "d.wav", "labels": ["Dog"], "colour": 1}\n'
+        '{"path": "e.wav", "labels": ["Dog"], "subset": "half"}\n[1]\n'
+        '{"path": "f.wav", "labels": ["Dog"], "fold": "x"}\n'
+    )
+    return path, [
+        "row 1: not a JSON object", "row 2: no key 'labels'", "row 3: label list", "row 4: labels [3]",
+        "row 5: unknown key 'colour'", "row 6: subset 'half'", "row 7: not a JSON", "row 8: fold is 'x'",
+    ]  # fmt: skip
+
+
+def broken_folder(folder):
+    (folder / "loose.wav").touch()
+    return folder, ["'loose.wav' lies in no class folder"]
+
+
+def broken_corrections(folder):
+    path = folder / "x.json"
+    path.write_text('{"a.wav": "Dog,,Cat", "a2.wav": 3, "b.wav": "Dog", "b.wav": "Cat"}')
+    return path, ["row 1: label list", "is no correction", "row 4: duplicate file name 'b.wav'"]
+
+
+BROKEN = {
+    "csv": (broken_csv, VERIFIED_COLUMN),
+    "fsdkaggle2018": (broken_csv, FormatSpec()),
+    "fsdkaggle2019": (broken_2019, FormatSpec()),
+    "jsonl": (broken_jsonl, FormatSpec()),
+    "folder": (broken_folder, FormatSpec()),
+    "corrections": (broken_corrections, FormatSpec()),
+}
+
+
+@pytest.fixture(params=registry.names("format"))
+def name(request):
+    return request.param
+
+
+def test_what_is_written_comes_back(name, tmp_path):
+    write, spec, expected = SOUND[name]
+    reading = registry.resolve("format", name)(write(tmp_path), spec)
+    assert reading.faults == []
+    assert {clip.path: (clip.labels, clip.state) for clip in reading.clips} == expected
+
+
+def test_every_fault_is_listed(name, tmp_path):
+    write, spec = BROKEN[name]
+    source, expected = write(tmp_path)
+    faults = registry.resolve("format", name)(source, spec).faults
+    for part in expected:
+        assert any(part in fault for fault in faults), (part, faults)
+    assert all("; " in fault for fault in faults), "each fault names a remedy"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"fname,label,manually_verified\n"])
+def test_files_without_rows(name, tmp_path, content):
+    if name == "folder":
+        source = tmp_path
+    else:
+        source = tmp_path / "train_noisy.csv"
+        source.write_bytes(content)
+    reading = registry.resolve("format", name)(source, FormatSpec())
+    assert reading.clips == []
+    assert reading.faults or (name == "jsonl" and content == b"")
+
+
+def test_columns_are_named_by_options(tmp_path):
+    source = write_csv(
+        tmp_path / "x.csv", ("file", "tags", "who", "part"),
+        [("a.wav", "Dog|Cat", "anna", 2), ("b.wav", "Cat", "", "")],
+    )  # fmt: skip
+    spec = FormatSpec(
+        path_column="file", label_column="tags", group_column="who", fold_column="part",
+        separator="|", state="verified", subset="test", prefix="clips/",
+    )  # fmt: skip
+    first, second = registry.resolve("format", "csv")(source, spec).clips
+    assert (first.path, first.labels, first.group, first.fold) == (
+        "clips/a.wav",
+        ("Dog", "Cat"),
+        "anna",
+        2,
+    )
+    assert (first.state, first.subset) == ("verified", "test")
+    assert (second.group, second.fold) == (None, None)
+
+
+def import_csv(project, rows, header=("fname", "label"), spec=None, **options):
+    source = write_csv(project.root / "in.csv", header, rows)
+    return import_labels(project, source, "csv", spec or FormatSpec(), **options)
+
+
+def history(project):
+    with project.store.read() as session:
+        return session.rows("from label_history order by event_id")
+
+
+def test_importing_twice_adds_nothing(tone_project):
+    rows = [(f"{n}.wav", "Low" if n % 2 else "High") for n in range(6)]
+    assert import_csv(tone_project, rows).added == 6
+    before = history(tone_project)
+    assert import_csv(tone_project, rows).added == 0
+    assert import_csv(tone_project, rows[:3]).added == 0
+    assert history(tone_project) == before
+
+
+def test_nothing_is_imported_by_halves(tone_project):
+    rows = [("0.wav", "Low"), ("1.wav", "High"), ("nowhere.wav", "Low"), ("2.wav", "")]
+    with pytest.raises(FaultyFile) as caught:
+        import_csv(tone_project, rows)
+    assert len(caught.value.faults) == 2
+    assert history(tone_project) == []
+    with tone_project.store.read() as session:
+        assert session.classes() == [] and session.last_batch() == 0
+
+
+def test_changed_labels_of_an_imported_clip_are_a_fault(tone_project):
+    import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
+    with pytest.raises(FaultyFile, match=r"imported before as Low \(unverified\).*corrections"):
+        import_csv(tone_project, [("0.wav", "High")])
+
+
+def test_corrections_are_events_of_a_person(tone_project):
+    import_csv(tone_project, [(f"{n}.wav", "Low" if n % 2 else "High") for n in range(6)])
+    source = tone_project.root / "c.json"
+    source.write_text('{"0.wav": "Low", "1.wav": "remove", "2.wav": "Low,High"}')
+    assert import_labels(tone_project, source, "corrections", FormatSpec()).changed == 3
+    assert import_labels(tone_project, source, "corrections", FormatSpec()).changed == 0
+    with tone_project.store.read() as session:
+        rows = session.rows("select path, labels, state from labels_now order by path limit 4")
+    assert rows == [
+        ("0.wav", ["Low"], "relabeled"), ("1.wav", [], "rejected"),
+        ("2.wav", ["High", "Low"], "relabeled"), ("3.wav", ["Low"], "unverified"),
+    ]  # fmt: skip
+
+
+def test_corrections_list_unknown_clips_and_classes(tone_project):
+    import_csv(tone_project, [("0.wav", "Low")])
+    source = tone_project.root / "c.json"
+    source.write_text('{"9.wav": "Low", "0.wav": "Lov"}')
+    with pytest.raises(FaultyFile) as caught:
+        import_labels(tone_project, source, "corrections", FormatSpec())
+    assert "'9.wav' is not in the store" in str(caught.value)
+    assert "did you mean 'Low'" in str(caught.value)
+
+
+def test_given_folds_must_keep_groups_together(tone_project):
+    spec = FormatSpec(fold_column="fold", group_column="who")
+    header = ("fname", "label", "fold", "who")
+    with pytest.raises(FaultyFile, match=r"fold 2, '0.wav' of the same group \(row 2\) in fold 1"):
+        import_csv(tone_project, [("0.wav", "A", 1, "x"), ("1.wav", "A", 2, "x")], header, spec)
+
+
+def test_folder_import_goes_from_the_audio_folder(tone_project):
+    for n in range(6):
+        target = tone_project.audio_dir / "set" / ("Low" if n % 2 else "High")
+        target.mkdir(parents=True, exist_ok=True)
+        (tone_project.audio_dir / f"{n}.wav").rename(target / f"{n}.wav")
+    report = import_labels(tone_project, tone_project.audio_dir / "set", "folder", FormatSpec())
+    assert report.added == 6
+    with tone_project.store.read() as session:
+        assert session.labels().paths[0] == "set/High/0.wav"
+    with pytest.raises(InvalidInput, match="does not lie in the audio folder"):
+        import_labels(tone_project, tone_project.root, "folder", FormatSpec())
+
+
+def test_argus_corrections_are_read(shared_data):
+    read = registry.resolve("format", "corrections")
+    curated = read(shared_data / "argus" / "corrections.json", FormatSpec())
+    assert curated.faults == [] and len(curated.clips) == 73
+    assert sum(clip.state == "rejected" for clip in curated.clips) == 15
+    noisy = read(shared_data / "argus" / "noisy_corrections.json", FormatSpec())
+    assert noisy.faults == [] and len(noisy.clips) == 8744
+    assert sum(clip.state == "rejected" for clip in noisy.clips) == 6999
+
+
+def test_real_metadata(shared_data, tmp_path):
+    from labelkit.workflows.prepare import fold_table, freeze_folds
+    from labelkit.workflows.project import create_project
+
+    project, _ = create_project(tmp_path, tmp_path)
+    source = shared_data / "fsdkaggle2018" / "train_post_competition.csv"
+    report = import_labels(project, source, "fsdkaggle2018", FormatSpec(), metadata_only=True)
+    assert report.added == 9473 and len(report.classes) == 41
+    assert report.states == {"unverified": 5763, "verified": 3710}
+    again = import_labels(project, source, "fsdkaggle2018", FormatSpec(), metadata_only=True)
+    assert again.added == 0
+    table = fold_table(project, freeze_folds(project, n=4))
+    for row in table:
+        counts = [value for key, value in row.items() if key != "class"]
+        assert max(counts) - min(counts) <= 1

@@ -1,0 +1,309 @@
+"""The label store: nothing is lost, nothing is done twice, no machine overrides a person."""
+
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelkit.errors import StoreBusy, StoreError
+from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Scores, Verdict
+from labelkit.stores import schema
+from labelkit.stores.labels import LabelStore
+from labelkit.stores.lock import locked
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = LabelStore(tmp_path / "labels.duckdb", timeout_s=5)
+    store.create()
+    clips = [
+        Clip(path="a.wav", labels=("Dog",), state="verified", group="g1"),
+        Clip(path="b.wav", labels=("Cat", "Dog"), state="unverified", group="g1"),
+        Clip(path="c.wav", labels=(), state="unverified", content_hash="h"),
+        Clip(path="d.wav", labels=("Cat",), state="unverified", content_hash="h"),
+    ]
+    append(store, key="import", classes=["Cat", "Dog"], clips=clips, by_person=True)
+    return store
+
+
+def append(store, **values):
+    with store.write() as session:
+        return session.append(
+            Batch(**({"key": "k", "kind": "test", "actor": "t", "by_person": False} | values))
+        )
+
+
+def event(clip_id, state, labels=(0,), **values):
+    return LabelEvent(clip_id=clip_id, state=state, labels=labels, source="test", **values)
+
+
+def run(run_id, **values):
+    given = {
+        "kind": "fold",
+        "recipe": "quick",
+        "settings": {},
+        "seed": 0,
+        "classes": ["Cat", "Dog"],
+    }
+    return Run(**(given | {"run_id": run_id, "as_of": 1} | values))
+
+
+def rows(store, sql):
+    with store.read() as session:
+        return session.rows(sql)
+
+
+def test_views_show_names_and_the_newest_event(store):
+    append(store, events=[event(1, "self_verified", [0, 1], score=0.5, iteration=3, run_id="r")])
+    assert rows(store, "select path, labels, state, score, iteration, run_id from labels_now") == [
+        ("a.wav", ["Dog"], "verified", None, None, None),
+        ("b.wav", ["Cat", "Dog"], "self_verified", 0.5, 3, "r"),
+        ("c.wav", [], "unverified", None, None, None),
+        ("d.wav", ["Cat"], "unverified", None, None, None),
+    ]
+    columns = {name for (name,) in rows(store, "select column_name from (describe label_history)")}
+    assert {"event_id", "batch_id", "actor", "reason", "clip_id", "path", "labels", "state",
+            "source", "made_at", "run_id", "iteration", "score"} <= columns  # fmt: skip
+    assert rows(store, "select count(*) from label_history where path = 'b.wav'") == [(2,)]
+
+
+def test_labels_at_a_batch_or_a_time(store):
+    between = rows(store, "select max(made_at)::varchar from batches")[0][0]
+    append(store, events=[event(1, "self_verified", [0])])
+    for moment in ("1", f"'{between}'", f"timestamp '{between}'"):
+        found = rows(store, f"select state from labels_at({moment}) where path = 'b.wav'")
+        assert found == [("unverified",)]
+    assert rows(store, "select state from labels_at(2) where path = 'b.wav'") == [
+        ("self_verified",)
+    ]
+    assert rows(store, "from labels_at(0)") == rows(store, "from labels_at('2001-01-01')") == []
+
+
+def test_verified_labels_are_verdicts_and_absence_is_not(store):
+    assert rows(store, "select clip_id, class_id, verdict from label_verdicts") == [
+        (0, 1, "present")
+    ]
+
+
+def test_the_same_key_is_written_once(store):
+    first = append(store, key="x", events=[event(1, "self_verified")])
+    again = append(store, key="x", events=[event(2, "self_verified")])
+    assert (first.repeated, again.repeated) == (False, True)
+    assert first.batch_id == again.batch_id
+    assert rows(store, "select count(*) from label_events where batch_id > 1") == [(1,)]
+
+
+@pytest.mark.parametrize("state", ["verified", "relabeled", "rejected"])
+def test_a_machine_never_overrides_a_person(store, state):
+    append(store, key="person", by_person=True, events=[event(1, state)])
+    for wanted in ("self_verified", "unverified"):
+        with pytest.raises(StoreError, match=f"a person left it {state}"):
+            append(store, events=[event(1, wanted)])
+    with pytest.raises(StoreError, match="a machine may not make it"):
+        append(store, events=[event(2, state)])
+    append(store, key="again", by_person=True, events=[event(1, "verified")])
+
+
+def test_two_events_of_one_batch_do_not_slip_past_a_person(store):
+    with pytest.raises(StoreError, match="a person left it"):
+        append(store, events=[event(2, "self_verified"), event(0, "unverified")])
+    assert rows(store, "select count(*) from batches") == [(1,)]
+
+
+BAD = [
+    ({"clips": [Clip(path="a.wav")]}, "'a.wav' is in the store already"),
+    ({"clips": [Clip(path="e.wav"), Clip(path="e.wav")]}, "'e.wav' is in the store already"),
+    ({"clips": [Clip(path="e.wav", labels=("Cow",))]}, "no class 'Cow'"),
+    ({"classes": ["Dog"]}, "class 'Dog' is in the vocabulary already"),
+    ({"events": [event(99, "self_verified")]}, "clip 99: no such clip"),
+    ({"events": [event(1, "self_verified", [7])]}, "clip 1: no class 7"),
+    ({"events": [event(1, "wrong")]}, "no state 'wrong'"),
+    ({"events": [event(1, "self_verified", score=np.nan)]}, "clip 1: score is nan"),
+    ({"events": [event(1, "self_verified", score=np.inf)]}, "clip 1: score is inf"),
+    ({"verdicts": [Verdict(clip_id=9, class_id=0, verdict="present", rule="r")]}, "no such clip"),
+    ({"verdicts": [Verdict(clip_id=1, class_id=9, verdict="present", rule="r")]}, "no class 9"),
+    ({"verdicts": [Verdict(clip_id=1, class_id=0, verdict="maybe", rule="r")]}, "CHECK"),
+    ({"verdicts": [Verdict(clip_id=1, class_id=0, verdict="present", rule="r", start_s=2.0,
+                           end_s=1.0)]}, "CHECK"),
+    ({"runs": [run("r", parents=["ghost"])]}, "no parent run 'ghost'"),
+    ({"runs": [run("r"), run("r")]}, "'r' is finished already"),
+    ({"predictions": [Predictions(run_id="ghost", clip_ids=np.array([1]), probs=np.ones((1, 2)))]},
+     "no such run"),
+    ({"runs": [run("r")], "predictions": [
+        Predictions(run_id="r", clip_ids=np.array([1]), probs=np.ones((1, 3)))]}, "shape"),
+    ({"runs": [run("r")], "predictions": [
+        Predictions(run_id="r", clip_ids=np.array([1]), probs=np.array([[np.nan, 1]]))]},
+     "clip 1 has a NaN"),
+    ({"runs": [run("r")], "scores": [
+        Scores(run_id="r", metric="lwlrap", clip_ids=np.array([2]), values=np.array([np.nan]))]},
+     "score lwlrap of clip 2 is nan"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "message"), BAD, ids=[m for _, m in BAD])
+def test_bad_rows_are_refused_whole(store, values, message):
+    before = rows(store, "from label_history"), rows(store, "select count(*) from batches")
+    with pytest.raises(StoreError, match=message):
+        append(store, **values)
+    assert (
+        rows(store, "from label_history"),
+        rows(store, "select count(*) from batches"),
+    ) == before
+
+
+def test_folds_are_frozen(store):
+    append(store, key="f1", fold_set="s", folds={0: 1, 1: 1})
+    append(store, key="f2", fold_set="s", folds={0: 1, 2: 0})
+    with store.read() as session:
+        assert session.folds("s") == {0: 1, 1: 1, 2: 0}
+    with pytest.raises(StoreError, match="frozen: clip 0 stands in fold 1, not 2"):
+        append(store, key="f3", fold_set="s", folds={0: 2})
+
+
+def judged_by(store, trained_on, clip_id, parents=(), run_id="judge"):
+    append(
+        store, key=run_id, runs=[run(run_id, trained_on=trained_on, parents=parents)],
+        predictions=[Predictions(run_id=run_id, clip_ids=np.array([clip_id]),
+                                 probs=np.array([[0.4, 0.6]], np.float32))],
+    )  # fmt: skip
+    with store.read() as session:
+        return session.find_leaks()
+
+
+def test_no_leak_where_there_is_none(store):
+    assert judged_by(store, [0, 1], 2) == []
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "clip", "seen"),
+    [([2, 1], 2, 2), ([0], 1, 0), ([3], 2, 3)],
+    ids=["the clip itself", "its group", "the same bytes"],
+)
+def test_a_leak_is_found(store, trained_on, clip, seen):
+    assert (("judge", clip, "judge", seen)) in judged_by(store, trained_on, clip)
+
+
+def test_a_leak_through_an_ancestor_is_found(store):
+    append(store, key="p", runs=[run("grandparent", trained_on=[2])])
+    append(store, key="q", runs=[run("parent", trained_on=[1], parents=["grandparent"])])
+    assert ("judge", 2, "grandparent", 2) in judged_by(store, [0], 2, parents=["parent"])
+
+
+def test_scores_and_events_are_judgements_too(store):
+    append(store, key="p", runs=[run("r", trained_on=[1])])
+    scores = Scores(run_id="r", metric="m", clip_ids=np.array([1]), values=np.array([0.5]))
+    append(store, key="s", scores=[scores])
+    with store.read() as session:
+        assert session.find_leaks() == [("r", 1, "r", 1)]
+        assert session.find_leaks("another") == []
+
+
+def test_review_queue_orders_what_no_person_decided(store):
+    append(store, key="r", runs=[run("r")], predictions=[
+        Predictions(run_id="r", clip_ids=np.array([0, 1, 3]),
+                    probs=np.array([[1, 0], [0.1, 0.9], [0.2, 0.8]], np.float32))],
+        scores=[Scores(run_id="r", metric=m, clip_ids=np.array([0, 1, 3]), values=np.array(v))
+                for m, v in (("lwlrap", [0.1, 1.0, 0.5]), ("self_confidence", [0.0, 0.1, 0.2]))],
+    )  # fmt: skip
+    assert rows(store, "select path, suggested, lwlrap from review_queue") == [
+        ("d.wav", "Dog", 0.5), ("b.wav", "Dog", 1.0),
+    ]  # fmt: skip
+
+
+def test_disagreements_of_two_people(store):
+    for actor, verdict in (("ann", "present"), ("bob", "absent"), ("bob", "absent")):
+        append(store, key=f"{actor}{time.monotonic_ns()}", actor=actor, by_person=True,
+               verdicts=[Verdict(clip_id=1, class_id=0, verdict=verdict, rule="r")])  # fmt: skip
+    assert rows(store, "from disagreements") == [(1, "b.wav", "Cat", ["ann"], ["bob"])]
+    append(store, key="last", actor="bob", by_person=True,
+           verdicts=[Verdict(clip_id=1, class_id=0, verdict="present", rule="r")])  # fmt: skip
+    assert rows(store, "from disagreements") == []
+
+
+def test_a_newer_store_is_refused(store):
+    with store.write() as session:
+        session.rows("insert into schema_migrations values (99, 'future', now())")
+    for attempt in (store.create, lambda: rows(store, "select 1"), lambda: append(store)):
+        with pytest.raises(StoreError, match=r"schema version 99.*install a newer labelkit"):
+            attempt()
+
+
+def test_creating_again_changes_nothing(store):
+    before = rows(store, "from schema_migrations")
+    store.create()
+    assert rows(store, "from schema_migrations") == before
+    assert [number for number, *_ in before] == list(range(1, schema.VERSION + 1))
+
+
+def test_missing_and_foreign_files(tmp_path):
+    with pytest.raises(StoreError, match="does not exist"):
+        rows(LabelStore(tmp_path / "none.duckdb"), "select 1")
+    junk = tmp_path / "junk.duckdb"
+    junk.write_text("not a database" * 1000)
+    with pytest.raises(StoreError, match=r"junk\.duckdb"):
+        LabelStore(junk).create()
+    assert junk.read_text().startswith("not a database")
+
+
+def test_an_exception_undoes_everything(store):
+    with pytest.raises(RuntimeError), store.write() as session:
+        session.append(Batch(key="x", kind="t", actor="t", by_person=True, classes=["Cow"]))
+        raise RuntimeError
+    assert rows(store, "select name from classes order by class_id") == [("Cat",), ("Dog",)]
+
+
+def hold(path, started, seconds):
+    with LabelStore(Path(path)).write():
+        started.set()
+        time.sleep(seconds)
+
+
+@pytest.mark.slow
+def test_a_held_store_is_waited_for_and_then_named_busy(store, capfd):
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    holder = context.Process(target=hold, args=(str(store.path), started, 6))
+    holder.start()
+    assert started.wait(30)
+    impatient = LabelStore(store.path, timeout_s=1.2)
+    with pytest.raises(StoreBusy, match=rf"in use by PID {holder.pid} .*--lock-timeout"):
+        rows(impatient, "select 1")
+    assert f"waiting for labels.duckdb, in use by PID {holder.pid}" in capfd.readouterr().err
+    patient = LabelStore(store.path, timeout_s=30)
+    assert rows(patient, "select 1") == [(1,)]
+    holder.join()
+
+
+def test_readers_share_and_a_writer_waits_for_them(store):
+    with store.read(), store.read() as second:
+        assert second.last_batch() == 1
+        with pytest.raises(StoreBusy):
+            append(LabelStore(store.path, timeout_s=0.1))
+
+
+def test_writers_take_turns(store):
+    def write(number):
+        for turn in range(5):
+            append(LabelStore(store.path), key=f"{number}/{turn}", events=[event(1, "unverified")])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows(store, "select count(*), count(distinct batch_id), max(event_id) from label_events "
+                       "where batch_id > 1") == [(20, 20, 23)]  # fmt: skip
+
+
+def test_the_lock_is_not_lost_when_the_file_is_read_beside(store):
+    # DuckDB's own lock is: a POSIX lock goes with any close of the file (spec: STORE.md 1.3).
+    with store.write():
+        store.path.read_bytes()
+        with (
+            pytest.raises(StoreBusy),
+            locked(store.path, exclusive=True, timeout_s=0.05),
+        ):
+            pass
