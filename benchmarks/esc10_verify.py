@@ -185,8 +185,8 @@ def report(results: list[dict]) -> str:
     lines = [
         machine(),
         "",
-        f"Mean of seeds {', '.join(map(str, SEEDS))}. Right: share of the self-verified clips whose "
-        "label is true. Found: share of the unverified clips with a true label that were "
+        f"Mean of seeds {', '.join(map(str, SEEDS))}. Right: share of the self-verified clips "
+        "whose label is true. Found: share of the unverified clips with a true label that were "
         f"self-verified. `quick`: argmax and p > {rule.threshold:g}, no limit per class, "
         f"{rule.windows} windows; published: p > 0.95, 40 per class, 25 windows.",
         "",
@@ -208,20 +208,21 @@ def report(results: list[dict]) -> str:
         if abs(mean) > half
         else "The interval includes 0: three seeds show no certain gain."
     )
+    seconds = ", ".join(f"{r['quick']['seconds']:.0f} s" for r in results)
     lines += [
         "",
-        f"`quick`, last round, seed by seed: {each}. "
-        f"Time of `verify`: {', '.join(f'{r["quick"]["seconds"]:.0f} s' for r in results)}.",
+        f"`quick`, last round, seed by seed: {each}. Time of `verify`: {seconds}.",
         "",
         "Accuracy against the truth on all 400 clips, out of fold:",
         "",
-        "| seed | first training | `verify`, last round | all labels as given, equal steps | gain |",
+        "| seed | first training | `verify`, last round | as given, equal steps | gain |",
         "|---|---|---|---|---|",
     ]
     for seed, r in zip(SEEDS, results, strict=True):
         ours, given = r["quick"]["accuracy"], r["given_accuracy"]
         lines.append(
-            f"| {seed} | {r['quick']['first_accuracy']:.1%} | {ours:.1%} ({r['steps']:.0f} steps) | "
+            f"| {seed} | {r['quick']['first_accuracy']:.1%} | "
+            f"{ours:.1%} ({r['steps']:.0f} steps) | "
             f"{given:.1%} ({r['given_steps']} steps) | {ours - given:+.1%} |"
         )
     lines.append(f"\nPaired gain {mean:+.1%} ± {half:.1%} (95 % t-interval, n = 3). {verdict}")
