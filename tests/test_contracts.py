@@ -21,7 +21,10 @@ def test_import_stays_light(module):
 
 @pytest.mark.parametrize("module", ["noise.scoring", "noise.verify", "metrics", "folds"])
 def test_noise_handling_needs_no_framework(module):
-    code = f"import labelkit.{module}, sys; print([m for m in ('torch', 'duckdb') if m in sys.modules])"
+    code = (
+        f"import labelkit.{module}, sys; "
+        "print([m for m in ('torch', 'duckdb') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

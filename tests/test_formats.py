@@ -101,8 +101,9 @@ def broken_jsonl(folder):
         '{"path": "f.wav", "labels": ["Dog"], "fold": "x"}\n'
     )
     return path, [
-        "row 1: not a JSON object", "row 2: no key 'labels'", "row 3: label list", "row 4: labels [3]",
-        "row 5: unknown key 'colour'", "row 6: subset 'half'", "row 7: not a JSON", "row 8: fold is 'x'",
+        "row 1: not a JSON object", "row 2: no key 'labels'", "row 3: label list",
+        "row 4: labels [3]", "row 5: unknown key 'colour'", "row 6: subset 'half'",
+        "row 7: not a JSON", "row 8: fold is 'x'",
     ]  # fmt: skip
 
 
