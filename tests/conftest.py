@@ -25,6 +25,7 @@ TINY = (
     "finetune.epochs=1",
     "verify.iterations=2",
     "verify.windows=2",
+    "verify.threshold=0",
 )
 
 
