@@ -52,7 +52,7 @@ def names(kind: str) -> list[str]:
 def suggestion(name: str, known: list[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"did you mean {close[0]!r}" if close else f"known: {', '.join(known)}"
 
 
 def check(kind: str, name: str) -> str:

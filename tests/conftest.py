@@ -11,7 +11,10 @@ import soundfile
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, synthesise, write_demo
 from labelkit.workflows.importing import import_labels
+from labelkit.workflows.learn import train, verify
+from labelkit.workflows.prepare import freeze_folds
 from labelkit.workflows.project import create_project
+from labelkit.workflows.score import score
 
 # Seconds instead of minutes: a narrow net, few mels, few epochs.
 TINY = (
@@ -77,6 +80,25 @@ def make_demo_project(demo_clips, root):
         spec = FormatSpec(subset=name)
         import_labels(project, folder / f"{name}.csv", "fsdkaggle2018", spec)
     return project
+
+
+@pytest.fixture(scope="session")
+def verified_project(demo_clips, tiny_recipe, tmp_path_factory):
+    """A project after train, verify, score and train on the trusted; only ever read."""
+    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("v") / "p")
+    freeze_folds(project, n=3)
+    before = _labels(project)
+    train(project, tiny_recipe, workers=1)
+    seen = []
+    summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
+    score(project, methods=("lwlrap", "margin", "cleanlab"))
+    train(project, tiny_recipe, trusted=True, workers=1)
+    return project, before, summary, seen
+
+
+def _labels(project):
+    with project.store.read() as session:
+        return session.rows("select path, labels, state from labels_now order by path")
 
 
 @pytest.fixture

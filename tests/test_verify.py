@@ -39,20 +39,6 @@ def labels_now(project):
     return rows(project, "select path, labels, state from labels_now order by path")
 
 
-@pytest.fixture(scope="module")
-def verified_project(demo_clips, tiny_recipe, tmp_path_factory):
-    """A project after train, verify, score and train on the trusted; only ever read."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("v") / "p")
-    freeze_folds(project, n=3)
-    before = labels_now(project)
-    train(project, tiny_recipe, workers=1)
-    seen = []
-    summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
-    score(project, methods=("lwlrap", "margin", "cleanlab"))
-    train(project, tiny_recipe, trusted=True, workers=1)
-    return project, before, summary, seen
-
-
 def test_no_judgement_comes_from_a_model_that_saw_the_clip(verified_project):
     project, *_ = verified_project
     n_judged = rows(

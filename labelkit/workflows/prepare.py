@@ -185,8 +185,10 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
             fold_set = f"{n}-seed{seed}"
         standing = session.folds(fold_set)
         train = np.flatnonzero(table.subsets == "train")
+        if not len(train):
+            raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
         fixed = np.array([standing.get(int(i), -1) for i in table.clip_ids[train]], int)
-        if len(train) and (fixed >= 0).all():
+        if (fixed >= 0).all():
             return fold_set
         groups = same_recordings(table)
         if fold_set == IMPORTED_FOLDS:
@@ -205,6 +207,7 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
             )
         except InvalidInput as error:
             raise InvalidInput(f"fold set {fold_set}: {error}") from error
+        _tell_rare_classes(table, train, len(numbers))
         session.append(
             Batch(
                 key=f"folds:{fold_set}:{session.last_batch()}",
@@ -221,6 +224,15 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
             )
         )
     return fold_set
+
+
+def _tell_rare_classes(table: LabelTable, train: np.ndarray, n_folds: int) -> None:
+    """Name the classes that some fold's model will not have heard, or cannot be asked about."""
+    counts = Counter(name for clip in train for name in table.names(clip))
+    for name in table.classes:
+        if 0 < counts[name] < n_folds:
+            n = f"{counts[name]} clip{'s' if counts[name] > 1 else ''}"
+            say(f"class {name} has {n}, fewer than {n_folds} folds: it is judged poorly")
 
 
 def fold_table(project: Project, fold_set: str) -> list[dict[str, Any]]:

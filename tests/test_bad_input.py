@@ -1,0 +1,199 @@
+"""Bad input, item by item: one clear line, the batch goes on, nothing is lost."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from labelkit import metrics
+from labelkit.cli import cli
+from labelkit.config import FormatSpec, VerifySpec
+from labelkit.errors import InvalidInput
+from labelkit.noise.verify import self_verify
+from labelkit.workflows.importing import import_labels
+from tests.conftest import TINY, write_csv, write_tone
+
+SOUND = [(f"{n}.wav", "Low" if n % 2 else "High", int(n < 4)) for n in range(6)]
+HEADER = ("fname", "label", "verified")
+
+
+def call(project, *args):
+    return CliRunner().invoke(cli, ["-C", str(project.root), *map(str, args)])
+
+
+def import_csv(project, lines, header=HEADER):
+    source = write_csv(project.root / "x.csv", header, lines)
+    return call(project, "import", source, "--format", "csv", "--verified-column", "verified")
+
+
+def snapshot(project):
+    with project.store.read() as session:
+        return session.rows("from labels_now"), session.last_batch()
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "message"),
+    [
+        (("fname", "tag", "verified"), SOUND, "no column 'label' in fname, tag, verified; rename"),
+        (HEADER, [*SOUND, ("0.wav", "Low", 1)], "row 8: duplicate file name '0.wav', first in"),
+        (HEADER, [*SOUND[:5], ("5.wav", "Low,,High", 0)], "'Low,,High' has an empty entry"),
+        (HEADER, [*SOUND, ("nowhere.wav", "Low", 0)], "row 8: no recording 'nowhere.wav' in"),
+    ],
+    ids=["missing column", "duplicate file name", "empty entry", "missing audio file"],
+)  # fmt: skip
+def test_faulty_csv(tone_project, header, lines, message):
+    before = snapshot(tone_project)
+    done = import_csv(tone_project, lines, header)
+    assert done.exit_code == 2 and message in done.stderr and "nothing was imported" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert snapshot(tone_project) == before
+    assert import_csv(tone_project, SOUND).exit_code == 0
+
+
+def test_all_faults_come_at_once(tone_project):
+    lines = [
+        ("0.wav", "Low,,High", 1),
+        ("0.wav", "Low", 1),
+        ("1.wav", "Low", 7),
+        ("9.wav", "Low", 0),
+    ]
+    done = import_csv(tone_project, [*lines, ("0.wav", "Low", 0)])
+    assert "4 faults" in done.stderr and len(done.stderr.strip().splitlines()) >= 5
+
+
+def test_unknown_class(tone_project):
+    assert import_csv(tone_project, SOUND[:4]).exit_code == 0
+    before = snapshot(tone_project)
+    lines = [("4.wav", "Hihg", 1), ("5.wav", "Low", 0)]
+    done = import_csv(tone_project, lines)
+    assert done.exit_code == 2
+    assert "row 2: unknown class 'Hihg'; did you mean 'High', or import with" in done.stderr
+    assert snapshot(tone_project) == before
+    source = tone_project.root / "x.csv"
+    done = call(tone_project, "import", source, "--format", "csv", "--add-classes")
+    assert done.exit_code == 0
+    with tone_project.store.read() as session:
+        assert session.classes() == ["High", "Low", "Hihg"]
+
+
+def spoil(kind, path):
+    if kind == "unreadable":
+        path.write_text("no recording but a text\n" * 100)
+    elif kind == "empty":
+        path.write_bytes(b"")
+    else:
+        whole = path.with_name("whole.ogg")
+        noise = np.random.default_rng(0).standard_normal(120_000) * 0.2
+        soundfile.write(whole, noise, 16000)
+        path.write_bytes(whole.read_bytes()[:-3000])
+        whole.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unreadable", "empty", "truncated"])
+def test_bad_recordings_stop_nothing(tone_project, kind):
+    for number in range(6, 16):
+        write_tone(tone_project.audio_dir / f"{number}.wav", 300 + 400 * (number % 2) + number)
+    name = "bad.ogg" if kind == "truncated" else "bad.wav"
+    spoil(kind, tone_project.audio_dir / name)
+    bytes_before = (tone_project.audio_dir / name).read_bytes()
+    lines = [(f"{n}.wav", "Low" if n % 2 else "High", int(n < 10)) for n in range(16)]
+    assert import_csv(tone_project, [*lines, (name, "Low", 1)]).exit_code == 0
+    listed = json.loads(call(tone_project, "check", "--json", "--workers", "1").stdout)
+    used = kind == "truncated"
+    assert [(r["fault"], r["used"]) for r in listed if r["path"] == name] == [(kind, used)]
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    call(tone_project, "folds", "--n", "2")
+    done = call(tone_project, "verify", "--workers", "1", *settings)
+    assert done.exit_code == 0, done.output
+    assert (f"1 clips are left out: {name} ({kind})" in done.stderr) == (not used)
+    with tone_project.store.read() as session:
+        learnt = session.rows(
+            "select count(*) from (select unnest(trained_on) as clip_id from runs) "
+            f"join clips using (clip_id) where path = '{name}'"
+        )
+        assert (learnt[0][0] > 0) == used
+        assert session.rows(f"select state from labels_now where path = '{name}'") == [
+            ("verified",)
+        ]
+    assert (tone_project.audio_dir / name).read_bytes() == bytes_before
+
+
+def test_nan_in_probabilities():
+    labels, probs = np.eye(3)[[0, 1, 2]], np.full((3, 3), 1 / 3)
+    probs[2, 1] = np.nan
+    with pytest.raises(InvalidInput, match=r"1 NaN or infinite values, the first is nan at clip 2"):
+        metrics.lwlrap(labels, probs)
+    loop = self_verify(
+        labels,
+        np.array([True, False, True]),
+        np.array([0, 1, 1]),
+        lambda trusted, fold, warm_start: (probs[np.array([0, 1, 1]) == fold], None),
+        options=VerifySpec(),
+    )
+    with pytest.raises(InvalidInput, match="the model of fold 1: probs has 1 NaN"):
+        next(loop)
+
+
+@pytest.mark.slow
+def test_a_class_with_a_single_clip(tone_project):
+    write_tone(tone_project.audio_dir / "lonely.wav", 3000)
+    for number in range(6, 12):
+        write_tone(tone_project.audio_dir / f"{number}.wav", 300 + 400 * (number % 2) + number)
+    lines = [(f"{n}.wav", "Low" if n % 2 else "High", int(n < 8)) for n in range(12)]
+    import_csv(tone_project, [*lines, ("lonely.wav", "Rare", 0)])
+    done = call(tone_project, "folds", "--n", "2")
+    assert done.exit_code == 0 and "Rare has 1 clip" in done.stderr
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    done = call(tone_project, "verify", "--workers", "1", *settings)
+    assert done.exit_code == 0, done.output
+    with tone_project.store.read() as session:
+        state = session.rows("select state from labels_now where path = 'lonely.wav'")
+    # No model that may judge it has ever heard its class.
+    assert state == [("unverified",)]
+
+
+def test_a_project_of_a_newer_version(tone_project):
+    file = tone_project.root / "labelkit.toml"
+    text = file.read_text()
+    file.write_text(text.replace("version = 1", "version = 2"))
+    done = call(tone_project, "status")
+    assert done.exit_code == 2 and "is of version 2" in done.stderr
+    assert "install a newer labelkit" in done.stderr
+    file.write_text(text)
+    with tone_project.store.write() as session:
+        session.rows("insert into schema_migrations values (99, 'future', now())")
+    for args in (["status"], ["query", "select 1"], ["init", tone_project.audio_dir]):
+        done = call(tone_project, *args)
+        assert done.exit_code == 3 and "schema version 99" in done.stderr, args
+        assert done.stderr.count("\n") == 1
+
+
+def test_no_project_at_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["verify"])
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1
+    assert "no labelkit.toml in" in done.stderr and "labelkit init AUDIO_DIR" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    done = CliRunner().invoke(cli, ["-C", str(tmp_path / "nowhere"), "status"])
+    assert done.exit_code == 2 and "no labelkit.toml" in done.stderr
+
+
+def test_an_empty_project_says_what_to_do(tone_project):
+    done = call(tone_project, "train")
+    assert done.exit_code == 2 and "labelkit import FILE" in done.stderr
+    done = call(tone_project, "folds")
+    assert done.exit_code == 2 and "labelkit import" in done.stderr
+
+
+def test_import_of_a_file_that_is_not_there(tone_project):
+    with pytest.raises(InvalidInput, match="no such file or folder"):
+        import_labels(tone_project, tone_project.root / "no.csv", "csv", FormatSpec())
+
+
+def test_a_broken_project_file(tone_project):
+    (tone_project.root / "labelkit.toml").write_text("version = ")
+    done = call(tone_project, "status")
+    assert done.exit_code == 2 and "labelkit.toml is not valid" in done.stderr
