@@ -140,7 +140,10 @@ def run_seed(data: Path, folder: Path, seed: int) -> dict:
     first = out_of_fold(project, ours["run_id"], 0)
     argmax = draw.found(select_confident(labels, first, threshold=0, per_class=0))
 
-    published_recipe = change_verify(quick, RULES["as_written"] | {"windows": 25})
+    # Dorfer and Widmer fine-tuned without mixup; with it, hardly a probability exceeds 0.95.
+    published_recipe = change_verify(
+        read_recipe("quick", ["finetune.mixup_alpha=0"]), RULES["as_written"] | {"windows": 25}
+    )
     other = draw.project(folder / f"published{seed}")
     published = run_verify(other, draw, published_recipe, seed)
     print(f"seed {seed}: published {published['rounds'][-1]}", flush=True)
@@ -188,7 +191,8 @@ def report(results: list[dict]) -> str:
         f"Mean of seeds {', '.join(map(str, SEEDS))}. Right: share of the self-verified clips "
         "whose label is true. Found: share of the unverified clips with a true label that were "
         f"self-verified. `quick`: argmax and p > {rule.threshold:g}, no limit per class, "
-        f"{rule.windows} windows; published: p > 0.95, 40 per class, 25 windows.",
+        f"{rule.windows} windows; published: p > 0.95, 40 per class, 25 windows, "
+        "fine-tuned without mixup.",
         "",
         "| round | quick: clips | right | found | published: clips | right | found |",
         "|---|---|---|---|---|---|---|",
