@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -357,7 +359,7 @@ def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
 def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows as a JSON array of objects, or as a table."""
     if as_json:
-        click.echo(json.dumps(rows, default=_plain, ensure_ascii=False, allow_nan=False, indent=1))
+        click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
         return
     columns = columns or (list(rows[0]) if rows else [])
     cells = [[_cell(row[column]) for column in columns] for row in rows]
@@ -387,7 +389,15 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON of what DuckDB returns beyond plain values."""
+    """What JSON can hold of a value from the store; NaN and infinity are null."""
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, datetime):
         return value.isoformat() + ("" if value.tzinfo else "Z")
-    return value.isoformat() if isinstance(value, date) else str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

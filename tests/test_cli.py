@@ -103,6 +103,16 @@ def test_query_tells_columns_of_one_name_apart(project):
     assert rows == [{"a": 1, "a_2": 2}]
 
 
+def test_json_holds_whatever_sql_returns(project):
+    sql = (
+        "select 1.5 as n, 'nan'::double as x, date '2026-01-02' as d, [1.5, 'inf'::float] as l, "
+        "{'a': [2]} as s, map {1: 2} as m, interval 1 day as i, 'a'::blob as b, uuid() as u"
+    )
+    row = json.loads(call("query", "--json", sql, cwd=project.root).stdout)[0]
+    assert row["n"] == 1.5 and row["x"] is None and row["l"] == [1.5, None]
+    assert row["d"] == "2026-01-02" and row["s"] == {"a": [2]} and row["m"] == {"1": 2}
+
+
 def test_history_shows_every_event(project):
     source = project.root / "c.json"
     source.write_text('{"1.wav": "High"}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import tomllib
@@ -41,7 +42,10 @@ class Project:
 
 def user() -> str:
     """Who acts here, as the store notes it."""
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid-{os.getuid()}"
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def create_project(root: Path, audio_dir: Path) -> tuple[Project, bool]:
