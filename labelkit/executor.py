@@ -7,13 +7,14 @@ that dies takes down only the item it was working on. Workers end with their par
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, Generic, TypeVar
 
 from labelkit.errors import WorkerDied
@@ -59,7 +60,11 @@ class Executor:
     def __enter__(self) -> Executor:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            # Whoever stops the work does not want to wait for the end of a training.
+            for child in active_children():
+                child.terminate()
         self.close()
 
     def close(self) -> None:
@@ -144,7 +149,11 @@ def _call(fn: Callable[[Item], Value], item: Item) -> Result[Item, Value]:
 
 
 def _follow_parent() -> None:
-    """End this worker when its parent is gone, however that came about."""
+    """End this worker when its parent is gone, however that came about.
+
+    Ctrl-C reaches the whole process group; what to do about it is the parent's business.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.join,), daemon=True).start()
