@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +29,6 @@ class Result(Generic[Item, Value]):
     item: Item
     value: Value | None = None
     error: Exception | None = None
-    seconds: float = 0.0
 
     def get(self) -> Value:
         """The value, or raise the error."""
@@ -94,7 +92,7 @@ class Executor:
             victims: list[Item] = []
             yield from self._map_pool(fn, [item], 1, victims)
             for victim in victims:
-                error = WorkerDied(f"a worker died twice on {victim!r}; out of memory?")
+                error = WorkerDied(f"a worker died twice on {_name(victim)}; out of memory?")
                 yield Result(victim, error=error)
 
     def _map_pool(
@@ -140,12 +138,15 @@ _END: Any = object()
 
 
 def _call(fn: Callable[[Item], Value], item: Item) -> Result[Item, Value]:
-    start = time.perf_counter()
     try:
-        value = fn(item)
+        return Result(item, fn(item))
     except Exception as error:
-        return Result(item, error=error, seconds=time.perf_counter() - start)
-    return Result(item, value, seconds=time.perf_counter() - start)
+        return Result(item, error=error)
+
+
+def _name(item: Any) -> str:
+    """An item in a message; of a tuple only what comes first, which tells it from others."""
+    return repr(item[0] if isinstance(item, tuple) else item)[:80]
 
 
 def _follow_parent() -> None:

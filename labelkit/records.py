@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -60,6 +59,29 @@ class Verdict:
     end_s: float | None = None
 
 
+def verdicts_of(event: LabelEvent, rule: str, before: Sequence[int] = ()) -> list[Verdict]:
+    """What an event says of each class: present if given and trusted, absent if taken away.
+
+    Labels that are trusted no longer become unsure; a rejected clip says nothing.
+
+    Args:
+        event: The event.
+        rule: Who or what decided, in a word.
+        before: Class ids the clip had until then.
+    """
+    said: dict[int, str] = {}
+    if event.state in TRUSTED_STATES:
+        said = dict.fromkeys(before, "absent") | dict.fromkeys(event.labels, "present")
+    elif event.state == UNVERIFIED:
+        said = dict.fromkeys(event.labels, "unsure")
+    return [
+        Verdict(
+            clip_id=event.clip_id, class_id=label, verdict=verdict, rule=rule, score=event.score
+        )
+        for label, verdict in sorted(said.items())
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A finished training or selection, inserted once, at the end.
@@ -83,7 +105,6 @@ class Run:
     parents: Sequence[str] = ()
     trained_on: Sequence[int] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
-    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +206,3 @@ def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> np.ndarray:
         raise InvalidInput(f"class index {indices.max()} out of range for {n_classes} classes")
     matrix[clips, indices] = 1
     return matrix
-
-
-def class_indices(matrix: np.ndarray) -> list[list[int]]:
-    """Class indices of each row of a multi-hot matrix, ascending; undoes :func:`multi_hot`."""
-    return [np.flatnonzero(row).tolist() for row in np.asarray(matrix)]

@@ -200,6 +200,17 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
     assert len(journal.read_bytes().splitlines()) == len(lines)
 
 
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_lost_frames_are_computed_again(tone_project, left):
+    paths, recipe = import_all(tone_project), read_recipe("quick")
+    whole = prepare.compute_features(tone_project, recipe, workers=1)
+    frames = whole.frames_path.read_bytes()
+    whole.frames_path.write_bytes(frames[: int(left * len(frames))])
+    again = prepare.compute_features(tone_project, recipe, workers=1)
+    assert again.frames_path.read_bytes() == frames
+    assert again.missing(tone_project.audio_dir, paths) == []
+
+
 def test_a_changed_recording_is_read_again(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick")
     store = prepare.compute_features(tone_project, recipe, workers=1)

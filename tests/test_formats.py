@@ -1,6 +1,7 @@
 """One contract for every label format: what is written comes back, every fault is listed."""
 
 import json
+import shutil
 
 import pytest
 
@@ -99,11 +100,12 @@ def broken_jsonl(folder):
         '{"path": "c.wav", "labels": [3]}\n{"path": "d.wav", "labels": ["Dog"], "colour": 1}\n'
         '{"path": "e.wav", "labels": ["Dog"], "subset": "half"}\n[1]\n'
         '{"path": "f.wav", "labels": ["Dog"], "fold": "x"}\n'
+        '{"path": "g.wav", "labels": "Dog"}\n'
     )
     return path, [
         "row 1: not a JSON object", "row 2: no key 'labels'", "row 3: label list",
         "row 4: labels [3]", "row 5: unknown key 'colour'", "row 6: subset 'half'",
-        "row 7: not a JSON", "row 8: fold is 'x'",
+        "row 7: not a JSON", "row 8: fold is 'x'", "row 9: labels 'Dog'",
     ]  # fmt: skip
 
 
@@ -243,8 +245,52 @@ def test_corrections_list_unknown_clips_and_classes(tone_project):
 def test_given_folds_must_keep_groups_together(tone_project):
     spec = FormatSpec(fold_column="fold", group_column="who")
     header = ("fname", "label", "fold", "who")
-    with pytest.raises(FaultyFile, match=r"fold 2, '0.wav' of the same group \(row 2\) in fold 1"):
-        import_csv(tone_project, [("0.wav", "A", 1, "x"), ("1.wav", "A", 2, "x")], header, spec)
+    first, second = ("0.wav", "A", 1, "x"), ("1.wav", "A", 2, "x")
+    message = r"fold 2, '0.wav' of the same group in fold 1; put them in one fold"
+    with pytest.raises(FaultyFile, match=message):
+        import_csv(tone_project, [first, second], header, spec)
+    import_csv(tone_project, [first], header, spec)
+    with pytest.raises(FaultyFile, match=message):
+        import_csv(tone_project, [second], header, spec)
+
+
+def test_locked_clips_share_nothing_with_training_clips(tone_project):
+    shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
+    import_csv(tone_project, [("0.wav", "A"), ("1.wav", "B")])
+    with pytest.raises(FaultyFile, match="subset test, '0.wav' of the same recording in subset"):
+        import_csv(tone_project, [("copy.wav", "A")], spec=FormatSpec(subset="test"))
+
+
+def test_corrections_may_go_back_and_forth(tone_project):
+    import_csv(tone_project, [("0.wav", "A"), ("1.wav", "B")])
+    source = tone_project.root / "c.json"
+    for label in ("B", "A", "B"):
+        source.write_text(json.dumps({"0.wav": label}))
+        assert import_labels(tone_project, source, "corrections", FormatSpec()).changed == 1
+    with tone_project.store.read() as session:
+        assert session.rows("select labels from labels_now where path = '0.wav'") == [(["B"],)]
+        newest = session.rows(
+            "select k.name, max_by(d.verdict, d.verdict_id) from label_verdicts d "
+            "join classes k using (class_id) where clip_id = 0 group by k.name order by 1"
+        )
+    assert newest == [("A", "absent"), ("B", "present")]
+
+
+def test_many_clips_of_which_few_have_labels(tone_project):
+    lines = [{"path": f"{n}.wav", "labels": ["A"] if n % 1700 == 3 else []} for n in range(5000)]
+    source = tone_project.root / "x.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    report = import_labels(tone_project, source, "jsonl", FormatSpec(), metadata_only=True)
+    assert report.added == 5000
+
+
+def test_cells_may_hold_line_ends(tmp_path):
+    source = tmp_path / "x.csv"
+    source.write_bytes(
+        b'\xef\xbb\xbffname,label,note\r\na.wav,Dog,"two\nlines"\r\nb.wav,Cat\xe2\x80\xa8x,\r\n'
+    )
+    found = registry.resolve("format", "csv")(source, FormatSpec())
+    assert [clip.labels for clip in found.clips] == [("Dog",), ("Cat\u2028x",)]
 
 
 def test_folder_import_goes_from_the_audio_folder(tone_project):

@@ -57,7 +57,8 @@ def rows(store, sql):
 
 
 def test_views_show_names_and_the_newest_event(store):
-    append(store, events=[event(1, "self_verified", [0, 1], score=0.5, iteration=3, run_id="r")])
+    judged = event(1, "self_verified", [0, 1], score=0.5, iteration=3, run_id="r")
+    append(store, runs=[run("r")], events=[judged])
     assert rows(store, "select path, labels, state, score, iteration, run_id from labels_now") == [
         ("a.wav", ["Dog"], "verified", None, None, None),
         ("b.wav", ["Cat", "Dog"], "self_verified", 0.5, 3, "r"),
@@ -107,7 +108,7 @@ def test_a_machine_never_overrides_a_person(store, state):
     append(store, key="again", by_person=True, events=[event(1, "verified")])
 
 
-def test_two_events_of_one_batch_do_not_slip_past_a_person(store):
+def test_one_bad_event_undoes_its_whole_batch(store):
     with pytest.raises(StoreError, match="a person left it"):
         append(store, events=[event(2, "self_verified"), event(0, "unverified")])
     assert rows(store, "select count(*) from batches") == [(1,)]
@@ -121,6 +122,12 @@ BAD = [
     ({"events": [event(99, "self_verified")]}, "clip 99: no such clip"),
     ({"events": [event(1, "self_verified", [7])]}, "clip 1: no class 7"),
     ({"events": [event(1, "wrong")]}, "no state 'wrong'"),
+    ({"events": [event(1, "self_verified", run_id="ghost")]}, "no run 'ghost'"),
+    ({"fold_set": "s", "folds": {9: 0}}, "fold set 's': no clip 9"),
+    ({"runs": [run("r")], "predictions": [
+        Predictions(run_id="r", clip_ids=np.array([9]), probs=np.ones((1, 2)))]}, "no clip 9"),
+    ({"runs": [run("r")], "scores": [
+        Scores(run_id="r", metric="m", clip_ids=np.array([9]), values=np.ones(1))]}, "no clip 9"),
     ({"events": [event(1, "self_verified", score=np.nan)]}, "clip 1: score is nan"),
     ({"events": [event(1, "self_verified", score=np.inf)]}, "clip 1: score is inf"),
     ({"verdicts": [Verdict(clip_id=9, class_id=0, verdict="present", rule="r")]}, "no such clip"),
@@ -198,7 +205,8 @@ def test_scores_and_events_are_judgements_too(store):
     append(store, key="s", scores=[scores])
     with store.read() as session:
         assert session.find_leaks() == [("r", 1, "r", 1)]
-        assert session.find_leaks("another") == []
+        assert session.find_leaks(["another"]) == []
+        assert session.find_leaks(["r"]) == [("r", 1, "r", 1)]
 
 
 def test_review_queue_orders_what_no_person_decided(store):

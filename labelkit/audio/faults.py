@@ -10,9 +10,8 @@ import numpy as np
 from labelkit.audio import io
 from labelkit.errors import InvalidInput
 
-# Kept out of training, and used padded or wrapped.
+# Kept out of training; the others are used, padded or wrapped.
 UNUSABLE = ("missing", "unreadable", "empty", "silent")
-USABLE = ("truncated", "clipped", "short")
 REASONS = {
     "missing": "no such file under the audio folder",
     "unreadable": "cannot be decoded",

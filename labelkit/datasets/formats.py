@@ -10,6 +10,7 @@ A new format is one function here and one line in ``registry.TABLE["format"]``.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -173,23 +174,23 @@ def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
     An empty list of labels is allowed: a clip nobody labelled.
     """
     found = Reading()
-    for number, line in _lines(path, found):
+    for number, line in enumerate(_text(path, found).split("\n"), 1):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
             values = dict(item)
-            name, labels = str(values.pop("path")), tuple(values.pop("labels"))
+            name, labels = str(values.pop("path")), values.pop("labels")
         except (ValueError, TypeError):
             found.fault(number, f"not a JSON object: {line[:60]!r}", "one object a line")
             continue
         except KeyError as error:
             found.fault(number, f"no key {error}", 'give {"path": ..., "labels": [...]}')
             continue
-        if not all(isinstance(label, str) for label in labels):
-            found.fault(number, f"labels {list(labels)!r}", "give a list of class names")
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            found.fault(number, f"labels {labels!r}", "give a list of class names")
             continue
-        checked = found.check_labels(labels, number, repr(list(labels)))
+        checked = found.check_labels(tuple(labels), number, repr(labels))
         verified = _flag(str(values.pop("verified", "")), number, found)
         fold = _fold(str(values.pop("fold", "")), number, found)
         group, subset = values.pop("group", None), values.pop("subset", spec.subset)
@@ -236,26 +237,26 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     return found
 
 
-def _lines(path: Path, found: Reading) -> Iterator[tuple[int, str]]:
+def _text(path: Path, found: Reading) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # Line ends stay as they are: a quoted cell may hold some.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
     except UnicodeDecodeError as error:
         found.fault(0, f"not UTF-8 at byte {error.start}", "save the file as UTF-8")
-        return
     except OSError as error:
         found.fault(0, f"cannot be read ({error.strerror})", "give a readable file")
-        return
-    yield from enumerate(text.splitlines(), 1)
+    return ""
 
 
 def _csv_rows(
     path: Path, columns: list[str], found: Reading
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of each row; faults for missing columns and short rows."""
-    lines = [line for _, line in _lines(path, found)]
+    text = _text(path, found)
     if found.faults:
         return
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     header = reader.fieldnames or []
     for column in columns:
         if column not in header:

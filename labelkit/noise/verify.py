@@ -59,7 +59,6 @@ class Round:
     states: list[Any]
     judges: list[Any]
     loss: float
-    accuracy: float
 
 
 def in_series(
@@ -113,6 +112,7 @@ def self_verify(
     if not verified.any():
         raise InvalidInput("no clip is verified; self-verification needs some to start from")
     candidates = ~verified if candidates is None else np.asarray(candidates, bool) & ~verified
+    single = bool((labels.sum(axis=1) <= 1).all())
     numbers = np.unique(folds).tolist()
     states: list[Any] = [None] * len(numbers)
     trusted, judged = verified, np.zeros(labels.shape, np.float32)
@@ -142,15 +142,13 @@ def self_verify(
             probs=probs,
             states=states,
             judges=judges,
-            loss=verified_loss(labels[verified], probs[verified]),
-            accuracy=metrics.accuracy(labels[verified], probs[verified]),
+            loss=label_loss(labels[verified], probs[verified], single=single),
         )
         judged = probs
 
 
-def verified_loss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Log-loss of single labels, binary log-loss where a clip has several or none."""
-    single = (labels.sum(axis=1) == 1).all()
+def label_loss(labels: np.ndarray, probs: np.ndarray, *, single: bool) -> float:
+    """Log-loss of single labels, binary log-loss where clips may have several."""
     return (metrics.log_loss if single else metrics.binary_log_loss)(labels, probs)
 
 

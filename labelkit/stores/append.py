@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +22,7 @@ from labelkit.records import (
     Receipt,
     Scores,
     Verdict,
+    verdicts_of,
 )
 from labelkit.stores.session import Session
 
@@ -123,13 +124,8 @@ class WriteSession(Session):
         ]
         self._append_events(events, True, batch_id)
         # A verified label is somebody's word that its class is there.
-        verdicts = [
-            Verdict(clip_id=e.clip_id, class_id=label, verdict="present", rule=batch.kind)
-            for e in events
-            if e.state == VERIFIED
-            for label in e.labels
-        ]
-        self._append_verdicts(verdicts, batch_id)
+        said = [verdicts_of(event, batch.kind) for event in events if event.state == VERIFIED]
+        self._append_verdicts([verdict for part in said for verdict in part], batch_id)
         folds = {i: c.fold for i, c in zip(ids, clips, strict=True) if c.fold is not None}
         if folds:
             self._append_folds(IMPORTED_FOLDS, folds, batch_id)
@@ -141,8 +137,11 @@ class WriteSession(Session):
         states = dict(
             self.rows("select clip_id, max_by(state, event_id) from label_events group by clip_id")
         )
-        known = {clip_id for (clip_id,) in self.rows("select clip_id from clips")}
+        known = self._clip_ids()
+        runs = {run_id for (run_id,) in self.rows("select run_id from runs")}
         for event in events:
+            if event.run_id is not None and event.run_id not in runs:
+                raise StoreError(f"label event of clip {event.clip_id}: no run {event.run_id!r}")
             _check_event(event, states.get(event.clip_id), known, n_classes, by_person)
         first = self._next("label_events", "event_id")
         self._insert(
@@ -167,7 +166,7 @@ class WriteSession(Session):
 
     def _append_verdicts(self, verdicts: Sequence[Verdict], batch_id: int) -> None:
         n_classes = len(self.classes())
-        known = {clip_id for (clip_id,) in self.rows("select clip_id from clips")}
+        known = self._clip_ids()
         for v in verdicts:
             if v.clip_id not in known:
                 raise StoreError(f"verdict on clip {v.clip_id}: no such clip")
@@ -193,6 +192,7 @@ class WriteSession(Session):
         )
 
     def _append_folds(self, fold_set: str, folds: dict[int, int], batch_id: int) -> None:
+        self._check_clips(folds, f"fold set {fold_set!r}")
         standing = self.folds(fold_set)
         for clip_id, fold in folds.items():
             if standing.get(clip_id, fold) != fold:
@@ -220,13 +220,13 @@ class WriteSession(Session):
             if missing:
                 raise StoreError(f"run {run.run_id!r}: no parent run {min(missing)!r}")
             self._con.execute(
-                "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+                "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
                 "now() at time zone 'utc')",
                 [
                     run.run_id, run.kind, run.part_of, run.recipe, _json(run.settings), run.seed,
                     list(run.classes), run.as_of, run.fold_set, run.fold, run.iteration,
                     list(run.parents), [int(i) for i in run.trained_on], _json(run.metrics),
-                    _json(versions()), batch_id, run.started_at,
+                    _json(versions()), batch_id,
                 ],
             )  # fmt: skip
 
@@ -235,6 +235,7 @@ class WriteSession(Session):
         if not found:
             raise StoreError(f"predictions of {predictions.run_id!r}: no such run")
         clip_ids, probs = predictions.clip_ids, predictions.probs
+        self._check_clips(clip_ids.tolist(), f"predictions of {predictions.run_id!r}")
         if probs.shape != (len(clip_ids), found[0][0]):
             raise StoreError(
                 f"predictions of {predictions.run_id!r} have shape {probs.shape}, "
@@ -261,6 +262,7 @@ class WriteSession(Session):
         known = self.rows("select 1 from runs where run_id = ?", [scores.run_id])
         if not known:
             raise StoreError(f"scores of {scores.run_id!r}: no such run")
+        self._check_clips(scores.clip_ids.tolist(), f"scores of {scores.run_id!r}")
         bad = np.flatnonzero(~np.isfinite(scores.values))
         if len(bad):
             raise StoreError(
@@ -277,8 +279,15 @@ class WriteSession(Session):
                 "metric": [scores.metric] * n,
                 "value": scores.values,
             },
-            "select * from arrays on conflict do nothing",
         )
+
+    def _clip_ids(self) -> set[int]:
+        return {clip_id for (clip_id,) in self.rows("select clip_id from clips")}
+
+    def _check_clips(self, clip_ids: Iterable[int], where: str) -> None:
+        unknown = set(clip_ids) - self._clip_ids()
+        if unknown:
+            raise StoreError(f"{where}: no clip {min(unknown)}")
 
     def _now(self) -> Any:
         return self.rows("select (now() at time zone 'utc')::varchar")[0][0]

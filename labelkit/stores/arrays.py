@@ -4,16 +4,18 @@ A folder is named by the fingerprint of its spec. ``frames.f16`` holds the frame
 all recordings one after the other, ``journal.jsonl`` one line a file: what was found
 under its path, and where the frames of those bytes lie. Frames are written first and
 the line after them, so whatever a line names is there, and a stopped run goes on
-behind the last line.
+behind the last line. Both are brought to the disk at least once a second.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,9 @@ class Entry:
     start: int = 0
     length: int = 0
     faults: list[str] = field(default_factory=list)
+
+
+_FIELDS = {f.name for f in fields(Entry)}
 
 
 def file_state(path: Path) -> tuple[int, int]:
@@ -97,8 +102,13 @@ class FeatureStore:
             end = max((e.start + e.length for e in entries), default=0)
             frames.truncate(end * self.spec.n_mels * 2)
             self._open, self._end = (journal, frames), end
-            yield
-            del self._open
+            self._lines: list[bytes] = []
+            self._synced = time.monotonic()
+            try:
+                yield
+            finally:
+                self._sync()
+                del self._open
 
     def add(self, entry: Entry, frames: np.ndarray) -> None:
         """Append what was found under a path; bytes already known are not stored twice.
@@ -107,19 +117,28 @@ class FeatureStore:
             entry: The file's state, hash and faults.
             frames: Its spectrogram, shape ``(n_frames, n_mels)``; no frames if unusable.
         """
-        journal, data = self._open
+        data = self._open[1]
         known = self._by_hash.get(entry.content_hash)
         if known is None and len(frames):
             data.write(np.ascontiguousarray(frames, np.float16).tobytes())
-            data.flush()
             start, length = self._end, len(frames)
             self._end += length
         else:
             start, length = (known.start, known.length) if known else (0, 0)
         entry = Entry(**(asdict(entry) | {"start": start, "length": length}))
-        journal.write(json.dumps(asdict(entry)).encode() + b"\n")
-        journal.flush()
+        self._lines.append(json.dumps(asdict(entry)).encode() + b"\n")
         self._remember(entry)
+        if time.monotonic() - self._synced > 1:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Frames first, then the lines that name them."""
+        journal, data = self._open
+        for file, lines in ((data, []), (journal, self._lines)):
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._lines, self._synced = [], time.monotonic()
 
     def places(self, paths: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """First frame and number of frames of each path, 0 frames where it is unusable."""
@@ -140,14 +159,20 @@ class FeatureStore:
         if not self._journal.exists():
             return [], 0
         entries, n_bytes = [], 0
+        size = self.frames_path.stat().st_size if self.frames_path.exists() else 0
+        n_frames = size // (2 * self.spec.n_mels)
         for line in self._journal.read_bytes().splitlines(keepends=True):
             values: dict[str, Any]
             try:
                 values = json.loads(line)
             except ValueError:
                 break
-            if not line.endswith(b"\n"):
+            if not isinstance(values, dict) or not _FIELDS <= set(values):
                 break
-            entries.append(Entry(**values))
+            entry = Entry(**values)
+            # Frames that are not there, lost or cut off, are computed again.
+            if not line.endswith(b"\n") or entry.start + entry.length > n_frames:
+                break
+            entries.append(entry)
             n_bytes += len(line)
         return entries, n_bytes

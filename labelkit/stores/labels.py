@@ -8,7 +8,7 @@ its batches may touch only unverified and self-verified clips.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class LabelStore:
         Raises:
             StoreError: If the file is of a newer version or is no label store.
         """
-        with self._open(read_only=False) as con:
+        with self.connect(read_only=False, must_exist=False) as con:
             schema.migrate(con, self.path.name)
 
     @contextmanager
@@ -67,8 +67,7 @@ class LabelStore:
             StoreError: If the file is missing, damaged or of another version.
             StoreBusy: If a writer holds it for longer than the time-out.
         """
-        self._check_exists()
-        with self._open(read_only=True) as con:
+        with self.connect(read_only=True) as con:
             schema.check_version(con, self.path.name)
             yield Session(con)
 
@@ -80,38 +79,54 @@ class LabelStore:
             StoreError: If the file is missing, damaged or of another version.
             StoreBusy: If others hold it for longer than the time-out.
         """
-        self._check_exists()
-        with self._open(read_only=False) as con:
+        import duckdb
+
+        with self.connect(read_only=False) as con:
             schema.check_version(con, self.path.name)
             con.execute("begin")
             try:
                 yield WriteSession(con)
             except BaseException:
-                con.execute("rollback")
+                # Where the transaction is gone already, the error that ended it matters more.
+                with suppress(duckdb.Error):
+                    con.execute("rollback")
                 raise
             con.execute("commit")
 
     @contextmanager
-    def _open(self, *, read_only: bool) -> Iterator[Any]:
+    def connect(
+        self, *, read_only: bool, must_exist: bool = True, limits: dict[str, Any] | None = None
+    ) -> Iterator[Any]:
+        """A bare connection under the lock; what DuckDB raises becomes a StoreError.
+
+        Args:
+            read_only: Read beside others rather than be the one writer.
+            must_exist: Refuse to make a new file.
+            limits: Settings of DuckDB that the connection cannot change afterwards.
+        """
         import duckdb
 
+        if must_exist and not self.path.exists():
+            raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
         with locked(self.path, exclusive=not read_only, timeout_s=self.timeout_s):
             try:
-                con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
+                con = duckdb.connect(
+                    str(self.path), read_only=read_only, config=_CONFIG | (limits or {})
+                )
             except duckdb.Error as error:
                 raise _store_error(self.path, error) from error
             try:
                 # A long query would draw its bar on stdout, into the data.
                 con.execute("set enable_progress_bar = false")
+                # Column types come from all rows, not from a sample that may miss the lists.
+                con.execute("set pandas_analyze_sample = 0")
+                if limits:
+                    con.execute("set lock_configuration = true")
                 yield con
             except duckdb.Error as error:
                 raise _store_error(self.path, error) from error
             finally:
                 con.close()
-
-    def _check_exists(self) -> None:
-        if not self.path.exists():
-            raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
 
 
 def _store_error(path: Path, error: Exception) -> StoreError:

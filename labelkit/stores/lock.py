@@ -52,7 +52,11 @@ def locked(
             os.pwrite(
                 descriptor, f"PID {os.getpid()} on {socket.gethostname()} ({command})".encode(), 0
             )
-        yield
+        try:
+            yield
+        finally:
+            if exclusive:
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.stores import schema
-from labelkit.stores.lock import locked
+from labelkit.stores.labels import LabelStore
 
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+_LIMITS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",
@@ -39,35 +37,21 @@ class Answer:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def query(path: Path, sql: str, *, timeout_s: float, lock_timeout_s: float) -> Answer:
+def query(store: LabelStore, sql: str, *, timeout_s: float) -> Answer:
     """Answer one SELECT.
 
     Args:
-        path: The label store.
+        store: The label store.
         sql: One statement that reads.
         timeout_s: Seconds after which it is stopped.
-        lock_timeout_s: Seconds to wait for a writer.
 
     Raises:
         InvalidInput: If it is not exactly one reading statement, or wrong SQL.
         StoreError: If it takes too long, or the store cannot be opened.
     """
-    import duckdb
-
-    if not path.exists():
-        raise StoreError(f"{path} does not exist; make it with: labelkit init AUDIO_DIR")
-    with locked(path, exclusive=False, timeout_s=lock_timeout_s):
-        try:
-            con = duckdb.connect(str(path), read_only=True, config=_CONFIG)
-        except duckdb.Error as error:
-            raise StoreError(f"{path.name}: {str(error).splitlines()[0]}") from error
-        try:
-            con.execute("set enable_progress_bar = false")
-            con.execute("set lock_configuration = true")
-            schema.check_version(con, path.name)
-            return _answer(con, sql, timeout_s)
-        finally:
-            con.close()
+    with store.connect(read_only=True, limits=_LIMITS) as con:
+        schema.check_version(con, store.path.name)
+        return _answer(con, sql, timeout_s)
 
 
 def _answer(con: Any, sql: str, timeout_s: float) -> Answer:

@@ -87,7 +87,6 @@ create table runs (
     metrics varchar not null,
     versions varchar not null,
     batch_id bigint not null,
-    started_at timestamp,
     finished_at timestamp not null
 );
 create table predictions (
@@ -199,7 +198,7 @@ order by s.lwlrap, s.self_confidence, n.clip_id;
 
 create view disagreements as
 with newest as (
-    select d.clip_id, d.class_id, b.actor, b.by_person, d.verdict,
+    select d.clip_id, d.class_id, b.actor, d.verdict,
            row_number() over (
                partition by d.clip_id, d.class_id, b.actor order by d.verdict_id desc
            ) as age
@@ -250,7 +249,8 @@ def check_version(con: Any, name: str) -> None:
         )
     if found < VERSION:
         raise StoreError(
-            f"{name} is of schema version {found}, {VERSION} is needed; open it to write once"
+            f"{name} is of schema version {found}, {VERSION} is needed; "
+            "bring it up with: labelkit init AUDIO_DIR"
         )
 
 

@@ -78,40 +78,39 @@ class Session:
         return rows[0][0] if rows else None
 
     def predictions(self, run_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Probabilities of a run and of the last round of its parts, out of fold.
+        """Probabilities of a finished run and of the fold models it ended with.
 
         Returns:
             Clip ids ``(n,)``, the run that judged each of them ``(n,)``, and
             probabilities ``(n, n_classes)``, in the order of the clip ids.
         """
         data = self._con.execute(
-            "select p.clip_id, p.run_id, p.probs from predictions p "
-            "join runs r on r.run_id = p.run_id where p.run_id = $run or (r.part_of = $run and "
-            "r.iteration = (select max(iteration) from runs where part_of = $run)) "
-            "order by p.clip_id",
+            "select clip_id, run_id, probs from predictions where run_id = $run or run_id in "
+            "(select unnest(parents) from runs where run_id = $run and kind <> 'fold') "
+            "order by clip_id",
             {"run": run_id},
         ).fetchnumpy()
         probs = np.stack(data["probs"]) if len(data["clip_id"]) else np.zeros((0, 0), np.float32)
         return np.asarray(data["clip_id"]), np.array(_objects(data["run_id"]), object), probs
 
-    def find_leaks(self, part_of: str | None = None) -> list[tuple[str, int, str, int]]:
+    def find_leaks(self, run_ids: Sequence[str] | None = None) -> list[tuple[str, int, str, int]]:
         """Every judgement by a model that, itself or through an ancestor, saw what it judged.
 
         A model saw a clip if it was trained on it, on a clip of its group, or on one
         with the same bytes.
 
         Args:
-            part_of: Look only at this run and its parts.
+            run_ids: Look only at what these runs judged.
 
         Returns:
             Rows of the judging run, the clip, the run in its line that was trained,
-            and the clip that one saw; none in a sound store.
+            and the clip that one saw, the first hundred; none in a sound store.
         """
         return self.rows(
             """
             with recursive line as (
                 select run_id, run_id as ancestor from runs
-                where $part is null or run_id = $part or part_of = $part
+                where $runs is null or list_contains($runs, run_id)
                 union
                 select l.run_id, unnest(r.parents) from line l join runs r on r.run_id = l.ancestor
             ),
@@ -123,6 +122,7 @@ class Session:
             seen as (
                 select t.run_id, c.* from (
                     select run_id, unnest(trained_on) as clip_id from runs
+                    where run_id in (select ancestor from line)
                 ) t join clips c on c.clip_id = t.clip_id
             ),
             pairs as (
@@ -138,9 +138,9 @@ class Session:
             union
             select p.run_id, p.clip_id, p.ancestor, s.clip_id from pairs p
             join seen s on s.run_id = p.ancestor and s.content_hash = p.content_hash
-            order by all
+            order by all limit 100
             """,
-            {"part": part_of},
+            {"runs": None if run_ids is None else list(run_ids)},
         )
 
 

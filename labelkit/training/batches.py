@@ -42,7 +42,10 @@ class FeatureBank:
 
     def _fits(self, frames: np.ndarray) -> bool:
         if self.device.type == "cuda":
-            return frames.nbytes < 0.5 * torch.cuda.mem_get_info(self.device)[0]
+            # What earlier trainings left in the allocator's cache is free as well.
+            cached = torch.cuda.memory_reserved(self.device)
+            cached -= torch.cuda.memory_allocated(self.device)
+            return frames.nbytes < 0.5 * (torch.cuda.mem_get_info(self.device)[0] + cached)
         return frames.nbytes < 1 << 28
 
     def statistics(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

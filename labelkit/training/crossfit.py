@@ -67,6 +67,7 @@ class CrossFit:
         seed: Number from which, with round and fold, everything random follows.
         device: ``cpu`` or ``cuda``.
         threads: Processor threads of one training.
+        judge_locked_from: First round whose judgement of the locked clips can count.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class CrossFit:
     seed: int
     device: str = "cpu"
     threads: int = 1
+    judge_locked_from: int = 0
 
     def __call__(
         self, trusted: np.ndarray | None, fold: int, warm_start: FoldState | None
@@ -128,6 +130,12 @@ class CrossFit:
         assert finished is not None
         return finished
 
+    def _locked(self, number: int) -> np.ndarray:
+        """Locked clips to judge in this round: none where a later round counts."""
+        if number < self.judge_locked_from:
+            return np.array([], int)
+        return np.arange(len(self.labels), len(self.starts))
+
     def _teaches(self) -> np.ndarray:
         """Clips whose label set says something: an empty one does if a person left it so."""
         labelled = np.asarray(self.labels.any(axis=1))
@@ -145,7 +153,9 @@ class CrossFit:
         number = 0 if warm_start is None else warm_start.round + 1
         if self.device == "cpu":
             torch.set_num_threads(self.threads)
-        frames = np.memmap(self.frames, np.float16, "r").reshape(-1, self.recipe.features.n_mels)
+        # Only what this training needs: others may be adding to the end of the file.
+        shape = (int((self.starts + self.lengths).max()), self.recipe.features.n_mels)
+        frames = np.memmap(self.frames, np.float16, "r", shape=shape)
         bank = FeatureBank(frames, self.starts, self.lengths, self.device)
         seed = (self.seed, number, fold)
         with torch.random.fork_rng(devices=[]):
@@ -192,7 +202,7 @@ class CrossFit:
         # what it drew since, and drawing too much must not go unrecorded.
         result = {
             "probs": judge(np.flatnonzero(self.folds == fold)),
-            "test_probs": judge(np.arange(len(self.labels), len(self.starts))),
+            "test_probs": judge(self._locked(number)),
             "trained_on": np.union1d(clips, np.flatnonzero(batches.drawn)),
             "history": history,
         }

@@ -31,7 +31,7 @@ def predict_clips(
         clips: Clip indices, shape ``(n_clips,)``.
         head: ``softmax`` or ``sigmoid``.
         n_frames: Length of a window.
-        n_windows: Windows per clip; a clip no longer than a window is heard once.
+        n_windows: Windows per clip; a clip of exactly one window is heard once.
         seed: Numbers from which the windows' places follow.
         batch_size: Windows at once.
 
@@ -43,11 +43,11 @@ def predict_clips(
     places = rng.random((len(clips), n_windows))
     heard = np.where(bank.lengths[clips] == n_frames, 1, n_windows)
     keep = np.arange(n_windows) < heard[:, None]
-    rows = np.nonzero(keep)[0]
+    rows, places = np.nonzero(keep)[0], places[keep]
     outputs = []
     for begin in range(0, len(rows), batch_size):
         part = slice(begin, begin + batch_size)
-        x = bank.windows(clips[rows[part]], n_frames, places[keep][part])
+        x = bank.windows(clips[rows[part]], n_frames, places[part])
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
             logits = model(x)
         logits = logits.float()

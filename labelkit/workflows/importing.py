@@ -13,7 +13,8 @@ from labelkit.audio import io
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.formats import Reading
 from labelkit.errors import FaultyFile, InvalidInput
-from labelkit.records import Batch, Clip, LabelEvent, Verdict
+from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
+from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.session import Session
 from labelkit.workflows.progress import track
 from labelkit.workflows.project import Project, user
@@ -64,10 +65,10 @@ def import_labels(
     if format == "corrections":
         return _import_corrections(project, source, reading, batch)
     clips = reading.clips if metadata_only else _look_at_files(project, reading)
-    _check_given_folds(clips, reading)
     with project.store.write() as session:
         classes = _new_classes(session, reading, add_classes)
         new = _new_clips(session, clips, reading)
+        _check_kinship(session, new, reading)
         if reading.faults:
             raise FaultyFile(str(source), reading.faults)
         if new or classes:
@@ -116,21 +117,35 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
     return [clip for clip in found if clip is not None]
 
 
-def _check_given_folds(clips: Sequence[Clip], reading: Reading) -> None:
-    """Given folds must keep groups and identical recordings together."""
-    first: dict[tuple[str, str], Clip] = {}
-    for clip in clips:
-        if clip.fold is None:
-            continue
+def _check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
+    """Clips of one group, or of the same bytes, must share their subset and any given fold.
+
+    Otherwise a model would be judged on what it was trained on.
+    """
+    standing = session.rows(
+        "select c.path, c.group_name, c.content_hash, c.subset, f.fold from clips c "
+        "left join folds f on f.clip_id = c.clip_id and f.fold_set = ? order by c.clip_id",
+        [IMPORTED_FOLDS],
+    )
+    kin = [
+        Clip(path=path, group=group, content_hash=content, subset=subset, fold=fold)
+        for path, group, content, subset, fold in standing
+    ]
+    first: dict[tuple[str, str, str], Clip] = {}
+    for clip in [*kin, *new]:
         for kind, name in (("group", clip.group), ("recording", clip.content_hash)):
-            other = first.setdefault((kind, name), clip) if name else clip
-            if other.fold != clip.fold:
-                reading.fault(
-                    clip.row,
-                    f"{clip.path!r} is in fold {clip.fold}, {other.path!r} of the same {kind} "
-                    f"(row {other.row}) in fold {other.fold}",
-                    "put them in one fold, or leave the fold column out",
-                )
+            for part, value in (("subset", clip.subset), ("fold", clip.fold)):
+                if name is None or value is None:
+                    continue
+                other = first.setdefault((kind, name, part), clip)
+                theirs = getattr(other, part)
+                if theirs != value and clip.row:
+                    reading.fault(
+                        clip.row,
+                        f"{clip.path!r} is in {part} {value}, {other.path!r} of the same {kind} "
+                        f"in {part} {theirs}",
+                        f"put them in one {part}, or leave one out",
+                    )
 
 
 def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[str]:
@@ -184,7 +199,8 @@ def _import_corrections(
         for path in table.paths:
             by_name[PurePosixPath(path).name].append(path)
         class_id = {name: number for number, name in enumerate(table.classes)}
-        events = []
+        events: list[LabelEvent] = []
+        verdicts: list[Verdict] = []
         for clip in reading.clips:
             paths = [clip.path] if clip.path in index else by_name.get(clip.path, [])
             unknown = [name for name in clip.labels if name not in class_id]
@@ -199,30 +215,26 @@ def _import_corrections(
                 number = index[paths[0]]
                 labels = sorted(class_id[name] for name in clip.labels)
                 if (table.states[number], table.labels[number]) != (clip.state, labels):
-                    clip_id = int(table.clip_ids[number])
-                    events.append(
-                        LabelEvent(
-                            clip_id=clip_id, state=clip.state, labels=labels, source="corrections"
-                        )
+                    event = LabelEvent(
+                        clip_id=int(table.clip_ids[number]),
+                        state=clip.state,
+                        labels=labels,
+                        source="corrections",
                     )
+                    events.append(event)
+                    verdicts += verdicts_of(event, "corrections", table.labels[number])
         if reading.faults:
             raise FaultyFile(str(source), reading.faults)
         if events:
             content = [(clip.path, clip.labels, clip.state) for clip in reading.clips]
-            verdicts = [
-                Verdict(clip_id=e.clip_id, class_id=label, verdict="present", rule="corrections")
-                for e in events
-                for label in e.labels
-            ]
-            receipt = session.append(
+            session.append(
                 replace(
                     batch,
-                    key=f"corrections:{fingerprint(content)}",
+                    key=f"corrections:{session.last_batch()}:{fingerprint(content)}",
                     events=events,
                     verdicts=verdicts,
                 )
             )
-            events = [] if receipt.repeated else events
     return ImportReport(
         len(reading.clips), 0, len(events), table.classes, _count_states(reading.clips)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,86 +12,44 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.config import Recipe
-from labelkit.errors import InvalidInput, LabelkitError
-from labelkit.executor import Executor, core_count
-from labelkit.noise.verify import Round, self_verify, verified_loss
-from labelkit.records import SELF_VERIFIED, UNVERIFIED, Batch, Verdict
+from labelkit.errors import LabelkitError
+from labelkit.noise.verify import Round, label_loss, self_verify
+from labelkit.records import UNVERIFIED, Batch, verdicts_of
+from labelkit.stores.append import WriteSession
+from labelkit.stores.lock import locked
+from labelkit.stores.session import Session
+from labelkit.workflows.foldwork import plan_work
 from labelkit.workflows.project import Project
 from labelkit.workflows.recorder import ROUND_SCORES, Recorder, describe_rule
-from labelkit.workflows.trainingset import TrainingSet, read_training_set, run_key
+from labelkit.workflows.trainingset import TrainingSet, read_training_set
 
 
-def device_name(device: str) -> str:
-    """``cuda`` if there is one and ``auto`` is asked for.
-
-    Raises:
-        InvalidInput: If CUDA is asked for and there is none.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("device cuda: no CUDA device is to be seen; use --device cpu")
-    return device
-
-
-class FoldRunner:
-    """Runs ``fit_predict`` over folds in worker processes, or in series on a GPU."""
-
-    def __init__(self, device: str, n_folds: int, workers: int | None) -> None:
-        self.threads = max(1, core_count() // n_folds)
-        self.executor = Executor(
-            1 if device == "cuda" else min(workers or core_count(), n_folds, core_count())
-        )
-
-    def __call__(
-        self, fit_predict: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
-    ) -> list[tuple[np.ndarray, Any]]:
-        """Results in the order of the jobs.
-
-        Raises:
-            LabelkitError: What went wrong in a fold, after the others are through.
-        """
-        found = {}
-        for result in self.executor.map(_Spread(fit_predict), list(enumerate(jobs))):
-            found[result.item[0]] = result
-        return [found[number].get() for number in range(len(jobs))]
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """Calls a function with a numbered job's arguments; picklable, unlike a closure."""
-
-    fn: Callable[..., tuple[np.ndarray, Any]]
-
-    def __call__(self, job: tuple[int, tuple[Any, ...]]) -> tuple[np.ndarray, Any]:
-        return self.fn(*job[1])
-
-
-def _cross_fit(
-    project: Project, recipe: Recipe, seed: int, data: TrainingSet, run_id: str, device: str
-) -> Any:
-    from labelkit.training.crossfit import CrossFit
-
-    return CrossFit(
-        folder=project.runs / run_id,
-        recipe=recipe,
-        frames=data.frames,
-        starts=data.starts,
-        lengths=data.lengths,
-        labels=data.labels,
-        folds=data.folds,
-        noisy=~data.human,
-        head=data.head,
-        seed=seed,
-        device=device,
-    )
-
-
-def _summary(session: Any, run_id: str) -> dict[str, Any] | None:
+def _summary(session: Session, run_id: str) -> dict[str, Any] | None:
     run = session.run(run_id)
     return None if run is None else {"run_id": run_id, **run["metrics"]}
+
+
+@contextmanager
+def _sole(project: Project, run_id: str) -> Iterator[dict[str, Any] | None]:
+    """Be the only process on a run; yields what is known of it if it is finished."""
+    project.runs.mkdir(parents=True, exist_ok=True)
+    timeout_s = project.store.timeout_s
+    with locked(project.runs / run_id, exclusive=True, timeout_s=timeout_s):
+        with project.store.read() as session:
+            done = _summary(session, run_id)
+        yield done
+
+
+def _refuse_leaks(session: WriteSession, run_ids: list[str]) -> None:
+    """Undo the transaction if a model judged what it, or an ancestor of it, saw."""
+    leaks = session.find_leaks(run_ids)
+    if leaks:
+        judge, clip, ancestor, seen = leaks[0]
+        many = "100 or more" if len(leaks) == 100 else len(leaks)
+        raise LabelkitError(
+            f"{judge} judged clip {clip}, but {ancestor} was trained on clip {seen} "
+            f"({many} such cases); nothing of this was kept"
+        )
 
 
 def train(
@@ -107,7 +65,7 @@ def train(
 
     Args:
         project: Where the labels are; a finished run of the same is not repeated.
-        recipe: Its first stage is trained.
+        recipe: Its stage ``pretrain`` is trained.
         seed: Number from which everything random follows.
         trusted: Learn from verified, relabeled and self-verified clips only; otherwise
             from every label, those nobody vouched for as the noisy pool.
@@ -119,54 +77,59 @@ def train(
 
     Raises:
         InvalidInput: If there is nothing to train on.
+        LabelkitError: If a model judged what it saw.
+        StoreBusy: If another process works on the same run.
     """
     data = read_training_set(project, recipe, workers=workers)
-    kind = "train-trusted" if trusted else "train"
-    run_id = run_key(kind, recipe, seed, data, data.table.states[data.train])
-    with project.store.read() as session:
-        done = _summary(session, run_id)
-    if done:
-        return done
-    device = device_name(device)
-    folds = np.unique(data.folds).tolist()
-    runner = FoldRunner(device, len(folds), workers)
-    fit_predict = replace(
-        _cross_fit(project, recipe, seed, data, run_id, device), threads=runner.threads
+    work = plan_work(
+        project,
+        recipe,
+        data,
+        data.table.states[data.train],
+        kind="train-trusted" if trusted else "train",
+        seed=seed,
+        device=device,
+        workers=workers,
     )
-    mask = data.trusted if trusted else None
-    with runner.executor:
-        results = runner(fit_predict, [(mask, fold, None) for fold in folds])
-    states = [state for _, state in results]
-    probs = np.empty(data.labels.shape, np.float32)
-    for fold, (held_out, _) in zip(folds, results, strict=True):
-        probs[data.folds == fold] = held_out
-    recorder = Recorder(recipe, seed, data, run_id, "train")
-    test_metrics, test_predictions = recorder.test_metrics(states)
-    summary = {
-        **_verified_metrics(data, probs),
-        **test_metrics,
-        "trained_on": "trusted clips" if trusted else "all clips",
-        "signature": recorder.signature(),
-    }
-    names = [recorder.name(state) for state in states]
-    with project.store.write() as session:
-        session.append(
-            Batch(
-                key=run_id,
-                kind="train",
-                actor="labelkit",
-                by_person=False,
-                reason=f"{recipe.name}, {summary['trained_on']}",
-                run_id=run_id,
-                runs=[
-                    *recorder.fold_runs(states),
-                    recorder.run(run_id=run_id, kind="train", parents=names, metrics=summary),
-                ],
-                predictions=[*recorder.predictions(states, probs), *test_predictions],
-                scores=recorder.scores(names, folds, probs, ROUND_SCORES),
+    recorder, run_id = work.recorder, work.recorder.run_id
+    with _sole(project, run_id) as done:
+        if done:
+            return done
+        folds = np.unique(data.folds).tolist()
+        mask = data.trusted if trusted else None
+        with work.runner.executor:
+            results = work.runner(work.fit_predict, [(mask, fold, None) for fold in folds])
+        states = [state for _, state in results]
+        probs = np.empty(data.labels.shape, np.float32)
+        for fold, (held_out, _) in zip(folds, results, strict=True):
+            probs[data.folds == fold] = held_out
+        test_metrics, test_predictions = recorder.test_metrics(states)
+        summary = {
+            **_verified_metrics(data, probs),
+            **test_metrics,
+            "trained_on": "trusted clips" if trusted else "all clips",
+            "signature": recorder.signature(),
+        }
+        names = [recorder.name(state) for state in states]
+        with project.store.write() as session:
+            session.append(
+                Batch(
+                    key=run_id,
+                    kind="train",
+                    actor="labelkit",
+                    by_person=False,
+                    reason=f"{recipe.name}, {summary['trained_on']}",
+                    run_id=run_id,
+                    runs=[
+                        *recorder.fold_runs(states),
+                        recorder.run(run_id=run_id, kind="train", parents=names, metrics=summary),
+                    ],
+                    predictions=[*recorder.predictions(states, probs), *test_predictions],
+                    scores=recorder.scores(names, folds, probs, ROUND_SCORES),
+                )
             )
-        )
-        return _summary(session, run_id) or {}
+            _refuse_leaks(session, [run_id, *names])
+            return _summary(session, run_id) or {}
 
 
 def _verified_metrics(data: TrainingSet, probs: np.ndarray) -> dict[str, float]:
@@ -174,11 +137,12 @@ def _verified_metrics(data: TrainingSet, probs: np.ndarray) -> dict[str, float]:
     labels, probs = data.labels[data.human], probs[data.human]
     if not len(labels):
         return {}
+    single = data.head == "softmax"
     found = {
         f"verified_{data.metric}": data.score(labels, probs),
-        "verified_loss": verified_loss(labels, probs),
+        "verified_loss": label_loss(labels, probs, single=single),
     }
-    if data.head == "softmax":
+    if single:
         found["verified_map3"] = metrics.map_at_k(labels, probs, 3)
     return found
 
@@ -210,72 +174,46 @@ def verify(
 
     Raises:
         InvalidInput: If there is nothing to train on or nothing verified.
-        LabelkitError: If a model is about to judge what it saw.
+        LabelkitError: If a model judged what it saw, or the folder of the run is not
+            what the store says of it.
+        StoreBusy: If another process works on the same run.
     """
     data = read_training_set(project, recipe, workers=workers)
-    base = np.where(data.human, data.table.states[data.train], UNVERIFIED)
-    run_id = run_key("verify", recipe, seed, data, base)
-    with project.store.read() as session:
-        done = _summary(session, run_id)
-    if done:
-        return {**done, "finished_before": True}
-    device = device_name(device)
-    folds = np.unique(data.folds).tolist()
-    runner = FoldRunner(device, len(folds), workers)
-    fit_predict = replace(
-        _cross_fit(project, recipe, seed, data, run_id, device), threads=runner.threads
+    spec = recipe.verify
+    work = plan_work(
+        project,
+        recipe,
+        data,
+        np.where(data.human, data.table.states[data.train], UNVERIFIED),
+        kind="verify",
+        seed=seed,
+        device=device,
+        workers=workers,
+        judge_locked_from=spec.iterations if spec.keep == "last" else 1,
     )
-    recorder = Recorder(recipe, seed, data, run_id, "verify")
-    rows: list[dict[str, Any]] = []
-    rounds: list[Round] = []
-    with runner.executor:
-        for found in self_verify(
-            data.labels,
-            data.human,
-            data.folds,
-            fit_predict,
-            options=recipe.verify,
-            run_folds=runner,
-        ):
-            rows.append(_round_row(found, data))
-            _commit_round(project, recorder, found)
-            rounds = [found] if recipe.verify.keep == "last" else [*rounds, found]
-            on_round(rows[-1])
-    final = min(rounds, key=lambda r: (r.loss if r.iteration else np.inf, r.iteration))
-    test_metrics, test_predictions = recorder.test_metrics(final.states)
-    summary = {
-        "rounds": rows,
-        "kept_round": final.iteration,
-        "self_verified": int((final.trusted & ~data.human).sum()),
-        **_verified_metrics(data, final.probs),
-        **test_metrics,
-        "rule": describe_rule(recipe.verify),
-        "signature": recorder.signature(),
-    }
-    with project.store.write() as session:
-        session.append(
-            Batch(
-                key=f"{run_id}/end",
-                kind="verify",
-                actor="labelkit",
-                by_person=False,
-                reason=f"round {final.iteration} counts",
-                run_id=run_id,
-                runs=[
-                    recorder.run(
-                        run_id=run_id,
-                        kind="verify",
-                        parents=[recorder.name(state) for state in final.states],
-                        metrics=summary,
-                    )
-                ],
-                events=recorder.changes(session, final),
-                predictions=test_predictions,
-            )
-        )
-        result = _summary(session, run_id) or {}
-    _tidy(project.runs / run_id, final.iteration)
-    return {**result, "finished_before": False}
+    with _sole(project, work.recorder.run_id) as done:
+        if done:
+            return {**done, "finished_before": True}
+        rows: list[dict[str, Any]] = []
+        final: Round | None = None
+        with work.runner.executor:
+            for found in self_verify(
+                data.labels,
+                data.human,
+                data.folds,
+                work.fit_predict,
+                options=spec,
+                run_folds=work.runner,
+            ):
+                rows.append(_round_row(found, data))
+                _commit_round(project, work.recorder, found)
+                if found.iteration and (
+                    final is None or spec.keep == "last" or found.loss < final.loss
+                ):
+                    final = found
+                on_round(rows[-1])
+        assert final is not None, "there is at least one round"
+        return {**_commit_end(project, work.recorder, final, rows), "finished_before": False}
 
 
 def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:
@@ -306,23 +244,11 @@ def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:
 
 def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
     """Write a round's runs, judgements and label changes as one batch."""
-    _data, names = recorder.data, [recorder.name(state) for state in found.states]
+    names = [recorder.name(state) for state in found.states]
+    rule = describe_rule(recorder.recipe.verify)
     with project.store.write() as session:
         events = recorder.changes(session, found) if found.iteration else []
-        rule = describe_rule(recorder.recipe.verify)
-        verdicts = [
-            Verdict(
-                clip_id=event.clip_id,
-                class_id=label,
-                verdict="present",
-                rule=rule,
-                score=event.score,
-            )
-            for event in events
-            if event.state == SELF_VERIFIED
-            for label in event.labels
-        ]
-        session.append(
+        receipt = session.append(
             Batch(
                 key=f"{recorder.run_id}/{found.iteration}",
                 kind="verify",
@@ -332,20 +258,58 @@ def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
                 run_id=recorder.run_id,
                 runs=recorder.fold_runs(found.states),
                 events=events,
-                verdicts=verdicts,
+                verdicts=[v for event in events for v in verdicts_of(event, rule)],
                 predictions=recorder.predictions(found.states, found.probs),
                 scores=recorder.scores(
                     names, [state.fold for state in found.states], found.probs, ROUND_SCORES
                 ),
             )
         )
-        leaks = session.find_leaks(recorder.run_id)
-        if leaks:
-            judge, clip, ancestor, seen = leaks[0]
+        if receipt.repeated and not recorder.matches(session, found):
             raise LabelkitError(
-                f"{judge} judged clip {clip}, but {ancestor} was trained on clip {seen} "
-                f"({len(leaks)} such cases); nothing of this round was kept"
+                f"{project.runs / recorder.run_id} is not what the store says of round "
+                f"{found.iteration}; bring the folder back, or take another --seed"
             )
+        _refuse_leaks(session, names)
+
+
+def _commit_end(
+    project: Project, recorder: Recorder, final: Round, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the run itself, and make the round that counts the state of the store."""
+    data, run_id = recorder.data, recorder.run_id
+    rule = describe_rule(recorder.recipe.verify)
+    test_metrics, test_predictions = recorder.test_metrics(final.states)
+    summary = {
+        "rounds": rows,
+        "kept_round": final.iteration,
+        "self_verified": int((final.trusted & ~data.human).sum()),
+        **_verified_metrics(data, final.probs),
+        **test_metrics,
+        "rule": rule,
+        "signature": recorder.signature(),
+    }
+    names = [recorder.name(state) for state in final.states]
+    with project.store.write() as session:
+        events = recorder.changes(session, final)
+        session.append(
+            Batch(
+                key=f"{run_id}/end",
+                kind="verify",
+                actor="labelkit",
+                by_person=False,
+                reason=f"round {final.iteration} counts",
+                run_id=run_id,
+                runs=[recorder.run(run_id=run_id, kind="verify", parents=names, metrics=summary)],
+                events=events,
+                verdicts=[v for event in events for v in verdicts_of(event, rule)],
+                predictions=test_predictions,
+            )
+        )
+        _refuse_leaks(session, [run_id])
+        result = _summary(session, run_id) or {}
+    _tidy(project.runs / run_id, final.iteration)
+    return result
 
 
 def _tidy(folder: Path, last_round: int) -> None:

@@ -166,8 +166,8 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
 
     Args:
         project: The project.
-        n: Number of folds; None takes the newest set, imported ones first of all, and
-            where there is none makes one of five.
+        n: Number of folds; None takes the set that was made last or, where there is
+            none, makes one of five.
         seed: Seed of a new set.
 
     Returns:

@@ -21,7 +21,7 @@ from labelkit.records import (
     Run,
     Scores,
 )
-from labelkit.stores.append import WriteSession
+from labelkit.stores.session import Session
 from labelkit.workflows.trainingset import TrainingSet
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
@@ -45,7 +45,8 @@ class Recorder:
     seed: int
     data: TrainingSet
     run_id: str
-    kind: str
+    device: str
+    threads: int
 
     def name(self, state: Any) -> str:
         """Run id of a fold's training."""
@@ -55,7 +56,7 @@ class Recorder:
         """A run of this recipe on these labels."""
         return Run(
             recipe=self.recipe.name,
-            settings=asdict(self.recipe),
+            settings=asdict(self.recipe) | {"device": self.device, "threads": self.threads},
             seed=self.seed,
             classes=self.data.table.classes,
             as_of=self.data.table.as_of,
@@ -134,7 +135,7 @@ class Recorder:
             f"labelkit {labelkit.__version__}"
         )
 
-    def changes(self, session: WriteSession, found: Round) -> list[LabelEvent]:
+    def changes(self, session: Session, found: Round) -> list[LabelEvent]:
         """Events that bring the store to a round's decision, leaving what people decided since."""
         data = self.data
         now = session.labels()
@@ -166,3 +167,21 @@ class Recorder:
                 )
             )
         return events
+
+    def matches(self, session: Session, found: Round) -> bool:
+        """Whether the store holds a round's judgements as they are."""
+        for stored, state in zip(
+            self.predictions(found.states, found.probs), found.states, strict=True
+        ):
+            clip_ids, _, probs = session.predictions(stored.run_id)
+            order = np.argsort(stored.clip_ids)
+            if not np.array_equal(clip_ids, stored.clip_ids[order]) or not np.array_equal(
+                probs, stored.probs[order]
+            ):
+                return False
+            trained_on = session.rows(
+                "select trained_on from runs where run_id = ?", [self.name(state)]
+            )
+            if trained_on[0][0] != self.data.ids[state.trained_on].tolist():
+                return False
+        return True

@@ -42,9 +42,9 @@ def status(project: Project) -> list[dict[str, Any]]:
     ]
     if project.runs.is_dir():
         rows += [
-            {"what": f"run {folder.name}", "value": "unfinished; the same command goes on with it"}
+            {"what": f"run {folder.name}", "value": "unfinished"}
             for folder in sorted(project.runs.iterdir())
-            if folder.name not in finished and not folder.name.startswith("train-trusted")
+            if folder.is_dir() and folder.name not in finished
         ]
     rows.append({"what": "last batch", "value": last_batch})
     return rows
@@ -76,5 +76,4 @@ def history(project: Project, clip: str) -> list[dict[str, Any]]:
 
 def query(project: Project, sql: str, *, timeout_s: float = 30.0) -> Answer:
     """Answer one SELECT over the store; see :func:`labelkit.stores.query.query`."""
-    store = project.store
-    return run_query(store.path, sql, timeout_s=timeout_s, lock_timeout_s=store.timeout_s)
+    return run_query(project.store, sql, timeout_s=timeout_s)

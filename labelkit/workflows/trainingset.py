@@ -11,6 +11,7 @@ from labelkit import metrics
 from labelkit.config import Recipe, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.records import REJECTED, RELABELED, TRUSTED_STATES, VERIFIED, LabelTable, multi_hot
+from labelkit.stores.arrays import FeatureStore
 from labelkit.workflows.prepare import compute_features, freeze_folds, unusable
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
@@ -36,6 +37,7 @@ class TrainingSet:
     frames: Path
     starts: np.ndarray
     lengths: np.ndarray
+    recordings: list[str]
 
     @property
     def ids(self) -> np.ndarray:
@@ -74,6 +76,7 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
         say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
     usable = np.array([path not in left_out for path in table.paths])
+    usable &= ~_parted_twins(features, table, folds, usable)
     usable &= table.states != REJECTED
     train = np.flatnonzero(usable & (table.subsets == "train"))
     test = np.flatnonzero(usable & (table.subsets == "test"))
@@ -96,7 +99,26 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
         frames=features.frames_path,
         starts=starts,
         lengths=lengths,
+        recordings=[features.entries[path].content_hash for path in chosen],
     )
+
+
+def _parted_twins(
+    features: FeatureStore, table: LabelTable, folds: dict[int, int], usable: np.ndarray
+) -> np.ndarray:
+    """Clips with the same bytes as an earlier one in another fold or subset, to be left out.
+
+    An import that saw the recordings keeps them together; one of metadata alone cannot.
+    """
+    first: dict[str, int] = {}
+    parted = np.zeros(len(table.paths), bool)
+    for clip in np.flatnonzero(usable):
+        twin = first.setdefault(features.entries[table.paths[clip]].content_hash, clip)
+        places = [(table.subsets[k], folds.get(int(table.clip_ids[k]))) for k in (clip, twin)]
+        if places[0] != places[1]:
+            parted[clip] = True
+            say(f"{table.paths[clip]} is left out: the same recording as {table.paths[twin]}")
+    return parted
 
 
 def choose_head(head: str, labels: np.ndarray) -> str:
@@ -111,14 +133,17 @@ def choose_head(head: str, labels: np.ndarray) -> str:
     return ("sigmoid" if several else "softmax") if head == "auto" else head
 
 
-def run_key(kind: str, recipe: Recipe, seed: int, data: TrainingSet, states: np.ndarray) -> str:
-    """Name of a run: equal for equal recipe, settings, seed, clips, folds and label states."""
+def run_key(
+    kind: str, recipe: Recipe, seed: int, device: str, data: TrainingSet, states: np.ndarray
+) -> str:
+    """Name of a run: equal for equal settings, seed, device, recordings, folds and labels."""
     clips = [
         (path, data.table.labels[i], str(state), int(fold))
         for path, i, state, fold in zip(
             [data.table.paths[i] for i in data.train], data.train, states, data.folds, strict=True
         )
     ]
-    locked = [data.table.paths[i] for i in data.test]
-    content = [asdict(recipe), seed, clips, locked, data.fold_set, data.table.classes, data.head]
+    locked = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
+    content = [asdict(recipe), seed, device, clips, locked, data.recordings, data.fold_set]
+    content += [data.table.classes, data.head]
     return f"{kind}-{fingerprint(content)}"

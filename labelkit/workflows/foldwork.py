@@ -1,0 +1,122 @@
+"""Trainings of all folds of a run: in worker processes, or in series on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import Recipe
+from labelkit.errors import InvalidInput
+from labelkit.executor import Executor, core_count
+from labelkit.workflows.project import Project
+from labelkit.workflows.recorder import Recorder
+from labelkit.workflows.trainingset import TrainingSet, run_key
+
+
+def device_name(device: str) -> str:
+    """``cuda`` if there is one and ``auto`` is asked for.
+
+    Raises:
+        InvalidInput: If CUDA is asked for and there is none.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device cuda: no CUDA device is to be seen; use --device cpu")
+    return device
+
+
+class FoldRunner:
+    """Runs ``fit_predict`` over folds in worker processes, or in series on a GPU."""
+
+    def __init__(self, device: str, n_folds: int, workers: int | None) -> None:
+        self.threads = max(1, core_count() // n_folds)
+        self.executor = Executor(
+            1 if device == "cuda" else min(workers or core_count(), n_folds, core_count())
+        )
+
+    def __call__(
+        self, fit_predict: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
+    ) -> list[tuple[np.ndarray, Any]]:
+        """Results in the order of the jobs.
+
+        Raises:
+            LabelkitError: What went wrong in a fold, after the others are through.
+        """
+        found = {}
+        for result in self.executor.map(_Spread(fit_predict), list(enumerate(jobs))):
+            found[result.item[0]] = result
+        return [found[number].get() for number in range(len(jobs))]
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Calls a function with a numbered job's arguments; picklable, unlike a closure."""
+
+    fn: Callable[..., tuple[np.ndarray, Any]]
+
+    def __call__(self, job: tuple[int, tuple[Any, ...]]) -> tuple[np.ndarray, Any]:
+        return self.fn(*job[1])
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run about to be done: how to train a fold, where to run it, how to record it."""
+
+    fit_predict: Callable[..., Any]
+    runner: FoldRunner
+    recorder: Recorder
+
+
+def plan_work(
+    project: Project,
+    recipe: Recipe,
+    data: TrainingSet,
+    states: np.ndarray,
+    *,
+    kind: str,
+    seed: int,
+    device: str,
+    workers: int | None,
+    judge_locked_from: int = 0,
+) -> Work:
+    """Name a run and set up its trainings.
+
+    Args:
+        project: Where it is kept.
+        recipe: What to train.
+        data: What to train on.
+        states: Label state of each training clip, as far as it matters to the run.
+        kind: First part of the run's name.
+        seed: Number from which everything random follows.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: Processes at once; all cores if None.
+        judge_locked_from: First round whose judgement of the locked clips can count.
+    """
+    from labelkit.training.crossfit import CrossFit
+
+    device = device_name(device)
+    run_id = run_key(kind, recipe, seed, device, data, states)
+    runner = FoldRunner(device, len(np.unique(data.folds)), workers)
+    fit_predict = CrossFit(
+        folder=project.runs / run_id,
+        recipe=recipe,
+        frames=data.frames,
+        starts=data.starts,
+        lengths=data.lengths,
+        labels=data.labels,
+        folds=data.folds,
+        noisy=~data.human,
+        head=data.head,
+        seed=seed,
+        device=device,
+        threads=runner.threads,
+        judge_locked_from=judge_locked_from,
+    )
+    recorder = Recorder(recipe, seed, data, run_id, device, runner.threads)
+    return Work(fit_predict, runner, recorder)
