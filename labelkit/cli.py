@@ -107,7 +107,7 @@ def training_options(command: Command) -> Command:
     for option in (
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
         workers_option,
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of all chance."),
+        click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all chance."),
         click.option(
             "--set", "set_", multiple=True, metavar="KEY=VALUE",
             help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
@@ -117,6 +117,7 @@ def training_options(command: Command) -> Command:
     return recipe_options(command)
 
 
+SEED = click.IntRange(min=0, max=2**31 - 1)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."
 )
@@ -125,12 +126,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print an arr
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-C", "folder", type=click.Path(path_type=Path), help="Work on the project there.")
-@click.option("--lock-timeout", type=float, default=30.0, help="Seconds to wait for the store.")
+@click.option(
+    "--lock-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True,
+    help="Seconds to wait for the store.",
+)  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
 @click.version_option(__version__, prog_name="labelkit")
 @click.pass_context
 def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: bool) -> None:
-    """Find and fix wrong labels in audio datasets."""
+    """Find and fix wrong labels in audio datasets.
+
+    Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 store, 75 store busy.
+    """
     ctx.obj = Place(folder, lock_timeout)
 
 
@@ -183,7 +190,7 @@ def import_(
 @json_option
 @click.pass_obj
 def check(place: Place, recipe: config.Recipe, workers: int | None, as_json: bool) -> None:
-    """List recordings that are unreadable, empty, silent, truncated, clipped, short or double."""
+    """List recordings that are unreadable, empty, silent, truncated, clipped or duplicate."""
     from labelkit.workflows import prepare
 
     rows = prepare.check(place.project(), recipe, workers=workers)
@@ -211,11 +218,14 @@ def features(place: Place, recipe: config.Recipe, workers: int | None) -> None:
 
 @cli.command()
 @click.option("--n", type=click.IntRange(min=2), help="Number of folds; 5 where there are none.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of a new set.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
 @json_option
 @click.pass_obj
 def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
-    """Deal the clips into folds, once and for all; clips that came later join."""
+    """Deal the clips into folds that stay; clips that came later join them.
+
+    Another --n makes another set, which train and verify take from then on.
+    """
     from labelkit.workflows import prepare
 
     project = place.project()
@@ -266,11 +276,13 @@ def verify(
     summary = learn.verify(place.project(), recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
         click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
+        if "superseded_by" in summary:
+            click.echo(f"{summary['superseded_by']} has decided since then", err=True)
         for row in summary["rounds"]:
             tell(row)
     rounds = summary.pop("rounds")
     if as_json:
-        show(rounds, True)
+        show([{"run_id": summary["run_id"], **row} for row in rounds], True)
     show_facts(summary, False, err=as_json)
 
 
@@ -330,7 +342,10 @@ def history(place: Place, clip: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("sql")
-@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds it may take.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True,
+    help="Seconds it may take.",
+)  # fmt: skip
 @json_option
 @click.pass_obj
 def query(place: Place, sql: str, timeout: float, as_json: bool) -> None:

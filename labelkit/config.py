@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,8 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
         default: Value where nothing else is said.
         help: One sentence for ``--help``.
         limits: ``kind`` (a registry table the value must name), ``choices``
-            (allowed strings), ``low`` and ``high`` (closed numeric bounds).
+            (allowed strings), ``low`` and ``high`` (closed numeric bounds), ``filled``
+            (no empty string).
     """
     return field(default=default, metadata={"help": help, **limits})
 
@@ -38,12 +40,12 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
 class FormatSpec:
     """How a label file is to be read, where its format leaves a choice."""
 
-    path_column: str = setting("fname", "csv: column of the clip's path.")
-    label_column: str = setting("label", "csv: column of its label or labels.")
+    path_column: str = setting("fname", "csv: column of the clip's path.", filled=True)
+    label_column: str = setting("label", "csv: column of its label or labels.", filled=True)
     verified_column: str | None = setting(None, "csv: column that says 1 where it is verified.")
     fold_column: str | None = setting(None, "csv: column of a given fold.")
     group_column: str | None = setting(None, "csv: column of the source or uploader.")
-    separator: str = setting(",", "csv: what parts several labels of a clip.")
+    separator: str = setting(",", "csv: what parts several labels of a clip.", filled=True)
     state: str | None = setting(
         None,
         "State of all rows, where the file does not say it.",
@@ -62,7 +64,7 @@ class FeatureSpec:
     trim_db: float = setting(60.0, "Cut edges this far below the peak, in dB; 0 keeps all.", low=0)
     n_fft: int = setting(1024, "Samples of an analysis window.", low=16)
     hop_length: int = setting(500, "Samples between two frames.", low=1)
-    n_mels: int = setting(64, "Mel bands.", low=1)
+    n_mels: int = setting(64, "Mel bands; the networks halve them four times.", low=16)
     fmin_hz: float = setting(20.0, "Lower edge of the lowest band, in Hz.", low=0)
     fmax_hz: float | None = setting(None, "Upper edge of the highest band; half the rate if unset.")
     floor_db: float = setting(-100.0, "Energies below this are raised to it, in dB.")
@@ -79,7 +81,7 @@ class ModelSpec:
         "softmax for one label a clip, sigmoid for several; auto looks at the labels.",
         choices=("auto", "softmax", "sigmoid"),
     )
-    frames: int = setting(256, "Frames of a window.", low=16)
+    frames: int = setting(256, "Frames of a window.", low=16, high=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,9 @@ class VerifySpec:
 
     iterations: int = setting(10, "Rounds of self-verification and fine-tuning.", low=1)
     windows: int = setting(25, "Random windows whose mean probability judges a clip.", low=1)
-    threshold: float = setting(0.95, "Every given label must exceed this probability.", low=0)
+    threshold: float = setting(
+        0.95, "Every given label must exceed this probability.", low=0, high=1
+    )
     per_class: int = setting(40, "At most so many clips of a class; 0 is no limit.", low=0)
     accumulate: bool = setting(False, "Keep what earlier rounds accepted, and add to it.")
     keep: str = setting(
@@ -210,9 +214,11 @@ def _check_limits(value: Any, limits: Mapping[str, Any], name: str) -> None:
         registry.check(limits["kind"], value)
     if "choices" in limits and value not in limits["choices"]:
         raise InvalidInput(f"{name} must be one of {', '.join(limits['choices'])}, got {value!r}")
+    if limits.get("filled") and not value:
+        raise InvalidInput(f"{name} must not be empty")
     low, high = limits.get("low"), limits.get("high")
     inside = (low is None or value >= low) and (high is None or value <= high)
-    if not inside or value != value:
+    if not inside or (isinstance(value, float) and not math.isfinite(value)):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         raise InvalidInput(f"{name} must be {bounds}, got {value}")
 
@@ -274,6 +280,10 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         InvalidInput: If a table, key or value is unknown or out of bounds.
     """
     parts = {"features": FeatureSpec, "model": ModelSpec, "verify": VerifySpec}
+    stages = tables.get("stages", {})
+    for key, table in [*((k, tables.get(k, {})) for k in (*parts, "stages")), *_items(stages)]:
+        if not isinstance(table, Mapping):
+            raise InvalidInput(f"recipe: {key} must be a table, got {table!r}")
     for key in tables:
         if key not in ("name", "stages", *parts):
             raise InvalidInput(
@@ -283,15 +293,19 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         name=tables["name"],
         stages={
             stage: create_spec(StageSpec, values, f"stages.{stage}.")
-            for stage, values in tables.get("stages", {}).items()
+            for stage, values in stages.items()
         },
         **{key: create_spec(cls, tables.get(key, {}), f"{key}.") for key, cls in parts.items()},
     )
 
 
+def _items(stages: Any) -> list[tuple[str, Any]]:
+    return [(f"stages.{k}", v) for k, v in stages.items()] if isinstance(stages, Mapping) else []
+
+
 def _change(tables: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not key.strip():
         raise InvalidInput(f"--set takes key=value, got {text!r}")
     table, dot, name = key.strip().rpartition(".")
     stages = tables.get("stages", {})

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any, Generic, TypeVar
@@ -105,7 +106,8 @@ class Executor:
             while len(running) < 2 * at_once and (item := next(waiting, _END)) is not _END:
                 pool = self._start()
                 try:
-                    running[pool.submit(_call, fn, item)] = item, pool
+                    with _no_interrupt():
+                        running[pool.submit(_call, fn, item)] = item, pool
                 except BrokenProcessPool:
                     lost.append(item)
                     self._drop(pool)
@@ -144,17 +146,26 @@ def _call(fn: Callable[[Item], Value], item: Item) -> Result[Item, Value]:
         return Result(item, error=error)
 
 
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Start workers deaf to Ctrl-C, which reaches the whole process group.
+
+    What to do about it is the parent's business, which hears it right afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _name(item: Any) -> str:
     """An item in a message; of a tuple only what comes first, which tells it from others."""
     return repr(item[0] if isinstance(item, tuple) else item)[:80]
 
 
 def _follow_parent() -> None:
-    """End this worker when its parent is gone, however that came about.
-
-    Ctrl-C reaches the whole process group; what to do about it is the parent's business.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End this worker when its parent is gone, however that came about."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.join,), daemon=True).start()

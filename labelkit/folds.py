@@ -58,7 +58,9 @@ def make_folds(
     group_of = group_indices(groups, n_clips)
     n_groups = int(group_of.max()) + 1 if n_clips else 0
     if n_groups < n:
-        raise InvalidInput(f"{n_groups} groups cannot fill {n} folds; use fewer folds")
+        raise InvalidInput(
+            f"{n_groups} groups cannot fill {n} folds; more clips are needed, or fewer folds"
+        )
 
     # Verified and unverified labels and clips are balanced apart; where that leaves a
     # choice, so are all labels together.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from labelkit.audio import faults, io
+from labelkit.audio import faults, io, ogg
 from labelkit.audio.compat import import_torchaudio
 from labelkit.audio.features import check_spec, log_mel
 from labelkit.config import FeatureSpec, read_recipe
@@ -89,6 +89,49 @@ def test_faults_are_named(broken, name, expected):
     assert faults.find_faults(broken / name, window_s=0.5) == expected
 
 
+def test_every_real_ogg_that_was_cut_off_is_told_and_heard(shared_data, tmp_path):
+    for clip in sorted((shared_data / "esc10" / "audio").iterdir())[:30]:
+        data = clip.read_bytes()
+        assert not ogg.is_cut_off(data) and ogg.mend(data) == data
+        whole, _ = soundfile.read(clip)
+        for share in (0.5, 0.95):
+            path = tmp_path / "cut.ogg"
+            path.write_bytes(data[: int(share * len(data))])
+            samples, _, found = faults.inspect(path)
+            assert "truncated" in found and len(samples) > 0.02 * len(whole)
+            half = len(samples) // 2
+            np.testing.assert_allclose(samples[:half, 0], whole[:half], atol=1e-6)
+
+
+def test_a_replaced_recording_is_told_and_left_out(tone_project):
+    paths, recipe = import_all(tone_project), read_recipe("quick", ["model.frames=16"])
+    shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "1.wav")
+    rows = prepare.check(tone_project, recipe, workers=1)
+    told = {(row["path"], row["fault"]): row["used"] for row in rows}
+    assert told["1.wav", "changed"] is False and told["0.wav", "duplicate"] is True
+    store = prepare.compute_features(tone_project, recipe, workers=1)
+    with tone_project.store.read() as session:
+        assert prepare.unusable(store, session.labels()) == {"1.wav": "changed"}
+    assert len(paths) == 6
+
+
+def test_a_missing_audio_folder_is_named(tone_project):
+    import_all(tone_project)
+    tone_project.audio_dir.rename(tone_project.audio_dir.with_name("gone"))
+    for job in (prepare.check, prepare.compute_features):
+        with pytest.raises(InvalidInput, match=r"audio folder .*/audio is not there"):
+            job(tone_project, read_recipe("quick"), workers=1)
+
+
+def test_infinite_samples_are_full_scale(tmp_path):
+    samples = np.full((8000, 1), 0.1, np.float32)
+    samples[100:3000] = np.inf
+    samples[5000] = np.nan
+    soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
+    found, _, names = faults.inspect(tmp_path / "x.wav")
+    assert found.max() == 1 and found[5000] == 0 and names == ["clipped"]
+
+
 def test_what_is_left_of_a_truncated_file_is_used(broken):
     samples, rate, _ = faults.inspect(broken / "truncated.ogg")
     assert len(samples) > 0.3 * rate
@@ -158,7 +201,8 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
     paths = import_all(project)
     store = prepare.compute_features(project, read_recipe("quick"), workers=workers)
     assert sorted(store.entries) == paths
-    left_out = prepare.unusable(store, paths)
+    with project.store.read() as session:
+        left_out = prepare.unusable(store, session.labels())
     assert left_out == {
         "empty.wav": "empty", "empty2.wav": "empty", "silent.wav": "silent",
         "unreadable.wav": "unreadable",
@@ -236,7 +280,8 @@ def test_every_parameter_has_its_own_cache(tone_project):
 def test_two_processes_do_not_write_the_same_features(tone_project):
     import_all(tone_project)
     store = FeatureStore(tone_project.features, read_recipe("quick").features)
-    with store.writing(), pytest.raises(StoreBusy, match="another process"):
+    tone_project.store.timeout_s = 0.1
+    with store.writing(), pytest.raises(StoreBusy, match="in use by PID"):
         prepare.compute_features(tone_project, read_recipe("quick"), workers=1)
 
 

@@ -214,7 +214,9 @@ def test_nothing_is_imported_by_halves(tone_project):
 
 def test_changed_labels_of_an_imported_clip_are_a_fault(tone_project):
     import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
-    with pytest.raises(FaultyFile, match=r"imported before as Low \(unverified\).*corrections"):
+    with pytest.raises(
+        FaultyFile, match=r"imported before as Low \(unverified, train\).*corrections"
+    ):
         import_csv(tone_project, [("0.wav", "High")])
 
 
@@ -257,7 +259,7 @@ def test_given_folds_must_keep_groups_together(tone_project):
 def test_locked_clips_share_nothing_with_training_clips(tone_project):
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
     import_csv(tone_project, [("0.wav", "A"), ("1.wav", "B")])
-    with pytest.raises(FaultyFile, match="subset test, '0.wav' of the same recording in subset"):
+    with pytest.raises(FaultyFile, match=r"subset test, '0.wav' of the same recording in subset"):
         import_csv(tone_project, [("copy.wav", "A")], spec=FormatSpec(subset="test"))
 
 
@@ -282,6 +284,42 @@ def test_many_clips_of_which_few_have_labels(tone_project):
     source.write_text("\n".join(map(json.dumps, lines)))
     report = import_labels(tone_project, source, "jsonl", FormatSpec(), metadata_only=True)
     assert report.added == 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fname,label\na.wav,Dog,Cat\n", "row 2: too many cells"),
+        ('fname,label\na.wav,"Dog\nb.wav,Cat\n', "not CSV"),
+        ('fname,label\na.wav,"Dog\nbark"\n', "a name no class can have"),
+        ("fname,label,label\na.wav,Dog,Cat\n", "column 'label' is there 2 times"),
+        ("fname;label\na.wav;Dog\n", "part the cells by commas"),
+        ("fname,label\na.wav,remove\n", "a name no class can have"),
+    ],
+)
+def test_labels_are_not_lost_to_sloppy_csv(tmp_path, text, message):
+    source = tmp_path / "x.csv"
+    source.write_text(text)
+    found = registry.resolve("format", "csv")(source, FormatSpec())
+    assert any(message in fault for fault in found.faults), found.faults
+
+
+def test_another_subset_of_an_imported_clip_is_a_fault(tone_project):
+    import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
+    with pytest.raises(FaultyFile, match=r"before as Low \(unverified, train\)"):
+        import_csv(tone_project, [("0.wav", "Low")], spec=FormatSpec(subset="test"))
+
+
+def test_corrections_may_be_lists(tone_project):
+    (tone_project.audio_dir / "Low, loud").mkdir()
+    for n in range(6):
+        target = tone_project.audio_dir / ("Low, loud" if n % 2 else "High")
+        target.mkdir(exist_ok=True)
+        (tone_project.audio_dir / f"{n}.wav").rename(target / f"{n}.wav")
+    import_labels(tone_project, tone_project.audio_dir, "folder", FormatSpec())
+    source = tone_project.root / "c.json"
+    source.write_text('{"High/0.wav": ["Low, loud"]}')
+    assert import_labels(tone_project, source, "corrections", FormatSpec()).changed == 1
 
 
 def test_cells_may_hold_line_ends(tmp_path):

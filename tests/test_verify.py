@@ -315,6 +315,36 @@ def test_a_lost_run_folder_is_not_mistaken_for_the_stored_run(
         verify(demo_project, tiny_recipe, workers=1)
 
 
+def test_a_damaged_result_is_made_again(demo_clips, tiny_recipe, tmp_path):
+    found = []
+    for name in ("sound", "damaged"):
+        project = make_demo_project(demo_clips, tmp_path / name)
+        freeze_folds(project, n=2)
+
+        def spoil(row, project=project, name=name):
+            if row["iteration"] == 1 and name == "damaged":
+                for path in project.runs.glob("*/round-01/fold-0/result.npz"):
+                    path.write_text("no longer an archive")
+                raise KeyboardInterrupt
+
+        if name == "damaged":
+            with pytest.raises(KeyboardInterrupt):
+                verify(project, tiny_recipe, workers=1, on_round=spoil)
+        verify(project, tiny_recipe, workers=1)
+        found.append(labels_now(project))
+    assert found[0] == found[1]
+
+
+def test_a_finished_run_says_which_later_one_is_in_force(demo_project, tiny_recipe):
+    freeze_folds(demo_project, n=2)
+    recipe = change_verify(tiny_recipe, {"iterations": 1})
+    first = verify(demo_project, recipe, workers=1)
+    assert "superseded_by" not in verify(demo_project, recipe, workers=1)
+    second = verify(demo_project, recipe, seed=1, workers=1)
+    assert verify(demo_project, recipe, workers=1)["superseded_by"] == second["run_id"]
+    assert first["run_id"] != second["run_id"]
+
+
 def test_one_run_has_one_process(demo_project, tiny_recipe):
     freeze_folds(demo_project, n=2)
     demo_project.store.timeout_s = 0.2

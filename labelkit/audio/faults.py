@@ -11,9 +11,10 @@ from labelkit.audio import io
 from labelkit.errors import InvalidInput
 
 # Kept out of training; the others are used, padded or wrapped.
-UNUSABLE = ("missing", "unreadable", "empty", "silent")
+UNUSABLE = ("missing", "changed", "unreadable", "empty", "silent")
 REASONS = {
     "missing": "no such file under the audio folder",
+    "changed": "is not the recording that was imported",
     "unreadable": "cannot be decoded",
     "empty": "has no samples",
     "silent": "never leaves -80 dBFS",
@@ -62,7 +63,7 @@ def inspect(path: Path, *, window_s: float = 0.0) -> tuple[np.ndarray, int, list
     except InvalidInput:
         return nothing, 0, ["unreadable"]
     if len(samples) == 0:
-        return nothing, rate, ["empty"]
+        return nothing, rate, ["unreadable" if is_truncated(path, 0) else "empty"]
     if np.ptp(samples, axis=0).max() < 2 * _SILENCE:
         return nothing, rate, ["silent"]
     faults = []
@@ -98,24 +99,12 @@ def is_truncated(path: Path, n_decoded: int) -> bool:
     """
     import soundfile
 
-    size = path.stat().st_size
+    if io.is_cut_off_ogg(path):
+        return True
     with path.open("rb") as file:
-        head = file.read(12)
-        file.seek(max(0, size - 65_536))
-        tail = file.read()
-    if head[:4] == b"RIFF":
+        head = file.read(8)
+    if head[:4] == b"RIFF" and len(head) == 8:
         # Streaming encoders leave the length at 0 or at its maximum: nothing to compare.
-        stated = struct.unpack("<I", head[4:8])[0]
-        return 0 < stated < 0xFFFFFF00 and stated + 8 > size + 1
-    if head[:4] == b"OggS":
-        return not _ogg_ends(tail)
+        stated = struct.unpack("<I", head[4:])[0]
+        return 0 < stated < 0xFFFFFF00 and stated + 8 > path.stat().st_size + 1
     return soundfile.info(path).frames > n_decoded
-
-
-def _ogg_ends(tail: bytes) -> bool:
-    """Whether the last page of an Ogg stream is whole and marked as the last (RFC 3533)."""
-    start = tail.rfind(b"OggS")
-    page = tail[start:]
-    if start < 0 or len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    return bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])

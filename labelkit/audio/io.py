@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from labelkit.audio import ogg
 from labelkit.errors import InvalidInput
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
@@ -36,14 +38,33 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 
     try:
         try:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(_source(path), dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
             samples, rate = _read_what_is_left(path)
     except soundfile.LibsndfileError as error:
         if not path.exists():
             raise InvalidInput(f"{path}: no such file") from error
         raise InvalidInput(f"{path}: not a readable recording ({error.error_string})") from error
-    return np.nan_to_num(samples), rate
+    return np.nan_to_num(samples, posinf=1.0, neginf=-1.0), rate
+
+
+def _source(path: Path) -> Path | BytesIO:
+    """The file, or what can be saved of an Ogg stream that was cut off."""
+    if not is_cut_off_ogg(path):
+        return path
+    return BytesIO(ogg.mend(path.read_bytes()))
+
+
+def is_cut_off_ogg(path: Path) -> bool:
+    """Whether a file is an Ogg stream without its end."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"OggS":
+                return False
+            file.seek(max(0, path.stat().st_size - 65_536))
+            return ogg.is_cut_off(file.read())
+    except OSError:
+        return False
 
 
 def _read_what_is_left(path: Path) -> tuple[np.ndarray, int]:

@@ -76,6 +76,10 @@ def write_demo(folder: Path, clips: list[DemoClip], seed: int) -> None:
     """
     import soundfile
 
+    # The truth first: it marks the folder as a demonstration's.
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = [(clip.fname, clip.truth) for clip in clips]
+    _write_csv(folder / "truth.csv", ("fname", "label"), truth)
     for number, clip in enumerate(clips):
         path = folder / "audio" / clip.fname
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +95,6 @@ def write_demo(folder: Path, clips: list[DemoClip], seed: int) -> None:
             if clip.subset == name
         ]
         _write_csv(folder / f"{name}.csv", ("fname", "label", "manually_verified"), rows)
-    truth = [(clip.fname, clip.truth) for clip in clips]
-    _write_csv(folder / "truth.csv", ("fname", "label"), truth)
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -30,17 +31,23 @@ class Reading:
     """What a reader found: clips in the order of the file, and its faults."""
 
     clips: list[Clip] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    noted: list[tuple[int, str]] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
 
     def fault(self, row: int, problem: str, remedy: str) -> None:
         """Note what is wrong with a row and how to mend it."""
-        self.faults.append(f"row {row}: {problem}; {remedy}" if row else f"{problem}; {remedy}")
+        where = f"row {row}: " if row else ""
+        self.noted.append((row, f"{where}{problem}; {remedy}"))
+
+    @property
+    def faults(self) -> list[str]:
+        """One line a fault, in the order of the rows, those of the whole file first."""
+        return [text for _, text in sorted(self.noted, key=lambda fault: fault[0])]
 
     def add(self, clip: Clip) -> None:
         """Take a clip, unless its path cannot be one or was there before."""
         parts = PurePosixPath(clip.path).parts
-        if not clip.path or clip.path.startswith("/") or ".." in parts or "\0" in clip.path:
+        if not clip.path or clip.path.startswith("/") or ".." in parts or _unsayable(clip.path):
             self.fault(clip.row, f"path {clip.path!r}", "give a path below the audio folder")
         elif clip.path in self._rows:
             self.fault(
@@ -59,6 +66,9 @@ class Reading:
 
     def check_labels(self, labels: tuple[str, ...], row: int, shown: str) -> tuple[str, ...] | None:
         """The labels, or None and a fault if one of them is empty or said twice."""
+        if any(label == REMOVE or _unsayable(label) for label in labels):
+            self.fault(row, f"label list {shown} has a name no class can have", "rename the class")
+            return None
         if any(not label for label in labels):
             self.fault(row, f"label list {shown} has an empty entry", "give a class or remove it")
             return None
@@ -66,6 +76,11 @@ class Reading:
             self.fault(row, f"label list {shown} repeats a class", "name each class once")
             return None
         return labels
+
+
+def _unsayable(name: str) -> bool:
+    """Whether a name holds control characters, or bytes that are no UTF-8."""
+    return any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
 
 
 def read_csv(path: Path, spec: FormatSpec) -> Reading:
@@ -127,7 +142,7 @@ def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
             found.fault(0, f"{file.name} is neither curated nor noisy by name", "give --state")
             continue
         part = read_csv(file, _columns(spec, label_column="labels", state=state))
-        found.faults += [f"{file.name} {fault}" for fault in part.faults]
+        found.noted += [(row, f"{file.name} {text}") for row, text in part.noted]
         for clip in part.clips:
             found.add(clip)
     return found
@@ -181,7 +196,7 @@ def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
             item = json.loads(line)
             values = dict(item)
             name, labels = str(values.pop("path")), values.pop("labels")
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             found.fault(number, f"not a JSON object: {line[:60]!r}", "one object a line")
             continue
         except KeyError as error:
@@ -216,23 +231,30 @@ def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
 def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     """Read corrections of clips that are in the store: ``{fname: "new,labels" or "remove"}``.
 
+    A list of labels may stand for the string, where a class name holds the separator.
+
     The form in which argus (1st place, Freesound 2019) published its hand corrections.
     The clips come back as ``relabeled``, or ``rejected`` and without labels.
     """
     found = Reading()
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         found.fault(0, f"not a JSON file: {error}", 'give {"fname": "labels"}')
         return found
     for number, pair in enumerate(pairs if isinstance(pairs, list) else [pairs], 1):
-        if not (isinstance(pair, tuple) and isinstance(pair[1], str)):
+        name, said = pair if isinstance(pair, tuple) else (None, None)
+        if said == REMOVE:
+            labels: tuple[str, ...] | None = ()
+        elif isinstance(said, str):
+            labels = found.split(said, spec.separator, number)
+        elif isinstance(said, list) and said and all(isinstance(label, str) for label in said):
+            labels = found.check_labels(tuple(said), number, repr(said))
+        else:
             found.fault(number, f"{pair!r} is no correction", 'give "fname": "labels"')
             continue
-        name, text = pair
-        labels = () if text == REMOVE else found.split(text, spec.separator, number)
         if labels is not None:
-            state = REJECTED if text == REMOVE else RELABELED
+            state = REJECTED if said == REMOVE else RELABELED
             found.add(Clip(path=_join(spec.prefix, name), labels=labels, state=state, row=number))
     return found
 
@@ -256,14 +278,17 @@ def _csv_rows(
     text = _text(path, found)
     if found.faults:
         return
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     header = reader.fieldnames or []
     for column in columns:
         if column not in header:
             found.fault(
                 0, f"no column {column!r} in {', '.join(header) or 'an empty file'}",
-                "rename it, or name yours (see labelkit import --help)",
+                "part the cells by commas" if ";" in "".join(header)
+                else "rename it, or name yours (see labelkit import --help)",
             )  # fmt: skip
+        elif header.count(column) > 1:
+            found.fault(1, f"column {column!r} is there {header.count(column)} times", "keep one")
     if found.faults:
         return
     n_rows = 0
@@ -272,6 +297,8 @@ def _csv_rows(
             n_rows += 1
             if any(row[column] is None for column in columns):
                 found.fault(reader.line_num, "too few cells", f"give {len(header)}")
+            elif None in row:
+                found.fault(reader.line_num, "too many cells", "put quotes around commas in a cell")
             else:
                 yield reader.line_num, row
     except csv.Error as error:
@@ -289,8 +316,8 @@ def _flag(text: str, row: int, found: Reading) -> bool | None:
 def _fold(text: str, row: int, found: Reading) -> int | None:
     if text == "":
         return None
-    if not text.isdecimal():
-        found.fault(row, f"fold is {text!r}", "give a whole number from 0 up")
+    if not text.isdecimal() or len(text) > 4:
+        found.fault(row, f"fold is {text[:20]!r}", "give a whole number from 0 to 9999")
         return None
     return int(text)
 

@@ -9,7 +9,6 @@ behind the last line. Both are brought to the disk at least once a second.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import FeatureSpec, fingerprint
-from labelkit.errors import StoreBusy
+from labelkit.stores.lock import locked
 
 
 @dataclass(frozen=True)
@@ -79,21 +78,22 @@ class FeatureStore:
         ]
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, *, timeout_s: float = 30.0) -> Iterator[None]:
         """Be the one process that adds to this folder.
 
+        Args:
+            timeout_s: How long to wait for another one.
+
         Raises:
-            StoreBusy: If another process is adding to it.
+            StoreBusy: If another process is still adding to it then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "spec.json").write_text(json.dumps(asdict(self.spec), indent=1) + "\n")
-        with self._journal.open("ab") as journal, self.frames_path.open("ab") as frames:
-            try:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreBusy(
-                    f"{self.folder.name}: another process computes these features; wait for it"
-                ) from error
+        with (
+            locked(self._journal, exclusive=True, timeout_s=timeout_s),
+            self._journal.open("ab") as journal,
+            self.frames_path.open("ab") as frames,
+        ):
             # What a killed run left behind its last whole line is cut off.
             entries, n_bytes = self._read_journal()
             for entry in entries:

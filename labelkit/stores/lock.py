@@ -43,7 +43,14 @@ def locked(
     try:
         descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise StoreError(f"{path}.lock: {error.strerror}; is the folder writable?") from error
+        try:
+            # Where one may only read, one can still wait for those who write.
+            descriptor = -1 if exclusive else os.open(f"{path}.lock", os.O_RDONLY)
+        except OSError:
+            descriptor = -1
+        if descriptor < 0:
+            reason = f"{error.strerror}; is the folder writable?"
+            raise StoreError(f"{path}.lock: {reason}") from error
     try:
         _acquire(descriptor, path, exclusive, timeout_s, notify)
         if exclusive:

@@ -60,6 +60,8 @@ class FeatureBank:
             total_sq += (block**2).sum(axis=0)
             count += length
         mean = total / max(count, 1)
+        if not np.isfinite(mean).all():
+            raise InvalidInput("spectrograms hold NaN; delete .labelkit/features and run again")
         std = np.sqrt(np.maximum(total_sq / max(count, 1) - mean**2, 1e-6))
         return mean.astype(np.float32), std.astype(np.float32)
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labelkit.errors import LabelkitError
+
 if TYPE_CHECKING:
     from labelkit.training.trainer import Trainer
 
@@ -85,7 +87,16 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_state` wrote, on the CPU; runs no code from the file."""
+    """Read what :func:`write_state` wrote, on the CPU; runs no code from the file.
+
+    Raises:
+        LabelkitError: If the file is missing or damaged.
+    """
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbles over.
+        raise LabelkitError(
+            f"{path} cannot be read; delete the folder {path.parents[2]} and run again"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -227,6 +228,14 @@ def _read_result(folder: Path, name: str, key: str) -> tuple[np.ndarray, FoldSta
     path = folder / "result.npz"
     if not path.exists():
         return None
+    try:
+        return _parse_result(path, name, key)
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # Damaged: the training is done again.
+
+
+def _parse_result(path: Path, name: str, key: str) -> tuple[np.ndarray, FoldState] | None:
+    folder = path.parent
     with np.load(path) as saved:
         about = json.loads(str(saved["about"]))
         if about["key"] != key:

@@ -9,6 +9,7 @@ from typing import Any
 
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, write_demo
+from labelkit.errors import InvalidInput
 from labelkit.records import SELF_VERIFIED
 from labelkit.workflows.importing import import_labels
 from labelkit.workflows.learn import train, verify
@@ -42,6 +43,10 @@ def run_demo(
     Returns:
         Rows of ``what`` and ``found``.
     """
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / "truth.csv").exists() or not any(folder.iterdir()))
+    ):
+        raise InvalidInput(f"{folder} is there and no demonstration; give a new folder")
     clips = plan_demo(seed)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"synthesising {len(clips)} clips in {folder / 'audio'}")

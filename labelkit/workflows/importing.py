@@ -99,7 +99,10 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
 
     def look(clip: Clip) -> Clip | None:
         path = project.audio_dir / clip.path
-        if not path.is_file():
+        try:
+            if not path.is_file():
+                return None
+        except OSError:  # A name too long for the file system, say.
             return None
         return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
 
@@ -170,20 +173,21 @@ def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[
 def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> list[Clip]:
     """Clips the store does not have; one it has from an import that said otherwise is a fault."""
     before = {
-        path: (frozenset(labels), state)
-        for path, labels, state in session.rows(
-            "select path, labels, state from label_history where event_id in "
+        path: (frozenset(labels), state, subset)
+        for path, labels, state, subset in session.rows(
+            "select h.path, h.labels, h.state, c.subset from label_history h "
+            "join clips c using (clip_id) where h.event_id in "
             "(select min(event_id) from label_events group by clip_id)"
         )
     }
     for clip in clips:
         said = before.get(clip.path)
-        if said is not None and said != (frozenset(clip.labels), clip.state):
-            labels, state = ", ".join(sorted(said[0])), said[1]
+        if said is not None and said != (frozenset(clip.labels), clip.state, clip.subset):
+            labels, state, subset = ", ".join(sorted(said[0])), said[1], said[2]
             reading.fault(
                 clip.row,
-                f"{clip.path!r} was imported before as {labels} ({state})",
-                "bring changes in with --format corrections",
+                f"{clip.path!r} was imported before as {labels} ({state}, {subset})",
+                "bring new labels in with --format corrections; a subset stays",
             )
     return [clip for clip in clips if clip.path not in before]
 

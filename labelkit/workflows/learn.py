@@ -193,7 +193,7 @@ def verify(
     )
     with _sole(project, work.recorder.run_id) as done:
         if done:
-            return {**done, "finished_before": True}
+            return {**done, **_superseded(project, done["run_id"]), "finished_before": True}
         rows: list[dict[str, Any]] = []
         final: Round | None = None
         with work.runner.executor:
@@ -214,6 +214,13 @@ def verify(
                 on_round(rows[-1])
         assert final is not None, "there is at least one round"
         return {**_commit_end(project, work.recorder, final, rows), "finished_before": False}
+
+
+def _superseded(project: Project, run_id: str) -> dict[str, str]:
+    """The run whose decisions are in force, if it is a later one."""
+    with project.store.read() as session:
+        last = session.last_run(["verify"])
+    return {"superseded_by": last} if last not in (None, run_id) else {}
 
 
 def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:

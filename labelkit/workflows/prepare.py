@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,10 @@ class Inspector:
     audio_dir: Path
     window_s: float
 
-    def __call__(self, path: str) -> list[str]:
-        """Faults of the recording at ``path`` below the audio folder."""
-        return faults.find_faults(self.audio_dir / path, window_s=self.window_s)
+    def __call__(self, path: str) -> tuple[str | None, list[str]]:
+        """Hash and faults of the recording at ``path`` below the audio folder."""
+        found = faults.find_faults(self.audio_dir / path, window_s=self.window_s)
+        return None if "missing" in found else io.hash_file(self.audio_dir / path), found
 
 
 def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> list[dict[str, Any]]:
@@ -52,27 +52,30 @@ def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> li
         Rows of ``path``, ``fault``, ``used`` (False if it is kept out of training) and
         ``reason``, in the order of the paths.
     """
+    project.check_audio()
     with project.store.read() as session:
         table = session.labels()
     window_s = recipe.model.frames * recipe.features.hop_length / recipe.features.sample_rate
     inspector = Inspector(project.audio_dir, window_s)
     found: dict[str, list[str]] = {}
+    twins: dict[str, list[str]] = defaultdict(list)
+    imported = dict(zip(table.paths, table.content_hashes, strict=True))
     with Executor(workers) as executor:
         results = executor.map(inspector, table.paths)
         for result in track(results, len(table.paths), "checking"):
-            found[result.item] = ["unreadable"] if result.error else result.get()
-    twins: dict[str, list[str]] = defaultdict(list)
-    for path, content in zip(table.paths, table.content_hashes, strict=True):
-        if content is not None and "empty" not in found[path]:
-            twins[content].append(path)
+            path = result.item
+            content, found[path] = (None, ["unreadable"]) if result.error else result.get()
+            if content is not None and imported[path] not in (None, content):
+                found[path].insert(0, "changed")
+            if content is not None and "empty" not in found[path]:
+                twins[content].append(path)
+    others = {path: sorted(group) for group in twins.values() for path in group if len(group) > 1}
     rows = []
-    for path, content in sorted(zip(table.paths, table.content_hashes, strict=True)):
-        for fault in found[path]:
-            rows.append((path, fault, faults.REASONS[fault]))
-        others = [other for other in twins.get(content or "", []) if other != path]
-        if others:
-            reason = f"{faults.REASONS['duplicate']}: {', '.join(others)}"
-            rows.append((path, "duplicate", reason))
+    for path in sorted(table.paths):
+        rows += [(path, fault, faults.REASONS[fault]) for fault in found[path]]
+        if path in others:
+            same = ", ".join(other for other in others[path] if other != path)
+            rows.append((path, "duplicate", f"{faults.REASONS['duplicate']}: {same}"))
     return [
         {"path": path, "fault": fault, "used": fault not in faults.UNUSABLE, "reason": reason}
         for path, fault, reason in rows
@@ -109,6 +112,7 @@ def compute_features(
         StoreBusy: If another process computes the same features.
     """
     check_spec(recipe.features)
+    project.check_audio()
     with project.store.read() as session:
         paths = session.labels().paths
     store = FeatureStore(project.features, recipe.features)
@@ -117,7 +121,12 @@ def compute_features(
         return store
     extractor = Extractor(project.audio_dir, recipe.features)
     # A few recordings are done sooner than worker processes have started.
-    with store.writing(), Executor(workers if len(missing) > 8 else 1) as executor:
+    with (
+        store.writing(timeout_s=project.store.timeout_s),
+        Executor(workers if len(missing) > 8 else 1) as executor,
+    ):
+        # Whoever was adding until now may have done some of it.
+        missing = store.missing(project.audio_dir, paths)
         for result in track(executor.map(extractor, missing), len(missing), "features"):
             if result.error is not None:
                 size, mtime_ns = file_state(project.audio_dir / result.item)
@@ -130,13 +139,15 @@ def compute_features(
     return store
 
 
-def unusable(store: FeatureStore, paths: Sequence[str]) -> dict[str, str]:
-    """Clips without a spectrogram, and why."""
+def unusable(store: FeatureStore, table: LabelTable) -> dict[str, str]:
+    """Clips without a spectrogram of the recording that was imported, and why."""
     left_out = {}
-    for path in paths:
+    for path, imported in zip(table.paths, table.content_hashes, strict=True):
         entry = store.entries.get(path)
         if entry is None or not entry.length:
             left_out[path] = entry.faults[0] if entry and entry.faults else "missing"
+        elif imported not in (None, entry.content_hash):
+            left_out[path] = "changed"
     return left_out
 
 

@@ -29,6 +29,18 @@ class Project:
         self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s)
         self.work = root / ".labelkit"
 
+    def check_audio(self) -> None:
+        """Refuse to go on without the audio folder.
+
+        Raises:
+            InvalidInput: If it is not there.
+        """
+        if not self.audio_dir.is_dir():
+            raise InvalidInput(
+                f"the audio folder {self.audio_dir} is not there; "
+                f"bring it back, or change audio in {self.root / FILE}"
+            )
+
     @property
     def features(self) -> Path:
         """Folder of the cached spectrograms."""
@@ -115,7 +127,8 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0) -> Project:
         values = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
         version, audio = int(values.get("version", 1)), Path(values["audio"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{root / FILE} is not valid: {error}") from error
+        wanted = f'it needs: version = {VERSION} and audio = "FOLDER"'
+        raise InvalidInput(f"{root / FILE} is not valid ({error}); {wanted}") from error
     if version > VERSION:
         raise InvalidInput(
             f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "

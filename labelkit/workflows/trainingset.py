@@ -71,7 +71,7 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
     fold_set = freeze_folds(project)
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
-    left_out = unusable(features, table.paths)
+    left_out = unusable(features, table)
     if left_out:
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
         say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
@@ -82,6 +82,8 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
     test = np.flatnonzero(usable & (table.subsets == "test"))
     if not len(train):
         raise InvalidInput("no usable training clip; see: labelkit check")
+    if len(table.classes) < 2:
+        raise InvalidInput("the project has a single class; nothing can be told from it")
     states = table.states[train]
     chosen = [table.paths[i] for i in np.concatenate([train, test])]
     starts, lengths = features.places(chosen)
