@@ -230,9 +230,7 @@ def test_a_planted_leak_is_caught(demo_project, tiny_recipe, monkeypatch):
         return honest(self, stage, clips, noisy, fold, warm_start, folder)
 
     monkeypatch.setattr(CrossFit, "_train", leaky)
-    with pytest.raises(
-        LabelkitError, match=r"round-01/fold-0 judged clip .* nothing of this round"
-    ):
+    with pytest.raises(LabelkitError, match=r"round-01/fold-0 judged clip .* nothing of this was"):
         verify(demo_project, tiny_recipe, workers=1)
     assert {state for *_, state in labels_now(demo_project)} == {"verified", "unverified"}
     assert rows(demo_project, "select max(iteration) from runs") == [(0,)]
@@ -330,6 +328,10 @@ def test_a_damaged_result_is_made_again(demo_clips, tiny_recipe, tmp_path):
         if name == "damaged":
             with pytest.raises(KeyboardInterrupt):
                 verify(project, tiny_recipe, workers=1, on_round=spoil)
+            # The weights it was fine-tuned from are gone by then, and the message says so.
+            with pytest.raises(LabelkitError, match=r"weights.pt cannot be read; delete the fold"):
+                verify(project, tiny_recipe, workers=1)
+            shutil.rmtree(project.runs)
         verify(project, tiny_recipe, workers=1)
         found.append(labels_now(project))
     assert found[0] == found[1]
