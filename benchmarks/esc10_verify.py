@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from labelkit.workflows.learn import train, verify
 from report import machine, write_section
 from scipy.stats import t as student
 
@@ -28,7 +29,6 @@ from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recip
 from labelkit.noise.selection import select_confident
 from labelkit.records import SELF_VERIFIED, multi_hot
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.learn import train, verify
 from labelkit.workflows.project import Project, create_project
 
 SEEDS, DEVELOPMENT_SEEDS = (0, 1, 2), (100, 101)
@@ -142,7 +142,7 @@ def run_seed(data: Path, folder: Path, seed: int) -> dict:
 
     # Dorfer and Widmer fine-tuned without mixup; with it, hardly a probability exceeds 0.95.
     published_recipe = change_verify(
-        read_recipe("quick", ["finetune.mixup_alpha=0"]), RULES["as_written"]
+        read_recipe("quick", ["finetune.augment.mixup.p=0"]), RULES["as_written"]
     )
     other = draw.project(folder / f"published{seed}")
     published = run_verify(other, draw, published_recipe, seed)

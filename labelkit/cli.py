@@ -9,7 +9,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -91,15 +91,22 @@ def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Comm
 
 
 def recipe_options(command: Command) -> Command:
-    """Add ``--recipe`` and pass the recipe itself."""
+    """Add ``--recipe``, ``--flavour`` and ``--set``, and pass the recipe itself."""
 
     @functools.wraps(command)
-    def run(recipe: str, set_: tuple[str, ...] = (), **kwargs: Any) -> Any:
-        return command(recipe=config.read_recipe(recipe, set_), **kwargs)
+    def run(recipe: str, flavour: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(recipe=config.read_recipe(recipe, set_, flavour=flavour), **kwargs)
 
-    return click.option(
-        "--recipe", default="quick", show_default=True, help="Name or TOML file of the training."
-    )(run)
+    for option in (
+        set_option,
+        flavour_option,
+        click.option(
+            "--recipe", default="quick", show_default=True,
+            help="Name or TOML file of the training; see: labelkit recipes.",
+        ),
+    ):  # fmt: skip
+        run = option(run)
+    return run
 
 
 def training_options(command: Command) -> Command:
@@ -108,10 +115,6 @@ def training_options(command: Command) -> Command:
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
         workers_option,
         click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all chance."),
-        click.option(
-            "--set", "set_", multiple=True, metavar="KEY=VALUE",
-            help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
-        ),
     ):  # fmt: skip
         command = option(command)
     return recipe_options(command)
@@ -121,6 +124,14 @@ SEED = click.IntRange(min=0, max=2**31 - 1)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."
 )
+set_option = click.option(
+    "--set", "set_", multiple=True, metavar="KEY=VALUE",
+    help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
+)  # fmt: skip
+flavour_option = click.option(
+    "--flavour", type=click.Choice(config.FLAVOURS),
+    help="Where write-up and code differ: which one; as_coded if not given.",
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 
 
@@ -207,7 +218,7 @@ def features(place: Place, recipe: config.Recipe, workers: int | None) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
     from labelkit.workflows import prepare
 
-    store = prepare.compute_features(place.project(), recipe, workers=workers)
+    store = prepare.compute_features(place.project(), recipe.features, workers=workers)
     usable = sum(entry.length > 0 for entry in store.entries.values())
     click.echo(
         f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "
@@ -236,15 +247,54 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
+@click.option("--start", metavar="RUN", help="Start from the models of a finished run.")
 @training_options
 @json_option
 @click.pass_obj
 def train(place: Place, as_json: bool, **kwargs: Any) -> None:
-    """Train one model per fold, and keep how it judges the clips it never saw."""
-    from labelkit.workflows import learn
+    """Train one model per fold, and keep how it judges the clips it never saw.
 
-    summary = learn.train(place.project(), **kwargs)
+    A recipe of several stages runs them one after the other; each is kept, so the same
+    command goes on with the one it was stopped in.
+    """
+    from labelkit.workflows import stages
+
+    def tell(row: dict[str, Any]) -> None:
+        parts = [f"{name.replace('_', ' ')} {_cell(value)}" for name, value in row.items()]
+        click.echo(", ".join(parts), err=True)
+
+    summary = stages.train(place.project(), on_stage=tell, **kwargs)
+    if not as_json:
+        summary.pop("stages", None)
     show_facts(summary, as_json)
+
+
+@cli.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def recipes(ctx: click.Context, as_json: bool) -> None:
+    """List the trainings that come with labelkit; show one with: recipes show NAME."""
+    if ctx.invoked_subcommand is None:
+        show(config.recipe_table(), as_json)
+
+
+@recipes.command("show")
+@click.argument("name")
+@flavour_option
+@set_option
+@json_option
+def show_recipe(name: str, flavour: str | None, set_: tuple[str, ...], as_json: bool) -> None:
+    """Show every setting of a recipe, where it comes from, and what is unknown.
+
+    Sources: written in the publication, coded in what was released, inferred from both,
+    chosen by labelkit, default of labelkit, set on the command line. The column other
+    says what the other flavour has.
+    """
+    about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
+    click.echo(about, err=True)
+    show([asdict(row) for row in rows], as_json)
+    for unknown in unknowns:
+        click.echo(f"unknown: {unknown}", err=as_json)
 
 
 @cli.command()
@@ -262,7 +312,7 @@ def verify(
     **kwargs: Any,
 ) -> None:
     """Find unverified labels that can be trusted: train, self-verify, fine-tune, round by round."""
-    from labelkit.workflows import learn
+    from labelkit.workflows import verification
 
     recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
 
@@ -273,7 +323,7 @@ def verify(
             if counts:
                 click.echo(f"    {kind}: {counts}", err=as_json)
 
-    summary = learn.verify(place.project(), recipe, on_round=tell, **kwargs)
+    summary = verification.verify(place.project(), recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
         click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,20 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How single windows were judged: one row each, in no promised order.
+
+    ``starts_s`` and ``ends_s`` are seconds of the recording, negative or behind its end
+    where a window was padded; ``probs`` has shape ``(len(clip_ids), n_classes)``.
+    """
+
+    clip_ids: np.ndarray
+    starts_s: np.ndarray
+    ends_s: np.ndarray
+    probs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """One number a clip from one run under one metric; lower is worse."""
 
@@ -177,6 +192,18 @@ class LabelTable:
     def names(self, clip: int) -> list[str]:
         """Class names of the clip at index ``clip``."""
         return [self.classes[index] for index in self.labels[clip]]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Where spectrograms lie in a file of frames, float16 ``(total, n_mels)``.
+
+    ``starts`` and ``lengths`` are first frame and number of frames of each clip.
+    """
+
+    path: Path
+    starts: np.ndarray = field(repr=False)
+    lengths: np.ndarray = field(repr=False)
 
 
 def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> np.ndarray:

@@ -14,7 +14,22 @@ from typing import Any
 from labelkit.errors import UnknownName
 
 TABLE: dict[str, dict[str, str]] = {
-    "feature": {"log_mel": "labelkit.audio.features:log_mel"},
+    "augmentation": {
+        "brightness_contrast": "labelkit.training.augment:BrightnessContrast",
+        "mixup": "labelkit.training.mixing:Mixup",
+        "one_of": "labelkit.training.mixing:OneOf",
+        "random_erasing": "labelkit.training.augment:RandomErasing",
+        "random_resized_crop": "labelkit.training.augment:RandomResizedCrop",
+        "sigmoid_concat": "labelkit.training.mixing:SigmoidConcat",
+        "spec_augment": "labelkit.training.augment:SpecAugment",
+        "spec_mix": "labelkit.training.mixing:SpecMix",
+        "zoom": "labelkit.training.augment:Zoom",
+    },
+    "feature": {
+        "log_filter_bank": "labelkit.audio.features:log_filter_bank",
+        "log_mel": "labelkit.audio.features:log_mel",
+        "perceptual_mel": "labelkit.audio.features:perceptual_mel",
+    },
     "format": {
         "fsdkaggle2018": "labelkit.datasets.formats:read_fsdkaggle2018",
         "fsdkaggle2019": "labelkit.datasets.formats:read_fsdkaggle2019",
@@ -26,20 +41,53 @@ TABLE: dict[str, dict[str, str]] = {
     "loss": {
         "cross_entropy": "labelkit.training.losses:cross_entropy",
         "bce": "labelkit.training.losses:bce",
+        "lq": "labelkit.training.losses:lq",
         "lsoft": "labelkit.training.losses:lsoft",
+        "max_outlier": "labelkit.training.losses:max_outlier",
     },
-    "model": {"dense_m1": "labelkit.models.dense:dense_m1"},
-    "optimizer": {"adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW"},
+    "model": {
+        "aux_skip_attention": "labelkit.models.attention:aux_skip_attention",
+        "cnn_model_1": "labelkit.models.vgg:cnn_model_1",
+        "dense_m0": "labelkit.models.dense:dense_m0",
+        "dense_m1": "labelkit.models.dense:dense_m1",
+        "dense_m2": "labelkit.models.dense:dense_m2",
+        "dense_m3": "labelkit.models.dense:dense_m3",
+        "dense_m4": "labelkit.models.dense:dense_m4",
+        "densenet121": "labelkit.models.densenet:densenet121",
+        "resnet18": "labelkit.models.resnet:resnet18",
+        "resnet34": "labelkit.models.resnet:resnet34",
+        "rnn_aux_skip_attention": "labelkit.models.recurrent:rnn_aux_skip_attention",
+        "se_resnext50": "labelkit.models.resnet:se_resnext50",
+        "simple_attention": "labelkit.models.attention:simple_attention",
+        "skip_attention": "labelkit.models.attention:skip_attention",
+        "skip_attention_k3": "labelkit.models.attention:skip_attention_k3",
+        "vgg16_bn": "labelkit.models.vgg:vgg16_bn",
+        "vgg16_bn_pooled": "labelkit.models.vgg:vgg16_bn_pooled",
+        "vgg_gap": "labelkit.models.vgg:vgg_gap",
+    },
+    "optimizer": {
+        "adam": "torch.optim:Adam",
+        "adamw": "torch.optim:AdamW",
+        "sgd": "torch.optim:SGD",
+    },
     "schedule": {
         "constant": "labelkit.training.schedules:constant",
+        "cosine": "labelkit.training.schedules:cosine",
+        "cosine_restarts": "labelkit.training.schedules:cosine_restarts",
         "linear_decay": "labelkit.training.schedules:linear_decay",
         "one_cycle": "labelkit.training.schedules:one_cycle",
+        "plateau": "labelkit.training.schedules:plateau",
     },
     "score": {
         "lwlrap": "labelkit.noise.scoring:score_lwlrap",
         "self_confidence": "labelkit.noise.scoring:score_self_confidence",
         "margin": "labelkit.noise.scoring:score_margin",
         "cleanlab": "labelkit.noise.scoring:score_cleanlab",
+    },
+    "selection": {
+        "confident": "labelkit.noise.selection:select_confident",
+        "lwlrap": "labelkit.noise.selection:select_lwlrap",
+        "small_loss": "labelkit.noise.selection:select_small_loss",
     },
 }
 

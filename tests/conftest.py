@@ -11,10 +11,11 @@ import soundfile
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, synthesise, write_demo
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.learn import train, verify
 from labelkit.workflows.prepare import freeze_folds
 from labelkit.workflows.project import create_project
 from labelkit.workflows.score import score
+from labelkit.workflows.stages import train
+from labelkit.workflows.verification import verify
 
 # Seconds instead of minutes: a narrow net, few mels, few epochs.
 TINY = (
@@ -22,7 +23,7 @@ TINY = (
     "features.n_fft=512",
     "features.hop_length=500",
     "features.n_mels=16",
-    "model.frames=48",
+    "input.frames=48",
     "model.width=4",
     "pretrain.epochs=3",
     "finetune.epochs=1",

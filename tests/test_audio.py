@@ -10,7 +10,7 @@ import soundfile
 
 from labelkit.audio import faults, io, ogg
 from labelkit.audio.compat import import_torchaudio
-from labelkit.audio.features import check_spec, log_mel
+from labelkit.audio.features import check_spec
 from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreBusy
 from labelkit.stores.arrays import FeatureStore
@@ -104,12 +104,12 @@ def test_every_real_ogg_that_was_cut_off_is_told_and_heard(shared_data, tmp_path
 
 
 def test_a_replaced_recording_is_told_and_left_out(tone_project):
-    paths, recipe = import_all(tone_project), read_recipe("quick", ["model.frames=16"])
+    paths, recipe = import_all(tone_project), read_recipe("quick", ["input.frames=16"])
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "1.wav")
     rows = prepare.check(tone_project, recipe, workers=1)
     told = {(row["path"], row["fault"]): row["used"] for row in rows}
     assert told["1.wav", "changed"] is False and told["0.wav", "duplicate"] is True
-    store = prepare.compute_features(tone_project, recipe, workers=1)
+    store = prepare.compute_features(tone_project, recipe.features, workers=1)
     with tone_project.store.read() as session:
         assert prepare.unusable(store, session.labels()) == {"1.wav": "changed"}
     assert len(paths) == 6
@@ -118,9 +118,10 @@ def test_a_replaced_recording_is_told_and_left_out(tone_project):
 def test_a_missing_audio_folder_is_named(tone_project):
     import_all(tone_project)
     tone_project.audio_dir.rename(tone_project.audio_dir.with_name("gone"))
-    for job in (prepare.check, prepare.compute_features):
+    recipe = read_recipe("quick")
+    for job, what in ((prepare.check, recipe), (prepare.compute_features, recipe.features)):
         with pytest.raises(InvalidInput, match=r"audio folder .*/audio is not there"):
-            job(tone_project, read_recipe("quick"), workers=1)
+            job(tone_project, what, workers=1)
 
 
 def test_infinite_samples_are_full_scale(tmp_path):
@@ -135,40 +136,6 @@ def test_infinite_samples_are_full_scale(tmp_path):
 def test_what_is_left_of_a_truncated_file_is_used(broken):
     samples, rate, _ = faults.inspect(broken / "truncated.ogg")
     assert len(samples) > 0.3 * rate
-
-
-def naive_log_mel(mono, spec):
-    """The definition, frame by frame: HTK-free Slaney filters through librosa's table."""
-    import librosa
-
-    window = np.hanning(spec.n_fft + 1)[:-1]
-    bank = librosa.filters.mel(
-        sr=spec.sample_rate,
-        n_fft=spec.n_fft,
-        n_mels=spec.n_mels,
-        fmin=spec.fmin_hz,
-        fmax=spec.fmax_hz,
-    )
-    padded = np.pad(mono, spec.n_fft // 2, mode="reflect")
-    rows = []
-    for start in range(0, len(padded) - spec.n_fft + 1, spec.hop_length):
-        power = np.abs(np.fft.rfft(window * padded[start : start + spec.n_fft])) ** 2
-        rows.append(10 * np.log10(np.maximum(bank @ power, 10 ** (spec.floor_db / 10))))
-    return np.array(rows)
-
-
-def test_log_mel_equals_its_definition():
-    spec = FeatureSpec(
-        sample_rate=16000, n_fft=512, hop_length=160, n_mels=20, fmax_hz=7000, trim_db=0
-    )
-    mono = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
-    found = log_mel(mono[:, None], 16000, spec)
-    assert found.shape == (101, 20)
-    np.testing.assert_allclose(found, naive_log_mel(mono.astype(float), spec), atol=1e-2)
-
-
-def test_a_clip_shorter_than_a_frame_still_has_one():
-    assert len(log_mel(np.ones((10, 1), np.float32), 16000, FeatureSpec(sample_rate=16000))) >= 1
 
 
 @pytest.mark.parametrize("options", [{"fmax_hz": 9000.0}, {"fmin_hz": 8000.0}])
@@ -199,7 +166,7 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
     root = tmp_path_factory.mktemp("project")
     project, _ = create_project(root, broken)
     paths = import_all(project)
-    store = prepare.compute_features(project, read_recipe("quick"), workers=workers)
+    store = prepare.compute_features(project, read_recipe("quick").features, workers=workers)
     assert sorted(store.entries) == paths
     with project.store.read() as session:
         left_out = prepare.unusable(store, session.labels())
@@ -207,7 +174,7 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
         "empty.wav": "empty", "empty2.wav": "empty", "silent.wav": "silent",
         "unreadable.wav": "unreadable",
     }  # fmt: skip
-    rows = prepare.check(project, read_recipe("quick", ["model.frames=16"]), workers=workers)
+    rows = prepare.check(project, read_recipe("quick", ["input.frames=16"]), workers=workers)
     assert {row["path"] for row in rows if not row["used"]} == set(left_out)
     assert {row["fault"] for row in rows} == {
         "empty", "silent", "unreadable", "clipped", "short", "truncated"
@@ -219,16 +186,16 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
 def test_twins_are_listed(tone_project):
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
     import_all(tone_project)
-    rows = prepare.check(tone_project, read_recipe("quick", ["model.frames=16"]), workers=1)
+    rows = prepare.check(tone_project, read_recipe("quick", ["input.frames=16"]), workers=1)
     twins = {row["path"]: row["reason"] for row in rows if row["fault"] == "duplicate"}
     assert sorted(twins) == ["0.wav", "copy.wav"] and "copy.wav" in twins["0.wav"]
-    store = prepare.compute_features(tone_project, read_recipe("quick"), workers=1)
+    store = prepare.compute_features(tone_project, read_recipe("quick").features, workers=1)
     assert store.entries["0.wav"].start == store.entries["copy.wav"].start
 
 
 def test_a_stopped_run_goes_on_where_it_was(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    whole = prepare.compute_features(tone_project, recipe, workers=1)
+    whole = prepare.compute_features(tone_project, recipe.features, workers=1)
     frames = np.fromfile(whole.frames_path, np.float16)
     journal = whole.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -238,7 +205,7 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
     assert sorted(torn.missing(tone_project.audio_dir, paths)) == sorted(
         json.loads(line)["path"] for line in lines[3:]
     )
-    again = prepare.compute_features(tone_project, recipe, workers=1)
+    again = prepare.compute_features(tone_project, recipe.features, workers=1)
     assert again.missing(tone_project.audio_dir, paths) == []
     assert (np.fromfile(again.frames_path, np.float16) == frames).all()
     assert len(journal.read_bytes().splitlines()) == len(lines)
@@ -247,31 +214,33 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
 @pytest.mark.parametrize("left", [0, 0.5])
 def test_lost_frames_are_computed_again(tone_project, left):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    whole = prepare.compute_features(tone_project, recipe, workers=1)
+    whole = prepare.compute_features(tone_project, recipe.features, workers=1)
     frames = whole.frames_path.read_bytes()
     whole.frames_path.write_bytes(frames[: int(left * len(frames))])
-    again = prepare.compute_features(tone_project, recipe, workers=1)
+    again = prepare.compute_features(tone_project, recipe.features, workers=1)
     assert again.frames_path.read_bytes() == frames
     assert again.missing(tone_project.audio_dir, paths) == []
 
 
 def test_a_changed_recording_is_read_again(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    store = prepare.compute_features(tone_project, recipe, workers=1)
+    store = prepare.compute_features(tone_project, recipe.features, workers=1)
     old = store.entries["0.wav"]
     write_tone(tone_project.audio_dir / "0.wav", 2000, seconds=1.5)
     os.utime(tone_project.audio_dir / "0.wav", ns=(1, 1))
     assert FeatureStore(tone_project.features, recipe.features).missing(
         tone_project.audio_dir, paths
     ) == ["0.wav"]
-    new = prepare.compute_features(tone_project, recipe, workers=1).entries["0.wav"]
+    new = prepare.compute_features(tone_project, recipe.features, workers=1).entries["0.wav"]
     assert new.content_hash != old.content_hash and new.length > old.length
 
 
 def test_every_parameter_has_its_own_cache(tone_project):
     import_all(tone_project)
     folders = {
-        prepare.compute_features(tone_project, read_recipe("quick", settings), workers=1).folder
+        prepare.compute_features(
+            tone_project, read_recipe("quick", settings).features, workers=1
+        ).folder
         for settings in ([], ["features.n_mels=20"], ["features.trim_db=30"], ["pretrain.epochs=1"])
     }
     assert len(folders) == 3
@@ -282,7 +251,7 @@ def test_two_processes_do_not_write_the_same_features(tone_project):
     store = FeatureStore(tone_project.features, read_recipe("quick").features)
     tone_project.store.timeout_s = 0.1
     with store.writing(), pytest.raises(StoreBusy, match="in use by PID"):
-        prepare.compute_features(tone_project, read_recipe("quick"), workers=1)
+        prepare.compute_features(tone_project, read_recipe("quick").features, workers=1)
 
 
 def test_torchaudio_imports_beside_any_torch():

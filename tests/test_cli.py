@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from tests.conftest import write_csv
 
-COMMANDS = "init import check features folds train verify score status history query demo".split()
+COMMANDS = (
+    "init import check features folds recipes train verify score status history query demo"
+).split()
 
 
 def call(*args, cwd=None):

@@ -53,8 +53,8 @@ def test_every_registered_name_resolves(kind, name):
 
 
 def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(UnknownName, match="did you mean 'dense_m1'"):
-        registry.resolve("model", "dense_m")
+    with pytest.raises(UnknownName, match="did you mean 'vgg_gap'"):
+        registry.resolve("model", "vgg_gp")
 
 
 def test_plug_in_is_a_name():

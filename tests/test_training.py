@@ -1,6 +1,7 @@
-"""Losses, schedules, augmentation, batches, trainer, prediction."""
+"""The trainer and what listens to it, and how windows become judgements."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,157 +9,13 @@ import torch
 from torch import nn
 
 from labelkit import registry
-from labelkit.config import StageSpec
-from labelkit.errors import InvalidInput
-from labelkit.training.augment import Mixup, SpecAugment
-from labelkit.training.batches import FeatureBank, TrainingBatches
-from labelkit.training.callbacks import Callback, Checkpoint
-from labelkit.training.predict import predict_clips
-from labelkit.training.trainer import Trainer
-
-
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("name", registry.names("loss"))
-def test_losses_are_per_sample_and_finite_at_extremes(name, head):
-    loss = registry.resolve("loss", name)
-    logits = torch.tensor([[80.0, -80.0, 0.0], [-300.0, 300.0, 1.0], [0.0, 0.0, 0.0]])
-    logits.requires_grad_()
-    values = loss(logits, torch.eye(3), head=head, beta=0.7)
-    assert values.shape == (3,)
-    assert torch.isfinite(values).all()
-    values.sum().backward()
-    assert torch.isfinite(logits.grad).all()
-
-
-def test_losses_against_formulas():
-    logits, target = torch.tensor([[1.0, -0.5, 0.2]]), torch.tensor([[0.0, 1.0, 0.0]])
-    p, q = logits.softmax(1), logits.sigmoid()
-    soft = 0.7 * target + 0.3 * p
-    resolve = registry.resolve
-    assert resolve("loss", "cross_entropy")(logits, target).item() == pytest.approx(
-        -p[0, 1].log().item()
-    )
-    binary = -(target * q.log() + (1 - target) * (1 - q).log()).sum().item()
-    assert resolve("loss", "bce")(logits, target).item() == pytest.approx(binary)
-    assert resolve("loss", "lsoft")(logits, target, head="softmax", beta=0.7).item() == (
-        pytest.approx(-(soft * p.log()).sum().item())
-    )
-
-
-def test_lsoft_lets_no_gradient_through_the_belief():
-    logits = torch.tensor([[1.0, -0.5, 0.2]], requires_grad=True)
-    target = torch.tensor([[0.0, 1.0, 0.0]])
-    registry.resolve("loss", "lsoft")(logits, target, head="softmax", beta=0.6).sum().backward()
-    p = logits.detach().softmax(1)
-    torch.testing.assert_close(logits.grad, p - (0.6 * target + 0.4 * p))
-
-
-@pytest.mark.parametrize("name", registry.names("schedule"))
-def test_schedules_stay_between_nothing_and_the_peak(name):
-    factor = registry.resolve("schedule", name)
-    values = [factor(done, 0.25) for done in np.linspace(0, 1, 101)]
-    assert min(values) >= -1e-9 and max(values) == pytest.approx(1)
-    assert values[25] == pytest.approx(1)
-    assert name == "constant" or values[-1] == pytest.approx(0, abs=1e-9)
-
-
-def test_spec_augment_masks_what_was_drawn_and_nothing_at_strength_zero():
-    x = torch.ones(6, 1, 20, 30)
-    draw = SpecAugment(2, 0.3, 2, 0.3).draw(np.random.default_rng(0), tuple(x.shape))
-    again = SpecAugment(2, 0.3, 2, 0.3).draw(np.random.default_rng(0), tuple(x.shape))
-    assert all((a == b).all() for a, b in zip(draw, again, strict=True))
-    masked = SpecAugment().apply(x, draw) == 0
-    expected = draw[0][:, None, :, None] | draw[1][:, None, None, :]
-    assert (masked.numpy() == expected).all() and masked.any()
-    for none in (SpecAugment(0, 0.5, 0, 0.5), SpecAugment(2, 0.0, 2, 0.0)):
-        assert (none.apply(x, none.draw(np.random.default_rng(1), tuple(x.shape))) == x).all()
-
-
-def test_spec_augment_is_never_wider_than_its_share():
-    draws = SpecAugment(1, 0.25, 1, 0.5).draw(np.random.default_rng(0), (500, 1, 20, 30))
-    assert draws[0].sum(axis=1).max() <= 5 and draws[1].sum(axis=1).max() <= 15
-    assert draws[0].sum(axis=1).max() >= 4
-
-
-def test_mixup_blends_by_the_drawn_share():
-    x = torch.arange(4.0)[:, None]
-    partner, share = np.array([1, 0, 3, 2]), np.array([0.5, 1.0, 0.75, 0.6], np.float32)
-    mixed = Mixup().apply(x, (partner, share))
-    torch.testing.assert_close(mixed[:, 0], torch.tensor([0.5, 1.0, 2.25, 2.6]))
-    still = Mixup(0).draw(np.random.default_rng(0), (4,))
-    assert (Mixup(0).apply(x, still) == x).all()
-    assert Mixup(0.4).draw(np.random.default_rng(0), (300,))[1].min() >= 0.5
-
-
-def make_bank(n_clips=12, n_mels=16, seed=0):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(5, 60, n_clips)
-    frames = rng.standard_normal((lengths.sum(), n_mels)).astype(np.float16)
-    return FeatureBank(frames, np.cumsum(lengths) - lengths, lengths), frames
-
-
-def test_windows_are_cut_and_short_clips_repeated():
-    bank, frames = make_bank()
-    clips, places = np.arange(12), np.linspace(0, 1, 12)
-    windows = bank.windows(clips, 24, places).numpy()
-    for clip, place in zip(clips, places, strict=True):
-        start, length = bank.starts[clip], bank.lengths[clip]
-        room = length - 24 if length >= 24 else length - 1
-        first = round(place * room)
-        rows = [start + (first + k) % length for k in range(24)]
-        np.testing.assert_allclose(windows[clip, 0], frames[rows].T.astype(np.float32))
-
-
-def test_bank_statistics_are_of_the_asked_clips():
-    bank, frames = make_bank()
-    mean, std = bank.statistics(np.array([2, 5]))
-    chosen = np.concatenate(
-        [frames[bank.starts[c] : bank.starts[c] + bank.lengths[c]] for c in (2, 5)]
-    ).astype(np.float64)
-    np.testing.assert_allclose(mean, chosen.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(std, chosen.std(axis=0), atol=1e-4)
-
-
-def test_a_memory_map_gives_the_same_windows(tmp_path, monkeypatch):
-    bank, frames = make_bank()
-    frames.tofile(tmp_path / "f16")
-    mapped = np.memmap(tmp_path / "f16", np.float16, "r").reshape(frames.shape)
-    monkeypatch.setattr(FeatureBank, "_fits", lambda self, frames: False)
-    lean = FeatureBank(mapped, bank.starts, bank.lengths)
-    clips, places = np.arange(12), np.full(12, 0.3)
-    torch.testing.assert_close(lean.windows(clips, 20, places), bank.windows(clips, 20, places))
-    np.testing.assert_allclose(lean.statistics(clips), bank.statistics(clips))
-
-
-def test_a_clip_without_frames_is_refused():
-    with pytest.raises(InvalidInput, match="at least one frame"):
-        FeatureBank(np.zeros((4, 2), np.float16), np.array([0, 4]), np.array([4, 0]))
-
-
-def make_batches(batch_size=4, seed=(1,), **options):
-    bank, _ = make_bank()
-    clips = np.array([0, 2, 3, 5, 7, 8, 11, 10, 9])
-    targets = np.eye(3)[np.arange(len(clips)) % 3]
-    noisy = np.arange(len(clips)) % 2 == 0
-    return TrainingBatches(
-        bank, clips, targets, noisy, batch_size=batch_size, n_frames=20, seed=seed,
-        spec_augment=options.get("spec_augment", SpecAugment(0, 0, 0, 0)),
-        mixup=options.get("mixup", Mixup(0)),
-    )  # fmt: skip
-
-
-def test_an_epoch_holds_each_clip_once_and_is_the_same_when_asked_again():
-    batches = make_batches(5)
-    first, again, other = (list(batches.epoch(n)) for n in (0, 0, 1))
-    assert [len(b.x) for b in first] == [5, 4] and len(batches) == 2
-    assert torch.cat([b.targets for b in first]).sum(0).tolist() == [3, 3, 3]
-    assert all((a.x == b.x).all() for a, b in zip(first, again, strict=True))
-    assert (first[0].x != other[0].x).any()
-    assert np.flatnonzero(batches.drawn).tolist() == [0, 2, 3, 5, 7, 8, 9, 10, 11]
-
-
-def test_a_last_step_of_one_clip_is_left_out():
-    assert [len(b.x) for b in make_batches(4).epoch(0)] == [4, 4]
+from labelkit.config import InputSpec, StageSpec, WindowSpec
+from labelkit.errors import InvalidInput, LabelkitError
+from labelkit.training.bank import FeatureBank
+from labelkit.training.callbacks import BestWeights, Callback, Checkpoint, Validation
+from labelkit.training.predict import clip_probs, plan_windows, predict_windows
+from labelkit.training.trainer import Trainer, create_optimizer
+from tests.test_batches import make_bank, make_batches
 
 
 class Net(nn.Module):
@@ -170,10 +27,10 @@ class Net(nn.Module):
         return self.linear(x.mean(dim=(1, 3)))
 
 
-def make_trainer(callbacks=(), **options):
+def make_trainer(callbacks=(), *, net=Net, head="softmax", clip_name=str, **options):
     torch.manual_seed(0)
-    spec = StageSpec(**{"epochs": 6, "batch_size": 4, "lr": 0.05, "mixup_alpha": 0.0} | options)
-    return Trainer(Net(), spec, head="softmax", callbacks=callbacks)
+    spec = StageSpec(**{"epochs": 6, "batch_size": 4, "lr": 0.05} | options)
+    return Trainer(net(), spec, head=head, callbacks=callbacks, clip_name=clip_name)
 
 
 def test_training_learns_and_keeps_a_plain_history():
@@ -220,38 +77,258 @@ def test_a_stopped_training_ends_like_an_unstopped_one(tmp_path, optimizer):
 
 def test_noisy_samples_follow_the_noisy_loss_and_weight():
     batch = next(iter(make_batches().epoch(0)))
+    noisy = torch.zeros(len(batch.x), dtype=torch.bool)
+    noisy[batch.noisy_rows] = True
     plain = make_trainer(noisy_loss="cross_entropy").losses(batch)
     half = make_trainer(noisy_loss="cross_entropy", noisy_weight=0.5).losses(batch)
-    torch.testing.assert_close(half, torch.where(batch.noisy > 0, plain / 2, plain))
+    torch.testing.assert_close(half, torch.where(noisy, plain / 2, plain))
     soft = make_trainer(noisy_loss="lsoft", beta=0.5).losses(batch)
-    noisy = batch.noisy > 0
     torch.testing.assert_close(soft[~noisy], plain[~noisy])
     assert (soft[noisy] != plain[noisy]).all()
 
 
+def test_pools_may_weigh_alike_whatever_their_share_of_the_batch():
+    batch = next(iter(make_batches().epoch(0)))
+    plain = make_trainer(noisy_loss="auto").losses(batch)
+    options = {"noisy_loss": "auto", "noisy_weight": 0.5, "trusted_weight": 0.5}
+    by_clip = make_trainer(**options).losses(batch)
+    torch.testing.assert_close(by_clip, plain / 2)
+    by_pool = make_trainer(weigh_by="pool", **options).losses(batch).mean()
+    noisy = batch.noisy_rows
+    trusted = [k for k in range(len(plain)) if k not in noisy.tolist()]
+    torch.testing.assert_close(by_pool, (plain[noisy].mean() + plain[trusted].mean()) / 2)
+
+
+def test_losses_are_averaged_over_classes_if_asked():
+    batch = next(iter(make_batches().epoch(0)))
+    summed = make_trainer(head="sigmoid").losses(batch)
+    mean = make_trainer(head="sigmoid", over_classes="mean").losses(batch)
+    torch.testing.assert_close(mean, summed / 3)
+
+
+class Heads(Net):
+    """Three heads, the main one first."""
+
+    def forward_features(self, x):
+        return tuple(x.mean(dim=(1, 3)) * k for k in (1, 2, 3))
+
+    def forward_head(self, features):
+        return tuple(self.linear(part) for part in features)
+
+    def forward(self, x):
+        return self.forward_head(self.forward_features(x))
+
+
+def test_auxiliary_heads_are_weighed():
+    batch = next(iter(make_batches().epoch(0)))
+    trainer = make_trainer(net=Heads, noisy_loss="auto", head_weights=(1.0, 0.4, 0.2))
+    outputs = trainer.model(batch.x)
+    expected = sum(
+        weight * trainer.loss(logits, batch.targets)
+        for weight, logits in zip((1.0, 0.4, 0.2), outputs, strict=True)
+    )
+    torch.testing.assert_close(trainer.losses(batch), expected)
+    with pytest.raises(InvalidInput, match="3 heads, head_weights only 1"):
+        make_trainer(net=Heads, head_weights=(1.0,)).losses(batch)
+
+
+def test_multi_sample_dropout_averages_heads():
+    batch = next(iter(make_batches().epoch(0)))
+    trainer = make_trainer(net=Heads, dropout_samples=4000, dropout_rate=0.3)
+    trainer.model.train()
+    mean = trainer._output(batch.x)
+    torch.testing.assert_close(mean, trainer.model(batch.x)[0], atol=0.05, rtol=0.05)
+    trainer.model.eval()
+    assert isinstance(trainer._output(batch.x), tuple)
+
+
+def test_weight_decay_spares_the_named():
+    spec = StageSpec(weight_decay=0.01, no_decay=("bias",))
+    groups = create_optimizer(Net(), spec).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.01), (1, 0.0)]
+    assert groups[1]["params"][0].shape == (3,)
+
+
+@pytest.mark.parametrize(("options", "limit"), [
+    ({"clip_value": 1e-3}, lambda g: g.abs().max() <= 1e-3 + 1e-9),
+    ({"clip_norm": 1e-3}, lambda g: g.norm() <= 1e-3 + 1e-6),
+])  # fmt: skip
+def test_gradients_are_clipped(options, limit):
+    seen = []
+
+    class Look(Callback):
+        def on_gradients(self, trainer):
+            seen.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]))
+
+    make_trainer([Look()], epochs=1, **options).fit(make_batches())
+    assert seen and all(limit(gradient) for gradient in seen)
+    make_trainer([Look()], epochs=1).fit(make_batches())
+    assert not limit(seen[-1])
+
+
+def test_a_loss_that_is_not_finite_names_batch_and_clips(monkeypatch):
+    batches, wrong = make_batches(4), []
+    inner = batches.epoch
+
+    def spoilt(number):
+        for step, batch in enumerate(inner(number)):
+            if number == 1 and step == 1:
+                batch.x[2] = float("nan")
+                wrong.extend(batch.clips)
+            yield batch
+
+    monkeypatch.setattr(batches, "epoch", spoilt)
+    trainer = make_trainer(clip_name=lambda clip: f"{clip}.wav")
+    with pytest.raises(LabelkitError, match="epoch 2, batch 2 is not finite") as caught:
+        trainer.fit(batches)
+    assert len(wrong) == 4 and all(f"{clip}.wav" in str(caught.value) for clip in wrong)
+
+
+def test_on_a_gpu_losses_are_read_after_the_epoch():
+    trainer, batches, steps = make_trainer(), make_batches(3), []
+    trainer.device = SimpleNamespace(type="cuda")
+
+    def step(batch, epoch):
+        steps.append(batch.clips)
+        return torch.full((3,), float("inf") if len(steps) == 2 else 1.0)
+
+    with pytest.raises(LabelkitError, match="epoch 1, batch 2 is not finite") as caught:
+        trainer.run_epoch(batches, 0, step)
+    assert len(steps) == 3 and ", ".join(map(str, steps[1])) in str(caught.value)
+
+
+def scored(values):
+    """A callback that writes given scores to the history."""
+
+    class Score(Callback):
+        def on_epoch_end(self, trainer):
+            trainer.history[-1]["valid_lwlrap"] = values[len(trainer.history) - 1]
+
+    return Score()
+
+
+def test_early_stopping_waits_for_its_patience():
+    values = [0.1, 0.3, 0.2, 0.25, 0.3, 0.29, 0.9]
+    trainer = make_trainer([scored(values)], epochs=7, monitor="lwlrap", stop_patience=3)
+    assert len(trainer.fit(make_batches())) == 5
+
+
+def test_training_stops_once_the_rate_is_low():
+    trainer = make_trainer(
+        [scored([0.5] * 30)], epochs=30, lr=1e-4, schedule="plateau", patience=1, factor=0.1,
+        monitor="lwlrap", stop_lr=1e-6, per_epoch=True,
+    )  # fmt: skip
+    history = trainer.fit(make_batches())
+    assert [row["lr"] for row in history] == pytest.approx([1e-4] * 3 + [1e-5] * 2)
+
+
+def test_the_best_epochs_are_kept_and_the_best_one_taken(tmp_path):
+    values = [0.1, 0.7, 0.6, 0.9, 0.2, 0.9]
+    weights = []
+
+    class Keep(Callback):
+        def on_epoch_end(self, trainer):
+            weights.append(copy.deepcopy(trainer.model.state_dict()))
+
+    best = BestWeights(tmp_path, "lwlrap", 2)
+    trainer = make_trainer([scored(values), Keep(), best], epochs=6)
+    history = trainer.fit(make_batches())
+    names = sorted(path.name for path in tmp_path.glob("best-*"))
+    assert names == ["best-004-0.9000.pt", "best-006-0.9000.pt"]
+    assert history[3]["best"]
+    for name, value in trainer.model.state_dict().items():
+        torch.testing.assert_close(value, weights[3][name])
+
+
+def test_validation_writes_its_scores():
+    labels = np.eye(3)[[0, 1, 1]]
+    probs = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1]])
+    row = make_trainer([Validation(lambda: probs, labels, single=True)], epochs=1).fit(
+        make_batches()
+    )[0]
+    assert row["valid_accuracy"] == pytest.approx(2 / 3)
+    assert row["valid_lwlrap"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert row["valid_loss"] == pytest.approx(-np.log([0.5, 0.3, 0.8]).mean())
+
+
+CHANCE = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("length", "count"), [(128, 1), (129, 2), (176, 2), (177, 3)])
+def test_spaced_windows_are_bouteillons(length, count):
+    rows, first = plan_windows(
+        np.array([length]), 128, WindowSpec(windows="spaced", step=48), CHANCE
+    )
+    assert len(rows) == count and first[0] == 0 and first[-1] == length - 128
+
+
+@pytest.mark.parametrize("length", [100, 256, 257, 400, 1000])
+def test_tiles_cover_the_clip_with_even_margins(length):
+    _, first = plan_windows(np.array([length]), 256, WindowSpec(windows="tiles", step=64), CHANCE)
+    assert (np.diff(first) == 64).all()
+    left, right = -first[0], first[-1] + 256 - length
+    assert (0 <= left <= right <= left + 1 and right < 64) or length < 256
+
+
+def test_regular_random_centre_and_full_windows():
+    lengths = np.array([100, 300])
+    rows, first = plan_windows(lengths, 100, WindowSpec(windows="regular", n=5), CHANCE)
+    assert rows.tolist() == [0, 1, 1, 1, 1, 1] and first.tolist() == [0, 0, 50, 100, 150, 200]
+    rows, first = plan_windows(lengths, 100, WindowSpec(windows="random", n=50), CHANCE)
+    assert rows.tolist() == [0] + [1] * 50 and 0 <= first.min() < 20 and 180 < first.max() <= 200
+    assert plan_windows(lengths, 120, WindowSpec(windows="centre"), CHANCE)[1].tolist() == [-10, 90]
+    assert plan_windows(lengths, 100, WindowSpec(windows="full"), CHANCE)[1].tolist() == [0, 0]
+
+
+class Mean(nn.Module):
+    """Answers by what its window holds, so that places can be told from probabilities."""
+
+    def forward(self, x):
+        return torch.stack([x.mean(dim=(1, 2, 3)), torch.zeros(len(x))], dim=1)
+
+
+@pytest.mark.parametrize("kind", ["arithmetic", "geometric"])
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
-def test_prediction_is_the_mean_over_the_same_windows(head):
-    bank, _ = make_bank()
-    net = copy.deepcopy(make_trainer().model)
-    options = {"head": head, "n_frames": 20, "seed": (4,)}
-    probs = predict_clips(net, bank, np.arange(12), n_windows=7, batch_size=3, **options)
-    again = predict_clips(net, bank, np.arange(12), n_windows=7, batch_size=100, **options)
-    np.testing.assert_allclose(probs, again, atol=1e-6)
-    assert probs.shape == (12, 3) and ((probs > 0) & (probs < 1)).all()
-    if head == "softmax":
-        np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
-    places = np.random.default_rng((4,)).random((12, 7))
-    x = bank.windows(np.full(7, 3), 20, places[3])
-    with torch.no_grad():
-        logits = net.eval()(x)
-    mean = (logits.softmax(1) if head == "softmax" else logits.sigmoid()).mean(0).numpy()
-    np.testing.assert_allclose(probs[3], mean, atol=1e-6)
+@pytest.mark.parametrize("windows", ["tiles", "spaced", "regular", "random", "centre", "full"])
+def test_prediction_is_the_mean_over_the_windows(windows, head, kind):
+    bank, _ = make_bank(pad="constant")
+    spec = WindowSpec(windows=windows, n=4, step=7, mean=kind)
+    clips = np.array([3, 0, 7, 11, 5])
+    found = predict_windows(Mean(), bank, clips, spec, head=head, n_frames=20, seed=(4,))
+    probs = clip_probs(found, len(clips), kind=kind, head=head)
+    _, first = plan_windows(bank.lengths[clips], 20, spec, np.random.default_rng((4,)))
+    for row, clip in enumerate(clips):
+        size = max(20, bank.lengths[clip]) if windows == "full" else 20
+        each = []
+        for begin in first[found.rows == row]:
+            if bank.lengths[clip] < size:
+                begin = -((size - bank.lengths[clip]) // 2)
+            x = bank.windows(np.array([clip]), int(size), np.array([begin]), True)
+            logits = Mean()(x)
+            each.append(logits.softmax(1) if head == "softmax" else logits.sigmoid())
+        each = torch.cat(each).numpy()
+        expected = each.mean(axis=0)
+        if kind == "geometric":
+            expected = np.exp(np.log(each).mean(axis=0))
+            expected /= expected.sum() if head == "softmax" else 1
+        np.testing.assert_allclose(probs[row], expected, atol=1e-5)
+
+
+def test_windows_say_which_frames_they_heard():
+    frames = np.zeros((150, 4), np.float16)
+    spec = InputSpec(pad="constant", normalise="none")
+    bank = FeatureBank(frames, np.array([0, 50]), np.array([50, 100]), spec)
+    found = predict_windows(
+        Mean(), bank, np.array([0, 1]), WindowSpec(windows="tiles", step=40), head="sigmoid",
+        n_frames=60, seed=(0,),
+    )  # fmt: skip
+    assert found.rows.tolist() == [0, 1, 1]
+    assert found.first.tolist() == [0, 0, 40] and found.last.tolist() == [50, 60, 100]
 
 
 def test_no_clips_no_probabilities():
     bank, _ = make_bank()
-    net = make_trainer().model
-    empty = predict_clips(
-        net, bank, np.array([], int), head="softmax", n_frames=20, n_windows=2, seed=(0,)
-    )
-    assert len(empty) == 0
+    nothing = np.array([], int)
+    options = {"head": "softmax", "n_frames": 20, "seed": (0,)}
+    found = predict_windows(make_trainer().model, bank, nothing, WindowSpec(), **options)
+    assert len(clip_probs(found, 0, kind="arithmetic", head="softmax")) == 0

@@ -15,13 +15,15 @@ import pytest
 from labelkit.config import FormatSpec, change_verify, read_recipe
 from labelkit.errors import InvalidInput, LabelkitError, StoreBusy
 from labelkit.records import Batch, LabelEvent
-from labelkit.training.crossfit import CrossFit
+from labelkit.training.batches import Examples
+from labelkit.training.crossfit import CrossFit, Training
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.learn import train, verify
 from labelkit.workflows.prepare import freeze_folds
 from labelkit.workflows.project import create_project
 from labelkit.workflows.score import score
+from labelkit.workflows.stages import train
 from labelkit.workflows.trainingset import read_training_set
+from labelkit.workflows.verification import verify
 from tests.conftest import TINY, make_demo_project, pair_clips, write_csv
 
 pytestmark = pytest.mark.slow
@@ -146,7 +148,9 @@ def test_a_finished_run_is_shown_and_changes_nothing(verified_project, tiny_reci
     assert shown == {k: v for k, v in summary.items() if k != "finished_before"}
     assert train(project, tiny_recipe, workers=1)["run_id"].startswith("train-")
     assert rows(project, "from label_history order by event_id") == history
-    assert rows(project, "select max(batch_id) from batches")[0][0] <= batch[0][0] + 1
+    assert (
+        rows(project, "select max(batch_id) from batches")[0][0] <= batch[0][0] + 2
+    )  # A stage and the end of the run.
 
 
 def add_person(project, path, state, labels):
@@ -221,15 +225,17 @@ def test_rejected_clips_are_never_learnt(demo_project, tiny_recipe):
 def test_a_planted_leak_is_caught(demo_project, tiny_recipe, monkeypatch):
     """A trainer that also learns from the fold it judges gets nothing into the store."""
     freeze_folds(demo_project, n=2)
-    honest = CrossFit._train
+    honest = Training.run
 
-    def leaky(self, stage, clips, noisy, fold, warm_start, folder):
-        if warm_start is not None:
-            clips = np.arange(len(self.labels))
-            noisy = np.zeros(len(clips), bool)
-        return honest(self, stage, clips, noisy, fold, warm_start, folder)
+    def leaky(self, start, judge):
+        if start is not None:
+            labels = self.cross.labels
+            clips = np.arange(len(labels))
+            seen = Examples(clips, labels, np.full(len(clips), 2))
+            self = dataclasses.replace(self, examples=seen)
+        return honest(self, start, judge)
 
-    monkeypatch.setattr(CrossFit, "_train", leaky)
+    monkeypatch.setattr(Training, "run", leaky)
     with pytest.raises(LabelkitError, match=r"round-01/fold-0 judged clip .* nothing of this was"):
         verify(demo_project, tiny_recipe, workers=1)
     assert {state for *_, state in labels_now(demo_project)} == {"verified", "unverified"}
@@ -302,13 +308,13 @@ def test_a_lost_run_folder_is_not_mistaken_for_the_stored_run(
         verify(demo_project, tiny_recipe, workers=1, on_round=stop)
     # ... and where it does not, on another machine say, nothing is mixed.
     shutil.rmtree(demo_project.runs)
-    honest = CrossFit._train
+    honest = Training.run
 
     def other(self, *args):
         result = honest(self, *args)
         return result | {"probs": result["probs"][:, ::-1]}
 
-    monkeypatch.setattr(CrossFit, "_train", other)
+    monkeypatch.setattr(Training, "run", other)
     with pytest.raises(LabelkitError, match="is not what the store says of round 0"):
         verify(demo_project, tiny_recipe, workers=1)
 
@@ -504,7 +510,7 @@ def test_several_labels_a_clip(tmp_path):
     import_labels(project, source, "csv", FormatSpec(verified_column="ok"))
     freeze_folds(project, n=3)
     settings = ["features.sample_rate=16000", "features.n_fft=1024", "features.hop_length=500"]
-    settings += ["features.n_mels=24", "model.frames=96", "model.width=8", "pretrain.epochs=24"]
+    settings += ["features.n_mels=24", "input.frames=96", "model.width=8", "pretrain.epochs=24"]
     settings += ["pretrain.lr=0.003", "pretrain.batch_size=16", "verify.iterations=2"]
     summary = verify(project, read_recipe("quick", settings), workers=2)
     assert "verified_lwlrap" in summary and "lwlrap of quick" in summary["signature"]

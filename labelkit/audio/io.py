@@ -113,8 +113,15 @@ def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
 
 def trim(samples: np.ndarray, top_db: float) -> np.ndarray:
     """Cut the edges that lie ``top_db`` below the peak; 0 cuts nothing."""
+    start, stop = find_sound(samples, top_db)
+    return samples[start:stop]
+
+
+def find_sound(samples: np.ndarray, top_db: float) -> tuple[int, int]:
+    """First and last (exclusive) sample that :func:`trim` keeps."""
     import librosa
 
     if not top_db or not len(samples):
-        return samples
-    return librosa.effects.trim(samples, top_db=top_db)[0]
+        return 0, len(samples)
+    start, stop = librosa.effects.trim(samples, top_db=top_db)[1]
+    return int(start), int(stop)

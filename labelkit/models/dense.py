@@ -5,18 +5,48 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from labelkit.models.layers import DenseBlock, concat_pool
+from labelkit.models.layers import (
+    DenseBlock,
+    Network,
+    concat_pool,
+    conv_blocks,
+    doubling,
+    prelu_head,
+)
 
 
 class DenseNet(nn.Module):
-    """A chain of dense blocks, concatenated mean and maximum pooling, and two linear layers."""
+    """A chain of dense blocks, concatenated mean and maximum pooling, and two linear layers.
 
-    def __init__(self, n_classes: int, in_channels: int, channels: list[int], hidden: int) -> None:
+    Args:
+        n_classes: Number of outputs.
+        in_channels: Channels of the input.
+        channels: Channels of each block.
+        hidden: Width of the hidden layer.
+        n_pooled: Number of last blocks whose outputs are pooled: more than one is a pyramid.
+        pool_last: Halve the map in the last block as in the others.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        in_channels: int,
+        channels: list[int],
+        hidden: int,
+        *,
+        n_pooled: int = 1,
+        pool_last: bool = True,
+    ) -> None:
         super().__init__()
+        self.n_pooled = n_pooled
+        pools = [True] * (len(channels) - 1) + [pool_last]
         self.blocks = nn.Sequential(
-            *(DenseBlock(a, b) for a, b in zip([in_channels, *channels], channels, strict=False))
+            *(
+                DenseBlock(a, b, pool=pool)
+                for a, b, pool in zip([in_channels, *channels], channels, pools, strict=False)
+            )
         )
-        n_features = 2 * channels[-1]
+        n_features = 2 * sum(channels[-n_pooled:])
         self.head = nn.Sequential(
             nn.BatchNorm1d(n_features),
             nn.Linear(n_features, hidden),
@@ -26,8 +56,14 @@ class DenseNet(nn.Module):
         )
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Pooled features ``(batch, 2 * channels of the last block)``."""
-        return concat_pool(self.blocks(x))
+        """Pooled features ``(batch, 2 * channels of the pooled blocks)``."""
+        first = len(self.blocks) - self.n_pooled
+        pooled = []
+        for position, block in enumerate(self.blocks):
+            x = block(x)
+            if position >= first:
+                pooled.append(concat_pool(x))
+        return torch.cat(pooled, dim=1)
 
     def forward_head(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of pooled features."""
@@ -38,6 +74,38 @@ class DenseNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
+def mean_max_pool(x: torch.Tensor) -> torch.Tensor:
+    """Mean over frequency, then maximum over time, ``(batch, c, h, w)`` to ``(batch, c)``."""
+    return x.mean(dim=2).amax(dim=2)
+
+
+def dense_m0(
+    n_classes: int, *, in_channels: int = 1, width: int = 64, dropout: float = 0.2
+) -> Network:
+    """M0: the starter network of mhiro2, four blocks without skips (Shugaev et al., DCASE 2019)."""
+    body = nn.Sequential(*conv_blocks(in_channels, width, bias=True))
+    return Network(body, mean_max_pool, prelu_head(8 * width, 2 * width, n_classes, dropout))
+
+
 def dense_m1(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
     """M1: four blocks, 6,380,753 parameters at 80 classes (Shugaev et al., DCASE 2019)."""
-    return DenseNet(n_classes, in_channels, [width, 2 * width, 4 * width, 8 * width], 2 * width)
+    return DenseNet(n_classes, in_channels, doubling(width, 4), 2 * width)
+
+
+def dense_m2(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
+    """M2: a pyramid of blocks 2 to 4, 6,720,593 parameters at 80 classes (Shugaev et al.)."""
+    return DenseNet(
+        n_classes, in_channels, doubling(width, 4), 4 * width, n_pooled=3, pool_last=False
+    )
+
+
+def dense_m3(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
+    """M3: a pyramid of blocks 2 to 5, 26,129,489 parameters at 80 classes (Shugaev et al.)."""
+    return DenseNet(
+        n_classes, in_channels, doubling(width, 5), 4 * width, n_pooled=4, pool_last=False
+    )
+
+
+def dense_m4(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
+    """M4: M3 without its pyramid (Shugaev et al., DCASE 2019)."""
+    return DenseNet(n_classes, in_channels, doubling(width, 5), 4 * width, pool_last=False)

@@ -26,7 +26,10 @@ from labelkit.stores.lock import locked
 
 @dataclass(frozen=True)
 class Entry:
-    """A journal line: the state of a file when it was read, and its frames."""
+    """A journal line: the state of a file when it was read, and its frames.
+
+    ``start_s`` is where the first frame lies in the recording, in seconds.
+    """
 
     path: str
     size: int
@@ -34,6 +37,7 @@ class Entry:
     content_hash: str
     start: int = 0
     length: int = 0
+    start_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
 
@@ -125,7 +129,9 @@ class FeatureStore:
             self._end += length
         else:
             start, length = (known.start, known.length) if known else (0, 0)
-        entry = Entry(**(asdict(entry) | {"start": start, "length": length}))
+        start_s = known.start_s if known else entry.start_s
+        places = {"start": start, "length": length, "start_s": start_s}
+        entry = Entry(**(asdict(entry) | places))
         self._lines.append(json.dumps(asdict(entry)).encode() + b"\n")
         self._remember(entry)
         if time.monotonic() - self._synced > 1:
@@ -148,6 +154,10 @@ class FeatureStore:
             np.array([e.start for e in found], np.int64),
             np.array([e.length for e in found], np.int64),
         )
+
+    def starts_s(self, paths: Iterable[str]) -> np.ndarray:
+        """Where the first frame of each path lies in its recording, in seconds."""
+        return np.array([self.entries[path].start_s for path in paths], np.float64)
 
     def _remember(self, entry: Entry) -> None:
         self.entries[entry.path] = entry

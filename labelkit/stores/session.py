@@ -60,6 +60,24 @@ class Session:
         """Fold of each clip id of a fold set."""
         return dict(self.rows("select clip_id, fold from folds where fold_set = ?", [fold_set]))
 
+    def first_states(self) -> dict[int, str]:
+        """State of each clip id when it came in."""
+        return dict(
+            self.rows("select clip_id, min_by(state, event_id) from label_events group by clip_id")
+        )
+
+    def unsure(self) -> list[tuple[int, int]]:
+        """Clip and class ids of which a person last said, of the whole clip, to be unsure."""
+        return [
+            (clip_id, class_id)
+            for clip_id, class_id in self.rows(
+                "select v.clip_id, v.class_id from label_verdicts v "
+                "join batches b on b.batch_id = v.batch_id "
+                "where b.by_person and v.start_s is null group by v.clip_id, v.class_id "
+                "having max_by(v.verdict, v.verdict_id) = 'unsure' order by all"
+            )
+        ]
+
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A finished run with its settings and metrics, or None."""
         names = ("run_id", "kind", "recipe", "settings", "seed", "as_of", "fold_set", "metrics")

@@ -1,164 +1,180 @@
-"""Spectrograms on the device, and batches of windows cut from them without a Python loop."""
+"""Batches of windows, drawn from pools of clips, augmented and mixed on their device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput
-from labelkit.training.augment import Mixup, SpecAugment
+from labelkit.training.bank import FeatureBank
+from labelkit.training.mixing import create_augmentations
 
-
-class FeatureBank:
-    """All spectrograms of a training as one long matrix of frames.
-
-    Where they fit they lie on the device for the whole training; otherwise batches
-    are copied out of the memory map.
-
-    Args:
-        frames: Frames of all clips, one after the other, shape ``(total, n_mels)``,
-            float16, an array or a memory map.
-        starts: First frame of each clip, shape ``(n_clips,)``.
-        lengths: Frames of each clip, at least 1, shape ``(n_clips,)``.
-        device: Where batches shall be.
-    """
-
-    def __init__(
-        self, frames: np.ndarray, starts: np.ndarray, lengths: np.ndarray, device: str = "cpu"
-    ) -> None:
-        if len(lengths) and np.min(lengths) < 1:
-            raise InvalidInput("every clip needs at least one frame")
-        self.device = torch.device(device)
-        self.starts, self.lengths = np.asarray(starts), np.asarray(lengths)
-        self.n_mels = frames.shape[1]
-        self._frames = torch.from_numpy(np.array(frames)) if self._fits(frames) else frames
-        if isinstance(self._frames, torch.Tensor):
-            self._frames = self._frames.to(self.device)
-        self._mean = torch.zeros(self.n_mels, device=self.device)
-        self._std = torch.ones(self.n_mels, device=self.device)
-
-    def _fits(self, frames: np.ndarray) -> bool:
-        if self.device.type == "cuda":
-            # What earlier trainings left in the allocator's cache is free as well.
-            cached = torch.cuda.memory_reserved(self.device)
-            cached -= torch.cuda.memory_allocated(self.device)
-            return frames.nbytes < 0.5 * (torch.cuda.mem_get_info(self.device)[0] + cached)
-        return frames.nbytes < 1 << 28
-
-    def statistics(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each mel band over ``clips``, both ``(n_mels,)``."""
-        total, total_sq, count = np.zeros(self.n_mels), np.zeros(self.n_mels), 0
-        for clip in clips:
-            start, length = int(self.starts[clip]), int(self.lengths[clip])
-            part = self._frames[start : start + length]
-            block = part.cpu().numpy() if isinstance(part, torch.Tensor) else np.array(part)
-            block = block.astype(np.float64)
-            total += block.sum(axis=0)
-            total_sq += (block**2).sum(axis=0)
-            count += length
-        mean = total / max(count, 1)
-        if not np.isfinite(mean).all():
-            raise InvalidInput("spectrograms hold NaN; delete .labelkit/features and run again")
-        std = np.sqrt(np.maximum(total_sq / max(count, 1) - mean**2, 1e-6))
-        return mean.astype(np.float32), std.astype(np.float32)
-
-    def normalise(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Let every window be ``(x - mean) / std`` per mel band from now on."""
-        self._mean = torch.from_numpy(np.asarray(mean, np.float32)).to(self.device)
-        self._std = torch.from_numpy(np.asarray(std, np.float32)).to(self.device)
-
-    def windows(self, clips: np.ndarray, n_frames: int, places: np.ndarray) -> torch.Tensor:
-        """Cut one window from each clip; a shorter clip is repeated to fill it.
-
-        Args:
-            clips: Clip indices, shape ``(batch,)``.
-            n_frames: Length of a window.
-            places: Where each window starts, from 0 (first) to 1 (last possible), ``(batch,)``.
-
-        Returns:
-            Normalised float32 windows, shape ``(batch, 1, n_mels, n_frames)``.
-        """
-        lengths = self.lengths[clips]
-        room = np.maximum(lengths - n_frames, 0)
-        # A clip to be repeated may begin anywhere in itself.
-        room = np.where(lengths < n_frames, lengths - 1, room)
-        first = np.rint(places * room).astype(np.int64)
-        offsets = (first[:, None] + np.arange(n_frames)) % lengths[:, None]
-        index = self.starts[clips][:, None] + offsets
-        if isinstance(self._frames, torch.Tensor):
-            x = self._frames[torch.from_numpy(index).to(self.device, non_blocking=True)]
-        else:
-            x = torch.from_numpy(self._frames[index]).to(self.device, non_blocking=True)
-        x = (x.float() - self._mean) / self._std
-        return x.transpose(1, 2).unsqueeze(1)
+POOLS = ("noisy", "selected", "curated")
 
 
 @dataclass
 class Batch:
-    """One step's input: windows, their targets, and which of them carry noisy labels."""
+    """One step's input.
+
+    ``x`` are windows ``(batch, channels, n_mels, n_frames)``, ``targets`` their labels,
+    ``noisy_rows`` the rows whose labels nobody vouched for, ``clips`` the clip of each
+    row, ``mask`` the classes that count in the loss, all of them if None.
+    """
 
     x: torch.Tensor
     targets: torch.Tensor
-    noisy: torch.Tensor
+    noisy_rows: torch.Tensor
+    clips: np.ndarray
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a training may draw: clips, one row each, or two if a clip is in two pools.
+
+    Args:
+        clips: Indices into the bank, shape ``(n,)``.
+        targets: Label of each, shape ``(n, n_classes)``.
+        pools: Index into ``POOLS`` of each, shape ``(n,)``; pool 0 is the noisy one.
+        mask: Classes that count in the loss of each, ``(n, n_classes)``; all if None.
+    """
+
+    clips: np.ndarray
+    targets: np.ndarray
+    pools: np.ndarray
+    mask: np.ndarray | None = None
 
 
 class TrainingBatches:
-    """Shuffled, augmented batches of the training clips; each clip once an epoch.
+    """Augmented batches: every example once an epoch in random order, or drawn from pools.
 
     Args:
-        bank: The spectrograms.
-        clips: Indices into the bank, shape ``(n_train,)``.
-        targets: Label of each of them, shape ``(n_train, n_classes)``.
-        noisy: Which of them nobody vouched for, shape ``(n_train,)``.
-        batch_size: Clips of a step; a last step of a single clip is left out, because
-            batch normalisation cannot use it.
+        banks: The spectrograms, and behind them offline variants of the same clips; one
+            of them is drawn by chance each time.
+        examples: What may be drawn.
+        spec: Pools, batch size and augmentations.
         n_frames: Length of a window.
-        spec_augment: Masks.
-        mixup: Blending.
         seed: Numbers from which, with the epoch's, everything random follows.
     """
 
     def __init__(
         self,
-        bank: FeatureBank,
-        clips: np.ndarray,
-        targets: np.ndarray,
-        noisy: np.ndarray,
+        banks: Sequence[FeatureBank],
+        examples: Examples,
+        spec: StageSpec,
         *,
-        batch_size: int,
         n_frames: int,
-        spec_augment: SpecAugment,
-        mixup: Mixup,
         seed: tuple[int, ...],
     ) -> None:
-        self.bank, self.clips, self.n_frames = bank, np.asarray(clips), n_frames
-        self.targets = torch.from_numpy(np.asarray(targets, np.float32)).to(bank.device)
-        self.noisy = torch.from_numpy(np.asarray(noisy, np.float32)).to(bank.device)
-        self.batch_size, self.seed = batch_size, seed
-        self.spec_augment, self.mixup = spec_augment, mixup
-        self.drawn = np.zeros(len(bank.starts), bool)
+        self.banks, self.examples, self.spec = banks, examples, spec
+        self.n_frames, self.seed = n_frames, seed
+        self.device = banks[0].device
+        self.targets = torch.from_numpy(np.asarray(examples.targets, np.float32)).to(self.device)
+        self.mask = None
+        if examples.mask is not None:
+            self.mask = torch.from_numpy(np.asarray(examples.mask, np.float32)).to(self.device)
+        self.single, self.mixers = create_augmentations(spec.augment)
+        self.members = [np.flatnonzero(examples.pools == k) for k in range(len(POOLS))]
+        self.shares = _pool_shares(spec, self.members)
+        self.drawn = np.zeros(len(banks[0].starts), bool)
+
+    @property
+    def n_draws(self) -> int:
+        """Examples of an epoch."""
+        return (
+            self.spec.pools.draws
+            if self.shares is not None and self.spec.pools.draws
+            else len(self.examples.clips)
+        )
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self.clips) // self.batch_size) - (len(self.clips) % self.batch_size == 1)
+        """Steps of an epoch; a last one of a single clip, which batch norm cannot use, is none."""
+        full, rest = divmod(self.n_draws, self.spec.batch_size)
+        return full + (rest > 1)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch, the same ones whenever it is asked for."""
         rng = np.random.default_rng((*self.seed, number))
-        order = rng.permutation(len(self.clips))
+        order = self._draw_order(rng)
         for step in range(len(self)):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            clips = self.clips[rows]
-            self.drawn[clips] = True
-            x = self.bank.windows(clips, self.n_frames, rng.random(len(rows)))
-            x = self.spec_augment.apply(x, self.spec_augment.draw(rng, tuple(x.shape)))
-            mix = self.mixup.draw(rng, tuple(x.shape))
-            on_device = torch.from_numpy(rows).to(self.bank.device, non_blocking=True)
-            yield Batch(
-                self.mixup.apply(x, mix),
-                self.mixup.apply(self.targets[on_device], mix),
-                self.noisy[on_device],
+            yield self._batch(
+                order[step * self.spec.batch_size : (step + 1) * self.spec.batch_size], rng
             )
+
+    def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
+        if self.shares is None:
+            return rng.permutation(len(self.examples.clips))
+        pools = rng.choice(len(POOLS), self.n_draws, p=self.shares)
+        return self._draw_from(pools, rng)
+
+    def _draw_from(self, pools: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A random example of each given pool."""
+        places, rows = rng.random(len(pools)), np.zeros(len(pools), int)
+        for pool, members in enumerate(self.members):
+            here = pools == pool
+            rows[here] = members[(places[here] * len(members)).astype(int)] if len(members) else 0
+        return rows
+
+    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        x, targets, mask = self._windows(rows, rng)
+        pools = self.examples.pools[rows]
+        for mixer in self.mixers:
+            partners = mixer.partners(mixer.partner, rng, pools)
+            if partners is None:
+                fresh = pools if mixer.partner == "pool" else self._any_pools(len(rows), rng)
+                other = self._windows(self._draw_from(fresh, rng), rng)
+            else:
+                on_device = torch.from_numpy(np.ascontiguousarray(partners)).to(self.device)
+                other = (
+                    x[on_device], targets[on_device], None if mask is None else mask[on_device]
+                )  # fmt: skip
+            params = mixer.draw(rng, tuple(x.shape))
+            x = mixer.apply(x, other[0], params)
+            targets = mixer.apply_targets(targets, other[1], params)
+            if mask is not None and other[2] is not None:
+                # A class that does not count for one of the two cannot count for their mix.
+                mixed = torch.from_numpy(params[0]).to(self.device)[:, None]
+                mask = torch.where(mixed, torch.minimum(mask, other[2]), mask)
+        noisy = torch.from_numpy(np.flatnonzero(pools == 0)).to(self.device, non_blocking=True)
+        return Batch(x, targets, noisy, self.examples.clips[rows], mask)
+
+    def _any_pools(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        counts = np.array([len(members) for members in self.members], float)
+        shares = self.shares if self.shares is not None else counts / counts.sum()
+        return rng.choice(len(POOLS), n, p=shares)
+
+    def _windows(
+        self, rows: np.ndarray, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Augmented windows of examples, with their targets and masks."""
+        clips = self.examples.clips[rows]
+        self.drawn[clips] = True
+        which = rng.integers(len(self.banks), size=len(rows)) if len(self.banks) > 1 else None
+        x = self.banks[0].training_windows(clips, self.n_frames, rng)
+        for number, bank in enumerate(self.banks[1:], 1):
+            here = np.flatnonzero(which == number)
+            if len(here):
+                x[torch.from_numpy(here).to(self.device)] = bank.training_windows(
+                    clips[here], self.n_frames, rng
+                )
+        x = self.single.apply(x, self.single.draw(rng, tuple(x.shape)))
+        on_device = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        mask = None if self.mask is None else self.mask[on_device]
+        return self.banks[0].add_channels(x), self.targets[on_device], mask
+
+
+def _pool_shares(spec: StageSpec, members: Sequence[Any]) -> np.ndarray | None:
+    """Share of draws of each pool that has clips, or None where nothing is drawn from pools."""
+    wanted = np.array([getattr(spec.pools, name) for name in POOLS])
+    if not wanted.any():
+        return None
+    shares = np.where([len(part) > 0 for part in members], wanted, 0.0)
+    if not shares.any():
+        named = [name for name, share in zip(POOLS, wanted, strict=True) if share]
+        raise InvalidInput(f"nothing to draw: the pools {', '.join(named)} have no clips")
+    return shares / shares.sum()

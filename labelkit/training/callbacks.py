@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from labelkit import metrics
 from labelkit.errors import LabelkitError
+from labelkit.training.schedules import gain
 
 if TYPE_CHECKING:
     from labelkit.training.trainer import Trainer
@@ -72,6 +77,74 @@ class Checkpoint(Callback):
         if time.perf_counter() - self._saved >= self.every_s:
             write_state(self.path, trainer.state())
             self._saved = time.perf_counter()
+
+
+class Validation(Callback):
+    """Writes scores on held-out clips to the history: ``valid_loss`` and the rest.
+
+    Args:
+        judge: Gives the probabilities of the clips as the network now is, ``(n, n_classes)``.
+        labels: Their multi-hot labels, ``(n, n_classes)``.
+        single: Whether each clip has one label.
+    """
+
+    def __init__(
+        self, judge: Callable[[], np.ndarray], labels: np.ndarray, *, single: bool
+    ) -> None:
+        self.judge, self.labels, self.single = judge, labels, single
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Judge the clips."""
+        row, probs = trainer.history[-1], self.judge()
+        row["valid_loss"] = (metrics.log_loss if self.single else metrics.binary_log_loss)(
+            self.labels, probs
+        )
+        row["valid_lwlrap"] = metrics.lwlrap(self.labels, probs)
+        if self.single:
+            row["valid_accuracy"] = metrics.accuracy(self.labels, probs)
+            row["valid_map3"] = metrics.map_at_k(self.labels, probs, 3)
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the best epochs on disk and ends with those of the best one.
+
+    Files are named by epoch and score, as ``best-012-0.8731.pt``. Which epochs they
+    are follows from the history, so a stopped training ends with the same ones.
+
+    Args:
+        folder: Where they are kept.
+        monitor: Score that decides, see :class:`~labelkit.config.StageSpec`.
+        keep: How many.
+    """
+
+    def __init__(self, folder: Path, monitor: str, keep: int) -> None:
+        self.folder, self.monitor, self.keep = folder, monitor, keep
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Keep the weights if the epoch is among the best so far, and drop what no longer is."""
+        best = self._ranked(trainer)[: self.keep]
+        if len(trainer.history) - 1 in best:
+            write_state(self._path(trainer, len(trainer.history) - 1), trainer.model.state_dict())
+        names = {self._path(trainer, epoch) for epoch in best}
+        for path in self.folder.glob("best-*.pt"):
+            if path not in names:
+                path.unlink(missing_ok=True)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Go back to the best epoch's weights."""
+        # Where a resumed training did not repeat itself exactly, the very best may be gone.
+        best = next(epoch for epoch in self._ranked(trainer) if self._path(trainer, epoch).exists())
+        trainer.model.load_state_dict(read_state(self._path(trainer, best)))
+        trainer.history[best]["best"] = True
+
+    def _ranked(self, trainer: Trainer) -> list[int]:
+        """Epochs, the best first, the earlier of equals before the later."""
+        scores = [gain(row, self.monitor) for row in trainer.history]
+        return sorted(range(len(scores)), key=lambda epoch: (-scores[epoch], epoch))
+
+    def _path(self, trainer: Trainer, epoch: int) -> Path:
+        score = abs(gain(trainer.history[epoch], self.monitor))
+        return self.folder / f"best-{epoch + 1:03d}-{score:.4f}.pt"
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:

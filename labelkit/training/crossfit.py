@@ -1,4 +1,4 @@
-"""Models that judge what they never saw: one training per fold and round, kept on disk.
+"""Models that judge what they never saw: one training per fold and stage, kept on disk.
 
 A finished training is a folder with ``result.npz`` and ``weights.pt``; asked for again
 with the same input, it is read instead of repeated. An unfinished one goes on from its
@@ -7,9 +7,7 @@ last checkpoint.
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,35 +15,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from labelkit.config import Recipe, StageSpec, fingerprint
+from labelkit.config import ROUND_STAGE, Recipe, StageSpec, WindowSpec, fingerprint
 from labelkit.errors import InvalidInput
-from labelkit.models import create_model
-from labelkit.training.augment import Mixup, SpecAugment
-from labelkit.training.batches import FeatureBank, TrainingBatches
-from labelkit.training.callbacks import Checkpoint, Timer, read_state, write_state
-from labelkit.training.predict import predict_clips
+from labelkit.models import check_window, create_model
+from labelkit.records import Frames
+from labelkit.training.bank import FeatureBank
+from labelkit.training.batches import Examples, TrainingBatches
+from labelkit.training.callbacks import (
+    BestWeights,
+    Callback,
+    Checkpoint,
+    Timer,
+    Validation,
+    read_state,
+    write_state,
+)
+from labelkit.training.predict import clip_probs, predict_windows
+from labelkit.training.results import FoldState, read_result, write_result
 from labelkit.training.trainer import Trainer
-
-FIRST_STAGE, NEXT_STAGE = "pretrain", "finetune"
 
 
 @dataclass(frozen=True)
-class FoldState:
-    """A finished training: what to warm-start from, and the record of what it saw.
+class Choice:
+    """What has been decided of noisy clips before a stage, ``(n_train,)`` each.
 
-    ``trained_on`` are the indices of the clips that were really drawn, ``test_probs``
-    the judgement of the locked clips, shape ``(n_test, n_classes)``.
+    ``selected`` are vouched for by a selection, ``removed`` are left out of the noisy
+    pool; ``only`` limits a stage to some clips, None does not.
     """
 
-    name: str
-    folder: Path
-    round: int
-    fold: int
-    parent: str | None
-    trained_on: np.ndarray
-    test_probs: np.ndarray
-    history: list[dict[str, Any]]
+    selected: np.ndarray
+    removed: np.ndarray
+    only: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,19 @@ class CrossFit:
     locked clips behind them, which are only ever judged.
 
     Args:
-        folder: Where the trainings of this run are kept.
+        folder: Where the trainings of this run are kept; named like the run.
         recipe: Model, stages and windows.
-        frames: File of all frames, float16 ``(total, n_mels)``; each worker maps it anew.
-        starts: First frame of each clip, training then locked, ``(n_clips,)``.
-        lengths: Number of frames of each, ``(n_clips,)``.
+        frames: Spectrograms of the clips, training then locked; each worker maps them anew.
+        variants: Spectrograms of offline variants of the same clips, by name.
         labels: Multi-hot labels of the training clips, ``(n_train, n_classes)``.
         folds: Frozen folds of the training clips, ``(n_train,)``.
         noisy: Training clips nobody vouches for, ``(n_train,)``.
+        once_noisy: Training clips nobody vouched for at first, ``(n_train,)``.
+        mask: Classes that count in the loss, ``(n_train, n_classes)``; all if None.
+        paths: Names of the clips, for messages.
+        classes: Names of the classes.
         head: ``softmax`` or ``sigmoid``.
-        seed: Number from which, with round and fold, everything random follows.
+        seed: Number from which, with stage and fold, everything random follows.
         device: ``cpu`` or ``cuda``.
         threads: Processor threads of one training.
         judge_locked_from: First round whose judgement of the locked clips can count.
@@ -73,14 +78,17 @@ class CrossFit:
 
     folder: Path
     recipe: Recipe
-    frames: Path
-    starts: np.ndarray = field(repr=False)
-    lengths: np.ndarray = field(repr=False)
+    frames: Frames
     labels: np.ndarray = field(repr=False)
     folds: np.ndarray = field(repr=False)
     noisy: np.ndarray = field(repr=False)
+    once_noisy: np.ndarray = field(repr=False)
+    paths: Sequence[str] = field(repr=False)
+    classes: Sequence[str] = field(repr=False)
     head: str
     seed: int
+    variants: dict[str, Frames] = field(default_factory=dict, repr=False)
+    mask: np.ndarray | None = field(default=None, repr=False)
     device: str = "cpu"
     threads: int = 1
     judge_locked_from: int = 0
@@ -88,7 +96,7 @@ class CrossFit:
     def __call__(
         self, trusted: np.ndarray | None, fold: int, warm_start: FoldState | None
     ) -> tuple[np.ndarray, FoldState]:
-        """Train the model of a fold, or read it if it is finished.
+        """Train the model of a fold in a round of self-verification, or read it.
 
         Args:
             trusted: Training clips to learn from, ``(n_train,)``; None leaves it to the
@@ -103,152 +111,294 @@ class CrossFit:
         Raises:
             InvalidInput: If the recipe lacks the stage or no clip is left to learn from.
         """
-        number = 0 if warm_start is None else warm_start.round + 1
-        stage_name = NEXT_STAGE if number else FIRST_STAGE
-        if stage_name not in self.recipe.stages:
-            raise InvalidInput(f"recipe {self.recipe.name} has no stage {stage_name!r}")
-        stage = self.recipe.stages[stage_name]
-        use = (self.folds != fold) & self._teaches()
-        if trusted is not None:
-            use &= trusted
-        elif stage.clips == "trusted":
-            use &= ~self.noisy
-        clips = np.flatnonzero(use)
-        if len(clips) < 2:
-            raise InvalidInput(f"fold {fold} leaves {len(clips)} clips to learn from; verify more")
-        noisy = self.noisy[clips] & (trusted is None)
-
-        name = f"round-{number:02d}/fold-{fold}"
-        folder = self.folder / name
-        key = fingerprint([clips.tolist(), noisy.tolist(), asdict(stage)])
-        finished = _read_result(folder, name, key)
-        if finished is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_result(folder, key, self._train(stage, clips, noisy, fold, warm_start, folder))
-            finished = _read_result(folder, name, key)
+        number = 0 if warm_start is None else warm_start.number + 1
+        nobody = np.zeros(len(self.labels), bool)
+        chosen = nobody if trusted is None else trusted & self.noisy
+        first = [name for name in self.recipe.stages if name != ROUND_STAGE]
+        if ROUND_STAGE not in self.recipe.stages or len(first) != 1:
+            raise InvalidInput(
+                f"recipe {self.recipe.name} cannot self-verify: that takes one stage and after it "
+                f"{ROUND_STAGE!r}, it has {', '.join(self.recipe.stages)}; run it with: labelkit "
+                "train"
+            )
+        windows = self.recipe.verify.windows
+        judge = WindowSpec(windows="random", n=windows) if windows else self.recipe.inference
+        result = self.fit(
+            ROUND_STAGE if number else first[0],
+            fold,
+            Choice(chosen, nobody, trusted),
+            warm_start,
+            name=f"round-{number:02d}",
+            number=number,
+            judge=judge,
+        )
         if warm_start is not None and self.recipe.verify.keep == "last":
             (warm_start.folder / "weights.pt").unlink(missing_ok=True)
+        return result
+
+    def fit(
+        self,
+        stage_name: str,
+        fold: int,
+        choice: Choice,
+        start: FoldState | None,
+        *,
+        name: str,
+        number: int,
+        judge: WindowSpec | None = None,
+    ) -> tuple[np.ndarray, FoldState]:
+        """Train the model of a fold in one stage, or read it if it is finished.
+
+        Args:
+            stage_name: Which stage of the recipe.
+            fold: The fold to leave out and to judge.
+            choice: What has been decided of noisy clips.
+            start: The finished training of the same fold whose weights it starts from.
+            name: Folder of the stage in the run's.
+            number: Which stage or round of the run it is, from 0.
+            judge: Windows that judge the fold; those of the recipe's inference if None.
+
+        Returns:
+            Probabilities of the clips of ``fold``, ``(n_held_out, n_classes)``, and the
+            finished training.
+
+        Raises:
+            InvalidInput: If no clip is left to learn from, or the window does not suit
+                the network.
+            LabelkitError: If a loss is not finite.
+        """
+        stage = self.recipe.stages[stage_name]
+        examples = self._examples(stage, stage_name, fold, choice)
+        folder = self.folder / name / f"fold-{fold}"
+        content = [examples.clips.tolist(), examples.pools.tolist(), asdict(stage)]
+        key = fingerprint([*content, None if start is None else start.name])
+        about = {
+            "key": key,
+            "name": f"{self.folder.name}/{name}/fold-{fold}",
+            "number": number,
+            "fold": fold,
+            "parent": None if start is None else start.name,
+        }
+        finished = read_result(folder, key)
+        if finished is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            training = Training(self, stage, examples, fold, number, folder, key)
+            write_result(folder, about, training.run(start, judge or self.recipe.inference))
+            finished = read_result(folder, key)
         assert finished is not None
         return finished
 
-    def _locked(self, number: int) -> np.ndarray:
+    def locked(self, number: int) -> np.ndarray:
         """Locked clips to judge in this round: none where a later round counts."""
         if number < self.judge_locked_from:
             return np.array([], int)
-        return np.arange(len(self.labels), len(self.starts))
+        return np.arange(len(self.labels), len(self.frames.starts))
 
-    def _teaches(self) -> np.ndarray:
+    def teaches(self) -> np.ndarray:
         """Clips whose label set says something: an empty one does if a person left it so."""
         labelled = np.asarray(self.labels.any(axis=1))
         return labelled if self.head == "softmax" else labelled | ~self.noisy
 
-    def _train(
-        self,
-        stage: StageSpec,
-        clips: np.ndarray,
-        noisy: np.ndarray,
-        fold: int,
-        warm_start: FoldState | None,
-        folder: Path,
-    ) -> dict[str, Any]:
-        number = 0 if warm_start is None else warm_start.round + 1
-        if self.device == "cpu":
-            torch.set_num_threads(self.threads)
-        # Only what this training needs: others may be adding to the end of the file.
-        shape = (int((self.starts + self.lengths).max()), self.recipe.features.n_mels)
-        frames = np.memmap(self.frames, np.float16, "r", shape=shape)
-        bank = FeatureBank(frames, self.starts, self.lengths, self.device)
-        seed = (self.seed, number, fold)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-            model = create_model(
-                self.recipe.model.name, self.labels.shape[1], width=self.recipe.model.width
-            )
-        if warm_start is None:
-            mean, std = bank.statistics(clips)
+    def _examples(self, stage: StageSpec, name: str, fold: int, choice: Choice) -> Examples:
+        free = (self.folds != fold) & self.teaches()
+        if choice.only is not None:
+            free &= choice.only
+        selected = choice.selected & self.noisy
+        chosen = selected | (~self.noisy & self.once_noisy)
+        noisy = self.noisy & ~choice.removed
+        curated = ~self.noisy & ~self.once_noisy
+        if stage.clips == "noisy":
+            members = [free & self.noisy & ~choice.removed]
+        elif stage.clips == "curated":
+            members = [free & False, free & ~self.noisy & self.once_noisy, free & curated]
+        elif stage.clips == "trusted":
+            members = [free & False, free & chosen, free & curated]
         else:
-            weights = read_state(warm_start.folder / "weights.pt")
-            model.load_state_dict(weights["model"])
-            mean, std = weights["mean"].numpy(), weights["std"].numpy()
-        bank.normalise(mean, std)
-        model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            stay = stage.pools.selected_stay_noisy
+            members = [free & noisy & (stay | ~selected), free & chosen, free & curated]
+        clips = np.concatenate([np.flatnonzero(mask) for mask in members])
+        pools = np.repeat(np.arange(len(members)), [mask.sum() for mask in members])
+        if len(np.unique(clips)) < 2:
+            raise InvalidInput(
+                f"stage {name}, fold {fold}: {len(clips)} clips to learn from; verify more, or "
+                "choose other clips for the stage"
+            )
+        mask = None if self.mask is None else self.mask[clips]
+        return Examples(clips, self.labels[clips], pools, mask)
 
-        n_frames = self.recipe.model.frames
+
+@dataclass(frozen=True)
+class Training:
+    """One stage of one fold, being trained.
+
+    Args:
+        cross: The whole it is part of.
+        stage: Its settings.
+        examples: What it may draw.
+        fold: The fold it judges.
+        number: Which stage or round it is.
+        folder: Where it keeps its state.
+        key: Of its input, so that no other's checkpoint is taken up.
+    """
+
+    cross: CrossFit
+    stage: StageSpec
+    examples: Examples
+    fold: int
+    number: int
+    folder: Path
+    key: str
+
+    def run(self, start: FoldState | None, judge: WindowSpec) -> dict[str, Any]:
+        """Train, judge and leave the weights; returns the arrays of the result."""
+        cross, recipe = self.cross, self.cross.recipe
+        if cross.device == "cpu":
+            torch.set_num_threads(cross.threads)
+        seed = (cross.seed, self.number, self.fold)
+        bank = self._bank(cross.frames)
+        model = self._create_model(seed)
+        mean, std = self._warm_start(model, bank, start)
+        bank.normalise(mean, std)
+        variants = [self._bank(cross.variants[name]) for name in self.stage.variants]
+        for variant in variants:
+            variant.normalise(mean, std)
+        model = model.to(cross.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         batches = TrainingBatches(
-            bank,
-            clips,
-            self.labels[clips],
-            noisy,
-            batch_size=stage.batch_size,
-            n_frames=n_frames,
-            spec_augment=SpecAugment(
-                stage.freq_masks, stage.freq_share, stage.time_masks, stage.time_share
-            ),
-            mixup=Mixup(stage.mixup_alpha),
+            [bank, *variants],
+            self.examples,
+            self.stage,
+            n_frames=recipe.input.frames,
             seed=(*seed, 0),
         )
-        checkpoint = Checkpoint(folder / f"checkpoint-{fingerprint(clips.tolist())}.pt")
-        trainer = Trainer(model, stage, head=self.head, callbacks=[Timer(), checkpoint])
-        history = trainer.fit(batches)
-        judge = partial(
-            predict_clips,
+        checkpoint = Checkpoint(self.folder / f"checkpoint-{self.key}.pt")
+        callbacks = [*self._monitors(model, bank, seed), Timer(), checkpoint]
+        trainer = Trainer(
             model,
-            bank,
-            head=self.head,
-            n_frames=n_frames,
-            n_windows=self.recipe.verify.windows,
-            seed=(*seed, 1),
+            self.stage,
+            head=cross.head,
+            callbacks=callbacks,
+            clip_name=lambda clip: cross.paths[clip],
         )
+        history = trainer.fit(batches)
+        predict = partial(
+            predict_windows, model, bank, head=cross.head, n_frames=recipe.input.frames
+        )
+        held_out, locked = np.flatnonzero(cross.folds == self.fold), cross.locked(self.number)
+        found = predict(held_out, judge, seed=(*seed, 1))
+        test = predict(locked, recipe.inference, seed=(*seed, 2))
+        average = partial(clip_probs, head=cross.head)
         # What was meant to be seen and what was drawn: a resumed training knows only of
         # what it drew since, and drawing too much must not go unrecorded.
         result = {
-            "probs": judge(np.flatnonzero(self.folds == fold)),
-            "test_probs": judge(self._locked(number)),
-            "trained_on": np.union1d(clips, np.flatnonzero(batches.drawn)),
+            "probs": average(found, len(held_out), kind=judge.mean),
+            "test_probs": average(test, len(locked), kind=recipe.inference.mean),
+            "trained_on": np.union1d(self.examples.clips, np.flatnonzero(batches.drawn)),
             "history": history,
+            "windows_clip": np.concatenate([held_out[found.rows], locked[test.rows]]),
+            "windows_first": np.concatenate([found.first, test.first]),
+            "windows_last": np.concatenate([found.last, test.last]),
+            "windows_probs": np.concatenate([p for p in (found.probs, test.probs) if len(p)]),
         }
-        state = {"model": model.state_dict(), "mean": torch.tensor(mean), "std": torch.tensor(std)}
-        write_state(folder / "weights.pt", state)
+        write_state(
+            self.folder / "weights.pt",
+            {
+                "model": model.state_dict(),
+                "mean": torch.tensor(mean),
+                "std": torch.tensor(std),
+                "classes": list(cross.classes),
+                "network": recipe.model.name,
+            },
+        )
         checkpoint.path.unlink(missing_ok=True)
         return result
 
+    def _bank(self, frames: Frames) -> FeatureBank:
+        recipe = self.cross.recipe
+        # Only what this training needs: others may be adding to the end of the file.
+        shape = (int((frames.starts + frames.lengths).max()), recipe.features.n_mels)
+        matrix = np.memmap(frames.path, np.float16, "r", shape=shape)
+        return FeatureBank(matrix, frames.starts, frames.lengths, recipe.input, self.cross.device)
 
-def _write_result(folder: Path, key: str, result: dict[str, Any]) -> None:
-    about = json.dumps({"key": key, "history": result.pop("history")})
-    temporary = folder / f"result.{os.getpid()}.partial"
-    with temporary.open("wb") as file:
-        np.savez(file, about=about, **result)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "result.npz")
+    def _create_model(self, seed: tuple[int, ...]) -> nn.Module:
+        recipe = self.cross.recipe
+        spec, channels = recipe.model, recipe.input.channels
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+            model = create_model(
+                spec.name,
+                len(self.cross.classes),
+                in_channels=channels,
+                width=spec.width,
+                dropout=spec.dropout,
+            )
+        check_window(model, spec.name, channels, recipe.features.n_mels, recipe.input.frames)
+        return model
+
+    def _warm_start(
+        self, model: nn.Module, bank: FeatureBank, start: FoldState | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of the bands, and the weights to start from."""
+        spec = self.cross.recipe.input
+        if start is not None:
+            weights = read_weights(start.folder / "weights.pt", self.cross.classes)
+            try:
+                model.load_state_dict(weights["model"])
+            except RuntimeError as error:
+                raise InvalidInput(
+                    f"{start.name} is a {weights['network']} of another shape than this "
+                    f"{self.cross.recipe.model.name}; start from a run of the same model settings"
+                ) from error
+            return weights["mean"].numpy(), weights["std"].numpy()
+        if spec.normalise == "band":
+            return bank.statistics(np.unique(self.examples.clips))
+        ones = np.ones(bank.n_mels, np.float32)
+        return spec.mean * ones, spec.std * ones
+
+    def _monitors(
+        self, model: nn.Module, bank: FeatureBank, seed: tuple[int, ...]
+    ) -> list[Callback]:
+        """Validation on the held-out verified clips, if the stage decides by it."""
+        cross, stage = self.cross, self.stage
+        callbacks: list[Callback] = []
+        if stage.monitor != "none":
+            valid = np.flatnonzero((cross.folds == self.fold) & ~cross.noisy & cross.teaches())
+            if not len(valid) or not cross.labels[valid].any():
+                raise InvalidInput(
+                    f"monitor {stage.monitor}: fold {self.fold} holds no verified clip to measure "
+                    "it on; verify some, or set monitor=none, keep_best=0"
+                )
+            if cross.head == "sigmoid" and stage.monitor in ("accuracy", "map3"):
+                raise InvalidInput(f"monitor {stage.monitor} is for one label a clip; take lwlrap")
+            spec = cross.recipe.validation
+
+            def judge() -> np.ndarray:
+                windows = predict_windows(
+                    model, bank, valid, spec, head=cross.head,
+                    n_frames=cross.recipe.input.frames, seed=(*seed, 3),
+                )  # fmt: skip
+                return clip_probs(windows, len(valid), kind=spec.mean, head=cross.head)
+
+            single = cross.head == "softmax"
+            callbacks.append(Validation(judge, cross.labels[valid], single=single))
+        if stage.keep_best:
+            callbacks.append(BestWeights(self.folder, stage.monitor, stage.keep_best))
+        return callbacks
 
 
-def _read_result(folder: Path, name: str, key: str) -> tuple[np.ndarray, FoldState] | None:
-    """The finished training of a folder, unless it is another's: made from other clips."""
-    path = folder / "result.npz"
-    if not path.exists():
-        return None
-    try:
-        return _parse_result(path, name, key)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # Damaged: the training is done again.
+def read_weights(path: Path, classes: Sequence[str]) -> dict[str, Any]:
+    """Weights to start from.
 
-
-def _parse_result(path: Path, name: str, key: str) -> tuple[np.ndarray, FoldState] | None:
-    folder = path.parent
-    with np.load(path) as saved:
-        about = json.loads(str(saved["about"]))
-        if about["key"] != key:
-            return None
-        number, fold = (int(part.rpartition("-")[2]) for part in name.split("/"))
-        state = FoldState(
-            name=name,
-            folder=folder,
-            round=number,
-            fold=fold,
-            parent=f"round-{number - 1:02d}/fold-{fold}" if number else None,
-            trained_on=saved["trained_on"],
-            test_probs=saved["test_probs"],
-            history=about["history"],
+    Raises:
+        InvalidInput: If they are of another class list.
+        LabelkitError: If the file is missing or damaged.
+    """
+    weights = read_state(path)
+    theirs = list(weights["classes"])
+    if theirs != list(classes):
+        odd = sorted(set(theirs) ^ set(classes))
+        how = f"they differ in {', '.join(odd[:5])}" if odd else "their order differs"
+        raise InvalidInput(
+            f"{path} was trained on {len(theirs)} classes, the project has {len(classes)}: {how}; "
+            "train anew"
         )
-        return saved["probs"], state
+    return weights

@@ -12,10 +12,11 @@ from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, write_demo
 from labelkit.errors import InvalidInput
 from labelkit.records import SELF_VERIFIED
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.learn import train, verify
 from labelkit.workflows.prepare import check, compute_features, freeze_folds
 from labelkit.workflows.project import create_project
 from labelkit.workflows.score import score
+from labelkit.workflows.stages import train
+from labelkit.workflows.verification import verify
 
 ROUNDS, FOLDS, LOWEST = 3, 4, 30
 
@@ -24,7 +25,7 @@ SETTINGS = (
     f"features.sample_rate={SAMPLE_RATE}",
     "features.n_fft=1024",
     f"features.hop_length={SAMPLE_RATE // 32}",
-    "model.frames=96",
+    "input.frames=96",
     f"verify.iterations={ROUNDS}",
 )
 
@@ -59,7 +60,7 @@ def run_demo(
         say(f"{name}.csv: {report.read} clips, {report.states}")
     faulty = check(project, recipe, workers=workers)
     say(f"checked: {len(faulty)} faulty recordings")
-    compute_features(project, recipe, workers=workers)
+    compute_features(project, recipe.features, workers=workers)
     freeze_folds(project, n=FOLDS)
 
     say("training on all labels as given")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from labelkit.executor import Executor, core_count
 from labelkit.workflows.project import Project
 from labelkit.workflows.recorder import Recorder
 from labelkit.workflows.trainingset import TrainingSet, run_key
+
+if TYPE_CHECKING:
+    from labelkit.training.crossfit import CrossFit
 
 
 def device_name(device: str) -> str:
@@ -68,7 +71,7 @@ class _Spread:
 class Work:
     """A run about to be done: how to train a fold, where to run it, how to record it."""
 
-    fit_predict: Callable[..., Any]
+    fit_predict: CrossFit
     runner: FoldRunner
     recorder: Recorder
 
@@ -84,6 +87,7 @@ def plan_work(
     device: str,
     workers: int | None,
     judge_locked_from: int = 0,
+    start: str | None = None,
 ) -> Work:
     """Name a run and set up its trainings.
 
@@ -97,21 +101,25 @@ def plan_work(
         device: ``auto``, ``cpu`` or ``cuda``.
         workers: Processes at once; all cores if None.
         judge_locked_from: First round whose judgement of the locked clips can count.
+        start: The finished run that the first stage starts from.
     """
     from labelkit.training.crossfit import CrossFit
 
     device = device_name(device)
-    run_id = run_key(kind, recipe, seed, device, data, states)
+    run_id = run_key(kind, recipe, seed, device, data, states, start)
     runner = FoldRunner(device, len(np.unique(data.folds)), workers)
     fit_predict = CrossFit(
         folder=project.runs / run_id,
         recipe=recipe,
         frames=data.frames,
-        starts=data.starts,
-        lengths=data.lengths,
+        variants=data.variants,
         labels=data.labels,
         folds=data.folds,
         noisy=~data.human,
+        once_noisy=data.once_noisy,
+        mask=data.mask(),
+        paths=data.paths,
+        classes=data.table.classes,
         head=data.head,
         seed=seed,
         device=device,

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from labelkit import registry
 from labelkit.audio import faults, io
-from labelkit.audio.features import check_spec
+from labelkit.audio.features import check_spec, compute
 from labelkit.config import FeatureSpec, Recipe
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor
@@ -55,7 +54,7 @@ def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> li
     project.check_audio()
     with project.store.read() as session:
         table = session.labels()
-    window_s = recipe.model.frames * recipe.features.hop_length / recipe.features.sample_rate
+    window_s = recipe.input.frames * recipe.features.hop_length / recipe.features.sample_rate
     inspector = Inspector(project.audio_dir, window_s)
     found: dict[str, list[str]] = {}
     twins: dict[str, list[str]] = defaultdict(list)
@@ -95,15 +94,15 @@ class Extractor:
         size, mtime_ns = file_state(file)
         samples, rate, found = faults.inspect(file)
         content = io.hash_file(file) if size >= 0 else ""
-        frames = np.zeros((0, self.spec.n_mels), np.float16)
+        frames, start_s = np.zeros((0, self.spec.n_mels), np.float16), 0.0
         if len(samples):
-            log_mel = registry.resolve("feature", self.spec.kind)
-            frames = log_mel(samples, rate, self.spec).astype(np.float16)
-        return Entry(path, size, mtime_ns, content, faults=found), frames
+            found_frames, start_s = compute(samples, rate, self.spec)
+            frames = found_frames.astype(np.float16)
+        return Entry(path, size, mtime_ns, content, start_s=start_s, faults=found), frames
 
 
 def compute_features(
-    project: Project, recipe: Recipe, *, workers: int | None = None
+    project: Project, spec: FeatureSpec, *, workers: int | None = None
 ) -> FeatureStore:
     """Compute the spectrograms that are not there yet; a bad file costs only itself.
 
@@ -111,15 +110,15 @@ def compute_features(
         InvalidInput: If the spec fits no spectrogram.
         StoreBusy: If another process computes the same features.
     """
-    check_spec(recipe.features)
+    check_spec(spec)
     project.check_audio()
     with project.store.read() as session:
         paths = session.labels().paths
-    store = FeatureStore(project.features, recipe.features)
+    store = FeatureStore(project.features, spec)
     missing = store.missing(project.audio_dir, paths)
     if not missing:
         return store
-    extractor = Extractor(project.audio_dir, recipe.features)
+    extractor = Extractor(project.audio_dir, spec)
     # A few recordings are done sooner than worker processes have started.
     with (
         store.writing(timeout_s=project.store.timeout_s),
@@ -131,7 +130,7 @@ def compute_features(
             if result.error is not None:
                 size, mtime_ns = file_state(project.audio_dir / result.item)
                 say(f"{result.item}: left out ({result.error})")
-                nothing = np.zeros((0, recipe.features.n_mels))
+                nothing = np.zeros((0, spec.n_mels))
                 key = f"error:{result.item}"
                 store.add(Entry(result.item, size, mtime_ns, key, faults=["unreadable"]), nothing)
             else:

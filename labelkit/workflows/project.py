@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labelkit.errors import InvalidInput, NoProject
 from labelkit.stores.labels import LabelStore
+from labelkit.stores.windows import WindowStore
 
 FILE = "labelkit.toml"
 VERSION = 1
@@ -45,6 +46,11 @@ class Project:
     def features(self) -> Path:
         """Folder of the cached spectrograms."""
         return self.work / "features"
+
+    @property
+    def windows(self) -> WindowStore:
+        """How single windows of clips were judged."""
+        return WindowStore(self.work / "windows")
 
     @property
     def runs(self) -> Path:

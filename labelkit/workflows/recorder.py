@@ -11,7 +11,7 @@ import numpy as np
 import labelkit
 from labelkit import registry
 from labelkit.config import Recipe, VerifySpec, fingerprint
-from labelkit.noise.verify import Round
+from labelkit.ensemble import mean_probs
 from labelkit.records import (
     MACHINE_STATES,
     SELF_VERIFIED,
@@ -20,6 +20,8 @@ from labelkit.records import (
     Predictions,
     Run,
     Scores,
+    Verdict,
+    Windows,
 )
 from labelkit.stores.session import Session
 from labelkit.workflows.trainingset import TrainingSet
@@ -48,10 +50,6 @@ class Recorder:
     device: str
     threads: int
 
-    def name(self, state: Any) -> str:
-        """Run id of a fold's training."""
-        return f"{self.run_id}/{state.name}"
-
     def run(self, **values: Any) -> Run:
         """A run of this recipe on these labels."""
         return Run(
@@ -68,12 +66,12 @@ class Recorder:
         """A row for the training of each fold."""
         return [
             self.run(
-                run_id=self.name(state),
+                run_id=state.name,
                 kind="fold",
                 part_of=self.run_id,
                 fold=state.fold,
-                iteration=state.round,
-                parents=[f"{self.run_id}/{state.parent}"] if state.parent else [],
+                iteration=state.number,
+                parents=[state.parent] if state.parent else [],
                 trained_on=self.data.ids[state.trained_on].tolist(),
                 metrics={"history": state.history},
             )
@@ -85,7 +83,7 @@ class Recorder:
         folds, ids = self.data.folds, self.data.ids
         return [
             Predictions(
-                run_id=self.name(state),
+                run_id=state.name,
                 clip_ids=ids[folds == state.fold],
                 probs=probs[folds == state.fold],
             )
@@ -115,8 +113,11 @@ class Recorder:
         """Score of the folds' mean on the locked clips, and its probabilities."""
         if not len(self.data.test):
             return {}, []
-        probs = np.stack([state.test_probs for state in states]).mean(axis=0, dtype=np.float64)
-        probs = np.asarray(probs, np.float32)
+        probs = mean_probs(
+            np.stack([state.test_probs for state in states]),
+            kind=self.recipe.inference.fold_mean,
+            single=self.data.head == "softmax",
+        )
         clip_ids = self.data.table.clip_ids[self.data.test]
         labels = self.data.test_labels()
         if not labels.any():
@@ -129,22 +130,52 @@ class Recorder:
     def signature(self) -> str:
         """What a printed score stands on."""
         data = self.data
+        flavour = f" {self.recipe.flavour}" if self.recipe.flavour else ""
         return (
-            f"{data.metric} of {self.recipe.name}, features {fingerprint(self.recipe.features)}, "
-            f"folds {data.fold_set}, seed {self.seed}, labels at batch {data.table.as_of}, "
+            f"{data.metric} of {self.recipe.name}{flavour}, "
+            f"features {fingerprint(self.recipe.features)}, folds {data.fold_set}, "
+            f"seed {self.seed}, labels at batch {data.table.as_of}, "
             f"labelkit {labelkit.__version__}"
         )
 
-    def changes(self, session: Session, found: Round) -> list[LabelEvent]:
-        """Events that bring the store to a round's decision, leaving what people decided since."""
+    def windows(self, state: Any) -> Windows:
+        """Every window a fold's model judged, in seconds of the recordings."""
+        spec, found = self.recipe.features, state.windows()
+        hop_s = spec.hop_length / spec.sample_rate
+        starts_s = self.data.starts_s[found.rows]
+        return Windows(
+            clip_ids=self.data.all_ids[found.rows],
+            starts_s=starts_s + found.first * hop_s,
+            ends_s=starts_s + found.last * hop_s,
+            probs=found.probs,
+        )
+
+    def changes(
+        self,
+        session: Session,
+        chosen: np.ndarray,
+        judged: np.ndarray,
+        judges: Sequence[Any],
+        rule: str,
+        iteration: int,
+    ) -> list[LabelEvent]:
+        """Events that bring the store to a decision, leaving what people decided since.
+
+        Args:
+            session: The store as it is.
+            chosen: Noisy clips that are vouched for now, ``(n_train,)``.
+            judged: Probabilities the decision came from, ``(n_train, n_classes)``.
+            judges: The trainings they came from, one a fold.
+            rule: The decision in words.
+            iteration: Round or stage of the run.
+        """
         data = self.data
-        now = session.labels()
-        state_now = dict(zip(now.clip_ids.tolist(), now.states.tolist(), strict=True))
-        judge = {state.fold: state for state in found.judges if state is not None}
-        confidence = registry.resolve("score", "self_confidence")(data.labels, found.judged)
+        state_now = self._states_now(session)
+        judge = {state.fold: state for state in judges}
+        confidence = registry.resolve("score", "self_confidence")(data.labels, judged)
         events = []
         for k in np.flatnonzero(~data.human):
-            clip_id, wanted = int(data.ids[k]), SELF_VERIFIED if found.trusted[k] else UNVERIFIED
+            clip_id, wanted = int(data.ids[k]), SELF_VERIFIED if chosen[k] else UNVERIFIED
             state = state_now[clip_id]
             if state not in MACHINE_STATES or state == wanted:
                 continue
@@ -155,33 +186,43 @@ class Recorder:
                     state=wanted,
                     labels=data.table.labels[data.train[k]],
                     source="self_verification",
-                    run_id=self.name(judge[fold]),
-                    iteration=found.iteration,
+                    run_id=judge[fold].name,
+                    iteration=iteration,
                     score=float(confidence[k]) if np.isfinite(confidence[k]) else None,
                     evidence={
-                        "rule": describe_rule(self.recipe.verify),
-                        "judged_as": data.table.classes[int(found.judged[k].argmax())],
-                        "probability": round(float(found.judged[k].max()), 4),
+                        "rule": rule,
+                        "judged_as": data.table.classes[int(judged[k].argmax())],
+                        "probability": round(float(judged[k].max()), 4),
                         "fold": fold,
                     },
                 )
             )
         return events
 
-    def matches(self, session: Session, found: Round) -> bool:
-        """Whether the store holds a round's judgements as they are."""
-        for stored, state in zip(
-            self.predictions(found.states, found.probs), found.states, strict=True
-        ):
-            clip_ids, _, probs = session.predictions(stored.run_id)
+    def removals(self, session: Session, removed: np.ndarray, rule: str) -> list[Verdict]:
+        """Verdicts that the labels of noisy clips left out by a rule are absent."""
+        data, state_now = self.data, self._states_now(session)
+        return [
+            Verdict(clip_id=int(data.ids[k]), class_id=int(label), verdict="absent", rule=rule)
+            for k in np.flatnonzero(removed)
+            if state_now[int(data.ids[k])] in MACHINE_STATES
+            for label in data.table.labels[data.train[k]]
+        ]
+
+    def _states_now(self, session: Session) -> dict[int, str]:
+        now = session.labels()
+        return dict(zip(now.clip_ids.tolist(), now.states.tolist(), strict=True))
+
+    def matches(self, session: Session, states: Sequence[Any], probs: np.ndarray) -> bool:
+        """Whether the store holds the judgements of trainings as they are."""
+        for stored, state in zip(self.predictions(states, probs), states, strict=True):
+            clip_ids, _, found = session.predictions(stored.run_id)
             order = np.argsort(stored.clip_ids)
             if not np.array_equal(clip_ids, stored.clip_ids[order]) or not np.array_equal(
-                probs, stored.probs[order]
+                found, stored.probs[order]
             ):
                 return False
-            trained_on = session.rows(
-                "select trained_on from runs where run_id = ?", [self.name(state)]
-            )
+            trained_on = session.rows("select trained_on from runs where run_id = ?", [state.name])
             if trained_on[0][0] != self.data.ids[state.trained_on].tolist():
                 return False
         return True

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from labelkit import metrics
-from labelkit.config import Recipe, fingerprint
+from labelkit.config import FeatureSpec, Recipe, create_spec, fingerprint
 from labelkit.errors import InvalidInput
-from labelkit.records import REJECTED, RELABELED, TRUSTED_STATES, VERIFIED, LabelTable, multi_hot
+from labelkit.records import (
+    REJECTED,
+    RELABELED,
+    TRUSTED_STATES,
+    UNVERIFIED,
+    VERIFIED,
+    Frames,
+    LabelTable,
+    multi_hot,
+)
 from labelkit.stores.arrays import FeatureStore
 from labelkit.workflows.prepare import compute_features, freeze_folds, unusable
 from labelkit.workflows.progress import say
@@ -22,7 +30,10 @@ class TrainingSet:
     """Everything a training reads, taken from the store at one moment.
 
     ``train`` and ``test`` are indices into ``table``: training clips with a
-    spectrogram that are not rejected, and locked clips with one.
+    spectrogram that are not rejected, and locked clips with one. ``frames``, ``variants``,
+    ``starts_s`` and ``recordings`` go over both, in this order. ``once_noisy`` are training
+    clips that came in unverified, ``unsure`` pairs of clip and class ids that a person
+    could not decide on.
     """
 
     table: LabelTable
@@ -31,18 +42,41 @@ class TrainingSet:
     labels: np.ndarray
     human: np.ndarray
     trusted: np.ndarray
+    once_noisy: np.ndarray
+    unsure: list[tuple[int, int]]
     folds: np.ndarray
     fold_set: str
     head: str
-    frames: Path
-    starts: np.ndarray
-    lengths: np.ndarray
+    frames: Frames
+    variants: dict[str, Frames]
+    starts_s: np.ndarray
     recordings: list[str]
 
     @property
     def ids(self) -> np.ndarray:
         """Clip ids of the training clips."""
         return self.table.clip_ids[self.train]
+
+    @property
+    def all_ids(self) -> np.ndarray:
+        """Clip ids of training clips and, behind them, locked ones."""
+        return self.table.clip_ids[np.concatenate([self.train, self.test])]
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of training clips and, behind them, locked ones."""
+        return [self.table.paths[i] for i in np.concatenate([self.train, self.test])]
+
+    def mask(self) -> np.ndarray | None:
+        """Classes that count in the loss of each training clip; None if all do."""
+        if not self.unsure:
+            return None
+        row = {int(clip_id): k for k, clip_id in enumerate(self.ids)}
+        mask = np.ones(self.labels.shape, np.float32)
+        for clip_id, class_id in self.unsure:
+            if clip_id in row:
+                mask[row[clip_id], class_id] = 0
+        return mask
 
     @property
     def metric(self) -> str:
@@ -67,10 +101,11 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
     with project.store.read() as session:
         if not session.labels().paths:
             raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    features = compute_features(project, recipe, workers=workers)
+    features = compute_features(project, recipe.features, workers=workers)
     fold_set = freeze_folds(project)
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
+        first_states, unsure = session.first_states(), session.unsure()
     left_out = unusable(features, table)
     if left_out:
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
@@ -86,7 +121,11 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
         raise InvalidInput("the project has a single class; nothing can be told from it")
     states = table.states[train]
     chosen = [table.paths[i] for i in np.concatenate([train, test])]
-    starts, lengths = features.places(chosen)
+    names = sorted({name for stage in recipe.stages.values() for name in stage.variants})
+    variants = {
+        name: _variant(project, read_variant(recipe.features, name), chosen, workers)
+        for name in names
+    }
     labels = multi_hot([table.labels[i] for i in train], len(table.classes))
     return TrainingSet(
         table=table,
@@ -95,14 +134,37 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
         labels=labels,
         human=np.isin(states, (VERIFIED, RELABELED)),
         trusted=np.isin(states, TRUSTED_STATES),
+        once_noisy=np.array([first_states[int(i)] == UNVERIFIED for i in table.clip_ids[train]]),
+        unsure=unsure,
         folds=np.array([folds[int(i)] for i in table.clip_ids[train]]),
         fold_set=fold_set,
         head=choose_head(recipe.model.head, labels),
-        frames=features.frames_path,
-        starts=starts,
-        lengths=lengths,
+        frames=Frames(features.frames_path, *features.places(chosen)),
+        variants=variants,
+        starts_s=features.starts_s(chosen),
         recordings=[features.entries[path].content_hash for path in chosen],
     )
+
+
+def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:
+    """Features of an offline variant, ``speed:0.9`` or ``semitones:2``.
+
+    Raises:
+        InvalidInput: If it is neither.
+    """
+    key, _, value = name.partition(":")
+    if key not in ("speed", "semitones"):
+        raise InvalidInput(f"no variant {name!r}; write speed:FACTOR or semitones:NUMBER")
+    return create_spec(FeatureSpec, asdict(spec) | {key: value}, "variant ")
+
+
+def _variant(project: Project, spec: FeatureSpec, paths: list[str], workers: int | None) -> Frames:
+    features = compute_features(project, spec, workers=workers)
+    starts, lengths = features.places(paths)
+    if not lengths.all():
+        raise InvalidInput(f"{paths[int(lengths.argmin())]} has no variant {spec.speed:g}, "
+                           f"{spec.semitones:g} semitones; leave out variants")  # fmt: skip
+    return Frames(features.frames_path, starts, lengths)
 
 
 def _parted_twins(
@@ -136,7 +198,13 @@ def choose_head(head: str, labels: np.ndarray) -> str:
 
 
 def run_key(
-    kind: str, recipe: Recipe, seed: int, device: str, data: TrainingSet, states: np.ndarray
+    kind: str,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    data: TrainingSet,
+    states: np.ndarray,
+    start: str | None = None,
 ) -> str:
     """Name of a run: equal for equal settings, seed, device, recordings, folds and labels."""
     clips = [
@@ -147,5 +215,6 @@ def run_key(
     ]
     locked = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
     content = [asdict(recipe), seed, device, clips, locked, data.recordings, data.fold_set]
-    content += [data.table.classes, data.head]
+    content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
+    content += [start] if start else []
     return f"{kind}-{fingerprint(content)}"

@@ -1,0 +1,315 @@
+"""Recipes: whole trainings as data, in TOML files.
+
+A file holds the tables of :class:`Recipe`, and beside them
+
+- ``about``: a sentence;
+- ``variants.NAME`` and ``flavours.NAME``: tables that change those of the file; a variant
+  may have flavours of its own;
+- ``sources``: where a setting comes from, by a pattern of its key, the last that fits:
+  ``written``, ``coded``, ``inferred`` or ``chosen``; what a flavour changes comes from there;
+- ``notes``: a sentence on a setting, by the same patterns;
+- ``unknowns``: what the publication leaves open.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from labelkit import registry
+from labelkit.config.settings import check_table, create_spec
+from labelkit.config.specs import (
+    FeatureSpec,
+    InputSpec,
+    ModelSpec,
+    Recipe,
+    StageSpec,
+    VerifySpec,
+    WindowSpec,
+)
+from labelkit.errors import InvalidInput, UnknownName
+
+PARTS = {
+    "features": FeatureSpec,
+    "input": InputSpec,
+    "model": ModelSpec,
+    "inference": WindowSpec,
+    "validation": WindowSpec,
+    "verify": VerifySpec,
+}
+FLAVOURS = ("as_coded", "as_written")
+SOURCES = ("written", "coded", "inferred", "chosen")
+_ABOUT = ("about", "flavours", "notes", "sources", "unknowns", "variants")
+# The stage that verify repeats round by round; train leaves it out.
+ROUND_STAGE = "finetune"
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """One setting of a recipe: its value, where it comes from, and what is to be said of it."""
+
+    key: str
+    value: Any
+    source: str
+    other: str
+    note: str
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with labelkit, variants as ``recipe/variant``."""
+    names = []
+    for stem in _stems():
+        names += [stem, *(f"{stem}/{variant}" for variant in _load(stem).get("variants", {}))]
+    return names
+
+
+def recipe_table() -> list[dict[str, Any]]:
+    """A row for each recipe: its name, flavours, network, stages, and a sentence."""
+    rows = []
+    for name in list_recipes():
+        recipe = read_recipe(name)
+        rows.append(
+            {
+                "recipe": name,
+                "flavours": list_flavours(name),
+                "model": recipe.model.name,
+                "stages": list(recipe.stages),
+                "about": _with_variant(_load(name), name).get("about", ""),
+            }
+        )
+    return rows
+
+
+def list_flavours(name: str) -> list[str]:
+    """Flavours of a recipe, the one taken if nothing is said first; none if it has one only."""
+    tables = _with_variant(_load(name), name)
+    return [flavour for flavour in FLAVOURS if flavour in tables.get("flavours", {})]
+
+
+def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None = None) -> Recipe:
+    """Read a recipe by name or path and change single settings of it.
+
+    Args:
+        name: One of :func:`list_recipes`, or the path of a TOML file.
+        settings: ``key=value`` strings. ``epochs=3`` sets a key in every stage,
+            ``finetune.epochs=3`` in one, ``model.width=8`` in another table.
+        flavour: ``as_written`` or ``as_coded``; None takes the first of
+            :func:`list_flavours`.
+
+    Raises:
+        UnknownName: If there is no such recipe.
+        InvalidInput: If a key or a value does not fit.
+
+    Example:
+        >>> read_recipe("quick", ["finetune.epochs=3"]).stages["finetune"].epochs
+        3
+    """
+    tables = _with_variant(_load(name), name)
+    flavour = _choose_flavour(name, tables, flavour)
+    if flavour:
+        tables = _merge(tables, tables["flavours"][flavour])
+    tables = {key: value for key, value in tables.items() if key not in _ABOUT}
+    for text in settings:
+        _change(tables, text)
+    name = Path(name).stem if name.endswith(".toml") else name
+    return recipe_from_dict({**tables, "name": name, "flavour": flavour})
+
+
+def explain_recipe(
+    name: str, settings: Sequence[str] = (), *, flavour: str | None = None
+) -> tuple[str, list[RecipeRow], list[str]]:
+    """What a recipe is: a sentence, a row for every setting, and the unknowns.
+
+    ``other`` holds what another flavour has in its place.
+
+    Raises:
+        UnknownName: If there is no such recipe.
+        InvalidInput: If a key or a value does not fit.
+    """
+    tables = _with_variant(_load(name), name)
+    recipe = read_recipe(name, settings, flavour=flavour)
+    others = {
+        other: dict(_leaves(asdict(read_recipe(name, settings, flavour=other))))
+        for other in list_flavours(name)
+        if other != recipe.flavour
+    }
+    own = tables.get("flavours", {}).get(recipe.flavour, {})
+    changed = {key for key, _ in _leaves(own)}
+    given = {key for key, _ in _leaves({k: v for k, v in tables.items() if k not in _ABOUT})}
+    reference = dict(_leaves(asdict(read_recipe(name, flavour=flavour))))
+    rows = []
+    for key, value in _leaves(asdict(recipe)):
+        if key in ("name", "flavour"):
+            continue
+        source = "chosen" if key in given else "default"
+        for pattern, mark in tables.get("sources", {}).items():
+            source = mark if fnmatchcase(key, pattern) else source
+        if key in changed and recipe.flavour:
+            source = recipe.flavour.removeprefix("as_")
+        if key not in reference or reference[key] != value:
+            source = "set"
+        differing = [
+            f"{other}: {theirs.get(key, 'absent')}"
+            for other, theirs in others.items()
+            if theirs.get(key, "absent") != value
+        ]
+        notes = [text for pattern, text in tables.get("notes", {}).items()
+                 if fnmatchcase(key, pattern)]  # fmt: skip
+        rows.append(RecipeRow(key, value, source, "; ".join(differing), " ".join(notes)))
+    return tables.get("about", ""), rows, list(tables.get("unknowns", []))
+
+
+def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
+    """The recipe written in plain tables; the inverse of ``dataclasses.asdict``.
+
+    Raises:
+        InvalidInput: If a table, key or value is unknown or out of bounds.
+    """
+    for key in tables:
+        if key not in ("name", "flavour", "stages", *PARTS):
+            raise InvalidInput(
+                f"no recipe table [{key}]; {registry.suggestion(key, [*PARTS, 'stages'])}"
+            )
+    stages = {
+        stage: create_spec(StageSpec, check_table(values, f"stages.{stage}"), f"stages.{stage}.")
+        for stage, values in check_table(tables.get("stages", {}), "stages").items()
+    }
+    parts: dict[str, Any] = {
+        key: create_spec(cls, check_table(tables.get(key, {}), key), f"{key}.")
+        for key, cls in PARTS.items()
+    }
+    recipe = Recipe(name=tables["name"], flavour=tables.get("flavour"), stages=stages, **parts)
+    _check_stages(recipe)
+    return recipe
+
+
+def change_verify(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with other settings of its self-verification.
+
+    Raises:
+        InvalidInput: If a setting is unknown or out of bounds.
+    """
+    return replace(
+        recipe, verify=create_spec(VerifySpec, asdict(recipe.verify) | dict(changes), "verify.")
+    )
+
+
+def _check_stages(recipe: Recipe) -> None:
+    """Refuse stages that start from, or are judged by, one that does not come before."""
+    before: list[str] = []
+    for name, stage in recipe.stages.items():
+        if "/" in name or not name:
+            raise InvalidInput(f"recipe {recipe.name}: a stage cannot be called {name!r}")
+        needed = [("start", stage.start)] if stage.start else []
+        for key in ("select", "remove"):
+            table = getattr(stage, key)
+            if table and not table["judges"]:
+                raise InvalidInput(f"stages.{name}.{key}.judges is empty; name an earlier stage")
+            needed += [(f"{key}.judges", judge) for judge in table["judges"]] if table else []
+        for key, wanted in needed:
+            if wanted not in before:
+                known = ", ".join(before) or "none"
+                raise InvalidInput(
+                    f"stages.{name}.{key}: {wanted!r} is no earlier stage; known: {known}"
+                )
+        before.append(name)
+
+
+def _stems() -> list[str]:
+    found = resources.files("labelkit").joinpath("recipes").iterdir()
+    return sorted(f.name.removesuffix(".toml") for f in found if f.name.endswith(".toml"))
+
+
+def _load(name: str) -> dict[str, Any]:
+    """The tables of the file that holds a recipe."""
+    stem = name.partition("/")[0]
+    if name.endswith(".toml"):
+        path: Any = Path(name)
+        if not path.is_file():
+            raise InvalidInput(f"no recipe file {name}; give a path, or one of {list_recipes()}")
+    elif stem in _stems():
+        path = resources.files("labelkit").joinpath("recipes", f"{stem}.toml")
+    else:
+        raise UnknownName(f"no recipe called {name!r}; {registry.suggestion(name, list_recipes())}")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"recipe {name} is not valid TOML: {error}") from error
+    for key in ("flavours", "notes", "sources", "variants"):
+        check_table(tables.get(key, {}), key)
+    return tables
+
+
+def _with_variant(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    stem, slash, variant = name.partition("/")
+    if not slash or name.endswith(".toml"):
+        return tables
+    variants = tables.get("variants", {})
+    if variant not in variants:
+        known = [f"{stem}/{v}" for v in variants] or [stem]
+        raise UnknownName(f"no recipe called {name!r}; {registry.suggestion(name, known)}")
+    return _merge(tables, variants[variant])
+
+
+def _choose_flavour(name: str, tables: Mapping[str, Any], flavour: str | None) -> str | None:
+    known = [key for key in FLAVOURS if key in tables.get("flavours", {})]
+    if flavour is not None and flavour not in known:
+        raise InvalidInput(
+            f"recipe {name} has no flavour {flavour!r}; "
+            + (f"known: {', '.join(known)}" if known else "write-up and code do not differ")
+        )
+    return flavour or (known[0] if known else None)
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the leaves of ``change`` in their places."""
+    merged = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _leaves(tables: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tables.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
+
+
+def _change(tables: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise InvalidInput(f"--set takes key=value, got {text!r}")
+    stages = dict(check_table(tables.get("stages", {}), "stages"))
+    tables["stages"] = stages
+    if path[0] == "stages" and len(path) > 2:
+        path = path[1:]
+    if len(path) == 1:
+        targets = [(stages, name) for name in stages]
+    elif path[0] in stages:
+        targets = [(stages, path[0])]
+    elif path[0] in PARTS:
+        targets = [(tables, path[0])]
+    else:
+        known = [*stages, *PARTS]
+        raise InvalidInput(
+            f"--set {text}: no stage or table {path[0]!r}; {registry.suggestion(path[0], known)}"
+        )
+    change: Any = value.strip()
+    for part in reversed(path if len(path) == 1 else path[1:]):
+        change = {part: change}
+    for table, name in targets:
+        table[name] = _merge(check_table(table.get(name, {}), name), change)
+
+
+def table_fields(cls: type) -> list[Any]:
+    """Fields of a table's dataclass, for the documentation; those of tables in it follow it."""
+    return [f for f in fields(cls) if not is_dataclass(f.default)]

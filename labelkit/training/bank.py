@@ -1,0 +1,209 @@
+"""Spectrograms on the device, and windows cut from them without a Python loop."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from labelkit.audio.features import delta_matrix
+from labelkit.config import InputSpec
+from labelkit.errors import InvalidInput
+
+
+class FeatureBank:
+    """All spectrograms of a training as one long matrix of frames.
+
+    Where they fit they lie on the device for the whole training; otherwise batches
+    are copied out of the memory map.
+
+    Args:
+        frames: Frames of all clips, one after the other, shape ``(total, n_mels)``,
+            float16, an array or a memory map.
+        starts: First frame of each clip, shape ``(n_clips,)``.
+        lengths: Frames of each clip, at least 1, shape ``(n_clips,)``.
+        spec: How windows are padded, placed and normalised, and their channels.
+        device: Where windows shall be.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        spec: InputSpec | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if len(lengths) and np.min(lengths) < 1:
+            raise InvalidInput("every clip needs at least one frame")
+        self.device, self.spec = torch.device(device), spec or InputSpec()
+        self.starts, self.stored = np.asarray(starts), np.asarray(lengths)
+        # Frames a clip counts as having: more than are stored where it is repeated.
+        fill = self.spec.fill_frames
+        self.lengths = np.full_like(self.stored, fill) if fill else self.stored
+        self.n_mels = frames.shape[1]
+        self._source = frames
+        self._frames = torch.from_numpy(np.array(frames)) if self._fits(frames) else frames
+        if isinstance(self._frames, torch.Tensor):
+            self._frames = self._frames.to(self.device)
+        self._mean = torch.full((self.n_mels,), self.spec.mean, device=self.device)
+        self._std = torch.full((self.n_mels,), self.spec.std, device=self.device)
+        self._deltas: dict[int, list[torch.Tensor]] = {}
+
+    def _fits(self, frames: np.ndarray) -> bool:
+        if self.device.type == "cuda":
+            # What earlier trainings left in the allocator's cache is free as well.
+            cached = torch.cuda.memory_reserved(self.device)
+            cached -= torch.cuda.memory_allocated(self.device)
+            return frames.nbytes < 0.5 * (torch.cuda.mem_get_info(self.device)[0] + cached)
+        return frames.nbytes < 1 << 28
+
+    def _clip(self, clip: int) -> np.ndarray:
+        """Stored frames of a clip in float64."""
+        start = int(self.starts[clip])
+        return np.asarray(self._source[start : start + int(self.stored[clip])], np.float64)
+
+    def statistics(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each mel band over ``clips``, both ``(n_mels,)``."""
+        total, total_sq, count = np.zeros(self.n_mels), np.zeros(self.n_mels), 0
+        for clip in clips:
+            block = self._clip(clip)
+            total += block.sum(axis=0)
+            total_sq += (block**2).sum(axis=0)
+            count += len(block)
+        mean = total / max(count, 1)
+        if not np.isfinite(mean).all():
+            raise InvalidInput("spectrograms hold NaN; delete .labelkit/features and run again")
+        std = np.sqrt(np.maximum(total_sq / max(count, 1) - mean**2, 1e-6))
+        return mean.astype(np.float32), std.astype(np.float32)
+
+    def normalise(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Let every window be ``(x - mean) / std`` per mel band from now on."""
+        self._mean = torch.from_numpy(np.asarray(mean, np.float32)).to(self.device)
+        self._std = torch.from_numpy(np.asarray(std, np.float32)).to(self.device)
+
+    @cached_property
+    def _clip_stats(self) -> np.ndarray:
+        """Minimum, range, mean and standard deviation of each clip, ``(n_clips, 4)``."""
+        found = np.zeros((len(self.starts), 4), np.float32)
+        for clip in range(len(self.starts)):
+            block = self._clip(clip)
+            found[clip] = block.min(), np.ptp(block), block.mean(), block.std()
+        return found
+
+    @cached_property
+    def _energy(self) -> np.ndarray:
+        """Running sum of the energy of all frames, from 0, ``(total + 1,)``."""
+        total = int((self.starts + self.stored).max(initial=0))
+        sums = np.zeros(total + 1)
+        for begin in range(0, total, 65_536):
+            block = np.asarray(self._source[begin : min(begin + 65_536, total)], np.float64)
+            sums[begin + 1 : begin + 1 + len(block)] = (10 ** (block / 10)).sum(axis=1)
+        return np.cumsum(sums)
+
+    def training_windows(
+        self, clips: np.ndarray, n_frames: int, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """One window of each clip, placed and padded by chance as the spec says.
+
+        Args:
+            clips: Clip indices, shape ``(batch,)``.
+            n_frames: Length of a window.
+            rng: Where chance comes from.
+
+        Returns:
+            Normalised float32 windows of one channel, ``(batch, 1, n_mels, n_frames)``.
+        """
+        constant: np.ndarray = np.full(len(clips), self.spec.pad == "constant")
+        if self.spec.pad == "either":
+            constant = rng.random(len(clips)) < 0.5
+        first = self.place(clips, n_frames, rng.random(len(clips)), constant)
+        if self.spec.place == "energy":
+            first = self._by_energy(clips, n_frames, rng.random(len(clips)), first)
+        return self.windows(clips, n_frames, first, constant)
+
+    def place(
+        self, clips: np.ndarray, n_frames: int, places: np.ndarray, constant: np.ndarray
+    ) -> np.ndarray:
+        """First frame of windows that lie at ``places`` from 0 (first) to 1 (last possible).
+
+        A clip to be repeated may begin anywhere in itself; one to be padded is centred.
+        """
+        lengths = self.lengths[clips]
+        short = lengths < n_frames
+        room = np.where(short, lengths - 1, lengths - n_frames)
+        centred = -((n_frames - lengths) // 2)
+        return np.where(short & constant, centred, np.rint(places * room).astype(np.int64))
+
+    def _by_energy(
+        self, clips: np.ndarray, n_frames: int, places: np.ndarray, first: np.ndarray
+    ) -> np.ndarray:
+        """Windows whose centre is drawn in proportion to the energy of its frame."""
+        starts, ends = self.starts[clips], self.starts[clips] + self.stored[clips]
+        low, high = self._energy[starts], self._energy[ends]
+        centre = np.searchsorted(self._energy, low + places * (high - low), side="right") - 1
+        centre = np.clip(centre, starts, ends - 1) - starts
+        room = self.lengths[clips] - n_frames
+        return np.where(room < 0, first, np.clip(centre - n_frames // 2, 0, np.maximum(room, 0)))
+
+    def windows(
+        self, clips: np.ndarray, n_frames: int, first: np.ndarray, constant: np.ndarray | bool
+    ) -> torch.Tensor:
+        """Cut one window from each clip.
+
+        Args:
+            clips: Clip indices, shape ``(batch,)``.
+            n_frames: Length of a window.
+            first: Frame of the clip at which each window starts, may be negative, ``(batch,)``.
+            constant: Whether frames outside of a clip are its minimum rather than the
+                clip repeated, ``(batch,)``.
+
+        Returns:
+            Normalised float32 windows of one channel, ``(batch, 1, n_mels, n_frames)``.
+        """
+        wanted = np.asarray(first)[:, None] + np.arange(n_frames)
+        index = self.starts[clips][:, None] + wanted % self.stored[clips][:, None]
+        if isinstance(self._frames, torch.Tensor):
+            x = self._frames[torch.from_numpy(index).to(self.device, non_blocking=True)]
+        else:
+            x = torch.from_numpy(self._frames[index]).to(self.device, non_blocking=True)
+        x = x.float()
+        outside = (wanted < 0) | (wanted >= self.lengths[clips][:, None])
+        outside &= np.broadcast_to(np.asarray(constant), clips.shape)[:, None]
+        if outside.any():
+            least = self._on_device(self._clip_stats[clips, 0])[:, None, None]
+            x = torch.where(self._on_device(outside)[:, :, None], least, x)
+        return self._normalised(x, clips).transpose(1, 2).unsqueeze(1)
+
+    def _normalised(self, x: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
+        kind = self.spec.normalise
+        if kind in ("band", "fixed"):
+            return (x - self._mean) / self._std
+        if kind == "none":
+            return x
+        least, extent, mean, std = (
+            self._on_device(column)[:, None, None] for column in self._clip_stats[clips].T
+        )
+        if kind == "clip":
+            return (x - mean) / (std + 1e-6)
+        return ((x - least) / extent.clamp_min(1e-6) * 255).floor() / 255
+
+    def _on_device(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
+
+    def add_channels(self, x: torch.Tensor) -> torch.Tensor:
+        """Deltas of windows and copies of it all, ``(batch, channels, n_mels, n_frames)``.
+
+        argus computed deltas of what remains after cropping and augmentation.
+        """
+        n_frames = x.shape[3]
+        if self.spec.deltas and n_frames not in self._deltas:
+            self._deltas[n_frames] = [
+                self._on_device(delta_matrix(n_frames, order + 1).T)
+                for order in range(self.spec.deltas)
+            ]
+        parts = [x, *(x @ matrix for matrix in self._deltas.get(n_frames, ()))]
+        if len(parts) > 1:
+            x = torch.cat(parts[: 1 + self.spec.deltas], dim=1)
+        return x.repeat(1, self.spec.copies, 1, 1) if self.spec.copies > 1 else x
