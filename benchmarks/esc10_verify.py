@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from labelkit.workflows.learn import train, verify
 from report import machine, write_section
 from scipy.stats import t as student
 
@@ -30,6 +29,8 @@ from labelkit.noise.selection import select_confident
 from labelkit.records import SELF_VERIFIED, multi_hot
 from labelkit.workflows.importing import import_labels
 from labelkit.workflows.project import Project, create_project
+from labelkit.workflows.stages import train
+from labelkit.workflows.verification import verify
 
 SEEDS, DEVELOPMENT_SEEDS = (0, 1, 2), (100, 101)
 FOLDS = 5
