@@ -282,17 +282,26 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @flavour_option
 @set_option
+@click.option("--all", "all_", is_flag=True, help="Every stage and default, one row each.")
 @json_option
-def show_recipe(name: str, flavour: str | None, set_: tuple[str, ...], as_json: bool) -> None:
-    """Show every setting of a recipe, where it comes from, and what is unknown.
+def show_recipe(
+    name: str, flavour: str | None, set_: tuple[str, ...], all_: bool, as_json: bool
+) -> None:
+    """Show the settings of a recipe, where each comes from, and what is unknown.
 
     Sources: written in the publication, coded in what was released, inferred from both,
     chosen by labelkit, default of labelkit, set on the command line. The column other
     says what the other flavour has.
     """
     about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
+    if not (all_ or as_json):
+        stages = config.read_recipe(name, set_, flavour=flavour).stages
+        rows = config.summarise_rows(rows, list(stages))
     click.echo(about, err=True)
-    show([asdict(row) for row in rows], as_json)
+    # Learning rates are too small for the four decimals of scores.
+    show(
+        [asdict(row) | ({} if as_json else {"value": _setting(row.value)}) for row in rows], as_json
+    )
     for unknown in unknowns:
         click.echo(f"unknown: {unknown}", err=as_json)
 
@@ -451,6 +460,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_cell, value))
     return " ".join(str(value).split())
+
+
+def _setting(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_setting(part) for part in value]
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _plain(value: Any) -> Any:

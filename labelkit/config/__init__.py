@@ -10,6 +10,7 @@ from labelkit.config.recipes import (
     read_recipe,
     recipe_from_dict,
     recipe_table,
+    summarise_rows,
 )
 from labelkit.config.settings import create_spec, fingerprint, setting, value_type
 from labelkit.config.specs import (
@@ -48,5 +49,6 @@ __all__ = [
     "recipe_from_dict",
     "recipe_table",
     "setting",
+    "summarise_rows",
     "value_type",
 ]

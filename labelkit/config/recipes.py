@@ -3,8 +3,9 @@
 A file holds the tables of :class:`Recipe`, and beside them
 
 - ``about``: a sentence;
-- ``variants.NAME`` and ``flavours.NAME``: tables that change those of the file; a variant
-  may have flavours of its own;
+- ``common``: what all stages share;
+- ``variants.NAME`` and ``flavours.NAME``: tables that change those of the file, where
+  ``false`` takes a table away; a variant may have flavours of its own;
 - ``sources``: where a setting comes from, by a pattern of its key, the last that fits:
   ``written``, ``coded``, ``inferred`` or ``chosen``; what a flavour changes comes from there;
 - ``notes``: a sentence on a setting, by the same patterns;
@@ -44,7 +45,7 @@ PARTS = {
 }
 FLAVOURS = ("as_coded", "as_written")
 SOURCES = ("written", "coded", "inferred", "chosen")
-_ABOUT = ("about", "flavours", "notes", "sources", "unknowns", "variants")
+_ABOUT = ("about", "notes", "sources", "unknowns")
 # The stage that verify repeats round by round; train leaves it out.
 ROUND_STAGE = "finetune"
 
@@ -109,15 +110,12 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
         >>> read_recipe("quick", ["finetune.epochs=3"]).stages["finetune"].epochs
         3
     """
-    tables = _with_variant(_load(name), name)
-    flavour = _choose_flavour(name, tables, flavour)
-    if flavour:
-        tables = _merge(tables, tables["flavours"][flavour])
-    tables = {key: value for key, value in tables.items() if key not in _ABOUT}
+    tables = _resolve(name, flavour)
     for text in settings:
         _change(tables, text)
-    name = Path(name).stem if name.endswith(".toml") else name
-    return recipe_from_dict({**tables, "name": name, "flavour": flavour})
+    stem = Path(name).stem if name.endswith(".toml") else name
+    plain = {key: value for key, value in tables.items() if key not in _ABOUT}
+    return recipe_from_dict({**plain, "name": stem})
 
 
 def explain_recipe(
@@ -125,43 +123,72 @@ def explain_recipe(
 ) -> tuple[str, list[RecipeRow], list[str]]:
     """What a recipe is: a sentence, a row for every setting, and the unknowns.
 
-    ``other`` holds what another flavour has in its place.
-
     Raises:
         UnknownName: If there is no such recipe.
         InvalidInput: If a key or a value does not fit.
     """
-    tables = _with_variant(_load(name), name)
+    tables = _resolve(name, flavour)
     recipe = read_recipe(name, settings, flavour=flavour)
+    values, published = _values(recipe), _values(read_recipe(name, flavour=flavour))
     others = {
-        other: dict(_leaves(asdict(read_recipe(name, settings, flavour=other))))
+        other: _values(read_recipe(name, settings, flavour=other))
         for other in list_flavours(name)
         if other != recipe.flavour
     }
-    own = tables.get("flavours", {}).get(recipe.flavour, {})
-    changed = {key for key, _ in _leaves(own)}
     given = {key for key, _ in _leaves({k: v for k, v in tables.items() if k not in _ABOUT})}
-    reference = dict(_leaves(asdict(read_recipe(name, flavour=flavour))))
+    of_flavour = _with_variant(_load(name), name).get("flavours", {}).get(recipe.flavour, {})
     rows = []
-    for key, value in _leaves(asdict(recipe)):
-        if key in ("name", "flavour"):
-            continue
-        source = "chosen" if key in given else "default"
-        for pattern, mark in tables.get("sources", {}).items():
-            source = mark if fnmatchcase(key, pattern) else source
-        if key in changed and recipe.flavour:
-            source = recipe.flavour.removeprefix("as_")
-        if key not in reference or reference[key] != value:
-            source = "set"
+    for key, value in values.items():
         differing = [
             f"{other}: {theirs.get(key, 'absent')}"
             for other, theirs in others.items()
             if theirs.get(key, "absent") != value
         ]
+        source = "default"
+        if key in given:
+            source = _find_source(key, tables.get("sources", {})) or "chosen"
+        elsewhere = any(key in theirs for theirs in others.values())
+        if differing and recipe.flavour and (elsewhere or key in given):
+            own = _find_source(key, of_flavour.get("sources", {}))
+            source = own or recipe.flavour.removeprefix("as_")
+        if published.get(key, "absent") != value:
+            source = "set"
         notes = [text for pattern, text in tables.get("notes", {}).items()
                  if fnmatchcase(key, pattern)]  # fmt: skip
         rows.append(RecipeRow(key, value, source, "; ".join(differing), " ".join(notes)))
     return tables.get("about", ""), rows, list(tables.get("unknowns", []))
+
+
+def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[RecipeRow]:
+    """Rows without untouched defaults, and one row for stages that agree on a setting."""
+    groups: dict[str, list[RecipeRow]] = {}
+    for row in rows:
+        if row.source != "default" or row.other:
+            table, _, rest = row.key.partition(".")
+            name = row.key if table != "stages" else rest.partition(".")[2]
+            content = (name, row.value, row.source, row.other, row.note)
+            groups.setdefault(repr(content), []).append(row)
+    found = []
+    for members in groups.values():
+        first = members[0]
+        if first.key.startswith("stages."):
+            names = [row.key.split(".", 2)[1] for row in members]
+            where = "*" if len(names) == len(stages) > 1 else ",".join(names)
+            first = replace(first, key=f"stages.{where}.{first.key.split('.', 2)[2]}")
+        found.append(first)
+    return found
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe by its key; a choice that is off has none."""
+    leaves = _leaves(asdict(recipe))
+    return {k: v for k, v in leaves if k not in ("name", "flavour") and v != {}}
+
+
+def _find_source(key: str, sources: Mapping[str, str]) -> str | None:
+    """The mark of the last pattern that fits."""
+    marks = [mark for pattern, mark in sources.items() if fnmatchcase(key, pattern)]
+    return marks[-1] if marks else None
 
 
 def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
@@ -241,7 +268,9 @@ def _load(name: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"recipe {name} is not valid TOML: {error}") from error
     for key in ("flavours", "notes", "sources", "variants"):
-        check_table(tables.get(key, {}), key)
+        for part, table in check_table(tables.get(key, {}), key).items():
+            if key in ("flavours", "variants"):
+                check_table(table, f"{key}.{part}")
     return tables
 
 
@@ -256,22 +285,40 @@ def _with_variant(tables: dict[str, Any], name: str) -> dict[str, Any]:
     return _merge(tables, variants[variant])
 
 
-def _choose_flavour(name: str, tables: Mapping[str, Any], flavour: str | None) -> str | None:
-    known = [key for key in FLAVOURS if key in tables.get("flavours", {})]
+def _resolve(name: str, flavour: str | None) -> dict[str, Any]:
+    """The tables of a recipe, with variant, flavour and what is common to its stages in place."""
+    tables = _with_variant(_load(name), name)
+    variants, flavours = tables.pop("variants", {}), tables.pop("flavours", {})
+    del variants
+    known = [key for key in FLAVOURS if key in flavours]
     if flavour is not None and flavour not in known:
         raise InvalidInput(
             f"recipe {name} has no flavour {flavour!r}; "
             + (f"known: {', '.join(known)}" if known else "write-up and code do not differ")
         )
-    return flavour or (known[0] if known else None)
+    flavour = flavour or (known[0] if known else None)
+    if flavour:
+        tables = _merge(tables, flavours[flavour])
+    common = check_table(tables.pop("common", {}), "common")
+    stages = check_table(tables.get("stages", {}), "stages")
+    tables["stages"] = {
+        stage: _merge(common, check_table(values, f"stages.{stage}"))
+        for stage, values in stages.items()
+    }
+    return {**tables, "flavour": flavour}
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the leaves of ``change`` in their places."""
+    """``base`` with the leaves of ``change`` in their places; false takes a table away."""
     merged = dict(base)
     for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
+        is_table = isinstance(merged.get(key), Mapping)
+        if value is False and is_table:
+            del merged[key]
+        elif isinstance(value, Mapping) and (is_table or key not in merged):
+            merged[key] = _merge(merged.get(key, {}), value)
+        else:
+            merged[key] = value
     return merged
 
 
