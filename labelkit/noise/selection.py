@@ -95,7 +95,7 @@ def select_lwlrap(
         at_least: Lowest mean that passes.
         at_most: Highest mean that passes.
         per_class: At most so many clips of a class, the highest means first and of equal
-            ones the earlier; 0 is no limit.
+            ones those of more probable labels; 0 is no limit.
         folds: Fold of each clip, shape ``(n_clips,)``; the limit then counts in each.
 
     Returns:
@@ -122,7 +122,11 @@ def select_lwlrap(
     means = np.exp(np.log(np.maximum(scores, 1e-300)).mean(axis=0))
     # Rounding must not part 1 from 1, nor the root of a quarter from a half.
     passing = (means >= at_least - 1e-9) & (means <= at_most + 1e-9)
-    return _fill_classes(labels, -means, passing, per_class, folds)
+    # Many clips share a mean: the surer the models are of the labels, the better.
+    sure = np.where(labels, np.mean(probs, axis=0), np.inf).min(axis=1)
+    order = np.empty(len(labels), int)
+    order[np.lexsort([-sure, -np.round(means, 9)])] = np.arange(len(labels))
+    return _fill_classes(labels, order, passing, per_class, folds)
 
 
 def select_small_loss(
