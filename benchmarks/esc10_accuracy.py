@@ -20,8 +20,8 @@ from report import machine, write_section
 from labelkit import metrics
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.records import multi_hot
+from labelkit.workflows.extraction import compute_features
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import compute_features
 from labelkit.workflows.project import create_project
 from labelkit.workflows.stages import train
 

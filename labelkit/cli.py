@@ -112,7 +112,7 @@ def recipe_options(command: Command) -> Command:
 def training_options(command: Command) -> Command:
     """Add what every training takes: recipe, settings, seed, workers, device."""
     for option in (
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+        device_option,
         workers_option,
         click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all chance."),
     ):  # fmt: skip
@@ -131,6 +131,10 @@ set_option = click.option(
 flavour_option = click.option(
     "--flavour", type=click.Choice(config.FLAVOURS),
     help="Where write-up and code differ: which one; as_coded if not given.",
+)  # fmt: skip
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute; auto is cuda where there is one.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 
@@ -213,12 +217,16 @@ def check(place: Place, recipe: config.Recipe, workers: int | None, as_json: boo
 @cli.command()
 @recipe_options
 @workers_option
+@device_option
 @click.pass_obj
-def features(place: Place, recipe: config.Recipe, workers: int | None) -> None:
+def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
-    from labelkit.workflows import prepare
+    from labelkit.workflows.extraction import compute_features
+    from labelkit.workflows.foldwork import device_name
 
-    store = prepare.compute_features(place.project(), recipe.features, workers=workers)
+    batch_on = "cuda" if device_name(device) == "cuda" else None
+    project = place.project()
+    store = compute_features(project, recipe.features, workers=workers, batch_on=batch_on)
     usable = sum(entry.length > 0 for entry in store.entries.values())
     click.echo(
         f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "

@@ -15,6 +15,7 @@ from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreBusy
 from labelkit.stores.arrays import FeatureStore
 from labelkit.workflows import prepare
+from labelkit.workflows.extraction import compute_features
 from tests.conftest import write_csv, write_tone
 
 FORMATS = [
@@ -109,7 +110,7 @@ def test_a_replaced_recording_is_told_and_left_out(tone_project):
     rows = prepare.check(tone_project, recipe, workers=1)
     told = {(row["path"], row["fault"]): row["used"] for row in rows}
     assert told["1.wav", "changed"] is False and told["0.wav", "duplicate"] is True
-    store = prepare.compute_features(tone_project, recipe.features, workers=1)
+    store = compute_features(tone_project, recipe.features, workers=1)
     with tone_project.store.read() as session:
         assert prepare.unusable(store, session.labels()) == {"1.wav": "changed"}
     assert len(paths) == 6
@@ -119,7 +120,7 @@ def test_a_missing_audio_folder_is_named(tone_project):
     import_all(tone_project)
     tone_project.audio_dir.rename(tone_project.audio_dir.with_name("gone"))
     recipe = read_recipe("quick")
-    for job, what in ((prepare.check, recipe), (prepare.compute_features, recipe.features)):
+    for job, what in ((prepare.check, recipe), (compute_features, recipe.features)):
         with pytest.raises(InvalidInput, match=r"audio folder .*/audio is not there"):
             job(tone_project, what, workers=1)
 
@@ -166,7 +167,7 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
     root = tmp_path_factory.mktemp("project")
     project, _ = create_project(root, broken)
     paths = import_all(project)
-    store = prepare.compute_features(project, read_recipe("quick").features, workers=workers)
+    store = compute_features(project, read_recipe("quick").features, workers=workers)
     assert sorted(store.entries) == paths
     with project.store.read() as session:
         left_out = prepare.unusable(store, session.labels())
@@ -189,13 +190,13 @@ def test_twins_are_listed(tone_project):
     rows = prepare.check(tone_project, read_recipe("quick", ["input.frames=16"]), workers=1)
     twins = {row["path"]: row["reason"] for row in rows if row["fault"] == "duplicate"}
     assert sorted(twins) == ["0.wav", "copy.wav"] and "copy.wav" in twins["0.wav"]
-    store = prepare.compute_features(tone_project, read_recipe("quick").features, workers=1)
+    store = compute_features(tone_project, read_recipe("quick").features, workers=1)
     assert store.entries["0.wav"].start == store.entries["copy.wav"].start
 
 
 def test_a_stopped_run_goes_on_where_it_was(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    whole = prepare.compute_features(tone_project, recipe.features, workers=1)
+    whole = compute_features(tone_project, recipe.features, workers=1)
     frames = np.fromfile(whole.frames_path, np.float16)
     journal = whole.folder / "journal.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -205,7 +206,7 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
     assert sorted(torn.missing(tone_project.audio_dir, paths)) == sorted(
         json.loads(line)["path"] for line in lines[3:]
     )
-    again = prepare.compute_features(tone_project, recipe.features, workers=1)
+    again = compute_features(tone_project, recipe.features, workers=1)
     assert again.missing(tone_project.audio_dir, paths) == []
     assert (np.fromfile(again.frames_path, np.float16) == frames).all()
     assert len(journal.read_bytes().splitlines()) == len(lines)
@@ -214,33 +215,31 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
 @pytest.mark.parametrize("left", [0, 0.5])
 def test_lost_frames_are_computed_again(tone_project, left):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    whole = prepare.compute_features(tone_project, recipe.features, workers=1)
+    whole = compute_features(tone_project, recipe.features, workers=1)
     frames = whole.frames_path.read_bytes()
     whole.frames_path.write_bytes(frames[: int(left * len(frames))])
-    again = prepare.compute_features(tone_project, recipe.features, workers=1)
+    again = compute_features(tone_project, recipe.features, workers=1)
     assert again.frames_path.read_bytes() == frames
     assert again.missing(tone_project.audio_dir, paths) == []
 
 
 def test_a_changed_recording_is_read_again(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick")
-    store = prepare.compute_features(tone_project, recipe.features, workers=1)
+    store = compute_features(tone_project, recipe.features, workers=1)
     old = store.entries["0.wav"]
     write_tone(tone_project.audio_dir / "0.wav", 2000, seconds=1.5)
     os.utime(tone_project.audio_dir / "0.wav", ns=(1, 1))
     assert FeatureStore(tone_project.features, recipe.features).missing(
         tone_project.audio_dir, paths
     ) == ["0.wav"]
-    new = prepare.compute_features(tone_project, recipe.features, workers=1).entries["0.wav"]
+    new = compute_features(tone_project, recipe.features, workers=1).entries["0.wav"]
     assert new.content_hash != old.content_hash and new.length > old.length
 
 
 def test_every_parameter_has_its_own_cache(tone_project):
     import_all(tone_project)
     folders = {
-        prepare.compute_features(
-            tone_project, read_recipe("quick", settings).features, workers=1
-        ).folder
+        compute_features(tone_project, read_recipe("quick", settings).features, workers=1).folder
         for settings in ([], ["features.n_mels=20"], ["features.trim_db=30"], ["pretrain.epochs=1"])
     }
     assert len(folders) == 3
@@ -251,7 +250,7 @@ def test_two_processes_do_not_write_the_same_features(tone_project):
     store = FeatureStore(tone_project.features, read_recipe("quick").features)
     tone_project.store.timeout_s = 0.1
     with store.writing(), pytest.raises(StoreBusy, match="in use by PID"):
-        prepare.compute_features(tone_project, read_recipe("quick").features, workers=1)
+        compute_features(tone_project, read_recipe("quick").features, workers=1)
 
 
 def test_torchaudio_imports_beside_any_torch():
@@ -267,3 +266,26 @@ def test_real_clips_are_sound(shared_data):
     audio = shared_data / "esc10" / "audio"
     found = {p.name: faults.find_faults(p) for p in sorted(audio.iterdir())[:40]}
     assert not [name for name, names in found.items() if set(names) & set(faults.UNUSABLE)]
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "perceptual_mel"])
+def test_spectrograms_in_batches_are_the_same(tone_project, kind):
+    (tone_project.audio_dir / "3.wav").write_bytes(b"no sound")
+    import_all(tone_project)
+    spec = read_recipe("quick", [f"features.kind={kind}", "features.min_s=1.5"]).features
+    alone = compute_features(tone_project, spec, workers=1)
+    matrix = np.fromfile(alone.frames_path, np.float16).reshape(-1, spec.n_mels)
+    entries = dict(alone.entries)
+    shutil.rmtree(tone_project.features)
+    together = compute_features(tone_project, spec, workers=1, batch_on="cpu")
+    batched = np.fromfile(together.frames_path, np.float16).reshape(-1, spec.n_mels)
+    assert together.entries.keys() == entries.keys()
+    for path, entry in together.entries.items():
+        assert (entry.length, entry.faults, entry.start_s) == (
+            entries[path].length, entries[path].faults, entries[path].start_s,
+        )  # fmt: skip
+        a = matrix[entries[path].start :][: entry.length].astype(np.float32)
+        b = batched[entry.start :][: entry.length].astype(np.float32)
+        np.testing.assert_allclose(a, b, atol=0.07)  # One step of float16 at 100 dB.
+        assert (np.abs(a - b) < 1e-3).mean() > 0.99 if entry.length else path == "3.wav"
+    assert entries["0.wav"].start_s == pytest.approx(-0.25, abs=1e-3)

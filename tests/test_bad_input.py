@@ -11,6 +11,7 @@ from labelkit import metrics
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, VerifySpec
 from labelkit.errors import InvalidInput
+from labelkit.models import check_window, create_model
 from labelkit.noise.verify import self_verify
 from labelkit.workflows.importing import import_labels
 from tests.conftest import TINY, write_csv, write_tone
@@ -197,3 +198,106 @@ def test_a_broken_project_file(tone_project):
     (tone_project.root / "labelkit.toml").write_text("version = ")
     done = call(tone_project, "status")
     assert done.exit_code == 2 and "labelkit.toml is not valid" in done.stderr
+
+
+def train_tiny(project, *args):
+    settings = [part for text in TINY for part in ("--set", text)]
+    return call(project, "train", "--workers", 1, *settings, *args)
+
+
+def test_unknown_recipe(tone_project):
+    import_csv(tone_project, SOUND)
+    done = call(tone_project, "train", "--recipe", "nineth")
+    assert done.exit_code == 2 and "no recipe called 'nineth'; did you mean 'ninth'" in done.stderr
+
+
+def test_unknown_key_in_a_recipe(tone_project):
+    import_csv(tone_project, SOUND)
+    recipe = tone_project.root / "mine.toml"
+    recipe.write_text("[stages.one]\nepocs = 3\n")
+    done = call(tone_project, "train", "--recipe", recipe)
+    assert done.exit_code == 2
+    assert "no setting stages.one.epocs; did you mean 'epochs'" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pad", ["wrap", "constant", "either"])
+def test_a_clip_shorter_than_a_window_is_used(tone_project, pad):
+    write_tone(tone_project.audio_dir / "5.wav", 500, seconds=0.3)
+    import_csv(tone_project, SOUND)
+    done = call(tone_project, "check", "--set", "input.frames=48", "--json")
+    short = [row for row in json.loads(done.stdout) if row["fault"] == "short"]
+    assert [row["path"] for row in short if row["used"]][-1] == "5.wav"
+    call(tone_project, "folds", "--n", 2)
+    done = train_tiny(tone_project, "--set", f"input.pad={pad}", "--set", "inference.windows=tiles")
+    assert done.exit_code == 0, done.output
+    with tone_project.store.read() as session:
+        judged = session.rows(
+            "select count(*) from predictions p join clips c using (clip_id) "
+            "where c.path = '5.wav' and isfinite(list_sum(p.probs))"
+        )
+    assert judged == [(1,)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["model.name=vgg_gap", "input.frames=64"],
+            "16 bands x 64 frames is too small for vgg_gap",
+        ),
+        (["input.frames=8"], "a window of 16 bands x 8 frames is too small for dense_m1"),
+        (["input.frames=20000"], "input.frames must be from 1 to 10000, got 20000"),
+    ],
+)
+def test_a_window_the_network_cannot_pool(tone_project, settings, message):
+    import_csv(tone_project, SOUND)
+    call(tone_project, "folds", "--n", 2)
+    before = snapshot(tone_project)
+    done = train_tiny(tone_project, *(part for text in settings for part in ("--set", text)))
+    assert done.exit_code == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert snapshot(tone_project) == before
+
+
+@pytest.mark.slow
+def test_a_window_longer_than_memory_allows(monkeypatch):
+    def no_memory(self, x):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    model = create_model("dense_m1", 3, width=4)
+    monkeypatch.setattr(type(model), "forward", no_memory)
+    with pytest.raises(InvalidInput, match="too long"):
+        check_window(model, "dense_m1", 1, 64, 10_000)
+
+
+@pytest.mark.slow
+def test_models_of_another_class_list_are_refused(tone_project):
+    import_csv(tone_project, SOUND)
+    call(tone_project, "folds", "--n", 2)
+    assert train_tiny(tone_project).exit_code == 0
+    with tone_project.store.read() as session:
+        first = session.last_run()
+    write_tone(tone_project.audio_dir / "new.wav", 900)
+    source = write_csv(tone_project.root / "y.csv", HEADER, [("new.wav", "Middle", 1)])
+    done = call(
+        tone_project, "import", source, "--format", "csv", "--verified-column", "verified",
+        "--add-classes",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    before = snapshot(tone_project)
+    done = train_tiny(tone_project, "--start", first)
+    # Only the newcomer's fold is new.
+    assert done.exit_code == 2 and snapshot(tone_project)[0] == before[0]
+    assert "was trained on 2 classes, the project has 3: they differ in Middle" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_and_names_the_clips(tone_project):
+    import_csv(tone_project, SOUND)
+    call(tone_project, "folds", "--n", 2)
+    before = snapshot(tone_project)
+    done = train_tiny(tone_project, "--set", "lr=1e30", "--set", "schedule=constant")
+    assert done.exit_code == 1 and "Traceback" not in done.stderr
+    assert "batch 1 is not finite; its clips: " in done.stderr and ".wav" in done.stderr
+    assert snapshot(tone_project) == before

@@ -43,7 +43,9 @@ def test_readme_sql_runs(verified_project, sql):
 def test_readme_commands_parse():
     for line in "".join(blocks("console")).splitlines():
         words = line.removeprefix("$ labelkit ").split()
-        command = cli.commands[words[0]]
+        command = cli.commands[words.pop(0)]
+        if words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
         flags = {flag for p in command.params for flag in getattr(p, "opts", [])}
         assert {w for w in words if w.startswith("--")} <= flags, line
 

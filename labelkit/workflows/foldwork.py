@@ -98,14 +98,13 @@ def plan_work(
         states: Label state of each training clip, as far as it matters to the run.
         kind: First part of the run's name.
         seed: Number from which everything random follows.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``.
         workers: Processes at once; all cores if None.
         judge_locked_from: First round whose judgement of the locked clips can count.
         start: The finished run that the first stage starts from.
     """
     from labelkit.training.crossfit import CrossFit
 
-    device = device_name(device)
     run_id = run_key(kind, recipe, seed, device, data, states, start)
     runner = FoldRunner(device, len(np.unique(data.folds)), workers)
     fit_predict = CrossFit(

@@ -1,4 +1,4 @@
-"""From label files and recordings to a store, spectrograms and frozen folds."""
+"""What a training needs beforehand: recordings without faults, and frozen folds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.audio import faults, io
-from labelkit.audio.features import check_spec, compute
-from labelkit.config import FeatureSpec, Recipe
+from labelkit.config import Recipe
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor
 from labelkit.folds import make_folds
@@ -24,7 +23,7 @@ from labelkit.records import (
     multi_hot,
 )
 from labelkit.stores.append import IMPORTED_FOLDS
-from labelkit.stores.arrays import Entry, FeatureStore, file_state
+from labelkit.stores.arrays import FeatureStore
 from labelkit.workflows.progress import say, track
 from labelkit.workflows.project import Project, user
 
@@ -79,63 +78,6 @@ def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> li
         {"path": path, "fault": fault, "used": fault not in faults.UNUSABLE, "reason": reason}
         for path, fault, reason in rows
     ]
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """Computes the spectrogram of one recording; a top-level class, so that workers can have it."""
-
-    audio_dir: Path
-    spec: FeatureSpec
-
-    def __call__(self, path: str) -> tuple[Entry, np.ndarray]:
-        """The journal entry of a recording and its frames, float16 ``(n_frames, n_mels)``."""
-        file = self.audio_dir / path
-        size, mtime_ns = file_state(file)
-        samples, rate, found = faults.inspect(file)
-        content = io.hash_file(file) if size >= 0 else ""
-        frames, start_s = np.zeros((0, self.spec.n_mels), np.float16), 0.0
-        if len(samples):
-            found_frames, start_s = compute(samples, rate, self.spec)
-            frames = found_frames.astype(np.float16)
-        return Entry(path, size, mtime_ns, content, start_s=start_s, faults=found), frames
-
-
-def compute_features(
-    project: Project, spec: FeatureSpec, *, workers: int | None = None
-) -> FeatureStore:
-    """Compute the spectrograms that are not there yet; a bad file costs only itself.
-
-    Raises:
-        InvalidInput: If the spec fits no spectrogram.
-        StoreBusy: If another process computes the same features.
-    """
-    check_spec(spec)
-    project.check_audio()
-    with project.store.read() as session:
-        paths = session.labels().paths
-    store = FeatureStore(project.features, spec)
-    missing = store.missing(project.audio_dir, paths)
-    if not missing:
-        return store
-    extractor = Extractor(project.audio_dir, spec)
-    # A few recordings are done sooner than worker processes have started.
-    with (
-        store.writing(timeout_s=project.store.timeout_s),
-        Executor(workers if len(missing) > 8 else 1) as executor,
-    ):
-        # Whoever was adding until now may have done some of it.
-        missing = store.missing(project.audio_dir, paths)
-        for result in track(executor.map(extractor, missing), len(missing), "features"):
-            if result.error is not None:
-                size, mtime_ns = file_state(project.audio_dir / result.item)
-                say(f"{result.item}: left out ({result.error})")
-                nothing = np.zeros((0, spec.n_mels))
-                key = f"error:{result.item}"
-                store.add(Entry(result.item, size, mtime_ns, key, faults=["unreadable"]), nothing)
-            else:
-                store.add(*result.get())
-    return store
 
 
 def unusable(store: FeatureStore, table: LabelTable) -> dict[str, str]:

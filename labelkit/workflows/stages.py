@@ -20,7 +20,7 @@ from labelkit.workflows.commit import (
     sole,
     verified_metrics,
 )
-from labelkit.workflows.foldwork import Work, plan_work
+from labelkit.workflows.foldwork import Work, device_name, plan_work
 from labelkit.workflows.project import Project
 from labelkit.workflows.trainingset import TrainingSet, read_training_set
 
@@ -77,7 +77,8 @@ def train(
     chooses = any(recipe.stages[name].select or recipe.stages[name].remove for name in names)
     if chooses and trusted:
         raise InvalidInput(f"recipe {recipe.name} chooses clips itself; leave out --trusted")
-    data = read_training_set(project, recipe, workers=workers)
+    device = device_name(device)
+    data = read_training_set(project, recipe, workers=workers, device=device)
     # A recipe that chooses starts from what people said alone.
     states = data.table.states[data.train]
     work = plan_work(

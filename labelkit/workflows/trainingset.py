@@ -20,7 +20,8 @@ from labelkit.records import (
     multi_hot,
 )
 from labelkit.stores.arrays import FeatureStore
-from labelkit.workflows.prepare import compute_features, freeze_folds, unusable
+from labelkit.workflows.extraction import compute_features
+from labelkit.workflows.prepare import freeze_folds, unusable
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
 
@@ -92,7 +93,9 @@ class TrainingSet:
         return multi_hot([self.table.labels[i] for i in self.test], len(self.table.classes))
 
 
-def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) -> TrainingSet:
+def read_training_set(
+    project: Project, recipe: Recipe, *, workers: int | None, device: str = "cpu"
+) -> TrainingSet:
     """Compute what is missing of features and folds, and read the labels as they stand.
 
     Raises:
@@ -101,7 +104,8 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
     with project.store.read() as session:
         if not session.labels().paths:
             raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    features = compute_features(project, recipe.features, workers=workers)
+    batch_on = "cuda" if device == "cuda" else None
+    features = compute_features(project, recipe.features, workers=workers, batch_on=batch_on)
     fold_set = freeze_folds(project)
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
@@ -123,7 +127,7 @@ def read_training_set(project: Project, recipe: Recipe, *, workers: int | None) 
     chosen = [table.paths[i] for i in np.concatenate([train, test])]
     names = sorted({name for stage in recipe.stages.values() for name in stage.variants})
     variants = {
-        name: _variant(project, read_variant(recipe.features, name), chosen, workers)
+        name: _variant(project, read_variant(recipe.features, name), chosen, workers, batch_on)
         for name in names
     }
     labels = multi_hot([table.labels[i] for i in train], len(table.classes))
@@ -158,12 +162,20 @@ def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:
     return create_spec(FeatureSpec, asdict(spec) | {key: value}, "variant ")
 
 
-def _variant(project: Project, spec: FeatureSpec, paths: list[str], workers: int | None) -> Frames:
-    features = compute_features(project, spec, workers=workers)
+def _variant(
+    project: Project,
+    spec: FeatureSpec,
+    paths: list[str],
+    workers: int | None,
+    batch_on: str | None,
+) -> Frames:
+    features = compute_features(project, spec, workers=workers, batch_on=batch_on)
     starts, lengths = features.places(paths)
     if not lengths.all():
-        raise InvalidInput(f"{paths[int(lengths.argmin())]} has no variant {spec.speed:g}, "
-                           f"{spec.semitones:g} semitones; leave out variants")  # fmt: skip
+        raise InvalidInput(
+            f"{paths[int(lengths.argmin())]} cannot be had at speed {spec.speed:g}, shifted by "
+            f"{spec.semitones:g} semitones; leave out variants"
+        )
     return Frames(features.frames_path, starts, lengths)
 
 

@@ -19,7 +19,7 @@ from labelkit.workflows.commit import (
     sole,
     verified_metrics,
 )
-from labelkit.workflows.foldwork import plan_work
+from labelkit.workflows.foldwork import device_name, plan_work
 from labelkit.workflows.project import Project
 from labelkit.workflows.recorder import Recorder, describe_rule
 from labelkit.workflows.trainingset import TrainingSet, read_training_set
@@ -56,7 +56,8 @@ def verify(
             what the store says of it.
         StoreBusy: If another process works on the same run.
     """
-    data = read_training_set(project, recipe, workers=workers)
+    device = device_name(device)
+    data = read_training_set(project, recipe, workers=workers, device=device)
     spec = recipe.verify
     work = plan_work(
         project,
