@@ -55,7 +55,7 @@ class WindowStore:
         """
         path = self.path(run_id)
         try:
-            with np.load(path) as saved:
+            with path.open("rb") as file, np.load(file) as saved:
                 parts = {name: saved[name] for name in ("clip_ids", "starts_s", "ends_s", "probs")}
         except FileNotFoundError as error:
             raise StoreError(f"no windows of run {run_id!r}; see: labelkit status") from error

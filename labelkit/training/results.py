@@ -62,7 +62,7 @@ def read_result(folder: Path, key: str | None = None) -> tuple[np.ndarray, FoldS
     if not path.exists():
         return None
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             about = json.loads(str(saved["about"]))
             if key is not None and about["key"] != key:
                 return None
