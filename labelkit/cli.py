@@ -6,12 +6,8 @@ stdout is data, stderr everything else. Nothing heavy is imported before a comma
 from __future__ import annotations
 
 import functools
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,6 +16,7 @@ import click
 from labelkit import __version__, config, registry
 from labelkit.config import RULES, FormatSpec, VerifySpec, create_spec, value_type
 from labelkit.errors import LabelkitError
+from labelkit.output import cell, plain_setting, show, show_facts
 
 Command = Callable[..., Any]
 
@@ -268,7 +265,7 @@ def train(place: Place, as_json: bool, **kwargs: Any) -> None:
     from labelkit.workflows import stages
 
     def tell(row: dict[str, Any]) -> None:
-        parts = [f"{name.replace('_', ' ')} {_cell(value)}" for name, value in row.items()]
+        parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
         click.echo(", ".join(parts), err=True)
 
     summary = stages.train(place.project(), on_stage=tell, **kwargs)
@@ -308,7 +305,8 @@ def show_recipe(
     click.echo(about, err=True)
     # Learning rates are too small for the four decimals of scores.
     show(
-        [asdict(row) | ({} if as_json else {"value": _setting(row.value)}) for row in rows], as_json
+        [asdict(row) | ({} if as_json else {"value": plain_setting(row.value)}) for row in rows],
+        as_json,
     )
     for unknown in unknowns:
         click.echo(f"unknown: {unknown}", err=as_json)
@@ -436,56 +434,3 @@ def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
 
     report = demonstration.run_demo(directory, seed=seed, workers=workers, say=click.echo)
     show(report, False)
-
-
-def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print rows as a JSON array of objects, or as a table."""
-    if as_json:
-        click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
-        return
-    columns = columns or (list(rows[0]) if rows else [])
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
-        text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo(text.rstrip())
-
-
-def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> None:
-    """Print one object, a line a fact."""
-    if as_json:
-        show([facts], True)
-        return
-    for name, value in facts.items():
-        click.echo(f"{name.replace('_', ' ')}: {_cell(value)}", err=err)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_cell, value))
-    return " ".join(str(value).split())
-
-
-def _setting(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_setting(part) for part in value]
-    return f"{value:g}" if isinstance(value, float) else value
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of a value from the store; NaN and infinity are null."""
-    if isinstance(value, float | Decimal):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, datetime):
-        return value.isoformat() + ("" if value.tzinfo else "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

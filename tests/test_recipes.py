@@ -10,11 +10,13 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from labelkit.config import (
+    change_verify,
     explain_recipe,
     list_flavours,
     list_recipes,
     read_recipe,
     recipe_from_dict,
+    round_stages,
     summarise_rows,
 )
 from labelkit.errors import InvalidInput, UnknownName
@@ -275,3 +277,16 @@ def test_the_page_on_recipes_has_every_item():
     assert found == SEEDS
     for name in list_recipes():
         assert f"`{name}`" in page, name
+
+
+def test_what_was_set_is_recorded():
+    recipe = read_recipe("ninth", ["epochs=3", "stage_1.lr=1e-4"])
+    assert recipe.changes == ("epochs=3", "stage_1.lr=1e-4")
+    assert change_verify(read_recipe("quick"), {"windows": 3}).changes == ("verify.windows=3",)
+    assert recipe_from_dict(asdict(recipe)) == recipe
+
+
+@pytest.mark.parametrize("name", ["ninth", "argus/auxiliary_016"])
+def test_a_recipe_that_cannot_self_verify_says_so(name):
+    with pytest.raises(InvalidInput, match=f"recipe {name} cannot self-verify: that takes one"):
+        round_stages(read_recipe(name))

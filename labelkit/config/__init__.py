@@ -10,6 +10,7 @@ from labelkit.config.recipes import (
     read_recipe,
     recipe_from_dict,
     recipe_table,
+    round_stages,
     summarise_rows,
 )
 from labelkit.config.settings import create_spec, fingerprint, setting, value_type
@@ -48,6 +49,7 @@ __all__ = [
     "read_recipe",
     "recipe_from_dict",
     "recipe_table",
+    "round_stages",
     "setting",
     "summarise_rows",
     "value_type",

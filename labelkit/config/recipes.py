@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -115,7 +115,7 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
         _change(tables, text)
     stem = Path(name).stem if name.endswith(".toml") else name
     plain = {key: value for key, value in tables.items() if key not in _ABOUT}
-    return recipe_from_dict({**plain, "name": stem})
+    return recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)})
 
 
 def explain_recipe(
@@ -182,7 +182,7 @@ def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[Rec
 def _values(recipe: Recipe) -> dict[str, Any]:
     """Every setting of a recipe by its key; a choice that is off has none."""
     leaves = _leaves(asdict(recipe))
-    return {k: v for k, v in leaves if k not in ("name", "flavour") and v != {}}
+    return {k: v for k, v in leaves if k not in ("name", "flavour", "changes") and v != {}}
 
 
 def _find_source(key: str, sources: Mapping[str, str]) -> str | None:
@@ -198,7 +198,7 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         InvalidInput: If a table, key or value is unknown or out of bounds.
     """
     for key in tables:
-        if key not in ("name", "flavour", "stages", *PARTS):
+        if key not in ("name", "flavour", "changes", "stages", *PARTS):
             raise InvalidInput(
                 f"no recipe table [{key}]; {registry.suggestion(key, [*PARTS, 'stages'])}"
             )
@@ -210,7 +210,13 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         key: create_spec(cls, check_table(tables.get(key, {}), key), f"{key}.")
         for key, cls in PARTS.items()
     }
-    recipe = Recipe(name=tables["name"], flavour=tables.get("flavour"), stages=stages, **parts)
+    recipe = Recipe(
+        name=tables["name"],
+        flavour=tables.get("flavour"),
+        changes=tuple(tables.get("changes", ())),
+        stages=stages,
+        **parts,
+    )
     _check_stages(recipe)
     return recipe
 
@@ -221,9 +227,24 @@ def change_verify(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         InvalidInput: If a setting is unknown or out of bounds.
     """
-    return replace(
-        recipe, verify=create_spec(VerifySpec, asdict(recipe.verify) | dict(changes), "verify.")
-    )
+    spec = create_spec(VerifySpec, asdict(recipe.verify) | dict(changes), "verify.")
+    texts = [f"verify.{key}={value}" for key, value in changes.items()]
+    return replace(recipe, verify=spec, changes=(*recipe.changes, *texts))
+
+
+def round_stages(recipe: Recipe) -> tuple[str, str]:
+    """The first stage of self-verification and the one that is repeated.
+
+    Raises:
+        InvalidInput: If the recipe has not exactly these two.
+    """
+    first = [name for name in recipe.stages if name != ROUND_STAGE]
+    if ROUND_STAGE not in recipe.stages or len(first) != 1:
+        raise InvalidInput(
+            f"recipe {recipe.name} cannot self-verify: that takes one stage and {ROUND_STAGE!r}, "
+            f"it has {', '.join(recipe.stages)}; run it with: labelkit train"
+        )
+    return first[0], ROUND_STAGE
 
 
 def _check_stages(recipe: Recipe) -> None:
@@ -355,8 +376,3 @@ def _change(tables: dict[str, Any], text: str) -> None:
         change = {part: change}
     for table, name in targets:
         table[name] = _merge(check_table(table.get(name, {}), name), change)
-
-
-def table_fields(cls: type) -> list[Any]:
-    """Fields of a table's dataclass, for the documentation; those of tables in it follow it."""
-    return [f for f in fields(cls) if not is_dataclass(f.default)]

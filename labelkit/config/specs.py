@@ -251,10 +251,11 @@ RULES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole training as data."""
+    """A whole training as data; ``changes`` are the settings that were set by hand."""
 
     name: str
     flavour: str | None = None
+    changes: tuple[str, ...] = ()
     features: FeatureSpec = FeatureSpec()
     input: InputSpec = InputSpec()
     model: ModelSpec = ModelSpec()

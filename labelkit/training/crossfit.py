@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelkit.config import ROUND_STAGE, Recipe, StageSpec, WindowSpec, fingerprint
+from labelkit.config import Recipe, StageSpec, WindowSpec, fingerprint, round_stages
 from labelkit.errors import InvalidInput
 from labelkit.models import check_window, create_model
 from labelkit.records import Frames
@@ -114,17 +114,11 @@ class CrossFit:
         number = 0 if warm_start is None else warm_start.number + 1
         nobody = np.zeros(len(self.labels), bool)
         chosen = nobody if trusted is None else trusted & self.noisy
-        first = [name for name in self.recipe.stages if name != ROUND_STAGE]
-        if ROUND_STAGE not in self.recipe.stages or len(first) != 1:
-            raise InvalidInput(
-                f"recipe {self.recipe.name} cannot self-verify: that takes one stage and after it "
-                f"{ROUND_STAGE!r}, it has {', '.join(self.recipe.stages)}; run it with: labelkit "
-                "train"
-            )
+        first, repeated = round_stages(self.recipe)
         windows = self.recipe.verify.windows
         judge = WindowSpec(windows="random", n=windows) if windows else self.recipe.inference
         result = self.fit(
-            ROUND_STAGE if number else first[0],
+            repeated if number else first,
             fold,
             Choice(chosen, nobody, trusted),
             warm_start,

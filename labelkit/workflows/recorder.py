@@ -131,8 +131,9 @@ class Recorder:
         """What a printed score stands on."""
         data = self.data
         flavour = f" {self.recipe.flavour}" if self.recipe.flavour else ""
+        changes = f" with {' '.join(self.recipe.changes)}" if self.recipe.changes else ""
         return (
-            f"{data.metric} of {self.recipe.name}{flavour}, "
+            f"{data.metric} of {self.recipe.name}{flavour}{changes}, "
             f"features {fingerprint(self.recipe.features)}, folds {data.fold_set}, "
             f"seed {self.seed}, labels at batch {data.table.as_of}, "
             f"labelkit {labelkit.__version__}"

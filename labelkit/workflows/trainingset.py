@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -226,7 +226,15 @@ def run_key(
         )
     ]
     locked = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
-    content = [asdict(recipe), seed, device, clips, locked, data.recordings, data.fold_set]
+    content = [
+        asdict(replace(recipe, changes=())),
+        seed,
+        device,
+        clips,
+        locked,
+        data.recordings,
+        data.fold_set,
+    ]
     content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
     content += [start] if start else []
     return f"{kind}-{fingerprint(content)}"

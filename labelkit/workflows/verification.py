@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.config import Recipe
+from labelkit.config import Recipe, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.records import UNVERIFIED, Batch, verdicts_of
 from labelkit.workflows.commit import (
@@ -56,6 +56,7 @@ def verify(
             what the store says of it.
         StoreBusy: If another process works on the same run.
     """
+    round_stages(recipe)
     device = device_name(device)
     data = read_training_set(project, recipe, workers=workers, device=device)
     spec = recipe.verify

@@ -1,0 +1,67 @@
+"""What commands print: rows as a table or as JSON. stdout is data, stderr everything else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import click
+
+
+def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print rows as a JSON array of objects, or as a table."""
+    if as_json:
+        click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
+        return
+    columns = columns or (list(rows[0]) if rows else [])
+    cells = [[cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
+        text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo(text.rstrip())
+
+
+def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> None:
+    """Print one object, a line a fact."""
+    if as_json:
+        show([facts], True)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
+
+
+def cell(value: Any) -> str:
+    """A value in a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(cell, value))
+    return " ".join(str(value).split())
+
+
+def plain_setting(value: Any) -> Any:
+    """A setting as it is written in a recipe, whatever its size."""
+    if isinstance(value, tuple):
+        return [plain_setting(part) for part in value]
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value from the store; NaN and infinity are null."""
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.isoformat() + ("" if value.tzinfo else "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
