@@ -103,7 +103,7 @@ def main() -> None:
     device = "cuda" if cuda else "cpu"
     rows = [measure(name, device, options.batch, options.steps) for name in RECIPES]
     where = torch.cuda.get_device_name() if cuda else "no GPU, float32"
-    lines = [f"Machine: {machine()} {where}.", "", f"| {' | '.join(rows[0])} |"]
+    lines = [f"Machine: {machine()[:-1]}; {where}.", "", f"| {' | '.join(rows[0])} |"]
     lines.append("|---" * len(rows[0]) + "|")
     lines += [f"| {' | '.join(map(str, row.values()))} |" for row in rows]
     write_section("first_epoch", "\n".join(lines))
