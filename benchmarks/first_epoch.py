@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -41,9 +43,9 @@ class Few:
         """Steps."""
         return self.steps
 
-    def epoch(self, number: int) -> list[Batch]:
+    def epoch(self, number: int) -> Iterator[Batch]:
         """The batches, one after the other."""
-        return (batch for batch, _ in zip(self.batches.epoch(number), range(self.steps)))  # noqa: B905
+        return islice(self.batches.epoch(number), self.steps)
 
 
 def measure(name: str, device: str, batch: int | None, steps: int | None) -> dict[str, object]:

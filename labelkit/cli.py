@@ -221,9 +221,9 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
     from labelkit.workflows.extraction import compute_features
     from labelkit.workflows.foldwork import device_name
 
-    batch_on = "cuda" if device_name(device) == "cuda" else None
-    project = place.project()
-    store = compute_features(project, recipe.features, workers=workers, batch_on=batch_on)
+    store = compute_features(
+        place.project(), recipe.features, workers=workers, device=device_name(device)
+    )
     usable = sum(entry.length > 0 for entry in store.entries.values())
     click.echo(
         f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "

@@ -21,7 +21,6 @@ from labelkit.training.augment import (
 )
 from labelkit.training.mixing import (
     Compose,
-    Mixer,
     Mixup,
     OneOf,
     SigmoidConcat,
@@ -435,7 +434,7 @@ def test_one_of_single_ones_and_of_itself():
 
 def test_partners():
     def ask(name):
-        return Mixer.partners(name, np.random.default_rng(0), pools)
+        return Mixup(partner=name).partners(np.random.default_rng(0), pools)
 
     pools = np.random.default_rng(1).integers(0, 3, 60)
     assert sorted(ask("permutation")) == list(range(60))
@@ -444,7 +443,7 @@ def test_partners():
     inside = ask("batch_pool")
     assert sorted(inside) == list(range(60)) and (pools[inside] == pools).all()
     rng, pools = np.random.default_rng(0), np.array([1, 0, 1, 1])
-    found = [Mixer.partners("batch_pool", rng, pools)[0] for _ in range(600)]
+    found = [Mixup(partner="batch_pool").partners(rng, pools)[0] for _ in range(600)]
     values, counts = np.unique(found, return_counts=True)
     assert values.tolist() == [0, 2, 3] and counts.min() > 150
 

@@ -156,6 +156,12 @@ def explain_recipe(
         notes = [text for pattern, text in tables.get("notes", {}).items()
                  if fnmatchcase(key, pattern)]  # fmt: skip
         rows.append(RecipeRow(key, value, source, "; ".join(differing), " ".join(notes)))
+    for other in others:
+        theirs = _resolve(name, other)
+        for key, value in _leaves({k: v for k, v in theirs.items() if k not in _ABOUT}):
+            if key not in values and key != "flavour":
+                mark = (recipe.flavour or "").removeprefix("as_")
+                rows.append(RecipeRow(key, "absent", mark, f"{other}: {value}", ""))
     return tables.get("about", ""), rows, list(tables.get("unknowns", []))
 
 
@@ -244,6 +250,13 @@ def round_stages(recipe: Recipe) -> tuple[str, str]:
             f"recipe {recipe.name} cannot self-verify: that takes one stage and {ROUND_STAGE!r}, "
             f"it has {', '.join(recipe.stages)}; run it with: labelkit train"
         )
+    for name, stage in recipe.stages.items():
+        for key in ("start", "select", "remove"):
+            if getattr(stage, key):
+                raise InvalidInput(
+                    f"stages.{name}.{key} has no meaning in self-verification, which starts each "
+                    "round from the last one and chooses by [verify]; leave it out"
+                )
     return first[0], ROUND_STAGE
 
 
@@ -252,7 +265,9 @@ def _check_stages(recipe: Recipe) -> None:
     before: list[str] = []
     for name, stage in recipe.stages.items():
         if "/" in name or not name:
-            raise InvalidInput(f"recipe {recipe.name}: a stage cannot be called {name!r}")
+            raise InvalidInput(
+                f"recipe {recipe.name}: a stage cannot be called {name!r}; leave out slashes"
+            )
         needed = [("start", stage.start)] if stage.start else []
         for key in ("select", "remove"):
             table = getattr(stage, key)
@@ -265,7 +280,18 @@ def _check_stages(recipe: Recipe) -> None:
                 raise InvalidInput(
                     f"stages.{name}.{key}: {wanted!r} is no earlier stage; known: {known}"
                 )
+        if stage.pools.draws and not (
+            stage.pools.noisy or stage.pools.selected or stage.pools.curated
+        ):
+            raise InvalidInput(
+                f"stages.{name}.pools.draws needs shares; set pools.noisy, selected or curated"
+            )
         before.append(name)
+    if recipe.input.place == "energy" and recipe.features.kind != "log_mel":
+        raise InvalidInput(
+            f"input.place energy is for log_mel, features.kind is {recipe.features.kind}; take "
+            "input.place=uniform"
+        )
 
 
 def _stems() -> list[str]:
@@ -288,7 +314,12 @@ def _load(name: str) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"recipe {name} is not valid TOML: {error}") from error
-    for key in ("flavours", "notes", "sources", "variants"):
+    for pattern, mark in check_table(tables.get("sources", {}), "sources").items():
+        if mark not in SOURCES:
+            raise InvalidInput(
+                f"sources.{pattern} must be one of {', '.join(SOURCES)}, got {mark!r}"
+            )
+    for key in ("flavours", "notes", "variants"):
         for part, table in check_table(tables.get(key, {}), key).items():
             if key in ("flavours", "variants"):
                 check_table(table, f"{key}.{part}")
@@ -309,8 +340,8 @@ def _with_variant(tables: dict[str, Any], name: str) -> dict[str, Any]:
 def _resolve(name: str, flavour: str | None) -> dict[str, Any]:
     """The tables of a recipe, with variant, flavour and what is common to its stages in place."""
     tables = _with_variant(_load(name), name)
-    variants, flavours = tables.pop("variants", {}), tables.pop("flavours", {})
-    del variants
+    tables.pop("variants", None)
+    flavours = tables.pop("flavours", {})
     known = [key for key in FLAVOURS if key in flavours]
     if flavour is not None and flavour not in known:
         raise InvalidInput(

@@ -104,6 +104,8 @@ def _fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, 
         raise InvalidInput(f"{where}rule is missing; known: {', '.join(registry.names(kind))}")
     rule = values.pop("rule")
     function = registry.resolve(kind, rule)
+    import numpy as np
+
     hints = get_type_hints(function)
     known = {
         p.name: p.default
@@ -117,7 +119,12 @@ def _fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, 
                 f"no setting {where}{key}; {registry.suggestion(key, ['judges', *sorted(known)])}"
             )
         known[key] = _convert(value, hints[key], f"{where}{key}")
-        _check_limits(known[key], {}, f"{where}{key}")
+    # The rule knows its own bounds; asked about no clips, it only checks them.
+    nothing = np.zeros((0, 1))
+    try:
+        function(nothing, nothing, **known)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where}{rule}: {error}") from error
     return {"rule": rule, "judges": judges, **known}
 
 

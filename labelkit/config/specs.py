@@ -164,6 +164,11 @@ class StageSpec:
         "Score on the held-out verified clips that decides on plateaus, stopping and keeping.",
         choices=("none", "loss", "lwlrap", "accuracy", "map3"),
     )
+    keep_by: str = setting(
+        "monitor",
+        "Another score that decides on keeping alone.",
+        choices=("monitor", "loss", "lwlrap", "accuracy", "map3"),
+    )
     keep_best: int = setting(0, "Keep the weights of the best epochs; 0 is the last.", low=0)
     stop_patience: int = setting(0, "Stop after so many epochs without a gain; 0 never.", low=0)
     stop_lr: float = setting(0.0, "Stop once the learning rate is this low; 0 never.", low=0)

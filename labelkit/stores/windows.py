@@ -6,13 +6,13 @@ prediction in the store are there.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from labelkit.errors import StoreError
+from labelkit.files import replacing
 from labelkit.records import Windows
 
 
@@ -34,8 +34,7 @@ class WindowStore:
         """Save the windows of a run, whole or not at all; the same again changes nothing."""
         path = self.path(run_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(
                 file,
                 clip_ids=windows.clip_ids,
@@ -43,9 +42,6 @@ class WindowStore:
                 ends_s=windows.ends_s,
                 probs=windows.probs,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
 
     def read(self, run_id: str) -> Windows:
         """The windows of a run.

@@ -9,6 +9,7 @@ shape ``(batch, channels, n_mels, n_frames)``.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,10 +26,9 @@ Params = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Change some samples of a batch; a subclass says how in ``_draw`` and ``_change``.
+    """What every augmentation can be told.
 
-    Both are for the whole batch; which samples are taken from it is decided here. ``ordered``
-    names settings of which the first must not exceed the second.
+    ``ordered`` names settings of which the first must not exceed the second.
     """
 
     mixes: ClassVar[bool] = False
@@ -43,24 +43,36 @@ class Augmentation:
             if least is not None and least > most:
                 raise InvalidInput(f"{low} must not exceed {high}, got {least} and {most}")
 
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Augmentation, ABC):
+    """Change some samples of a batch; a subclass draws for all of them in ``_draw``."""
+
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         """Which samples of a batch of ``shape`` are to change, boolean, ``(batch,)``, and how."""
         return (rng.random(shape[0]) < self.p, *self._draw(rng, shape))
+
+    @abstractmethod
+    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
+        """What is drawn for every sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single(Drawn):
+    """Change single spectrograms; a subclass changes all of a batch in ``_change``."""
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
         """Change the drawn samples of ``x``; the others stay as they are, bit for bit."""
         chosen, *drawn = params
         return take(chosen, self._change(x, *drawn), x) if chosen.any() else x
 
-    def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        raise NotImplementedError
-
+    @abstractmethod
     def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
-        raise NotImplementedError
+        """All of ``x`` changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecAugment(Augmentation):
+class SpecAugment(Single):
     """Mask bands of mels and spans of frames (Park et al. 2019).
 
     Argus-freesound (2019) masks once or twice with the minimum, the ninth of the same year
@@ -88,7 +100,7 @@ class SpecAugment(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Enlargement(Augmentation):
+class _Enlargement(Single):
     # Boxes are (batch, 4): first mel, first frame, mels, frames. Nothing outside is seen, as
     # if each were cut out first; a box that is everything must not be touched by rounding.
     def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
@@ -151,7 +163,7 @@ class Zoom(_Enlargement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BrightnessContrast(Augmentation):
+class BrightnessContrast(Single):
     """Shift a sample by a share of its deviation and stretch it about its mean.
 
     After fastai's lighting, which Bouteillon (2019) used; its magnitudes there are unknown.
@@ -175,7 +187,7 @@ class BrightnessContrast(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomErasing(Augmentation):
+class RandomErasing(Single):
     """Erase one box of a sample (Zhong et al. 2017).
 
     Random cells are uniform between the sample's extremes. If none of ten drawn boxes fits,

@@ -36,7 +36,7 @@ class FeatureBank:
         device: str = "cpu",
     ) -> None:
         if len(lengths) and np.min(lengths) < 1:
-            raise InvalidInput("every clip needs at least one frame")
+            raise InvalidInput("every clip needs at least one frame; leave out those without")
         self.device, self.spec = torch.device(device), spec or InputSpec()
         self.starts, self.stored = np.asarray(starts), np.asarray(lengths)
         # Frames a clip counts as having: more than are stored where it is repeated.
@@ -49,7 +49,7 @@ class FeatureBank:
             self._frames = self._frames.to(self.device)
         self._mean = torch.full((self.n_mels,), self.spec.mean, device=self.device)
         self._std = torch.full((self.n_mels,), self.spec.std, device=self.device)
-        self._deltas: dict[int, list[torch.Tensor]] = {}
+        self._clip_stats = np.full((len(self.starts), 4), np.nan, np.float32)
 
     def _fits(self, frames: np.ndarray) -> bool:
         if self.device.type == "cuda":
@@ -83,14 +83,12 @@ class FeatureBank:
         self._mean = torch.from_numpy(np.asarray(mean, np.float32)).to(self.device)
         self._std = torch.from_numpy(np.asarray(std, np.float32)).to(self.device)
 
-    @cached_property
-    def _clip_stats(self) -> np.ndarray:
-        """Minimum, range, mean and standard deviation of each clip, ``(n_clips, 4)``."""
-        found = np.zeros((len(self.starts), 4), np.float32)
-        for clip in range(len(self.starts)):
+    def _stats_of(self, clips: np.ndarray) -> np.ndarray:
+        """Minimum, range, mean and standard deviation of clips, ``(len(clips), 4)``."""
+        for clip in np.unique(clips[np.isnan(self._clip_stats[clips, 0])]):
             block = self._clip(clip)
-            found[clip] = block.min(), np.ptp(block), block.mean(), block.std()
-        return found
+            self._clip_stats[clip] = block.min(), np.ptp(block), block.mean(), block.std()
+        return self._clip_stats[clips]
 
     @cached_property
     def _energy(self) -> np.ndarray:
@@ -126,15 +124,17 @@ class FeatureBank:
     def place(
         self, clips: np.ndarray, n_frames: int, places: np.ndarray, constant: np.ndarray
     ) -> np.ndarray:
-        """First frame of windows that lie at ``places`` from 0 (first) to 1 (last possible).
+        """First frame of windows at ``places`` in [0, 1), all possible ones alike.
 
-        A clip to be repeated may begin anywhere in itself; one to be padded is centred.
+        A clip to be repeated may begin anywhere in itself; one to be padded is centred,
+        and so are all short ones where the padding is drawn by chance.
         """
         lengths = self.lengths[clips]
         short = lengths < n_frames
-        room = np.where(short, lengths - 1, lengths - n_frames)
-        centred = -((n_frames - lengths) // 2)
-        return np.where(short & constant, centred, np.rint(places * room).astype(np.int64))
+        choices = np.where(short, lengths, lengths - n_frames + 1)
+        first = np.floor(places * choices).astype(np.int64)
+        centred = short & (constant | (self.spec.pad == "either"))
+        return np.where(centred, -((n_frames - lengths) // 2), first)
 
     def _by_energy(
         self, clips: np.ndarray, n_frames: int, places: np.ndarray, first: np.ndarray
@@ -162,18 +162,29 @@ class FeatureBank:
         Returns:
             Normalised float32 windows of one channel, ``(batch, 1, n_mels, n_frames)``.
         """
-        wanted = np.asarray(first)[:, None] + np.arange(n_frames)
-        index = self.starts[clips][:, None] + wanted % self.stored[clips][:, None]
+        first = np.asarray(first, np.int64)
         if isinstance(self._frames, torch.Tensor):
-            x = self._frames[torch.from_numpy(index).to(self.device, non_blocking=True)]
+            # Only a number a clip goes to the device; the rest of the index is made there.
+            begin, stored, offset = (
+                self._on_device(part)[:, None]
+                for part in (self.starts[clips], self.stored[clips], first)
+            )
+            wanted = offset + torch.arange(n_frames, device=self.device)
+            x = self._frames[begin + torch.remainder(wanted, stored)]
         else:
+            places = first[:, None] + np.arange(n_frames)
+            index = self.starts[clips][:, None] + places % self.stored[clips][:, None]
+            wanted = self._on_device(places)
             x = torch.from_numpy(self._frames[index]).to(self.device, non_blocking=True)
         x = x.float()
-        outside = (wanted < 0) | (wanted >= self.lengths[clips][:, None])
-        outside &= np.broadcast_to(np.asarray(constant), clips.shape)[:, None]
-        if outside.any():
-            least = self._on_device(self._clip_stats[clips, 0])[:, None, None]
-            x = torch.where(self._on_device(outside)[:, :, None], least, x)
+        lengths = self.lengths[clips]
+        padded = np.broadcast_to(np.asarray(constant), clips.shape)
+        padded = padded & ((first < 0) | (first + n_frames > lengths))
+        if padded.any():
+            outside = (wanted < 0) | (wanted >= self._on_device(lengths)[:, None])
+            outside &= self._on_device(padded)[:, None]
+            least = self._on_device(self._stats_of(clips)[:, 0])[:, None, None]
+            x = torch.where(outside[:, :, None], least, x)
         return self._normalised(x, clips).transpose(1, 2).unsqueeze(1)
 
     def _normalised(self, x: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
@@ -183,7 +194,7 @@ class FeatureBank:
         if kind == "none":
             return x
         least, extent, mean, std = (
-            self._on_device(column)[:, None, None] for column in self._clip_stats[clips].T
+            self._on_device(column)[:, None, None] for column in self._stats_of(clips).T
         )
         if kind == "clip":
             return (x - mean) / (std + 1e-6)
@@ -197,13 +208,17 @@ class FeatureBank:
 
         argus computed deltas of what remains after cropping and augmentation.
         """
-        n_frames = x.shape[3]
-        if self.spec.deltas and n_frames not in self._deltas:
-            self._deltas[n_frames] = [
-                self._on_device(delta_matrix(n_frames, order + 1).T)
-                for order in range(self.spec.deltas)
-            ]
-        parts = [x, *(x @ matrix for matrix in self._deltas.get(n_frames, ()))]
-        if len(parts) > 1:
-            x = torch.cat(parts[: 1 + self.spec.deltas], dim=1)
+        if self.spec.deltas:
+            n_frames = x.shape[3]
+            known = n_frames == self.spec.frames
+            matrices = self._window_deltas if known else self._delta_matrices(n_frames)
+            x = torch.cat([x, *(x @ matrix for matrix in matrices)], dim=1)
         return x.repeat(1, self.spec.copies, 1, 1) if self.spec.copies > 1 else x
+
+    @cached_property
+    def _window_deltas(self) -> list[torch.Tensor]:
+        return self._delta_matrices(self.spec.frames)
+
+    def _delta_matrices(self, n_frames: int) -> list[torch.Tensor]:
+        orders = range(1, self.spec.deltas + 1)
+        return [self._on_device(delta_matrix(n_frames, order).T) for order in orders]

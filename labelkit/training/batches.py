@@ -124,12 +124,12 @@ class TrainingBatches:
         x, targets, mask = self._windows(rows, rng)
         pools = self.examples.pools[rows]
         for mixer in self.mixers:
-            partners = mixer.partners(mixer.partner, rng, pools)
+            partners = mixer.partners(rng, pools)
             if partners is None:
                 fresh = pools if mixer.partner == "pool" else self._any_pools(len(rows), rng)
                 other = self._windows(self._draw_from(fresh, rng), rng)
             else:
-                on_device = torch.from_numpy(np.ascontiguousarray(partners)).to(self.device)
+                on_device = self._on_device(partners)
                 other = (
                     x[on_device], targets[on_device], None if mask is None else mask[on_device]
                 )  # fmt: skip
@@ -138,10 +138,13 @@ class TrainingBatches:
             targets = mixer.apply_targets(targets, other[1], params)
             if mask is not None and other[2] is not None:
                 # A class that does not count for one of the two cannot count for their mix.
-                mixed = torch.from_numpy(params[0]).to(self.device)[:, None]
+                mixed = self._on_device(params[0])[:, None]
                 mask = torch.where(mixed, torch.minimum(mask, other[2]), mask)
-        noisy = torch.from_numpy(np.flatnonzero(pools == 0)).to(self.device, non_blocking=True)
+        noisy = self._on_device(np.flatnonzero(pools == 0))
         return Batch(x, targets, noisy, self.examples.clips[rows], mask)
+
+    def _on_device(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
     def _any_pools(self, n: int, rng: np.random.Generator) -> np.ndarray:
         counts = np.array([len(members) for members in self.members], float)
@@ -159,11 +162,9 @@ class TrainingBatches:
         for number, bank in enumerate(self.banks[1:], 1):
             here = np.flatnonzero(which == number)
             if len(here):
-                x[torch.from_numpy(here).to(self.device)] = bank.training_windows(
-                    clips[here], self.n_frames, rng
-                )
+                x[self._on_device(here)] = bank.training_windows(clips[here], self.n_frames, rng)
         x = self.single.apply(x, self.single.draw(rng, tuple(x.shape)))
-        on_device = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        on_device = self._on_device(rows)
         mask = None if self.mask is None else self.mask[on_device]
         return self.banks[0].add_channels(x), self.targets[on_device], mask
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from labelkit import metrics
-from labelkit.errors import LabelkitError
+from labelkit.training.results import read_state, write_state
 from labelkit.training.schedules import gain
 
 if TYPE_CHECKING:
@@ -75,8 +75,28 @@ class Checkpoint(Callback):
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Save, if the last time is long enough ago."""
         if time.perf_counter() - self._saved >= self.every_s:
-            write_state(self.path, trainer.state())
-            self._saved = time.perf_counter()
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save now."""
+        write_state(self.path, trainer.state())
+        self._saved = time.perf_counter()
+
+
+class Seeding(Callback):
+    """Seeds torch at every epoch, so that dropout is the same whenever it is trained.
+
+    Args:
+        seed: Numbers from which, with the epoch's, the seed follows.
+    """
+
+    def __init__(self, seed: tuple[int, ...]) -> None:
+        self.seed = seed
+
+    def on_epoch_begin(self, trainer: Trainer) -> None:
+        """Seed the generators of all devices."""
+        numbers = np.random.SeedSequence((*self.seed, len(trainer.history)))
+        torch.manual_seed(int(numbers.generate_state(1)[0]))
 
 
 class Validation(Callback):
@@ -115,10 +135,13 @@ class BestWeights(Callback):
         folder: Where they are kept.
         monitor: Score that decides, see :class:`~labelkit.config.StageSpec`.
         keep: How many.
+        checkpoint: Saved before the weights of an epoch are dropped, so that a stopped
+            training never goes back to when they were the best.
     """
 
-    def __init__(self, folder: Path, monitor: str, keep: int) -> None:
+    def __init__(self, folder: Path, monitor: str, keep: int, checkpoint: Checkpoint) -> None:
         self.folder, self.monitor, self.keep = folder, monitor, keep
+        self.checkpoint = checkpoint
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Keep the weights if the epoch is among the best so far, and drop what no longer is."""
@@ -126,14 +149,15 @@ class BestWeights(Callback):
         if len(trainer.history) - 1 in best:
             write_state(self._path(trainer, len(trainer.history) - 1), trainer.model.state_dict())
         names = {self._path(trainer, epoch) for epoch in best}
-        for path in self.folder.glob("best-*.pt"):
-            if path not in names:
-                path.unlink(missing_ok=True)
+        old = [path for path in self.folder.glob("best-*.pt") if path not in names]
+        if old:
+            self.checkpoint.save(trainer)
+        for path in old:
+            path.unlink(missing_ok=True)
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Go back to the best epoch's weights."""
-        # Where a resumed training did not repeat itself exactly, the very best may be gone.
-        best = next(epoch for epoch in self._ranked(trainer) if self._path(trainer, epoch).exists())
+        best = self._ranked(trainer)[0]
         trainer.model.load_state_dict(read_state(self._path(trainer, best)))
         trainer.history[best]["best"] = True
 
@@ -145,31 +169,3 @@ class BestWeights(Callback):
     def _path(self, trainer: Trainer, epoch: int) -> Path:
         score = abs(gain(trainer.history[epoch], self.monitor))
         return self.folder / f"best-{epoch + 1:03d}-{score:.4f}.pt"
-
-
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Save tensors and plain data so that the file is whole or not there."""
-    import torch
-
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_state` wrote, on the CPU; runs no code from the file.
-
-    Raises:
-        LabelkitError: If the file is missing or damaged.
-    """
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler stumbles over.
-        raise LabelkitError(
-            f"{path} cannot be read; delete the folder {path.parents[2]} and run again"
-        ) from error

@@ -27,13 +27,18 @@ from labelkit.training.callbacks import (
     BestWeights,
     Callback,
     Checkpoint,
+    Seeding,
     Timer,
     Validation,
-    read_state,
-    write_state,
 )
 from labelkit.training.predict import clip_probs, predict_windows
-from labelkit.training.results import FoldState, read_result, write_result
+from labelkit.training.results import (
+    FoldState,
+    read_result,
+    read_weights,
+    write_result,
+    write_state,
+)
 from labelkit.training.trainer import Trainer
 
 
@@ -127,7 +132,8 @@ class CrossFit:
             judge=judge,
         )
         if warm_start is not None and self.recipe.verify.keep == "last":
-            (warm_start.folder / "weights.pt").unlink(missing_ok=True)
+            for path in warm_start.folder.glob("*.pt"):
+                path.unlink(missing_ok=True)
         return result
 
     def fit(
@@ -198,9 +204,13 @@ class CrossFit:
         if choice.only is not None:
             free &= choice.only
         selected = choice.selected & self.noisy
-        chosen = selected | (~self.noisy & self.once_noisy)
-        noisy = self.noisy & ~choice.removed
         curated = ~self.noisy & ~self.once_noisy
+        shares = stage.pools
+        if not shares.selected and (shares.noisy or shares.curated):
+            # A pool that is never drawn must not swallow clips: each stays where it came from.
+            selected, curated = np.zeros_like(selected), ~self.noisy
+        chosen = selected | (~self.noisy & ~curated)
+        noisy = self.noisy & ~choice.removed
         if stage.clips == "noisy":
             members = [free & self.noisy & ~choice.removed]
         elif stage.clips == "curated":
@@ -265,7 +275,13 @@ class Training:
             seed=(*seed, 0),
         )
         checkpoint = Checkpoint(self.folder / f"checkpoint-{self.key}.pt")
-        callbacks = [*self._monitors(model, bank, seed), Timer(), checkpoint]
+        callbacks = [
+            Seeding((*seed, 4)),
+            *self._validation(model, bank, seed),
+            Timer(),
+            *self._best_weights(checkpoint),
+            checkpoint,
+        ]
         trainer = Trainer(
             model,
             self.stage,
@@ -301,8 +317,12 @@ class Training:
                 "std": torch.tensor(std),
                 "classes": list(cross.classes),
                 "network": recipe.model.name,
+                "heard": self._heard(),
             },
         )
+        if self.stage.keep_best == 1:  # It is the same as the weights.
+            for path in self.folder.glob("best-*.pt"):
+                path.unlink()
         checkpoint.path.unlink(missing_ok=True)
         return result
 
@@ -334,7 +354,7 @@ class Training:
         """Mean and deviation of the bands, and the weights to start from."""
         spec = self.cross.recipe.input
         if start is not None:
-            weights = read_weights(start.folder / "weights.pt", self.cross.classes)
+            weights = read_weights(start.folder / "weights.pt", self.cross.classes, self._heard())
             try:
                 model.load_state_dict(weights["model"])
             except RuntimeError as error:
@@ -348,21 +368,37 @@ class Training:
         ones = np.ones(bank.n_mels, np.float32)
         return spec.mean * ones, spec.std * ones
 
-    def _monitors(
+    def _heard(self) -> str:
+        recipe = self.cross.recipe
+        return fingerprint([asdict(recipe.features), asdict(recipe.input)])
+
+    def _best_weights(self, checkpoint: Checkpoint) -> list[Callback]:
+        stage = self.stage
+        if not stage.keep_best:
+            return []
+        by = stage.monitor if stage.keep_by == "monitor" else stage.keep_by
+        return [BestWeights(self.folder, by, stage.keep_best, checkpoint)]
+
+    def _validation(
         self, model: nn.Module, bank: FeatureBank, seed: tuple[int, ...]
     ) -> list[Callback]:
-        """Validation on the held-out verified clips, if the stage decides by it."""
+        """Scores on the held-out verified clips, if the stage decides by one."""
         cross, stage = self.cross, self.stage
         callbacks: list[Callback] = []
-        if stage.monitor != "none":
+        wanted = {stage.monitor, stage.keep_by if stage.keep_best else "monitor"}
+        wanted -= {"none", "monitor"}
+        if wanted:
             valid = np.flatnonzero((cross.folds == self.fold) & ~cross.noisy & cross.teaches())
             if not len(valid) or not cross.labels[valid].any():
                 raise InvalidInput(
                     f"monitor {stage.monitor}: fold {self.fold} holds no verified clip to measure "
                     "it on; verify some, or set monitor=none, keep_best=0"
                 )
-            if cross.head == "sigmoid" and stage.monitor in ("accuracy", "map3"):
-                raise InvalidInput(f"monitor {stage.monitor} is for one label a clip; take lwlrap")
+            single_only = wanted & {"accuracy", "map3"}
+            if cross.head == "sigmoid" and single_only:
+                raise InvalidInput(
+                    f"monitor {min(single_only)} is for one label a clip; take lwlrap"
+                )
             spec = cross.recipe.validation
 
             def judge() -> np.ndarray:
@@ -374,25 +410,4 @@ class Training:
 
             single = cross.head == "softmax"
             callbacks.append(Validation(judge, cross.labels[valid], single=single))
-        if stage.keep_best:
-            callbacks.append(BestWeights(self.folder, stage.monitor, stage.keep_best))
         return callbacks
-
-
-def read_weights(path: Path, classes: Sequence[str]) -> dict[str, Any]:
-    """Weights to start from.
-
-    Raises:
-        InvalidInput: If they are of another class list.
-        LabelkitError: If the file is missing or damaged.
-    """
-    weights = read_state(path)
-    theirs = list(weights["classes"])
-    if theirs != list(classes):
-        odd = sorted(set(theirs) ^ set(classes))
-        how = f"they differ in {', '.join(odd[:5])}" if odd else "their order differs"
-        raise InvalidInput(
-            f"{path} was trained on {len(theirs)} classes, the project has {len(classes)}: {how}; "
-            "train anew"
-        )
-    return weights

@@ -6,6 +6,7 @@ another one; ``partners`` says which, where it is one of the batch.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +17,24 @@ import numpy as np
 from labelkit import registry
 from labelkit.config.settings import setting
 from labelkit.errors import InvalidInput
-from labelkit.training.augment import Augmentation, Params, along, draw_spans, per_sample, take
+from labelkit.training.augment import (
+    Augmentation,
+    Drawn,
+    Params,
+    Single,
+    along,
+    draw_spans,
+    per_sample,
+    take,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixer(Augmentation):
-    """Mix samples with others; a subclass says how in ``_draw``, ``_mix`` and ``_mix_targets``."""
-
-    mixes: ClassVar[bool] = True
+class Partnered(Augmentation):
+    """What may need another sample for each."""
 
     partner: str = setting(
         "permutation",
@@ -35,7 +43,31 @@ class Mixer(Augmentation):
         choices=("permutation", "reverse", "batch_pool", "pool", "any"),
     )
 
-    def apply(self, x: Tensor, other: Tensor, params: Params) -> Tensor:  # type: ignore[override]
+    def partners(self, rng: np.random.Generator, pools: np.ndarray) -> np.ndarray | None:
+        """Index of whom each sample is mixed with; None where fresh clips are to be drawn.
+
+        ``pools`` are integers, ``(batch,)``. Chance may give a sample itself.
+        """
+        if self.partner == "permutation":
+            return rng.permutation(len(pools))
+        if self.partner == "reverse":
+            return np.arange(len(pools) - 1, -1, -1)
+        if self.partner != "batch_pool":
+            return None
+        shuffled = rng.permutation(len(pools))
+        found = np.empty_like(shuffled)
+        of_pool = np.argsort(pools[shuffled], kind="stable")
+        found[np.argsort(pools, kind="stable")] = shuffled[of_pool]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixer(Partnered, Drawn):
+    """Mix samples with others; a subclass says how in ``_draw``, ``_mix`` and ``_mix_targets``."""
+
+    mixes: ClassVar[bool] = True
+
+    def apply(self, x: Tensor, other: Tensor, params: Params) -> Tensor:
         """Mix the drawn samples of ``x`` with those in the same place of ``other``."""
         chosen, *drawn = params
         return take(chosen, self._mix(x, other, *drawn), x) if chosen.any() else x
@@ -45,26 +77,9 @@ class Mixer(Augmentation):
         chosen, *drawn = params
         return take(chosen, self._mix_targets(targets, other_targets, *drawn), targets)
 
-    @staticmethod
-    def partners(partner: str, rng: np.random.Generator, pools: np.ndarray) -> np.ndarray | None:
-        """Index of whom each sample is mixed with; None where fresh clips are to be drawn.
-
-        ``pools`` are integers, ``(batch,)``. Chance may give a sample itself.
-        """
-        if partner == "permutation":
-            return rng.permutation(len(pools))
-        if partner == "reverse":
-            return np.arange(len(pools) - 1, -1, -1)
-        if partner != "batch_pool":
-            return None
-        shuffled = rng.permutation(len(pools))
-        found = np.empty_like(shuffled)
-        of_pool = np.argsort(pools[shuffled], kind="stable")
-        found[np.argsort(pools, kind="stable")] = shuffled[of_pool]
-        return found
-
+    @abstractmethod
     def _mix(self, x: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
-        raise NotImplementedError
+        """All of ``x`` mixed with their partners."""
 
     def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
         return self._mix(targets, other, *drawn)
@@ -157,7 +172,7 @@ class SpecMix(Mixer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneOf(Mixer):
+class OneOf(Partnered):
     """Change each sample by one of several augmentations, taken by their weights.
 
     All of them mix or none does. What a choice says of ``p`` still counts; its ``partner``
@@ -212,7 +227,7 @@ class OneOf(Mixer):
 class Compose:
     """Change single spectrograms by several steps, in order."""
 
-    def __init__(self, steps: Iterable[Augmentation]) -> None:
+    def __init__(self, steps: Iterable[Single | OneOf]) -> None:
         self.steps = list(steps)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:

@@ -62,7 +62,7 @@ def plan_windows(
         counts = np.where(room == 0, 1, spec.n)
         keep = np.arange(spec.n) < counts[:, None]
         places = rng.random((len(lengths), spec.n))
-        first = np.rint(places * room[:, None]).astype(np.int64)
+        first = np.floor(places * (room[:, None] + 1)).astype(np.int64)
         return np.nonzero(keep)[0], first[keep]
     if spec.windows == "regular":
         counts = np.where(room == 0, 1, spec.n)

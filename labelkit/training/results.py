@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from labelkit.errors import InvalidInput, LabelkitError
+from labelkit.files import replacing
 from labelkit.training.predict import WindowProbs
 
 
@@ -41,14 +44,10 @@ class FoldState:
 
 
 def write_result(folder: Path, about: dict[str, Any], result: dict[str, Any]) -> None:
-    """Save a result so that the file is whole or not there."""
+    """Save a result, whole or not at all."""
     text = json.dumps(about | {"history": result.pop("history")})
-    temporary = folder / f"result.{os.getpid()}.partial"
-    with temporary.open("wb") as file:
+    with replacing(folder / "result.npz") as file:
         np.savez(file, about=text, **result)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "result.npz")
 
 
 def read_result(folder: Path, key: str | None = None) -> tuple[np.ndarray, FoldState] | None:
@@ -79,3 +78,52 @@ def read_result(folder: Path, key: str | None = None) -> tuple[np.ndarray, FoldS
             return saved["probs"], state
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # Damaged: the training is done again.
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Save tensors and plain data, whole or not at all."""
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_state` wrote, on the CPU; runs no code from the file.
+
+    Raises:
+        LabelkitError: If the file is missing or damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler stumbles over.
+        raise LabelkitError(
+            f"{path} cannot be read; delete the folder {path.parents[2]} and run again"
+        ) from error
+
+
+def read_weights(path: Path, classes: Sequence[str], heard: str) -> dict[str, Any]:
+    """Weights to start from.
+
+    Args:
+        path: Where they are.
+        classes: The class list they must be of.
+        heard: Fingerprint of the spectrograms and windows they must be of.
+
+    Raises:
+        InvalidInput: If they are of others.
+        LabelkitError: If the file is missing or damaged.
+    """
+    weights = read_state(path)
+    theirs = list(weights["classes"])
+    if theirs != list(classes):
+        odd = sorted(set(theirs) ^ set(classes))
+        how = f"they differ in {', '.join(odd[:5])}" if odd else "their order differs"
+        raise InvalidInput(
+            f"{path} was trained on {len(theirs)} classes, the project has {len(classes)}: {how}; "
+            "train anew"
+        )
+    if weights["heard"] != heard:
+        raise InvalidInput(
+            f"{path} was trained on other spectrograms or windows; start from a run of the same "
+            "features and input settings"
+        )
+    return weights

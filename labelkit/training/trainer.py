@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from labelkit import registry
 from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput, LabelkitError
-from labelkit.models import main_logits
 from labelkit.training.batches import Batch
 from labelkit.training.callbacks import Callback
 from labelkit.training.schedules import gain, is_gain
@@ -192,9 +191,11 @@ class Trainer:
             return self.model(x)
         features = self.model.forward_features(x)  # type: ignore[operator]
         outputs = [
-            main_logits(self.model.forward_head(_drop(features, spec.dropout_rate)))  # type: ignore[operator]
+            self.model.forward_head(_drop(features, spec.dropout_rate))  # type: ignore[operator]
             for _ in range(spec.dropout_samples)
         ]
+        if isinstance(outputs[0], tuple):
+            return tuple(torch.stack(head).mean(dim=0) for head in zip(*outputs, strict=True))
         return torch.stack(outputs).mean(dim=0)
 
     def _head_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:

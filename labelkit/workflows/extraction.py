@@ -55,7 +55,7 @@ def compute_features(
     spec: FeatureSpec,
     *,
     workers: int | None = None,
-    batch_on: str | None = None,
+    device: str = "cpu",
 ) -> FeatureStore:
     """Compute the spectrograms that are not there yet; a bad file costs only itself.
 
@@ -63,9 +63,8 @@ def compute_features(
         project: Whose recordings.
         spec: What to compute.
         workers: Processes at once; all cores if None.
-        batch_on: Device on which spectrograms are computed in batches, ``cuda`` say;
-            None leaves each to the worker that read the recording, which is the faster
-            on processors.
+        device: On ``cuda`` spectrograms are computed in batches; on ``cpu`` each by the
+            worker that read the recording, which is the faster there.
 
     Raises:
         InvalidInput: If the spec fits no spectrogram.
@@ -80,8 +79,8 @@ def compute_features(
     if not missing:
         return store
     # A plug-in knows no batches.
-    batch_on = batch_on if spec.kind in TABLE["feature"] else None
-    extractor = Extractor(project.audio_dir, spec, samples_only=batch_on is not None)
+    batched = device != "cpu" and spec.kind in TABLE["feature"]
+    extractor = Extractor(project.audio_dir, spec, samples_only=batched)
     # A few recordings are done sooner than worker processes have started.
     with (
         store.writing(timeout_s=project.store.timeout_s),
@@ -90,7 +89,7 @@ def compute_features(
         # Whoever was adding until now may have done some of it.
         missing = store.missing(project.audio_dir, paths)
         read = _read(extractor, executor, missing)
-        done = read if batch_on is None else _in_batches(read, spec, batch_on)
+        done = _in_batches(read, spec, device) if batched else read
         for entry, frames in track(done, len(missing), "features"):
             store.add(entry, frames)
     return store

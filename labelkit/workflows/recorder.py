@@ -142,7 +142,7 @@ class Recorder:
     def windows(self, state: Any) -> Windows:
         """Every window a fold's model judged, in seconds of the recordings."""
         spec, found = self.recipe.features, state.windows()
-        hop_s = spec.hop_length / spec.sample_rate
+        hop_s = spec.hop_length / spec.sample_rate * spec.speed
         starts_s = self.data.starts_s[found.rows]
         return Windows(
             clip_ids=self.data.all_ids[found.rows],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -202,7 +203,7 @@ def apply_rule(
     options = {key: value for key, value in table.items() if key not in ("rule", "judges")}
     rule = registry.resolve("selection", table["rule"])
     noisy = ~data.human
-    if table["rule"] == "lwlrap":
+    if "folds" in inspect.signature(rule).parameters:
         options["folds"] = data.folds[noisy]
     kept = np.zeros(len(noisy), bool)
     kept[noisy] = rule(data.labels[noisy], *(probs[j][noisy] for j in table["judges"]), **options)

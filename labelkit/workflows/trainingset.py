@@ -104,8 +104,7 @@ def read_training_set(
     with project.store.read() as session:
         if not session.labels().paths:
             raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    batch_on = "cuda" if device == "cuda" else None
-    features = compute_features(project, recipe.features, workers=workers, batch_on=batch_on)
+    features = compute_features(project, recipe.features, workers=workers, device=device)
     fold_set = freeze_folds(project)
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
@@ -127,7 +126,7 @@ def read_training_set(
     chosen = [table.paths[i] for i in np.concatenate([train, test])]
     names = sorted({name for stage in recipe.stages.values() for name in stage.variants})
     variants = {
-        name: _variant(project, read_variant(recipe.features, name), chosen, workers, batch_on)
+        name: _variant(project, read_variant(recipe.features, name), chosen, workers, device)
         for name in names
     }
     labels = multi_hot([table.labels[i] for i in train], len(table.classes))
@@ -167,9 +166,9 @@ def _variant(
     spec: FeatureSpec,
     paths: list[str],
     workers: int | None,
-    batch_on: str | None,
+    device: str,
 ) -> Frames:
-    features = compute_features(project, spec, workers=workers, batch_on=batch_on)
+    features = compute_features(project, spec, workers=workers, device=device)
     starts, lengths = features.places(paths)
     if not lengths.all():
         raise InvalidInput(
