@@ -30,7 +30,7 @@ def mean_probs(probs: np.ndarray, *, kind: str = "arithmetic", single: bool = Fa
     """
     probs = np.asarray(probs, np.float64)
     if not len(probs):
-        raise InvalidInput("no probabilities to average")
+        raise InvalidInput("no probabilities to average; give those of at least one model")
     groups = np.zeros(len(probs), int)
     return mean_by_group(probs, groups, 1, kind=kind, single=single)[0]
 

@@ -111,14 +111,8 @@ def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     return mono if rate == target_rate else soxr.resample(mono, rate, target_rate)
 
 
-def trim(samples: np.ndarray, top_db: float) -> np.ndarray:
-    """Cut the edges that lie ``top_db`` below the peak; 0 cuts nothing."""
-    start, stop = find_sound(samples, top_db)
-    return samples[start:stop]
-
-
 def find_sound(samples: np.ndarray, top_db: float) -> tuple[int, int]:
-    """First and last (exclusive) sample that :func:`trim` keeps."""
+    """First and last (exclusive) sample between edges ``top_db`` below the peak; 0 cuts none."""
     import librosa
 
     if not top_db or not len(samples):

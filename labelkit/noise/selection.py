@@ -111,7 +111,7 @@ def select_lwlrap(
         array([ True,  True, False])
     """
     if not probs:
-        raise InvalidInput("select_lwlrap needs the probabilities of at least one model")
+        raise InvalidInput("select_lwlrap: give the probabilities of at least one model")
     if per_class < 0 or at_least < 0 or at_most < at_least:
         raise InvalidInput(
             f"at_least {at_least} <= at_most {at_most} must not be negative, nor per_class "
@@ -163,7 +163,7 @@ def select_small_loss(
         array([ True, False,  True])
     """
     if not probs:
-        raise InvalidInput("select_small_loss needs the probabilities of at least one model")
+        raise InvalidInput("select_small_loss: give the probabilities of at least one model")
     if n < 0 or per_class < 0:
         raise InvalidInput(f"n {n} and per_class {per_class} must not be negative")
     labels, mean = metrics.check_arrays(labels, np.mean(probs, axis=0))
