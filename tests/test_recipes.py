@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from labelkit.config import (
+    FeatureSpec,
     change_verify,
     explain_recipe,
+    fingerprint,
     list_flavours,
     list_recipes,
     read_recipe,
@@ -290,3 +292,12 @@ def test_what_was_set_is_recorded():
 def test_a_recipe_that_cannot_self_verify_says_so(name):
     with pytest.raises(InvalidInput, match=f"recipe {name} cannot self-verify: that takes one"):
         round_stages(read_recipe(name))
+
+
+@pytest.mark.parametrize("f", fields(FeatureSpec), ids=lambda f: f.name)
+def test_any_audio_parameter_changes_the_features_fingerprint(f):
+    value = getattr(FeatureSpec(), f.name)
+    others = {"kind": "perceptual_mel", "trim": "sox", "short": "centre"}
+    other = others[f.name] if f.name in others else (value or 0) + 1
+    changed = replace(FeatureSpec(), **{f.name: other})
+    assert fingerprint(changed) != fingerprint(FeatureSpec())
