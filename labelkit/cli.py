@@ -33,6 +33,11 @@ class Cli(click.Group):
                 raise
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}; is there room, and may it be written to?", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("Stopped; the same command goes on where it was.", err=True)
             ctx.exit(130)

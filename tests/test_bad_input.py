@@ -301,3 +301,18 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clips(tone_project):
     assert done.exit_code == 1 and "Traceback" not in done.stderr
     assert "batch 1 is not finite; its clips: " in done.stderr and ".wav" in done.stderr
     assert snapshot(tone_project) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verified", "message"),
+    [
+        (1, "stage model_1 of bouteillon learns from unverified clips, and there are none"),
+        (0, "stage model_2 of bouteillon learns from verified clips, and there are none"),
+    ],
+)
+def test_a_stage_without_clips_is_named_before_the_first_training(tone_project, verified, message):
+    import_csv(tone_project, [(name, label, verified) for name, label, _ in SOUND])
+    done = call(tone_project, "train", "--recipe", "bouteillon", "--workers", 1)
+    assert done.exit_code == 2 and message in done.stderr
+    assert not list(tone_project.runs.glob("train-*/*"))

@@ -150,6 +150,12 @@ def test_ninths_cap_of_fifty():
     assert select_small_loss(labels, probs, n=60, per_class=50).sum() == 50
 
 
+@pytest.mark.parametrize("name", registry.names("selection"))
+def test_every_rule_takes_several_judges(name):
+    rule = registry.resolve("selection", name)
+    assert (rule(LABELS, PROBS, PROBS) == rule(LABELS, PROBS)).all()
+
+
 SELECTIONS = {
     "confident": {"threshold": 0.3, "per_class": 12},
     "lwlrap": {"at_least": 0.5, "per_class": 12},
@@ -185,7 +191,12 @@ def test_selections_follow_their_clips_and_beat_chance(name):
     [
         (lambda: select_lwlrap(LABELS), "at least one model"),
         (lambda: select_small_loss(LABELS), "at least one model"),
-        (lambda: select_lwlrap(LABELS, PROBS, at_least=0.6, at_most=0.5), "at_least 0.6 <= at_m"),
+        (lambda: select_confident(LABELS), "at least one model"),
+        (lambda: select_lwlrap(LABELS, PROBS, folds=FOLDS[:3]), "folds has 3 clips, labels 12"),
+        (
+            lambda: select_lwlrap(LABELS, PROBS, at_least=0.6, at_most=0.5),
+            "at_least 0.6 must not be above",
+        ),
         (lambda: select_small_loss(LABELS, PROBS, n=-1), "n -1 and per_class 50 must not be"),
         (lambda: select_small_loss(LABELS, PROBS[:5]), "shape"),
         (lambda: select_lwlrap(LABELS, np.full((12, 3), np.nan)), "NaN"),

@@ -10,8 +10,7 @@ from labelkit.errors import InvalidInput
 
 def select_confident(
     labels: np.ndarray,
-    probs: np.ndarray,
-    *,
+    *probs: np.ndarray,
     threshold: float = 0.95,
     per_class: int = 40,
 ) -> np.ndarray:
@@ -26,7 +25,8 @@ def select_confident(
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; a clip without
             labels never passes.
-        probs: Probabilities from a model that saw none of these clips, same shape.
+        probs: Probabilities from one or more models that saw none of these clips, each
+            of the shape of ``labels``; several are averaged.
         threshold: Every label's probability must be above it; 0 asks for nothing.
         per_class: At most so many clips of a class; 0 is no limit.
 
@@ -44,11 +44,13 @@ def select_confident(
         >>> select_confident(labels, probs, threshold=0)
         array([ True,  True, False])
     """
-    labels, probs = metrics.check_arrays(labels, probs)
+    if not probs:
+        raise InvalidInput("select_confident: give the probabilities of at least one model")
+    labels, mean = metrics.check_arrays(labels, np.mean(probs, axis=0))
     if threshold < 0 or per_class < 0:
         raise InvalidInput(f"threshold {threshold} and per_class {per_class} must not be negative")
-    passing = find_passing(labels, probs, threshold)
-    lowest = np.where(labels, probs, np.inf).min(axis=1)
+    passing = find_passing(labels, mean, threshold)
+    lowest = np.where(labels, mean, np.inf).min(axis=1)
     return _fill_classes(labels, -lowest, passing, per_class, None)
 
 
@@ -112,11 +114,12 @@ def select_lwlrap(
     """
     if not probs:
         raise InvalidInput("select_lwlrap: give the probabilities of at least one model")
-    if per_class < 0 or at_least < 0 or at_most < at_least:
-        raise InvalidInput(
-            f"at_least {at_least} <= at_most {at_most} must not be negative, nor per_class "
-            f"{per_class}"
-        )
+    if per_class < 0 or at_least < 0:
+        raise InvalidInput(f"at_least {at_least} and per_class {per_class} must not be negative")
+    if at_most < at_least:
+        raise InvalidInput(f"at_least {at_least} must not be above at_most {at_most}")
+    if folds is not None and len(folds) != len(labels):
+        raise InvalidInput(f"folds has {len(folds)} clips, labels {len(labels)}; give one a clip")
     scores = np.stack([metrics.lwlrap_per_clip(labels, part) for part in probs])
     labels = np.asarray(labels) > 0
     means = np.exp(np.log(np.maximum(scores, 1e-300)).mean(axis=0))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -80,6 +80,9 @@ def train(
         raise InvalidInput(f"recipe {recipe.name} chooses clips itself; leave out --trusted")
     device = device_name(device)
     data = read_training_set(project, recipe, workers=workers, device=device)
+    _refuse_empty_stages(recipe, names, data)
+    if start:
+        recipe = replace(recipe, changes=(*recipe.changes, f"start={start}"))
     # A recipe that chooses starts from what people said alone.
     states = data.table.states[data.train]
     work = plan_work(
@@ -109,6 +112,22 @@ def train(
                 rows.append(_train_stage(project, work, found, name, number, before))
                 on_stage(rows[-1])
         return _commit_end(project, work, found, rows, trusted=trusted)
+
+
+def _refuse_empty_stages(recipe: Recipe, names: Sequence[str], data: TrainingSet) -> None:
+    """Say before the first training that a later one would have nothing to learn from."""
+    for name in names:
+        clips = recipe.stages[name].clips
+        if clips == "noisy" and data.human.all():
+            raise InvalidInput(
+                f"stage {name} of {recipe.name} learns from unverified clips, and there are none; "
+                "take another recipe"
+            )
+        if clips == "curated" and not data.human.any():
+            raise InvalidInput(
+                f"stage {name} of {recipe.name} learns from verified clips, and there are none; "
+                "verify some"
+            )
 
 
 def _train_stage(
