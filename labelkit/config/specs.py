@@ -140,6 +140,9 @@ class StageSpec:
     pools: PoolSpec = setting(PoolSpec(), "Sampling.")
     epochs: int = setting(30, "Passes over the training clips.", low=1)
     batch_size: int = setting(32, "Clips of a step.", low=2)
+    log_every: int = setting(
+        0, "Keep how every clip is judged, each so many epochs; 0 keeps nothing.", low=0
+    )
 
     optimizer: str = setting("adam", "Optimiser.", kind="optimizer")
     momentum: float = setting(0.9, "sgd: momentum.", low=0, high=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -97,6 +97,43 @@ class Seeding(Callback):
         """Seed the generators of all devices."""
         numbers = np.random.SeedSequence((*self.seed, len(trainer.history)))
         torch.manual_seed(int(numbers.generate_state(1)[0]))
+
+
+class EpochLog(Callback):
+    """Writes how every clip is judged after some of the epochs, as a memory-mapped array.
+
+    From it follow the area under the margin (Pleiss et al. 2020), the data maps of
+    Swayamdipta et al. (2020) and forgetting events (Toneva et al. 2019). Augmented and
+    mixed batches say little of single clips, so each is judged once more, as it is.
+
+    The history says in ``logged`` how many rows are written so far.
+
+    Args:
+        path: A ``.npy`` file, float16, ``(n_rows, n_clips, n_classes)``.
+        judge: Gives the logits of all clips as the network now is, ``(n_clips, n_classes)``.
+        n_rows: How many rows the file has.
+        every: Epochs from one row to the next.
+    """
+
+    def __init__(
+        self, path: Path, judge: Callable[[], np.ndarray], *, n_rows: int, every: int
+    ) -> None:
+        self.path, self.judge, self.n_rows, self.every = path, judge, n_rows, every
+
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        """Judge all clips, if it is an epoch to be logged."""
+        row, rest = divmod(len(trainer.history), self.every)
+        if rest:
+            return
+        logits = np.clip(self.judge(), -6e4, 6e4).astype(np.float16)
+        shape = (self.n_rows, *logits.shape)
+        mode: Literal["r+", "w+"] = "r+" if self.path.exists() else "w+"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened for each row: a map that stays open keeps its pages in memory.
+        rows = np.lib.format.open_memmap(self.path, mode, np.float16, shape)
+        rows[row - 1] = logits
+        rows.flush()
+        trainer.history[-1]["logged"] = row
 
 
 class Validation(Callback):

@@ -27,6 +27,7 @@ from labelkit.training.callbacks import (
     BestWeights,
     Callback,
     Checkpoint,
+    EpochLog,
     Seeding,
     Timer,
     Validation,
@@ -76,6 +77,7 @@ class CrossFit:
         classes: Names of the classes.
         head: ``softmax`` or ``sigmoid``.
         seed: Number from which, with stage and fold, everything random follows.
+        logs: Folder of the epoch logs of this run; where stages are not logged, None.
         device: ``cpu`` or ``cuda``.
         threads: Processor threads of one training.
         judge_locked_from: First round whose judgement of the locked clips can count.
@@ -92,6 +94,7 @@ class CrossFit:
     classes: Sequence[str] = field(repr=False)
     head: str
     seed: int
+    logs: Path | None = None
     variants: dict[str, Frames] = field(default_factory=dict, repr=False)
     mask: np.ndarray | None = field(default=None, repr=False)
     device: str = "cpu"
@@ -278,6 +281,7 @@ class Training:
         callbacks = [
             Seeding((*seed, 4)),
             *self._validation(model, bank, seed),
+            *self._epoch_log(model, bank, seed),
             Timer(),
             *self._best_weights(checkpoint),
             checkpoint,
@@ -371,6 +375,25 @@ class Training:
     def _heard(self) -> str:
         recipe = self.cross.recipe
         return fingerprint([asdict(recipe.features), asdict(recipe.input)])
+
+    def _epoch_log(
+        self, model: nn.Module, bank: FeatureBank, seed: tuple[int, ...]
+    ) -> list[Callback]:
+        """The log of all training clips, if the stage is logged."""
+        cross, stage = self.cross, self.stage
+        if cross.logs is None or not stage.log_every or stage.log_every > stage.epochs:
+            return []
+        clips, spec = np.arange(len(cross.labels)), WindowSpec(windows="centre")
+
+        def judge() -> np.ndarray:
+            return predict_windows(
+                model, bank, clips, spec, head="none",
+                n_frames=cross.recipe.input.frames, seed=seed,
+            ).probs  # fmt: skip
+
+        path = cross.logs / self.folder.parent.name / f"{self.folder.name}.npy"
+        n_rows = stage.epochs // stage.log_every
+        return [EpochLog(path, judge, n_rows=n_rows, every=stage.log_every)]
 
     def _best_weights(self, checkpoint: Checkpoint) -> list[Callback]:
         stage = self.stage

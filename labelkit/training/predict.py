@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +15,11 @@ from labelkit.ensemble import mean_by_group
 from labelkit.models import main_logits
 from labelkit.training.bank import FeatureBank
 
+_HEADS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": partial(torch.softmax, dim=1),
+    "sigmoid": torch.sigmoid,
+    "none": lambda logits: logits,
+}
 # Frames judged at once: 128 windows of 256 frames.
 FRAMES_AT_ONCE = 128 * 256
 
@@ -94,7 +101,7 @@ def predict_windows(
         bank: The spectrograms.
         clips: Clip indices, shape ``(n_clips,)``.
         spec: Which windows.
-        head: ``softmax`` or ``sigmoid``.
+        head: ``softmax`` or ``sigmoid``; ``none`` leaves the logits as they are.
         n_frames: Length of a window.
         seed: Numbers from which random windows follow.
 
@@ -123,7 +130,7 @@ def predict_windows(
         with torch.autocast(bank.device.type, torch.bfloat16, enabled=bank.device.type == "cuda"):
             logits = main_logits(model(x))
         logits = logits.float()
-        outputs.append(logits.softmax(dim=1) if head == "softmax" else logits.sigmoid())
+        outputs.append(_HEADS[head](logits))
         begin += len(part)
     if not outputs:
         nothing = np.zeros(0, int)

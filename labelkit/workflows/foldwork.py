@@ -121,9 +121,11 @@ def plan_work(
         classes=data.table.classes,
         head=data.head,
         seed=seed,
+        logs=project.epochs.folder / run_id,
         device=device,
         threads=runner.threads,
         judge_locked_from=judge_locked_from,
     )
+    project.epochs.write_clips(run_id, data.ids)
     recorder = Recorder(recipe, seed, data, run_id, device, runner.threads)
     return Work(fit_predict, runner, recorder)

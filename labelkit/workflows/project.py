@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from labelkit.errors import InvalidInput, NoProject
+from labelkit.stores.epochs import EpochStore
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.windows import WindowStore
 
@@ -51,6 +52,11 @@ class Project:
     def windows(self) -> WindowStore:
         """How single windows of clips were judged."""
         return WindowStore(self.work / "windows")
+
+    @property
+    def epochs(self) -> EpochStore:
+        """How every clip was judged epoch by epoch."""
+        return EpochStore(self.work / "epochs")
 
     @property
     def runs(self) -> Path:
