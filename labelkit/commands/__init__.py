@@ -1,0 +1,1 @@
+"""The commands of labelkit, by what they are for."""

@@ -1,0 +1,136 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from labelkit import config
+from labelkit.commands.options import (
+    Place,
+    flavour_option,
+    json_option,
+    options,
+    set_option,
+    training_options,
+)
+from labelkit.config import RULES, VerifySpec
+from labelkit.output import cell, plain_setting, show, show_facts
+
+
+@click.command()
+@click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
+@click.option("--start", metavar="RUN", help="Start from the models of a finished run.")
+@training_options
+@json_option
+@click.pass_obj
+def train(place: Place, as_json: bool, **kwargs: Any) -> None:
+    """Train one model per fold, and keep how it judges the clips it never saw.
+
+    A recipe of several stages runs them one after the other; each is kept, so the same
+    command goes on with the one it was stopped in.
+    """
+    from labelkit.workflows import stages
+
+    def tell(row: dict[str, Any]) -> None:
+        parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
+        click.echo(", ".join(parts), err=True)
+
+    summary = stages.train(place.project(), on_stage=tell, **kwargs)
+    if not as_json:
+        summary.pop("stages", None)
+    show_facts(summary, as_json)
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def recipes(ctx: click.Context, as_json: bool) -> None:
+    """List the trainings that come with labelkit; show one with: recipes show NAME."""
+    if ctx.invoked_subcommand is None:
+        show(config.recipe_table(), as_json)
+
+
+@recipes.command("show")
+@click.argument("name")
+@flavour_option
+@set_option
+@click.option("--all", "all_", is_flag=True, help="Every stage and default, one row each.")
+@json_option
+def show_recipe(
+    name: str, flavour: str | None, set_: tuple[str, ...], all_: bool, as_json: bool
+) -> None:
+    """Show the settings of a recipe, where each comes from, and what is unknown.
+
+    Sources: written in the publication, coded in what was released, inferred from both,
+    chosen by labelkit, default of labelkit, set on the command line. The column other
+    says what the other flavour has.
+    """
+    about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
+    if not (all_ or as_json):
+        stages = config.read_recipe(name, set_, flavour=flavour).stages
+        rows = config.summarise_rows(rows, list(stages))
+    click.echo(about, err=True)
+    # Learning rates are too small for the four decimals of scores.
+    show(
+        [asdict(row) | ({} if as_json else {"value": plain_setting(row.value)}) for row in rows],
+        as_json,
+    )
+    for unknown in unknowns:
+        click.echo(f"unknown: {unknown}", err=as_json)
+
+
+@click.command()
+@click.option("--rule", type=click.Choice(sorted(RULES)), help="Thresholds of a published rule.")
+@options(VerifySpec, as_changes=True)
+@training_options
+@json_option
+@click.pass_obj
+def verify(
+    place: Place,
+    recipe: config.Recipe,
+    rule: str | None,
+    changes: dict[str, Any],
+    as_json: bool,
+    **kwargs: Any,
+) -> None:
+    """Find unverified labels that can be trusted: train, self-verify, fine-tune, round by round."""
+    from labelkit.workflows import verification
+
+    recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
+
+    def tell(row: dict[str, Any]) -> None:
+        click.echo(round_line(row), err=as_json)
+        for kind in ("proposed", "accepted", "revoked"):
+            counts = ", ".join(f"{name} {n}" for name, n in row["per_class"][kind].items())
+            if counts:
+                click.echo(f"    {kind}: {counts}", err=as_json)
+
+    summary = verification.verify(place.project(), recipe, on_round=tell, **kwargs)
+    if summary["finished_before"]:
+        click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
+        if "superseded_by" in summary:
+            click.echo(f"{summary['superseded_by']} has decided since then", err=True)
+        for row in summary["rounds"]:
+            tell(row)
+    rounds = summary.pop("rounds")
+    if as_json:
+        show([{"run_id": summary["run_id"], **row} for row in rounds], True)
+    show_facts(summary, False, err=as_json)
+
+
+def round_line(row: dict[str, Any]) -> str:
+    """One line about a round."""
+    metric, value = next(item for item in row.items() if item[0].startswith("verified_"))
+    score = f"{metric.replace('_', ' ')} {value:.4f}, loss {row['verified_loss']:.4f}"
+    if not row["iteration"]:
+        return f"round  0: first training; {score}"
+    return (
+        f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
+        f"{row['revoked']} revoked, {row['self_verified']} self-verified; {score}"
+    )
+
+
+COMMANDS = (train, recipes, verify)

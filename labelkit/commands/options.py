@@ -1,0 +1,114 @@
+"""Options that several commands share, and what commands are given of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from labelkit import config
+from labelkit.config import create_spec, value_type
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the user wants to work, from the options before the command."""
+
+    folder: Path | None
+    lock_timeout_s: float
+
+    def project(self) -> Any:
+        """The project there."""
+        from labelkit.workflows.project import find_root, open_project
+
+        return open_project(find_root(self.folder), lock_timeout_s=self.lock_timeout_s)
+
+
+def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Command]:
+    """Give a command one option per field of ``spec``.
+
+    The command gets a ready ``spec``, or, ``as_changes``, a dictionary of those fields
+    that were given.
+    """
+    hints = get_type_hints(spec)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**kwargs: Any) -> Any:
+            values = {f.name: kwargs.pop(f.name) for f in fields(spec)}
+            given = {name: value for name, value in values.items() if value is not None}
+            if as_changes:
+                return command(changes=given, **kwargs)
+            return command(spec=create_spec(spec, given), **kwargs)
+
+        for f in reversed(fields(spec)):
+            flag = "--" + f.name.replace("_", "-")
+            if hints[f.name] is bool:
+                flag += "/--no-" + f.name.replace("_", "-")
+            choices = f.metadata.get("choices")
+            run = click.option(
+                flag,
+                f.name,
+                type=click.Choice(choices) if choices else value_type(hints[f.name]),
+                default=None if as_changes else f.default,
+                show_default=not as_changes,
+                help=f.metadata["help"],
+            )(run)
+        return run
+
+    return decorate
+
+
+def recipe_options(command: Command) -> Command:
+    """Add ``--recipe``, ``--flavour`` and ``--set``, and pass the recipe itself."""
+
+    @functools.wraps(command)
+    def run(recipe: str, flavour: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(recipe=config.read_recipe(recipe, set_, flavour=flavour), **kwargs)
+
+    for option in (
+        set_option,
+        flavour_option,
+        click.option(
+            "--recipe", default="quick", show_default=True,
+            help="Name or TOML file of the training; see: labelkit recipes.",
+        ),
+    ):  # fmt: skip
+        run = option(run)
+    return run
+
+
+def training_options(command: Command) -> Command:
+    """Add what every training takes: recipe, settings, seed, workers, device."""
+    for option in (
+        device_option,
+        workers_option,
+        click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all chance."),
+    ):  # fmt: skip
+        command = option(command)
+    return recipe_options(command)
+
+
+SEED = click.IntRange(min=0, max=2**31 - 1)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."
+)
+set_option = click.option(
+    "--set", "set_", multiple=True, metavar="KEY=VALUE",
+    help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
+)  # fmt: skip
+flavour_option = click.option(
+    "--flavour", type=click.Choice(config.FLAVOURS),
+    help="Where write-up and code differ: which one; as_coded if not given.",
+)  # fmt: skip
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute; auto is cuda where there is one.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")

@@ -1,0 +1,172 @@
+"""Commands on the project itself: what comes in, and looking at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from labelkit import config, registry
+from labelkit.commands.options import (
+    SEED,
+    Place,
+    device_option,
+    json_option,
+    options,
+    recipe_options,
+    workers_option,
+)
+from labelkit.config import FormatSpec
+from labelkit.output import show
+
+
+@click.command()
+@click.argument("audio_dir", type=click.Path(path_type=Path))
+@click.pass_obj
+def init(place: Place, audio_dir: Path) -> None:
+    """Make a project in the current folder, on recordings that may lie anywhere."""
+    from labelkit.workflows.project import create_project
+
+    project, new = create_project(place.folder or Path.cwd(), audio_dir)
+    click.echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_", type=click.Choice(registry.names("format")), required=True,
+    help="What the file or folder is.",
+)  # fmt: skip
+@click.option("--metadata-only", is_flag=True, help="Do not look for the recordings.")
+@click.option("--add-classes", is_flag=True, help="Let new classes join the vocabulary.")
+@options(FormatSpec)
+@click.pass_obj
+def import_(
+    place: Place,
+    source: Path,
+    format_: str,
+    metadata_only: bool,
+    add_classes: bool,
+    spec: FormatSpec,
+) -> None:
+    """Bring labels into the store, whole or not at all; twice adds nothing."""
+    from labelkit.workflows import importing
+
+    report = importing.import_labels(
+        place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
+    )
+    states = ", ".join(f"{count} {state}" for state, count in report.states.items())
+    click.echo(
+        f"{report.read} rows ({states}): {report.added} clips added, {report.changed} changed; "
+        f"{len(report.classes)} classes",
+        err=True,
+    )
+
+
+@click.command()
+@recipe_options
+@workers_option
+@json_option
+@click.pass_obj
+def check(place: Place, recipe: config.Recipe, workers: int | None, as_json: bool) -> None:
+    """List recordings that are unreadable, empty, silent, truncated, clipped or duplicate."""
+    from labelkit.workflows import prepare
+
+    rows = prepare.check(place.project(), recipe, workers=workers)
+    left_out = len({row["path"] for row in rows if not row["used"]})
+    show(rows, as_json)
+    click.echo(f"{len(rows)} faults; {left_out} clips are kept out of training", err=True)
+
+
+@click.command()
+@recipe_options
+@workers_option
+@device_option
+@click.pass_obj
+def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
+    """Compute the spectrograms of a recipe that are not there yet."""
+    from labelkit.workflows.extraction import compute_features
+    from labelkit.workflows.foldwork import device_name
+
+    store = compute_features(
+        place.project(), recipe.features, workers=workers, device=device_name(device)
+    )
+    usable = sum(entry.length > 0 for entry in store.entries.values())
+    click.echo(
+        f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "
+        "left out (see: labelkit check)",
+        err=True,
+    )
+
+
+@click.command()
+@click.option("--n", type=click.IntRange(min=2), help="Number of folds; 5 where there are none.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
+@json_option
+@click.pass_obj
+def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
+    """Deal the clips into folds that stay; clips that came later join them.
+
+    Another --n makes another set, which train and verify take from then on.
+    """
+    from labelkit.workflows import prepare
+
+    project = place.project()
+    fold_set = prepare.freeze_folds(project, n=n, seed=seed)
+    show(prepare.fold_table(project, fold_set), as_json)
+    click.echo(f"fold set {fold_set}", err=True)
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def status(place: Place, as_json: bool) -> None:
+    """Show what the project holds."""
+    from labelkit.workflows import review
+
+    show(review.status(place.project()), as_json)
+
+
+@click.command()
+@click.argument("clip")
+@json_option
+@click.pass_obj
+def history(place: Place, clip: str, as_json: bool) -> None:
+    """Show every event of a clip, named by its path below the audio folder."""
+    from labelkit.workflows import review
+
+    show(review.history(place.project(), clip), as_json)
+
+
+@click.command()
+@click.argument("sql")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True,
+    help="Seconds it may take.",
+)  # fmt: skip
+@json_option
+@click.pass_obj
+def query(place: Place, sql: str, timeout: float, as_json: bool) -> None:
+    """Answer one SELECT over the store, from labels_now or label_history say."""
+    from labelkit.workflows import review
+
+    answer = review.query(place.project(), sql, timeout_s=timeout)
+    show(answer.dicts(), as_json, answer.columns)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the sounds and the errors."
+)
+@workers_option
+@click.pass_obj
+def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
+    """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
+    from labelkit.workflows import demo as demonstration
+
+    report = demonstration.run_demo(directory, seed=seed, workers=workers, say=click.echo)
+    show(report, False)
+
+
+COMMANDS = (init, import_, check, features, folds, status, history, query, demo)
