@@ -1,14 +1,44 @@
 """Scores of probabilities against labels, on numpy arrays.
 
 ``labels`` is multi-hot and ``probs`` has the same shape ``(n_clips, n_classes)``.
-Tied probabilities are ranked by class index, the lower index first.
+Tied probabilities are ranked by class index, the lower index first. What detects
+wrong labels is measured by :func:`average_precision`, :func:`auroc` and :func:`effort`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from labelkit.errors import InvalidInput
+
+# Up to so many labels a clip it is faster to compare each with its clip than to sort.
+FEW_LABELS = 8
+
+
+def split_rows(n_rows: int, width: int, *, entries: int = 1 << 17) -> Iterator[slice]:
+    """Consecutive slices of rows of about ``entries`` numbers each, to stay in the cache."""
+    step = max(entries // max(width, 1), 1)
+    return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
+
+
+def check_labels(labels: np.ndarray) -> np.ndarray:
+    """Return labels as a boolean matrix.
+
+    Raises:
+        InvalidInput: If labels are no matrix or not 0 or 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 2:
+        raise InvalidInput(
+            f"labels must have the shape (n_clips, n_classes), got {labels.shape}; make them "
+            "multi-hot"
+        )
+    given = labels if labels.dtype == bool else labels != 0
+    if labels.dtype != bool and not (labels[given] == 1).all():
+        raise InvalidInput("labels must be multi-hot: only 0 and 1")
+    return given
 
 
 def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -24,16 +54,17 @@ def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.
             f"labels and probs must have one shape (n_clips, n_classes), "
             f"got {labels.shape} and {probs.shape}"
         )
-    bad = np.argwhere(~np.isfinite(probs))
-    if len(bad):
-        clip, class_index = bad[0]
-        raise InvalidInput(
-            f"probs has {len(bad)} NaN or infinite values, the first is "
-            f"{probs[clip, class_index]} at clip {clip}, class {class_index}"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise InvalidInput("labels must be multi-hot: only 0 and 1")
-    return labels.astype(bool), probs
+    for rows in split_rows(*probs.shape):
+        if not np.isfinite(probs[rows]).all():
+            n_bad = sum(
+                np.count_nonzero(~np.isfinite(probs[part])) for part in split_rows(*probs.shape)
+            )
+            clip, class_index = np.argwhere(~np.isfinite(probs[rows]))[0] + (rows.start, 0)
+            raise InvalidInput(
+                f"probs has {n_bad} NaN or infinite values, the first is "
+                f"{probs[clip, class_index]} at clip {clip}, class {class_index}"
+            )
+    return check_labels(labels), probs
 
 
 def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,17 +74,33 @@ def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.n
         Clip index, class index and rank of each given label, one row each,
         ordered by clip and class.
     """
-    order = np.argsort(-probs, axis=1, kind="stable")
-    ranks = np.empty(order.shape, np.int64)
-    np.put_along_axis(ranks, order, np.arange(1, probs.shape[1] + 1)[None], axis=1)
     clips, classes = np.nonzero(labels)
-    return clips, classes, ranks[clips, classes]
+    ranks = np.empty(len(clips), np.int64)
+    n_clips, n_classes = labels.shape
+    if len(clips) > FEW_LABELS * n_clips:
+        places = np.arange(1, n_classes + 1)[None]
+        for rows in split_rows(n_clips, n_classes):
+            order = np.argsort(-probs[rows], axis=1, kind="stable")
+            place = np.empty(order.shape, np.int64)
+            np.put_along_axis(place, order, places, axis=1)
+            first, last = np.searchsorted(clips, (rows.start, rows.stop))
+            ranks[first:last] = place[labels[rows]]
+        return clips, classes, ranks
+    for part in split_rows(len(clips), n_classes):
+        mine, own = probs[clips[part]], classes[part]
+        value = mine[np.arange(len(own)), own][:, None]
+        ranks[part] = (mine > value).sum(axis=1) + 1
+        ties = np.flatnonzero((mine == value).sum(axis=1) > 1)
+        if len(ties):
+            before = np.arange(n_classes) < own[ties, None]
+            ranks[part][ties] += ((mine[ties] == value[ties]) & before).sum(axis=1)
+    return clips, classes, ranks
 
 
 def _precisions(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clip, class and label-ranking precision of each given label."""
     clips, classes, ranks = label_ranks(labels, probs)
-    by_rank = np.lexsort((ranks, clips))
+    by_rank = np.argsort(clips * (labels.shape[1] + 1) + ranks)
     counts = np.bincount(clips, minlength=len(labels))
     first = np.repeat(np.cumsum(counts) - counts, counts)
     hits = np.empty(len(clips), np.int64)
@@ -199,3 +246,112 @@ def binary_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     probs = np.clip(probs, 1e-7, 1 - 1e-7)
     losses = -np.where(labels, np.log(probs), np.log1p(-probs))
     return float(losses.mean()) if losses.size else float("nan")
+
+
+def average_precision(wrong: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision of finding the wrong clips, those of the lowest scores first.
+
+    Equal scores form one step, as in scikit-learn. A random order gives about the
+    share of wrong clips, so figures of different shares do not compare.
+
+    Args:
+        wrong: Which clips are wrong, shape ``(n_clips,)``.
+        scores: Score of each clip, lower is more suspicious, shape ``(n_clips,)``.
+
+    Returns:
+        A number in (0, 1]; NaN if no clip is wrong.
+
+    Raises:
+        InvalidInput: If the lengths differ or a score is NaN.
+
+    Example:
+        >>> average_precision(np.array([1, 0, 1, 0]), np.array([0.1, 0.2, 0.3, 0.4])).__round__(4)
+        0.8333
+    """
+    wrong, scores = _check_detection(wrong, scores)
+    if not wrong.any():
+        return float("nan")
+    found, reviewed = _steps(wrong, scores)
+    return float((np.diff(found, prepend=0) * found / reviewed).sum() / found[-1])
+
+
+def auroc(wrong: np.ndarray, scores: np.ndarray) -> float:
+    """Chance that a wrong clip has a lower score than a right one; a tie counts half.
+
+    Args:
+        wrong: Which clips are wrong, shape ``(n_clips,)``.
+        scores: Score of each clip, lower is more suspicious, shape ``(n_clips,)``.
+
+    Returns:
+        A number in [0, 1], 0.5 by chance; NaN if no clip is wrong, or all are.
+
+    Raises:
+        InvalidInput: If the lengths differ or a score is NaN.
+
+    Example:
+        >>> auroc(np.array([1, 0, 1, 0]), np.array([0.1, 0.2, 0.3, 0.4]))
+        0.75
+    """
+    wrong, scores = _check_detection(wrong, scores)
+    if not wrong.any() or wrong.all():
+        return float("nan")
+    found, reviewed = _steps(wrong, scores)
+    right = reviewed - found
+    above = np.diff(right, prepend=0) * (found - np.diff(found, prepend=0) / 2)
+    return float(above.sum() / (float(found[-1]) * float(right[-1])))
+
+
+def effort(wrong: np.ndarray, scores: np.ndarray, *, recall: float = 0.9) -> float:
+    """Share of the clips to review, most suspicious first, to find a share of the wrong ones.
+
+    Among clips of equal score the right ones are taken to come first, the unluckiest
+    order, so that a score that cannot tell clips apart gains nothing by it.
+
+    Args:
+        wrong: Which clips are wrong, shape ``(n_clips,)``.
+        scores: Score of each clip, lower is more suspicious, shape ``(n_clips,)``.
+        recall: Share of the wrong clips to find, in (0, 1].
+
+    Returns:
+        A number in (0, 1]; about ``recall`` in random order; NaN if no clip is wrong.
+
+    Raises:
+        InvalidInput: If the lengths differ, a score is NaN or ``recall`` is out of range.
+
+    Example:
+        >>> effort(np.array([1, 0, 1, 0]), np.array([0.1, 0.2, 0.3, 0.4]))
+        0.75
+    """
+    wrong, scores = _check_detection(wrong, scores)
+    if not 0 < recall <= 1:
+        raise InvalidInput(f"recall must be above 0 and at most 1, got {recall}")
+    positions = np.flatnonzero(wrong[np.lexsort((wrong, scores))]) + 1
+    if not len(positions):
+        return float("nan")
+    # Rounding must not ask for one more: 0.9 of 10 is 9.
+    needed = int(np.ceil(recall * len(positions) - 1e-9))
+    return float(positions[needed - 1] / len(wrong))
+
+
+def _check_detection(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    wrong, scores = np.asarray(wrong), np.asarray(scores)
+    if wrong.ndim != 1 or wrong.shape != scores.shape:
+        raise InvalidInput(
+            f"wrong and scores must have one shape (n_clips,), got {wrong.shape} and {scores.shape}"
+        )
+    if not ((wrong == 0) | (wrong == 1)).all():
+        raise InvalidInput("wrong must be a mask over the clips: only 0 and 1")
+    bad = np.flatnonzero(np.isnan(scores))
+    if len(bad):
+        raise InvalidInput(
+            f"scores has {len(bad)} NaN, the first at clip {bad[0]}; leave such clips out"
+        )
+    return wrong.astype(bool), scores
+
+
+def _steps(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wrong clips found and clips reviewed after each distinct score, lowest first."""
+    order = np.argsort(scores)
+    scores = scores[order]
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    return np.cumsum(wrong[order])[last], last + 1

@@ -5,6 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import (
+    average_precision_score,
+    label_ranking_average_precision_score,
+    roc_auc_score,
+)
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
@@ -110,3 +115,109 @@ def test_losses_against_formulas():
     binary = -np.log([0.8, 0.8, 0.6, 0.6]).mean()
     assert metrics.binary_log_loss(labels, probs) == pytest.approx(binary)
     assert metrics.accuracy(labels, probs) == 1
+
+
+@pytest.mark.parametrize("per_clip", [1.2, 5, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lwlrap_per_clip_is_that_of_scikit_learn(per_clip, dtype):
+    rng = np.random.default_rng(0)
+    labels = rng.random((250, 40)) < per_clip / 40
+    probs = rng.random((250, 40)).astype(dtype)
+    found = metrics.lwlrap_per_clip(labels, probs)
+    for k in range(250):
+        if labels[k].any():
+            expected = label_ranking_average_precision_score(labels[k : k + 1], probs[k : k + 1])
+            assert found[k] == pytest.approx(expected, abs=1e-9)
+        else:
+            assert np.isnan(found[k])
+
+
+@pytest.mark.parametrize("per_clip", [1, 3, 30])
+def test_ranks_are_the_same_by_sorting_and_by_comparing(per_clip, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = rng.random((5000, 60)) < per_clip / 60
+    probs = rng.integers(0, 12, (5000, 60)) / 12
+    found = {}
+    for few in (0, 99):
+        monkeypatch.setattr(metrics, "FEW_LABELS", few)
+        found[few] = metrics.label_ranks(labels, probs)
+    for one, two in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_rows_are_split_without_a_gap():
+    for n, width, entries in [(10, 3, 7), (0, 3, 7), (5, 0, 7), (5, 100, 7), (7, 1, 7)]:
+        rows = [k for part in metrics.split_rows(n, width, entries=entries) for k in range(n)[part]]
+        assert rows == list(range(n))
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels_are_zeros_and_ones(value, dtype):
+    labels = np.eye(3, dtype=dtype)
+    labels[1, 0] = value
+    with pytest.raises(InvalidInput, match="multi-hot: only 0 and 1"):
+        metrics.lwlrap(labels, np.eye(3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([3, 1000]))
+def test_detection_is_that_of_scikit_learn(seed, n, values):
+    rng = np.random.default_rng(seed)
+    wrong, scores = rng.random(n) < 0.4, rng.integers(0, values, n) / values
+    if wrong.any():
+        expected = average_precision_score(wrong, -scores)
+        assert metrics.average_precision(wrong, scores) == pytest.approx(expected)
+    if wrong.any() and not wrong.all():
+        assert metrics.auroc(wrong, scores) == pytest.approx(roc_auc_score(wrong, -scores))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.1, 0.5, 0.9, 1.0]))
+def test_effort_against_a_naive_review(seed, n, recall):
+    rng = np.random.default_rng(seed)
+    wrong, scores = rng.random(n) < 0.4, rng.integers(0, 8, n) / 8
+    if not wrong.any():
+        assert np.isnan(metrics.effort(wrong, scores, recall=recall))
+        return
+    found = reviewed = 0
+    for _, is_wrong in sorted(zip(scores, wrong, strict=True)):
+        reviewed, found = reviewed + 1, found + is_wrong
+        if found >= recall * wrong.sum() - 1e-9:
+            break
+    assert metrics.effort(wrong, scores, recall=recall) == pytest.approx(reviewed / n)
+
+
+def test_a_constant_score_saves_no_effort():
+    wrong = np.arange(100) < 10
+    assert metrics.effort(wrong, np.zeros(100)) == 0.99
+    assert metrics.effort(wrong, np.arange(100)) == 0.09
+    # 0.07 * 100 is a little more than 7 in floating point.
+    assert metrics.effort(np.ones(100), np.arange(100), recall=0.07) == 0.07
+    assert metrics.auroc(wrong, np.zeros(100)) == 0.5
+    assert metrics.average_precision(wrong, np.zeros(100)) == pytest.approx(0.1)
+
+
+def test_detection_without_wrong_clips_is_nan():
+    for measure in (metrics.average_precision, metrics.auroc, metrics.effort):
+        assert np.isnan(measure(np.zeros(3), np.arange(3)))
+    assert np.isnan(metrics.auroc(np.ones(3), np.arange(3)))
+
+
+@pytest.mark.parametrize("measure", [metrics.average_precision, metrics.auroc, metrics.effort])
+@pytest.mark.parametrize(
+    ("wrong", "scores", "message"),
+    [
+        ([1, 0], [0.5, np.nan], "scores has 1 NaN, the first at clip 1"),
+        ([1, 0], [0.5], r"\(2,\) and \(1,\)"),
+        ([1, 2], [0.5, 1], "only 0 and 1"),
+    ],
+)
+def test_detection_checks_its_input(measure, wrong, scores, message):
+    with pytest.raises(InvalidInput, match=message):
+        measure(np.array(wrong), np.array(scores))
+
+
+def test_effort_names_a_bad_recall():
+    with pytest.raises(InvalidInput, match="recall must be above 0 and at most 1, got 0"):
+        metrics.effort(np.ones(2), np.ones(2), recall=0)

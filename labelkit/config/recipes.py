@@ -25,9 +25,11 @@ from typing import Any
 from labelkit import registry
 from labelkit.config.settings import check_table, create_spec
 from labelkit.config.specs import (
+    EmbeddingSpec,
     FeatureSpec,
     InputSpec,
     ModelSpec,
+    ProbeSpec,
     Recipe,
     StageSpec,
     VerifySpec,
@@ -42,12 +44,17 @@ PARTS = {
     "inference": WindowSpec,
     "validation": WindowSpec,
     "verify": VerifySpec,
+    "probe": ProbeSpec,
+    "embedding": EmbeddingSpec,
 }
 FLAVOURS = ("as_coded", "as_written")
 SOURCES = ("written", "coded", "inferred", "chosen")
 _ABOUT = ("about", "notes", "sources", "unknowns")
 # The stage that verify repeats round by round; train leaves it out.
 ROUND_STAGE = "finetune"
+# What means nothing to a classifier on embeddings, and what of it does all the same.
+_OF_NETWORKS = ("input.*", "model.*", "stages.*", "inference.*", "validation.*")
+_OF_BOTH = ("stages.*.clips", "stages.*.select.*", "stages.*.remove.*", "inference.fold_mean")
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def recipe_table() -> list[dict[str, Any]]:
             {
                 "recipe": name,
                 "flavours": list_flavours(name),
-                "model": recipe.model.name,
+                "model": recipe.probe.classifier or recipe.model.name,
                 "stages": list(recipe.stages),
                 "about": _with_variant(_load(name), name).get("about", ""),
             }
@@ -162,6 +169,8 @@ def explain_recipe(
             if key not in values and key != "flavour":
                 mark = (recipe.flavour or "").removeprefix("as_")
                 rows.append(RecipeRow(key, "absent", mark, f"{other}: {value}", ""))
+    if recipe.probe.classifier:
+        rows = [row for row in rows if not _is_of_networks(row.key)]
     return tables.get("about", ""), rows, list(tables.get("unknowns", []))
 
 
@@ -212,10 +221,12 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         stage: create_spec(StageSpec, check_table(values, f"stages.{stage}"), f"stages.{stage}.")
         for stage, values in check_table(tables.get("stages", {}), "stages").items()
     }
-    parts: dict[str, Any] = {
-        key: create_spec(cls, check_table(tables.get(key, {}), key), f"{key}.")
-        for key, cls in PARTS.items()
-    }
+    parts: dict[str, Any] = {key: check_table(tables.get(key, {}), key) for key in PARTS}
+    options = check_table(parts["probe"].get("options", {}), "probe.options")
+    parts["probe"] = {key: value for key, value in parts["probe"].items() if key != "options"}
+    parts = {key: create_spec(cls, parts[key], f"{key}.") for key, cls in PARTS.items()}
+    plain = {key: _plain(value, f"probe.options.{key}") for key, value in options.items()}
+    parts["probe"] = replace(parts["probe"], options=plain)
     recipe = Recipe(
         name=tables["name"],
         flavour=tables.get("flavour"),
@@ -224,6 +235,7 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
         **parts,
     )
     _check_stages(recipe)
+    _check_probe(recipe)
     return recipe
 
 
@@ -292,6 +304,43 @@ def _check_stages(recipe: Recipe) -> None:
             f"input.place energy is for log_mel, features.kind is {recipe.features.kind}; take "
             "input.place=uniform"
         )
+
+
+def _check_probe(recipe: Recipe) -> None:
+    """Refuse settings of networks that would change nothing."""
+    if not recipe.probe.classifier:
+        return
+    stages = dict.fromkeys(recipe.stages, StageSpec())
+    untouched = _values(Recipe(name=recipe.name, stages=stages))
+    for key, value in _values(recipe).items():
+        if _is_of_networks(key) and value != untouched.get(key):
+            raise InvalidInput(
+                f"{key} is a setting of networks, but probe.classifier is "
+                f"{recipe.probe.classifier}; leave one of them out"
+            )
+
+
+def _is_of_networks(key: str) -> bool:
+    """Whether a setting means nothing to a classifier on embeddings."""
+    wanted, unless = (
+        any(fnmatchcase(key, pattern) for pattern in patterns)
+        for patterns in (_OF_NETWORKS, _OF_BOTH)
+    )
+    return wanted and not unless
+
+
+def _plain(value: Any, name: str) -> Any:
+    """An option of a classifier, whose type nobody declares: a string is read as TOML has it."""
+    if isinstance(value, Mapping):
+        raise InvalidInput(f"{name} must be a number, a string or a list, got {dict(value)}")
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[value.lower()]
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
 
 
 def _stems() -> list[str]:
@@ -382,11 +431,21 @@ def _leaves(tables: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, A
             yield f"{where}{key}", value
 
 
-def _change(tables: dict[str, Any], text: str) -> None:
+def split_setting(text: str) -> tuple[str, str]:
+    """Key and value of ``key=value``.
+
+    Raises:
+        InvalidInput: If it is anything else.
+    """
     key, equals, value = text.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
+    if not equals or not all(key.strip().split(".")):
         raise InvalidInput(f"--set takes key=value, got {text!r}")
+    return key.strip(), value.strip()
+
+
+def _change(tables: dict[str, Any], text: str) -> None:
+    key, value = split_setting(text)
+    path = key.split(".")
     stages = dict(check_table(tables.get("stages", {}), "stages"))
     tables["stages"] = stages
     if path[0] == "stages" and len(path) > 2:
@@ -402,7 +461,7 @@ def _change(tables: dict[str, Any], text: str) -> None:
         raise InvalidInput(
             f"--set {text}: no stage or table {path[0]!r}; {registry.suggestion(path[0], known)}"
         )
-    change: Any = value.strip()
+    change: Any = value
     for part in reversed(path if len(path) == 1 else path[1:]):
         change = {part: change}
     for table, name in targets:

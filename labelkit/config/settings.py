@@ -66,7 +66,7 @@ def create_spec(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> 
         elif "tables" in limits:
             checked[key] = _fill_tables(limits["tables"], check_table(value, name), f"{name}.")
         elif "options" in limits:
-            checked[key] = _fill_options(limits["options"], check_table(value, name), f"{name}.")
+            checked[key] = fill_options(limits["options"], check_table(value, name), f"{name}.")
         else:
             checked[key] = _convert(value, hints[key], name)
             _check_limits(checked[key], limits, name)
@@ -95,7 +95,7 @@ def _fill_tables(kind: str, tables: Mapping[str, Any], where: str) -> dict[str, 
     return filled
 
 
-def _fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+def fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The table with all keyword arguments of its rule that have a default."""
     if not table:
         return {}

@@ -60,6 +60,35 @@ class FeatureSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingSpec:
+    """Which vector stands for a clip."""
+
+    embedder: str = setting(
+        "pooled_mel",
+        "pooled_mel needs no model; hear:package.module, onnx:FILE, package.module:function; "
+        "vectors:FILE are your own.",
+        kind="embedder",
+    )
+    sample_rate: int = setting(
+        16000, "Rate the embedder wants, in Hz; of hear the model says it.", low=1000
+    )
+    window_s: float = setting(0.0, "Length of a window, in seconds; 0 is the whole clip.", low=0)
+    hop_s: float = setting(0.0, "From one window to the next, in seconds; 0 is window_s.", low=0)
+    weights: str = setting("", "hear: file of the model's weights.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """Which classifier judges embeddings, where no network is trained."""
+
+    classifier: str | None = setting(
+        None, "Classifier on embeddings; a network is trained if unset.", kind="classifier"
+    )
+    options: Mapping[str, Any] = setting({}, "Its keyword arguments: options.C=0.1 say.")
+    standardise: bool = setting(True, "Bring each dimension to mean 0 and deviation 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """What of a spectrogram the network sees."""
 
@@ -271,3 +300,5 @@ class Recipe:
     inference: WindowSpec = WindowSpec()
     validation: WindowSpec = WindowSpec()
     verify: VerifySpec = VerifySpec()
+    probe: ProbeSpec = ProbeSpec()
+    embedding: EmbeddingSpec = EmbeddingSpec()

@@ -1,4 +1,10 @@
-"""Which clips to trust: masks computed from probabilities and labels."""
+"""Which clips to trust: masks computed from probabilities and labels.
+
+A rule takes multi-hot labels ``(n_clips, n_classes)`` and the probabilities of one or more
+judges, models that saw none of these clips, each of that shape; it returns the mask
+``(n_clips,)`` of the clips to keep. A clip without labels is never kept. ``per_class``
+bounds the clips of a class, the surest first; a clip of several classes counts in each.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +12,23 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.noise import scoring
+from labelkit.noise.pairs import find_missing
 
 
 def select_confident(
-    labels: np.ndarray,
-    *probs: np.ndarray,
-    threshold: float = 0.95,
-    per_class: int = 40,
+    labels: np.ndarray, *probs: np.ndarray, threshold: float = 0.95, per_class: int = 40
 ) -> np.ndarray:
     """Keep the clips all of whose labels a model would have given itself.
 
     The rule of Dorfer and Widmer (DCASE 2018 task 2): the label is the most probable
-    class, its probability is above a threshold, and of each class only the most
-    probable clips are kept. Their released code has no threshold (0 here). A clip
-    with several labels passes if they are its most probable classes, each above the
-    threshold, and counts in each of its classes.
+    class, its probability is above a threshold, and of each class only the most probable
+    clips are kept. Their released code has no threshold (0 here). A clip with several
+    labels passes if they are its most probable classes, each above the threshold.
 
     Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``; a clip without
-            labels never passes.
-        probs: Probabilities from one or more models that saw none of these clips, each
-            of the shape of ``labels``; several are averaged.
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape; they are averaged.
         threshold: Every label's probability must be above it; 0 asks for nothing.
         per_class: At most so many clips of a class; 0 is no limit.
 
@@ -44,14 +46,9 @@ def select_confident(
         >>> select_confident(labels, probs, threshold=0)
         array([ True,  True, False])
     """
-    if not probs:
-        raise InvalidInput("select_confident: give the probabilities of at least one model")
-    labels, mean = metrics.check_arrays(labels, np.mean(probs, axis=0))
-    if threshold < 0 or per_class < 0:
-        raise InvalidInput(f"threshold {threshold} and per_class {per_class} must not be negative")
+    labels, mean = _one_judge(labels, probs, threshold=threshold, per_class=per_class)
     passing = find_passing(labels, mean, threshold)
-    lowest = np.where(labels, mean, np.inf).min(axis=1)
-    return _fill_classes(labels, -lowest, passing, per_class, None)
+    return _fill_classes(labels, _by_confidence(labels, mean), passing, per_class)
 
 
 def find_passing(labels: np.ndarray, probs: np.ndarray, threshold: float) -> np.ndarray:
@@ -90,10 +87,8 @@ def select_lwlrap(
     left out others (a range at the lower end here; its limits are unpublished).
 
     Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``; a clip without labels
-            never passes.
-        probs: Probabilities from one or more models that saw none of these clips, each
-            of the shape of ``labels``.
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape.
         at_least: Lowest mean that passes.
         at_most: Highest mean that passes.
         per_class: At most so many clips of a class, the highest means first and of equal
@@ -112,23 +107,18 @@ def select_lwlrap(
         >>> select_lwlrap(labels, probs, at_least=0.5)
         array([ True,  True, False])
     """
-    if not probs:
-        raise InvalidInput("select_lwlrap: give the probabilities of at least one model")
-    if per_class < 0 or at_least < 0:
-        raise InvalidInput(f"at_least {at_least} and per_class {per_class} must not be negative")
+    labels, mean = _one_judge(labels, probs, at_least=at_least, per_class=per_class)
     if at_most < at_least:
         raise InvalidInput(f"at_least {at_least} must not be above at_most {at_most}")
     if folds is not None and len(folds) != len(labels):
         raise InvalidInput(f"folds has {len(folds)} clips, labels {len(labels)}; give one a clip")
     scores = np.stack([metrics.lwlrap_per_clip(labels, part) for part in probs])
-    labels = np.asarray(labels) > 0
     means = np.exp(np.log(np.maximum(scores, 1e-300)).mean(axis=0))
     # Rounding must not part 1 from 1, nor the root of a quarter from a half.
     passing = (means >= at_least - 1e-9) & (means <= at_most + 1e-9)
     # Many clips share a mean: the surer the models are of the labels, the better.
-    sure = np.where(labels, np.mean(probs, axis=0), np.inf).min(axis=1)
     order = np.empty(len(labels), int)
-    order[np.lexsort([-sure, -np.round(means, 9)])] = np.arange(len(labels))
+    order[np.lexsort([_by_confidence(labels, mean), -np.round(means, 9)])] = np.arange(len(order))
     return _fill_classes(labels, order, passing, per_class, folds)
 
 
@@ -145,10 +135,8 @@ def select_small_loss(
     2019), whose code caps each class within the first 5,000, so that fewer are kept.
 
     Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``; a clip without labels
-            never passes.
-        probs: Probabilities from one or more models that saw none of these clips, each
-            of the shape of ``labels``; several are averaged.
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape; they are averaged.
         n: How many clips of lowest loss to look at.
         per_class: At most so many of them of a class; 0 is no limit.
         single_label: Pass over clips with several labels.
@@ -165,19 +153,225 @@ def select_small_loss(
         >>> select_small_loss(labels, probs, n=2)
         array([ True, False,  True])
     """
-    if not probs:
-        raise InvalidInput("select_small_loss: give the probabilities of at least one model")
-    if n < 0 or per_class < 0:
-        raise InvalidInput(f"n {n} and per_class {per_class} must not be negative")
-    labels, mean = metrics.check_arrays(labels, np.mean(probs, axis=0))
-    mean = np.clip(mean, 1e-7, 1 - 1e-7)
-    losses = -np.where(labels, np.log(mean), np.log1p(-mean)).mean(axis=1)
-    open_to = labels.sum(axis=1) == 1 if single_label else labels.any(axis=1)
-    candidates = np.flatnonzero(open_to)
-    first = candidates[np.argsort(losses[candidates], kind="stable")[:n]]
+    labels, mean = _one_judge(labels, probs, n=n, per_class=per_class)
+    losses = _by_loss(labels, mean)
+    n_labels = labels.sum(axis=1)
+    candidates = np.flatnonzero(n_labels == 1 if single_label else n_labels)
     passing = np.zeros(len(labels), bool)
-    passing[first] = True
-    return _fill_classes(labels, losses, passing, per_class, None)
+    passing[candidates[np.argsort(losses[candidates], kind="stable")[:n]]] = True
+    return _fill_classes(labels, losses, passing, per_class)
+
+
+def select_clean_share(
+    labels: np.ndarray,
+    *probs: np.ndarray,
+    keep: float = 0.8,
+    by_class: bool = True,
+    per_class: int = 0,
+) -> np.ndarray:
+    """Keep the share of the clips whose labels a model finds easiest to explain.
+
+    The small-loss trick of Co-teaching (Han et al., 2018), by binary log-loss. Rare
+    classes have high losses for honest reasons, so by default the share is taken inside
+    each class; a clip with several labels is kept if any of them keeps it.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape; they are averaged.
+        keep: Share to keep, in (0, 1], rounded down, but at least one clip of a class.
+        by_class: Take the share inside each class rather than over the whole set.
+        per_class: At most so many clips of a class; 0 is no limit.
+
+    Returns:
+        Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or an option is out of range.
+
+    Example:
+        >>> labels = np.eye(2)[[0, 0, 1, 1]]
+        >>> probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> select_clean_share(labels, probs, keep=0.5)
+        array([ True, False, False,  True])
+    """
+    labels, mean = _one_judge(labels, probs, per_class=per_class)
+    order = _by_loss(labels, mean)
+    return _fill_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
+
+
+def select_fusion(
+    labels: np.ndarray,
+    *probs: np.ndarray,
+    keep: float = 0.8,
+    by_class: bool = True,
+    per_class: int = 0,
+) -> np.ndarray:
+    """Keep a share of the clips by the mean of their ranks under several scores.
+
+    Of every judge self-confidence, margin and log-loss are ranked, so that a judge whose
+    probabilities are extreme counts no more than another one.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape.
+        keep: Share to keep, in (0, 1], rounded down, but at least one clip of a class.
+        by_class: Take the share inside each class rather than over the whole set.
+        per_class: At most so many clips of a class; 0 is no limit.
+
+    Returns:
+        Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or an option is out of range.
+
+    Example:
+        >>> probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]])
+        >>> select_fusion(np.eye(2)[[0, 0, 0]], probs, keep=0.7)
+        array([ True, False,  True])
+    """
+    labels, _ = _one_judge(labels, probs, per_class=per_class)
+    methods = (scoring.score_self_confidence, scoring.score_margin, scoring.score_log_loss)
+    order = -scoring.fuse_ranks([score(labels, part) for part in probs for score in methods])
+    return _fill_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
+
+
+def select_mixture(
+    labels: np.ndarray,
+    *probs: np.ndarray,
+    posterior: float = 0.5,
+    by_class: bool = False,
+    per_class: int = 0,
+) -> np.ndarray:
+    """Keep the clips that more likely belong to the low losses than to the high ones.
+
+    DivideMix's cut-off (Li et al., 2020), which finds itself how many clips are clean;
+    see :func:`labelkit.noise.scoring.score_mixture`.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape; they are averaged.
+        posterior: The chance must be above it, in [0, 1).
+        by_class: Part the losses of each class rather than all.
+        per_class: At most so many clips of a class, the lowest losses first; 0 is no limit.
+
+    Returns:
+        Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
+
+    Raises:
+        InvalidInput: If arrays do not fit, an option is out of range, or all losses are equal.
+
+    Example:
+        >>> p = np.array([0.9, 0.88, 0.92, 0.1, 0.12])
+        >>> select_mixture(np.eye(2)[[0] * 5], np.column_stack([p, 1 - p]))
+        array([ True,  True,  True, False, False])
+    """
+    labels, mean = _one_judge(labels, probs, per_class=per_class)
+    if not 0 <= posterior < 1:
+        raise InvalidInput(f"posterior {posterior} must be at least 0 and below 1")
+    passing = np.asarray(scoring.score_mixture(labels, mean, per_class=by_class) > posterior)
+    return _fill_classes(labels, _by_loss(labels, mean), passing, per_class)
+
+
+def select_complete(
+    labels: np.ndarray, *probs: np.ndarray, percentile: float = 99.0, per_class: int = 0
+) -> np.ndarray:
+    """Keep the clips that likely lack no label.
+
+    After Fonseca et al. (ICASSP 2020); see :func:`labelkit.noise.pairs.find_missing`. Says
+    nothing of the labels that are given: those may be wrong.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of one or more judges, each of that shape; they are averaged.
+        percentile: Of a class's probabilities among the clips without it, in [0, 100];
+            a clip above it likely lacks the class.
+        per_class: At most so many clips of a class, the surest labels first; 0 is no limit.
+
+    Returns:
+        Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or an option is out of range.
+
+    Example:
+        >>> labels = np.array([[1, 0], [0, 1], [0, 1], [0, 1]])
+        >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.9]])
+        >>> select_complete(labels, probs, percentile=50)
+        array([ True, False,  True,  True])
+    """
+    labels, mean = _one_judge(labels, probs, per_class=per_class)
+    complete = np.logical_not(find_missing(labels, mean, percentile=percentile).any(axis=1))
+    return _fill_classes(labels, _by_confidence(labels, mean), complete, per_class)
+
+
+def select_listed(
+    labels: np.ndarray, *probs: np.ndarray, listed: np.ndarray, per_class: int = 0
+) -> np.ndarray:
+    """Keep the clips that somebody listed as good.
+
+    The list of argus (Freesound Audio Tagging 2019, 1st place), checked by ear, is one.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of any number of judges; they only say whom ``per_class`` takes.
+        listed: Mask of the clips of the list, shape ``(n_clips,)``.
+        per_class: At most so many clips of a class, the surest labels first or, without a
+            model, the first ones; 0 is no limit.
+
+    Returns:
+        Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or ``per_class`` is negative.
+
+    Example:
+        >>> select_listed(np.eye(2)[[0, 0, 1]], listed=np.array([True, True, False]), per_class=1)
+        array([ True, False, False])
+    """
+    labels, mean = _one_judge(labels, probs or (labels,), per_class=per_class)
+    listed = np.asarray(listed)
+    if listed.shape != (len(labels),) or listed.dtype != bool:
+        raise InvalidInput(
+            f"listed must be a mask of shape ({len(labels)},), got {listed.dtype} of shape "
+            f"{listed.shape}"
+        )
+    return _fill_classes(labels, _by_confidence(labels, mean), listed, per_class)
+
+
+def _one_judge(
+    labels: np.ndarray, probs: tuple[np.ndarray, ...], **options: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boolean labels and the mean of the judges, if they fit and no option is negative."""
+    if not probs:
+        raise InvalidInput("give the probabilities of at least one model after the labels")
+    if not all(value >= 0 for value in options.values()):
+        told = " and ".join(f"{name} {value}" for name, value in options.items())
+        raise InvalidInput(f"{told} must not be negative")
+    parts = [metrics.check_arrays(labels, part)[1] for part in probs]
+    return metrics.check_labels(labels), sum(parts[1:], parts[0]) / len(parts)
+
+
+def _by_loss(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Order by binary log-loss, the lowest first."""
+    return -scoring.score_log_loss(labels, probs)
+
+
+def _by_confidence(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Order by the lowest probability of a given label, the highest first."""
+    return -scoring.score_self_confidence(labels, probs)
+
+
+def _keep_share(labels: np.ndarray, order: np.ndarray, keep: float, by_class: bool) -> np.ndarray:
+    """The lowest ``order`` of each class or of all labelled clips, a share but at least one."""
+    if not 0 < keep <= 1:
+        raise InvalidInput(f"keep {keep} must be above 0 and at most 1")
+    kept = np.zeros(len(labels), bool)
+    for members in labels.T if by_class else [labels.any(axis=1)]:
+        clips = np.flatnonzero(members)
+        # Rounding must not make 28 of 0.29 times 100.
+        n = max(int(keep * len(clips) + 1e-9), 1)
+        kept[clips[np.argsort(order[clips], kind="stable")[:n]]] = True
+    return kept
 
 
 def _fill_classes(
@@ -185,9 +379,10 @@ def _fill_classes(
     order: np.ndarray,
     passing: np.ndarray,
     per_class: int,
-    folds: np.ndarray | None,
+    folds: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Passing clips, lowest ``order`` first, as long as each of their classes has room."""
+    """Passing clips with labels, lowest ``order`` first, while each of their classes has room."""
+    passing = passing & np.asarray(labels.any(axis=1))
     if not per_class:
         return passing
     parts = (

@@ -1,7 +1,7 @@
-"""Spectrograms on disk: one memory-mapped float16 matrix of frames per feature spec.
+"""Arrays of recordings on disk: one memory-mapped matrix a folder, spectrograms first of all.
 
-A folder is named by the fingerprint of its spec. ``frames.f16`` holds the frames of
-all recordings one after the other, ``journal.jsonl`` one line a file: what was found
+A folder is named by the fingerprint of what it holds. One file has the rows (the frames)
+of all recordings one after the other, ``journal.jsonl`` one line a file: what was found
 under its path, and where the frames of those bytes lie. Frames are written first and
 the line after them, so whatever a line names is there, and a stopped run goes on
 behind the last line. Both are brought to the disk at least once a second.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -53,18 +53,22 @@ def file_state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-class FeatureStore:
-    """The spectrograms of one spec; ``frames_path`` is the file to map.
+class ArrayStore:
+    """The rows of numbers of each recording; ``frames_path`` is the file to map.
 
     Args:
-        folder: Parent of all feature folders of a project.
-        spec: What the spectrograms are.
+        frames_path: The file, in a folder of its own.
+        about: What the numbers are, written beside them.
+        width: Numbers in a row.
+        dtype: Their type.
     """
 
-    def __init__(self, folder: Path, spec: FeatureSpec) -> None:
-        self.spec = spec
-        self.folder = folder / f"{spec.kind}-{fingerprint(spec)}"
-        self.frames_path = self.folder / "frames.f16"
+    def __init__(
+        self, frames_path: Path, about: Mapping[str, Any], *, width: int, dtype: type[np.floating]
+    ) -> None:
+        self.folder, self.frames_path = frames_path.parent, frames_path
+        self._about, self._dtype = about, dtype
+        self._row_bytes = width * np.dtype(dtype).itemsize
         self._journal = self.folder / "journal.jsonl"
         self.entries: dict[str, Entry] = {}
         self._by_hash: dict[str, Entry] = {}
@@ -92,7 +96,7 @@ class FeatureStore:
             StoreBusy: If another process is still adding to it then.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "spec.json").write_text(json.dumps(asdict(self.spec), indent=1) + "\n")
+        (self.folder / "spec.json").write_text(json.dumps(self._about, indent=1) + "\n")
         with (
             locked(self._journal, exclusive=True, timeout_s=timeout_s),
             self._journal.open("ab") as journal,
@@ -104,7 +108,7 @@ class FeatureStore:
                 self._remember(entry)
             journal.truncate(n_bytes)
             end = max((e.start + e.length for e in entries), default=0)
-            frames.truncate(end * self.spec.n_mels * 2)
+            frames.truncate(end * self._row_bytes)
             self._open, self._end = (journal, frames), end
             self._lines: list[bytes] = []
             self._synced = time.monotonic()
@@ -119,12 +123,12 @@ class FeatureStore:
 
         Args:
             entry: The file's state, hash and faults.
-            frames: Its spectrogram, shape ``(n_frames, n_mels)``; no frames if unusable.
+            frames: Its rows, shape ``(n_frames, width)``; none if unusable.
         """
         data = self._open[1]
         known = self._by_hash.get(entry.content_hash)
         if known is None and len(frames):
-            data.write(np.ascontiguousarray(frames, np.float16).tobytes())
+            data.write(np.ascontiguousarray(frames, self._dtype).tobytes())
             start, length = self._end, len(frames)
             self._end += length
         else:
@@ -136,6 +140,10 @@ class FeatureStore:
         self._remember(entry)
         if time.monotonic() - self._synced > 1:
             self._sync()
+
+    def knows(self, content_hash: str) -> bool:
+        """Whether rows of these bytes are here already."""
+        return content_hash in self._by_hash
 
     def _sync(self) -> None:
         """Frames first, then the lines that name them."""
@@ -170,7 +178,7 @@ class FeatureStore:
             return [], 0
         entries, n_bytes = [], 0
         size = self.frames_path.stat().st_size if self.frames_path.exists() else 0
-        n_frames = size // (2 * self.spec.n_mels)
+        n_frames = size // self._row_bytes
         for line in self._journal.read_bytes().splitlines(keepends=True):
             values: dict[str, Any]
             try:
@@ -186,3 +194,17 @@ class FeatureStore:
             entries.append(entry)
             n_bytes += len(line)
         return entries, n_bytes
+
+
+class FeatureStore(ArrayStore):
+    """The spectrograms of one spec, float16 ``(n_frames, n_mels)``.
+
+    Args:
+        folder: Parent of all feature folders of a project.
+        spec: What the spectrograms are.
+    """
+
+    def __init__(self, folder: Path, spec: FeatureSpec) -> None:
+        self.spec = spec
+        path = folder / f"{spec.kind}-{fingerprint(spec)}" / "frames.f16"
+        super().__init__(path, asdict(spec), width=spec.n_mels, dtype=np.float16)

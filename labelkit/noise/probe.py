@@ -1,0 +1,183 @@
+"""A scikit-learn classifier on embeddings as the model that judges labels.
+
+Where embeddings are good, this is the strongest simple method there is (SelfClean-Audio,
+2025: a grouped out-of-fold probe beats neighbours from 10 % noise on), and it trains in
+seconds: the loop of :func:`labelkit.noise.verify.self_verify` runs with it as with a network.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from labelkit import metrics, registry
+from labelkit.errors import InvalidInput
+from labelkit.noise.verify import FitPredict
+
+# Settings of a classifier where nothing else is said: cleanlab's own for audio embeddings.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sklearn.linear_model:LogisticRegression": {"C": 0.01, "max_iter": 1000},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A classifier on embeddings, as the ``fit_predict`` of one fold.
+
+    Clips with at most one label each make one multi-class problem, several labels one
+    problem per class. Classes that the training clips of a fold lack get probability 0.
+    A classifier without ``predict_proba`` is judged by the softmax (the sigmoid, if
+    several labels) of its ``decision_function``: good for ranks, not for thresholds.
+
+    ``embeddings`` has the shape ``(n_clips, dim)``, ``labels`` is multi-hot ``(n_clips,
+    n_classes)``, ``folds`` ``(n_clips,)`` are the frozen ones. ``classifier`` is a
+    registered name or ``package.module:Class``, ``options`` its keyword arguments;
+    ``standardise`` brings every dimension to mean 0 and deviation 1 over the training
+    clips; ``seed`` is its ``random_state``, if it takes one.
+
+    Raises:
+        InvalidInput: If the arrays do not fit, an embedding is not finite, or the
+            classifier has no such option.
+        UnknownName: If there is no such classifier.
+
+    Example:
+        >>> x = np.array([[-1.0], [1.0], [-0.9], [1.1], [-1.1], [0.9]])
+        >>> probe = Probe(embeddings=x, labels=np.eye(2)[[0, 1] * 3], folds=np.arange(6) // 2)
+        >>> cross_probs(probe, probe.folds).argmax(axis=1)
+        array([0, 1, 0, 1, 0, 1])
+    """
+
+    embeddings: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    folds: np.ndarray = field(repr=False)
+    classifier: str = "sklearn.linear_model:LogisticRegression"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    standardise: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        n_clips = len(metrics.check_labels(self.labels))
+        if self.embeddings.ndim != 2 or not len(self.embeddings) == n_clips == len(self.folds):
+            raise InvalidInput(
+                f"embeddings must have shape (n_clips, dim), got {self.embeddings.shape}; labels "
+                f"has {n_clips} clips, folds {len(self.folds)}"
+            )
+        bad = np.flatnonzero(~np.isfinite(self.embeddings).all(axis=1))
+        if len(bad):
+            raise InvalidInput(
+                f"the embeddings of {len(bad)} clips are NaN or infinite, the first is clip "
+                f"{bad[0]}; leave them out"
+            )
+        self._create()
+
+    def __call__(
+        self, trusted: np.ndarray | None, fold: int, warm_start: Any
+    ) -> tuple[np.ndarray, None]:
+        """Fit without the clips of ``fold``, and give the probabilities of exactly those.
+
+        Args:
+            trusted: Clips to fit to; None for all. Those without labels never count.
+            fold: The fold to leave out and to judge.
+            warm_start: Ignored; every fit starts anew.
+
+        Returns:
+            Probabilities, shape ``(n_held_out, n_classes)``, and no state.
+
+        Raises:
+            InvalidInput: If the clips to learn from are all of one class, or the classifier
+                refuses them or its options.
+        """
+        labels = metrics.check_labels(self.labels)
+        held_out = self.folds == fold
+        use = ~held_out & labels.any(axis=1)
+        if trusted is not None:
+            use &= trusted
+        x, y = self.embeddings[use], labels[use]
+        counts = y.sum(axis=0)
+        single = bool((labels.sum(axis=1) <= 1).all())
+        learnable = np.flatnonzero((counts > 0) & (counts < len(y)))
+        if not len(learnable):
+            raise InvalidInput(
+                f"fold {fold}: the {len(y)} labelled clips to learn from do not differ in their "
+                "labels; trust more clips or make other folds"
+            )
+        x_out = self.embeddings[held_out]
+        if self.standardise:
+            from sklearn.preprocessing import StandardScaler
+
+            scaler = StandardScaler().fit(x)
+            x, x_out = scaler.transform(x), scaler.transform(x_out)
+        probs = np.zeros((len(x_out), labels.shape[1]))
+        try:
+            if single:
+                probs[:, learnable] = self._judge(x, y[:, learnable].argmax(axis=1), x_out)
+            else:
+                probs[:, counts == len(y)] = 1
+                for index in learnable:
+                    probs[:, index] = self._judge(x, y[:, index], x_out)[:, 1]
+        except ValueError as error:
+            reason = str(error).partition("\n")[0]
+            raise InvalidInput(f"{self.classifier}, fold {fold}: {reason}") from error
+        return probs, None
+
+    def _judge(self, x: np.ndarray, y: np.ndarray, x_out: np.ndarray) -> np.ndarray:
+        """Probability of each value of ``y``, in order, for every row of ``x_out``."""
+        from sklearn.utils.extmath import softmax
+
+        model = self._create().fit(x, y)
+        if hasattr(model, "predict_proba"):
+            return model.predict_proba(x_out)
+        if not hasattr(model, "decision_function"):
+            raise InvalidInput("it has neither predict_proba nor decision_function; take another")
+        found = model.decision_function(x_out)
+        if found.ndim == 1:
+            found = np.column_stack([np.zeros(len(found)), found])
+        return softmax(found)
+
+    def _create(self) -> Any:
+        """The classifier, not fitted yet."""
+        target = registry.check("classifier", self.classifier)
+        cls = registry.resolve("classifier", self.classifier)
+        known = inspect.signature(cls).parameters
+        for key in self.options:
+            if key not in known:
+                raise InvalidInput(
+                    f"{self.classifier} has no option {key!r}; "
+                    f"{registry.suggestion(key, sorted(known))}"
+                )
+        seed = {"random_state": self.seed} if "random_state" in known else {}
+        return cls(**seed, **DEFAULTS.get(target, {}) | dict(self.options))
+
+
+def cross_probs(fit_predict: FitPredict, folds: np.ndarray) -> np.ndarray:
+    """Judge every clip by the model that was fitted without its fold.
+
+    Args:
+        fit_predict: The model, a :class:`Probe` say; it learns from all labels.
+        folds: Frozen fold of each clip, shape ``(n_clips,)``.
+
+    Returns:
+        Out-of-fold probabilities, shape ``(n_clips, n_classes)``.
+
+    Raises:
+        InvalidInput: If there is no clip, or the model judges other clips than asked.
+    """
+    folds = np.asarray(folds)
+    parts = [
+        (folds == fold, fit_predict(None, fold, None)[0]) for fold in np.unique(folds).tolist()
+    ]
+    if not parts:
+        raise InvalidInput("folds is empty; there is no clip to judge")
+    probs = np.empty((len(folds), parts[0][1].shape[1]))
+    for held_out, judged in parts:
+        if len(judged) != held_out.sum():
+            raise InvalidInput(
+                f"the model judged {len(judged)} clips of a fold that has {held_out.sum()}; give "
+                "the folds it was made with"
+            )
+        probs[held_out] = judged
+    return probs
