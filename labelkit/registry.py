@@ -33,6 +33,9 @@ TABLE: dict[str, dict[str, str]] = {
         "random_forest": "sklearn.ensemble:RandomForestClassifier",
         "svm": "sklearn.svm:SVC",
     },
+    "embedder": {
+        "pooled_mel": "labelkit.audio.embedding:pool_frames",
+    },
     "feature": {
         "log_filter_bank": "labelkit.audio.features:log_filter_bank",
         "log_mel": "labelkit.audio.features:log_mel",

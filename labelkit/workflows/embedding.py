@@ -18,8 +18,7 @@ from labelkit.executor import Executor
 from labelkit.registry import TABLE, resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
-from labelkit.workflows.extraction import Extractor, compute_features
-from labelkit.workflows.extraction import _read as read_recordings
+from labelkit.workflows.extraction import Extractor, compute_features, read_recordings
 from labelkit.workflows.prepare import same_recordings
 from labelkit.workflows.progress import say, track
 from labelkit.workflows.project import Project

@@ -88,14 +88,14 @@ def compute_features(
     ):
         # Whoever was adding until now may have done some of it.
         missing = store.missing(project.audio_dir, paths)
-        read = _read(extractor, executor, missing)
+        read = read_recordings(extractor, executor, missing)
         done = _in_batches(read, spec, device) if batched else read
         for entry, frames in track(done, len(missing), "features"):
             store.add(entry, frames)
     return store
 
 
-def _read(
+def read_recordings(
     extractor: Extractor, executor: Executor, paths: Sequence[str]
 ) -> Iterator[tuple[Entry, np.ndarray]]:
     """What was found under each path; nothing where reading failed."""
