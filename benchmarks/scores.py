@@ -19,10 +19,11 @@ from report import machine, write_section
 from small_times import seconds
 
 from labelkit import metrics
-from labelkit.noise import classes, dynamics, pairs, scoring
+from labelkit.noise import classes, dynamics, neighbours, pairs, scoring
 
 CLIPS, CLASSES = 1_000_000, 80
 EPOCHS, DYNAMIC_CLIPS = 50, 25_000
+VECTORS, DIM = 100_000, 128
 
 AT_SCALE: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "nothing (the inputs alone)": lambda y, p: None,
@@ -72,7 +73,12 @@ def draw(n: int, rng: np.random.Generator, per_clip: float = 1.2) -> tuple[np.nd
 def child(name: str, file: str = "") -> None:
     """Run one thing in this process; print its seconds and the peak memory in MB."""
     rng = np.random.default_rng(0)
-    if name == "dynamics":
+    if name == "neighbours":
+        embeddings = rng.standard_normal((VECTORS, DIM), np.float32)
+        groups = rng.integers(0, VECTORS // 2, VECTORS)
+        start = time.perf_counter()
+        neighbours.find_neighbours(embeddings, k=10, groups=groups)
+    elif name == "dynamics":
         shape = (EPOCHS, DYNAMIC_CLIPS, CLASSES)
         labels, logits = draw(DYNAMIC_CLIPS, rng)[0], np.memmap(file, np.float16, "r", shape=shape)
         start = time.perf_counter()
@@ -126,6 +132,10 @@ def main() -> None:
         took, peak = measure("dynamics", str(file))
     shape = f"{EPOCHS} x {DYNAMIC_CLIPS:,} x {CLASSES}"
     lines.append(f"| measure_dynamics, {shape}, float16 on disk | {took:.2f} | {peak:,.0f} MB |")
+    took, peak = measure("neighbours")
+    lines.append(
+        f"| find_neighbours, k = 10, {VECTORS:,} x {DIM}, in groups | {took:.2f} | {peak:,.0f} MB |"
+    )
     text = "\n".join(lines)
     if "--print" in sys.argv:
         print(text)

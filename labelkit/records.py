@@ -133,12 +133,13 @@ class Windows:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """One number a clip from one run under one metric; lower is worse."""
+    """One number a clip, or a clip and class, from one run under one metric; lower is worse."""
 
     run_id: str
     metric: str
     clip_ids: np.ndarray
     values: np.ndarray
+    class_ids: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

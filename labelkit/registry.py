@@ -121,6 +121,7 @@ TABLE: dict[str, dict[str, str]] = {
         "complete": "labelkit.noise.selection:select_complete",
         "confident": "labelkit.noise.selection:select_confident",
         "fusion": "labelkit.noise.selection:select_fusion",
+        "listed": "labelkit.noise.selection:select_listed",
         "lwlrap": "labelkit.noise.selection:select_lwlrap",
         "mixture": "labelkit.noise.selection:select_mixture",
         "small_loss": "labelkit.noise.selection:select_small_loss",

@@ -1,12 +1,19 @@
 """The selection rules of the four published systems, on twelve clips worked out by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from labelkit import registry
 from labelkit.config import read_recipe
 from labelkit.errors import InvalidInput
-from labelkit.noise.selection import select_confident, select_lwlrap, select_small_loss
+from labelkit.noise.selection import (
+    select_confident,
+    select_listed,
+    select_lwlrap,
+    select_small_loss,
+)
 
 # Classes A, B, C. Behind each clip: the rank of its label, and whether its model agrees.
 LABELS = np.array([
@@ -153,6 +160,8 @@ def test_ninths_cap_of_fifty():
 @pytest.mark.parametrize("name", registry.names("selection"))
 def test_every_rule_takes_several_judges(name):
     rule = registry.resolve("selection", name)
+    if name == "listed":
+        rule = partial(rule, listed=FOLDS > 0)
     assert (rule(LABELS, PROBS, PROBS) == rule(LABELS, PROBS)).all()
 
 
@@ -161,6 +170,7 @@ SELECTIONS = {
     "complete": {"percentile": 90.0, "per_class": 12},
     "confident": {"threshold": 0.3, "per_class": 12},
     "fusion": {"keep": 0.5, "per_class": 12},
+    "listed": {"per_class": 12},
     "lwlrap": {"at_least": 0.5, "per_class": 12},
     "mixture": {"per_class": 12},
     "small_loss": {"n": 60, "per_class": 12},
@@ -180,13 +190,18 @@ def test_selections_follow_their_clips_and_beat_chance(name):
     labels = np.eye(8)[given]
     probs = np.eye(8)[truth] * 2 + rng.standard_normal((200, 8))
     probs = np.exp(probs) / np.exp(probs).sum(axis=1, keepdims=True)
-    mask = rule(labels, probs, **chosen)
+    # Somebody who heard the clips, and misheard one in ten.
+    ears = (given == truth) ^ (rng.random(200) < 0.1)
+    lists = {"listed": ears} if name == "listed" else {}
+    mask = rule(labels, probs, **chosen, **lists)
     order = rng.permutation(200)
-    assert (rule(labels[order], probs[order], **chosen) == mask[order]).all()
+    moved = {key: values[order] for key, values in lists.items()}
+    assert (rule(labels[order], probs[order], **chosen, **moved) == mask[order]).all()
     assert 20 < mask.sum() < 160
     assert (given == truth)[mask].mean() > (given == truth).mean() + 0.2
     assert labels[mask].sum(axis=0).max() <= chosen["per_class"]
-    nothing = rule(np.zeros((3, 8)), probs[:3], **chosen)
+    few = {key: values[:3] for key, values in lists.items()}
+    nothing = rule(np.zeros((3, 8)), probs[:3], **chosen, **few)
     assert not nothing.any()
 
 
@@ -204,6 +219,7 @@ def test_selections_follow_their_clips_and_beat_chance(name):
         (lambda: select_small_loss(LABELS, PROBS, n=-1), "n -1 and per_class 50 must not be"),
         (lambda: select_small_loss(LABELS, PROBS[:5]), "shape"),
         (lambda: select_lwlrap(LABELS, np.full((12, 3), np.nan)), "NaN"),
+        (lambda: select_listed(LABELS, PROBS), "takes its clips from a list, and none is given"),
     ],
 )
 def test_bad_options(call, message):

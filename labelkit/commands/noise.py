@@ -1,35 +1,165 @@
-"""Commands that find wrong, missing and off-topic labels."""
+"""Commands that find wrong and missing labels, and act on what they find."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
-from labelkit import registry
-from labelkit.commands.options import Place, json_option
-from labelkit.output import show
+from labelkit import config, registry
+from labelkit.commands.options import (
+    Command,
+    Place,
+    json_option,
+    probe_option,
+    rule_options,
+    workers_option,
+)
+from labelkit.output import show, show_facts
+
+run_option = click.option(
+    "--run", "run_id", help="The run whose probabilities judge; the last one if not given."
+)
+probs_option = click.option(
+    "--probs", type=click.Path(path_type=Path),
+    help="Judge by the probabilities of a CSV, npz or npy file instead.",
+)  # fmt: skip
+
+
+def judged_by(place: Place, run_id: str | None, probs: Path | None) -> tuple[Any, str | None]:
+    """The project, and the run that judges: the one named, or that of a file."""
+    project = place.project()
+    if probs is None:
+        return project, run_id
+    if run_id is not None:
+        raise click.UsageError("--run and --probs exclude one another")
+    from labelkit.workflows.external import import_probs
+
+    found = import_probs(project, probs)
+    click.echo(f"{probs.name} is run {found}; whether its model saw the clips is not known",
+               err=True)  # fmt: skip
+    return project, found
+
+
+def judge_options(command: Command) -> Command:
+    """Add ``--run`` and ``--probs``."""
+    return run_option(probs_option(command))
+
+
+@click.command()
+@judge_options
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME",
+    default=("fusion", "self_confidence"), show_default=True,
+    help=f"First orders, next break ties. Known: {', '.join(registry.names('score'))}.",
+)  # fmt: skip
+@click.option("--fuse", is_flag=True, help="Order by the mean rank over all methods.")
+@click.option("--lowest", type=click.IntRange(min=1), default=30, show_default=True)
+@probe_option
+@workers_option
+@json_option
+@click.pass_obj
+def score(
+    place: Place, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
+) -> None:
+    """Score every label, keep the scores in the store, and show the most doubtful clips."""
+    from labelkit.workflows import score as scoring
+
+    project, run_id = judged_by(place, run_id, probs)
+    show(scoring.score(project, run_id=run_id, **kwargs), as_json)
+
+
+@click.command()
+@judge_options
+@json_option
+@click.pass_obj
+def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
+    """Show of each class how noisy its labels seem, and which class it is taken for."""
+    from labelkit.workflows.evidence import read_evidence
+    from labelkit.workflows.score import class_table
+
+    project, run_id = judged_by(place, run_id, probs)
+    evidence = read_evidence(project, run_id, probe=config.read_recipe("probe"))
+    show(class_table(evidence), as_json)
 
 
 @click.command()
 @click.option(
-    "--run", "run_id", help="The run whose probabilities judge; the last one if not given."
-)
-@click.option(
-    "--method", "methods", type=click.Choice(registry.names("score")), multiple=True,
-    default=("lwlrap", "self_confidence"), show_default=True, help="First orders, next break ties.",
+    "--rule", required=True, metavar="NAME",
+    help=f"Known: {', '.join(registry.names('selection'))}.",
 )  # fmt: skip
-@click.option("--lowest", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option(
+    "--run", "run_ids", multiple=True,
+    help="A run whose probabilities judge, or several; the last one if not given.",
+)  # fmt: skip
+@probs_option
+@rule_options
+@click.option("--list", "listed", type=click.Path(path_type=Path),
+              help="listed: file of a path a line, or JSON of paths.")  # fmt: skip
+@click.option("--add", is_flag=True, help="Leave what a machine trusted before trusted.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, show what would change.")
 @json_option
 @click.pass_obj
-def score(
-    place: Place, run_id: str | None, methods: Sequence[str], lowest: int, as_json: bool
+def select(
+    place: Place,
+    rule: str,
+    run_ids: tuple[str, ...],
+    probs: Path | None,
+    as_json: bool,
+    **kwargs: Any,
 ) -> None:
-    """Score every label by a run's out-of-fold probabilities, and show the most doubtful."""
-    from labelkit.workflows import score as scoring
+    """Trust the noisy clips a rule keeps, as one batch; take it back with: labelkit undo.
 
-    rows = scoring.score(place.project(), run_id=run_id, methods=methods, lowest=lowest)
+    What a machine trusted before and the rule does not keep is trusted no longer, unless
+    --add is given. Clips that people decided on stay as they are.
+    """
+    from labelkit.workflows import selection
+
+    project, external = judged_by(place, None, probs)
+    judges = (*run_ids, *([external] if external else [])) or (None,)
+    rows, report = selection.select(project, rule, run_ids=judges, **kwargs)
     show(rows, as_json)
+    batch = report.pop("batch")
+    report["batch"] = "none, dry run" if kwargs["dry_run"] else batch or "none, nothing to change"
+    show_facts(report, False, err=True)
 
 
-COMMANDS = (score,)
+@click.command()
+@judge_options
+@click.option(
+    "--percentile", type=click.FloatRange(0, 100), default=99.0, show_default=True,
+    help="Of each class's absent labels, those above are proposed.",
+)  # fmt: skip
+@click.option("--mask", is_flag=True, help="Let none of them count as absent in training.")
+@click.option("--most", type=click.IntRange(min=1), default=50, show_default=True,
+              help="How many to show.")  # fmt: skip
+@json_option
+@click.pass_obj
+def missing(
+    place: Place, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
+) -> None:
+    """Propose labels that are likely missing, the most probable first (Fonseca et al. 2020).
+
+    Unknown is not negative: with --mask, training leaves these (clip, class) pairs out of
+    the loss until somebody decides; labelkit undo takes that back.
+    """
+    from labelkit.workflows import missing as proposals
+
+    project, run_id = judged_by(place, run_id, probs)
+    rows, report = proposals.find_missing_labels(project, run_id=run_id, **kwargs)
+    show(rows, as_json)
+    show_facts(report, False, err=True)
+
+
+@click.command()
+@click.argument("batch", type=int)
+@click.pass_obj
+def undo(place: Place, batch: int) -> None:
+    """Take a batch back: its clips get the state and labels they had before it."""
+    from labelkit.workflows.undo import undo as take_back
+
+    show_facts(take_back(place.project(), batch), False, err=True)
+
+
+COMMANDS = (score, classes, select, missing, undo)

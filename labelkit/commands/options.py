@@ -84,6 +84,33 @@ def recipe_options(command: Command) -> Command:
     return run
 
 
+def rule_options(command: Command) -> Command:
+    """Add ``--set`` for the options of a rule, passed as a dictionary."""
+
+    @functools.wraps(command)
+    def run(set_: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(options=dict(config.split_setting(text) for text in set_), **kwargs)
+
+    return click.option(
+        "--set", "set_", multiple=True, metavar="KEY=VALUE", help="An option of the rule: keep=0.7."
+    )(run)
+
+
+def probe_option(command: Command) -> Command:
+    """Add ``--probe`` and ``--set``, and pass the recipe of embeddings and classifier."""
+
+    @functools.wraps(command)
+    def run(probe: str, set_: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(probe=config.read_recipe(probe, set_), **kwargs)
+
+    return set_option(
+        click.option(
+            "--probe", default="probe", show_default=True,
+            help="Recipe of the embeddings and the classifier that give a second opinion.",
+        )(run)
+    )  # fmt: skip
+
+
 def training_options(command: Command) -> Command:
     """Add what every training takes: recipe, settings, seed, workers, device."""
     for option in (

@@ -321,18 +321,20 @@ def _nearest(
     n_rows, n = similarity.shape
     width = max(1, min(_STRIP, n // (4 * k)))
     n_strips = -(-n // width)
-    if n_strips * width > n:
-        similarity = np.pad(
-            similarity, ((0, 0), (0, n_strips * width - n)), constant_values=-np.inf
-        )
-    strips = similarity.reshape(n_rows, width, n_strips)
-    best = strips.max(axis=1)
+    whole = n - n % n_strips
+    best = similarity[:, :whole].reshape(n_rows, -1, n_strips).max(axis=1)
+    # The last clips make some of the strips one longer.
+    longer = best[:, : n - whole]
+    np.maximum(longer, similarity[:, whole:], out=longer)
     kth = min(k, n_strips)
     bound = np.partition(best, n_strips - kth, axis=1)[:, n_strips - kth] - _ROUNDING
     bound = np.maximum(bound, -2)[:, None]
     rows, strip = np.nonzero(best >= bound)
-    hit, place = np.nonzero(strips[rows, :, strip] >= bound[rows])
-    rows, found = rows[hit], place * n_strips + strip[hit]
+    members = strip[:, None] + n_strips * np.arange(width)
+    there = members < n
+    near = similarity[rows[:, None], np.where(there, members, 0)]
+    hit, place = np.nonzero(there & (near >= bound[rows]))
+    rows, found = rows[hit], members[hit, place]
     distances = _distances(unit, clips[rows], found)
     order = np.lexsort((found, distances, rows))
     rows, found, distances = rows[order], found[order], distances[order]

@@ -305,7 +305,10 @@ def select_complete(
 
 
 def select_listed(
-    labels: np.ndarray, *probs: np.ndarray, listed: np.ndarray, per_class: int = 0
+    labels: np.ndarray,
+    *probs: np.ndarray,
+    listed: np.ndarray | None = None,
+    per_class: int = 0,
 ) -> np.ndarray:
     """Keep the clips that somebody listed as good.
 
@@ -314,7 +317,8 @@ def select_listed(
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Probabilities of any number of judges; they only say whom ``per_class`` takes.
-        listed: Mask of the clips of the list, shape ``(n_clips,)``.
+        listed: Mask of the clips of the list, shape ``(n_clips,)``; only where there is no
+            clip may it be left out.
         per_class: At most so many clips of a class, the surest labels first or, without a
             model, the first ones; 0 is no limit.
 
@@ -322,14 +326,19 @@ def select_listed(
         Boolean mask, shape ``(n_clips,)``; ``True`` means kept.
 
     Raises:
-        InvalidInput: If the arrays do not fit or ``per_class`` is negative.
+        InvalidInput: If the arrays do not fit, there is no list, or ``per_class`` is negative.
 
     Example:
         >>> select_listed(np.eye(2)[[0, 0, 1]], listed=np.array([True, True, False]), per_class=1)
         array([ True, False, False])
     """
     labels, mean = _one_judge(labels, probs or (labels,), per_class=per_class)
-    listed = np.asarray(listed)
+    if listed is None and len(labels):
+        raise InvalidInput(
+            "rule listed takes its clips from a list, and none is given; labelkit select --list "
+            "reads one"
+        )
+    listed = np.zeros(0, bool) if listed is None else np.asarray(listed)
     if listed.shape != (len(labels),) or listed.dtype != bool:
         raise InvalidInput(
             f"listed must be a mask of shape ({len(labels)},), got {listed.dtype} of shape "

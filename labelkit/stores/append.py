@@ -275,7 +275,7 @@ class WriteSession(Session):
             {
                 "run_id": [scores.run_id] * n,
                 "clip_id": scores.clip_ids,
-                "class_id": [-1] * n,
+                "class_id": [-1] * n if scores.class_ids is None else scores.class_ids,
                 "metric": [scores.metric] * n,
                 "value": scores.values,
             },

@@ -218,9 +218,46 @@ having present is not null and absent is not null
 order by c.path, k.name;
 """
 
+# `labelkit score` orders by the fusion of several scores, so the queue does, too.
+_FUSED_QUEUE = """
+drop view review_queue;
+create view review_queue as
+with aged as (
+    select s.clip_id, s.metric, s.value, s.run_id, row_number() over (
+               partition by s.clip_id, s.metric order by r.batch_id desc, r.iteration desc
+           ) as age
+    from scores s
+    join runs r on r.run_id = s.run_id
+    where s.class_id = -1
+),
+newest as (
+    select clip_id,
+           max(value) filter (where metric = 'fusion') as fusion,
+           max(value) filter (where metric = 'lwlrap') as lwlrap,
+           max(value) filter (where metric = 'self_confidence') as self_confidence
+    from aged where age = 1 group by clip_id
+),
+judged as (
+    select p.clip_id, max_by(p.probs, r.batch_id) as probs, max_by(p.run_id, r.batch_id) as run_id
+    from predictions p
+    join runs r on r.run_id = p.run_id
+    group by p.clip_id
+),
+vocabulary as (select list(name order by class_id) as names from classes)
+select n.clip_id, n.path, n.labels, n.state, s.fusion, s.lwlrap, s.self_confidence,
+       v.names[list_position(j.probs, list_max(j.probs))] as suggested, j.run_id
+from labels_now n
+join newest s on s.clip_id = n.clip_id
+left join judged j on j.clip_id = n.clip_id
+cross join vocabulary v
+where n.state in ('unverified', 'self_verified')
+order by s.fusion nulls last, s.lwlrap, s.self_confidence, n.clip_id;
+"""
+
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
     (2, "views", _VIEWS),
+    (3, "review_queue by fusion", _FUSED_QUEUE),
 ]
 VERSION = MIGRATIONS[-1][0]
 

@@ -10,6 +10,16 @@ import numpy as np
 
 from labelkit.records import LabelTable
 
+# Batches that stand: never taken back, or what took them back was itself taken back.
+_STANDING = """
+with recursive chain as (
+    select batch_id, batch_id as last, 0 as n from batches
+    union all
+    select c.batch_id, b.batch_id, c.n + 1 from chain c join batches b on b.undoes = c.last
+),
+standing as (select batch_id from chain group by batch_id having max(n) % 2 = 0)
+"""
+
 
 class Session:
     """Questions to an open store."""
@@ -67,14 +77,36 @@ class Session:
         )
 
     def unsure(self) -> list[tuple[int, int]]:
-        """Clip and class ids of which a person last said, of the whole clip, to be unsure."""
+        """Clip and class ids of which nobody knows whether the class is there.
+
+        A person last said so of the whole clip; or a machine took the label for missing, and
+        no person decided. What was undone does not count.
+        """
         return [
             (clip_id, class_id)
             for clip_id, class_id in self.rows(
-                "select v.clip_id, v.class_id from label_verdicts v "
-                "join batches b on b.batch_id = v.batch_id "
-                "where b.by_person and v.start_s is null group by v.clip_id, v.class_id "
-                "having max_by(v.verdict, v.verdict_id) = 'unsure' order by all"
+                f"{_STANDING}, said as ("
+                "  select v.clip_id, v.class_id, v.verdict, v.verdict_id, b.by_person "
+                "  from label_verdicts v join batches b on b.batch_id = v.batch_id "
+                "  where v.start_s is null and (b.by_person or b.kind = 'missing') "
+                "  and b.batch_id in (from standing)"
+                ") select clip_id, class_id from said group by clip_id, class_id "
+                "having max_by(verdict, (by_person, verdict_id)) = 'unsure' order by all"
+            )
+        ]
+
+    def decided(self) -> list[tuple[int, int]]:
+        """Clip and class ids of which a person said whether the class is there.
+
+        What was undone does not count.
+        """
+        return [
+            (clip_id, class_id)
+            for clip_id, class_id in self.rows(
+                f"{_STANDING} select distinct v.clip_id, v.class_id from label_verdicts v "
+                "join batches b on b.batch_id = v.batch_id where b.by_person "
+                "and b.batch_id in (from standing) "
+                "and v.start_s is null and v.verdict <> 'unsure' order by all"
             )
         ]
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from labelkit import metrics
+from labelkit.errors import LabelkitError
 from labelkit.training.results import read_state, write_state
 from labelkit.training.schedules import gain
 
@@ -106,7 +107,8 @@ class EpochLog(Callback):
     Swayamdipta et al. (2020) and forgetting events (Toneva et al. 2019). Augmented and
     mixed batches say little of single clips, so each is judged once more, as it is.
 
-    The history says in ``logged`` how many rows are written so far.
+    The history says in ``logged`` how many rows are written so far. A stopped training that
+    goes on writes the rows it lacks.
 
     Args:
         path: A ``.npy`` file, float16, ``(n_rows, n_clips, n_classes)``.
@@ -121,13 +123,20 @@ class EpochLog(Callback):
         self.path, self.judge, self.n_rows, self.every = path, judge, n_rows, every
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Judge all clips, if it is an epoch to be logged."""
+        """Judge all clips, if it is an epoch to be logged.
+
+        Raises:
+            LabelkitError: If the rows of earlier epochs are gone.
+        """
         row, rest = divmod(len(trainer.history), self.every)
         if rest:
             return
         logits = np.clip(self.judge(), -6e4, 6e4).astype(np.float16)
         shape = (self.n_rows, *logits.shape)
-        mode: Literal["r+", "w+"] = "r+" if self.path.exists() else "w+"
+        # A training that begins anew begins a new file, whatever a stopped one left there.
+        mode: Literal["r+", "w+"] = "w+" if row == 1 else "r+"
+        if mode == "r+" and not self.path.exists():
+            raise LabelkitError(f"{self.path} is gone, half written; take another --seed")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Opened for each row: a map that stays open keeps its pages in memory.
         rows = np.lib.format.open_memmap(self.path, mode, np.float16, shape)

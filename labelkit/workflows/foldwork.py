@@ -17,6 +17,7 @@ from labelkit.workflows.trainingset import TrainingSet, run_key
 
 if TYPE_CHECKING:
     from labelkit.training.crossfit import CrossFit
+    from labelkit.training.probefit import ProbeFit
 
 
 def device_name(device: str) -> str:
@@ -71,7 +72,7 @@ class _Spread:
 class Work:
     """A run about to be done: how to train a fold, where to run it, how to record it."""
 
-    fit_predict: CrossFit
+    fit_predict: CrossFit | ProbeFit
     runner: FoldRunner
     recorder: Recorder
 
@@ -99,32 +100,44 @@ def plan_work(
         kind: First part of the run's name.
         seed: Number from which everything random follows.
         device: ``cpu`` or ``cuda``.
-        workers: Processes at once; all cores if None.
+        workers: Processes at once; if None, all cores for networks, and one for a classifier,
+            whose linear algebra takes all cores by itself.
         judge_locked_from: First round whose judgement of the locked clips can count.
         start: The finished run that the first stage starts from.
     """
+    run_id = run_key(kind, recipe, seed, device, data, states, start)
+    n_folds = len(np.unique(data.folds))
+    shared: dict[str, Any] = {
+        "folder": project.runs / run_id,
+        "recipe": recipe,
+        "labels": data.labels,
+        "folds": data.folds,
+        "noisy": ~data.human,
+        "mask": data.mask(),
+        "seed": seed,
+        "judge_locked_from": judge_locked_from,
+    }
+    if data.embeddings is not None:
+        from labelkit.training.probefit import ProbeFit
+
+        runner = FoldRunner("cpu", n_folds, workers or 1)
+        probe = ProbeFit(**shared, embeddings=data.embeddings.matrix)
+        return Work(probe, runner, Recorder(recipe, seed, data, run_id, device, runner.threads))
     from labelkit.training.crossfit import CrossFit
 
-    run_id = run_key(kind, recipe, seed, device, data, states, start)
-    runner = FoldRunner(device, len(np.unique(data.folds)), workers)
+    assert data.frames is not None
+    runner = FoldRunner(device, n_folds, workers)
     fit_predict = CrossFit(
-        folder=project.runs / run_id,
-        recipe=recipe,
+        **shared,
         frames=data.frames,
         variants=data.variants,
-        labels=data.labels,
-        folds=data.folds,
-        noisy=~data.human,
         once_noisy=data.once_noisy,
-        mask=data.mask(),
         paths=data.paths,
         classes=data.table.classes,
         head=data.head,
-        seed=seed,
         logs=project.epochs.folder / run_id,
         device=device,
         threads=runner.threads,
-        judge_locked_from=judge_locked_from,
     )
     project.epochs.write_clips(run_id, data.ids)
     recorder = Recorder(recipe, seed, data, run_id, device, runner.threads)

@@ -24,12 +24,22 @@ class Project:
         root: Folder of ``labelkit.toml``.
         audio_dir: Folder of the recordings; only ever read.
         lock_timeout_s: How long to wait for the store.
+        cache: Folder of what is computed from recordings alone; that of another project
+            on the same ``audio_dir`` can be shared. The own work folder if None.
     """
 
-    def __init__(self, root: Path, audio_dir: Path, *, lock_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        audio_dir: Path,
+        *,
+        lock_timeout_s: float = 30.0,
+        cache: Path | None = None,
+    ) -> None:
         self.root, self.audio_dir = root, audio_dir
         self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s)
         self.work = root / ".labelkit"
+        self.cache = self.work if cache is None else cache
 
     def check_audio(self) -> None:
         """Refuse to go on without the audio folder.
@@ -46,7 +56,7 @@ class Project:
     @property
     def features(self) -> Path:
         """Folder of the cached spectrograms."""
-        return self.work / "features"
+        return self.cache / "features"
 
     @property
     def windows(self) -> WindowStore:

@@ -10,7 +10,7 @@ import numpy as np
 
 import labelkit
 from labelkit import registry
-from labelkit.config import Recipe, VerifySpec, fingerprint
+from labelkit.config import Recipe, fingerprint
 from labelkit.ensemble import mean_probs
 from labelkit.records import (
     MACHINE_STATES,
@@ -29,9 +29,13 @@ from labelkit.workflows.trainingset import TrainingSet
 ROUND_SCORES = ("lwlrap", "self_confidence")
 
 
-def describe_rule(spec: VerifySpec) -> str:
+def describe_rule(recipe: Recipe) -> str:
     """The rule of self-verification in a few words, as the store notes it."""
-    parts = [f"labels are the top classes of the mean over {spec.windows} windows"]
+    spec = recipe.verify
+    judge = f"the mean over {spec.windows} windows"
+    if recipe.probe.classifier:
+        judge = f"the {recipe.probe.classifier}"
+    parts = [f"labels are the top classes of {judge}"]
     if spec.threshold > 0:
         parts.append(f"each above {spec.threshold:g}")
     if spec.per_class:
@@ -132,9 +136,12 @@ class Recorder:
         data = self.data
         flavour = f" {self.recipe.flavour}" if self.recipe.flavour else ""
         changes = f" with {' '.join(self.recipe.changes)}" if self.recipe.changes else ""
+        judge = f"features {fingerprint(self.recipe.features)}"
+        if data.embeddings is not None:
+            judge = f"{self.recipe.probe.classifier} on {data.embeddings.name}"
         return (
             f"{data.metric} of {self.recipe.name}{flavour}{changes}, "
-            f"features {fingerprint(self.recipe.features)}, folds {data.fold_set}, "
+            f"{judge}, folds {data.fold_set}, "
             f"seed {self.seed}, labels at batch {data.table.as_of}, "
             f"labelkit {labelkit.__version__}"
         )
@@ -142,6 +149,13 @@ class Recorder:
     def windows(self, state: Any) -> Windows:
         """Every window a fold's model judged, in seconds of the recordings."""
         spec, found = self.recipe.features, state.windows()
+        if self.data.embeddings is not None:
+            return Windows(
+                clip_ids=self.data.all_ids[found.rows],
+                starts_s=np.zeros(len(found.rows)),
+                ends_s=self.data.embeddings.durations_s[found.rows],
+                probs=found.probs,
+            )
         hop_s = spec.hop_length / spec.sample_rate * spec.speed
         starts_s = self.data.starts_s[found.rows]
         return Windows(

@@ -1,4 +1,4 @@
-"""Scores of the labels as they stand, from a finished run."""
+"""Scores of the labels as they stand, from a finished run and what lies beside it."""
 
 from __future__ import annotations
 
@@ -8,107 +8,160 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import fingerprint
-from labelkit.errors import InvalidInput
-from labelkit.records import Batch, LabelTable, Run, Scores, multi_hot
+from labelkit.config import Recipe, fingerprint, read_recipe
+from labelkit.noise import classes
+from labelkit.noise.scoring import fuse_ranks, suggest_labels
+from labelkit.records import Batch, Run, Scores
+from labelkit.workflows.evidence import Evidence, read_evidence, score_by
+from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
-from labelkit.workflows.recorder import ROUND_SCORES
+
+DEFAULT = ("fusion", "self_confidence")
 
 
 def score(
     project: Project,
     *,
     run_id: str | None = None,
-    methods: Sequence[str] = ROUND_SCORES,
+    methods: Sequence[str] = DEFAULT,
+    fuse: bool = False,
     lowest: int = 30,
+    probe: Recipe | None = None,
+    workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Score the labels as they stand now against a run's out-of-fold probabilities.
+    """Score the labels as they stand now by a run's out-of-fold judgement, and keep the scores.
 
     Args:
         project: Where the run is; the scores go to its store.
         run_id: A finished run; the last one if None.
         methods: Names of scores; the first one orders the result, the next break ties.
+        fuse: Order by the rank fusion of all of them instead.
         lowest: How many clips to return.
+        probe: Recipe of embeddings and classifier, for scores that read them; ``probe``
+            if None.
+        workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of path, labels, state, suggested class and the scores, the most doubtful first.
+        Rows of path, labels, state, suggested class, the scores and a reason, the most
+        doubtful first.
 
     Raises:
-        InvalidInput: If there is no such run.
+        InvalidInput: If there is no such run, or it lacks what a score reads.
+        UnknownName: If there is no such score.
     """
     for name in methods:
         registry.check("score", name)
-    with project.store.read() as session:
-        wanted = run_id or session.last_run()
-        run = session.run(wanted) if wanted else None
-        if run is None or wanted is None:
-            raise InvalidInput(
-                f"no finished run {run_id!r}; see: labelkit status" if run_id
-                else "no finished run; make one with: labelkit train"
-            )  # fmt: skip
-        clip_ids, judges, probs = session.predictions(wanted)
-        table = session.labels()
-    keep = np.flatnonzero((judges != wanted) & np.isin(clip_ids, table.clip_ids))
-    clip_ids, judges, probs = clip_ids[keep], judges[keep], probs[keep]
-    index = np.searchsorted(table.clip_ids, clip_ids)
-    labels = multi_hot([table.labels[i] for i in index], len(table.classes))
-    probs = np.pad(probs, ((0, 0), (0, labels.shape[1] - probs.shape[1])))
-    values = {name: registry.resolve("score", name)(labels, probs) for name in methods}
-    _store_scores(project, wanted, table, labels, clip_ids, judges, values)
-    order = np.lexsort([clip_ids, *(values[name] for name in reversed(methods))])
-    rows: list[dict[str, Any]] = []
-    for k in order:
-        if np.isfinite(values[methods[0]][k]) and len(rows) < lowest:
-            clip = int(index[k])
-            rows.append(
-                {
-                    "path": table.paths[clip],
-                    "labels": table.names(clip),
-                    "state": str(table.states[clip]),
-                    "suggested": table.classes[int(probs[k].argmax())],
-                    **{name: round(float(values[name][k]), 4) for name in methods},
-                }
-            )
-    return rows
+    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
+    values = {name: score_by(name, evidence) for name in methods}
+    for name, numbers in values.items():
+        _tell_constant(name, numbers[np.isfinite(numbers)])
+    if fuse:
+        values = {"fused": fuse_ranks(list(values.values())), **values}
+    _store_scores(evidence, values)
+    first, *rest = values
+    order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
+    order = order[np.isfinite(values[first][order])][:lowest]
+    suggested = suggest_labels(evidence.labels, evidence.probs)
+    return [
+        describe_clip(evidence, int(k), int(suggested[k]))
+        | {name: _rounded(values[name][k]) for name in values}
+        | {"reason": _reason(evidence, int(k), int(suggested[k]))}
+        for k in order
+    ]
 
 
-def _store_scores(
-    project: Project,
-    run_id: str,
-    table: LabelTable,
-    labels: np.ndarray,
-    clip_ids: np.ndarray,
-    judges: np.ndarray,
-    values: dict[str, np.ndarray],
-) -> None:
+def describe_clip(evidence: Evidence, k: int, suggested: int) -> dict[str, Any]:
+    """Path, labels, state and suggested class of a judged clip."""
+    clip = int(evidence.rows[k])
+    return {
+        "path": evidence.table.paths[clip],
+        "labels": evidence.table.names(clip),
+        "state": str(evidence.table.states[clip]),
+        "suggested": evidence.table.classes[suggested],
+    }
+
+
+def class_table(evidence: Evidence) -> list[dict[str, Any]]:
+    """A row a class: its clips, the share of its labels that is likely wrong, its double."""
+    names = evidence.table.classes
+    noise = classes.estimate_noise(evidence.labels, evidence.probs)
+    pairs = classes.find_confusable(evidence.labels, evidence.probs, top=len(names) ** 2)
+    double: dict[int, tuple[int, float]] = {}
+    for given, other, rate in pairs:
+        double.setdefault(given, (other, rate))
+    counts = evidence.labels.sum(axis=0).astype(int)
+    return [
+        {
+            "class": name,
+            "clips": int(counts[index]),
+            "noise": _rounded(noise[index]),
+            "looks_like": names[double[index][0]] if index in double else None,
+            "share": _rounded(double[index][1]) if index in double else None,
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _tell_constant(name: str, numbers: np.ndarray) -> None:
+    """Say of a score that it orders nothing."""
+    if not len(numbers):
+        say(f"score {name} says nothing of any clip")
+    elif len(numbers) > 1 and np.ptp(numbers) < 1e-12:
+        say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
+
+
+def _reason(evidence: Evidence, k: int, suggested: int) -> str:
+    """What the model hears, against what was given."""
+    probs, names = evidence.probs[k], evidence.table.classes
+    given = np.flatnonzero(evidence.labels[k])
+    if not len(given):
+        return f"{names[suggested]} {probs[suggested]:.2f}, and no label is given"
+    weakest = given[probs[given].argmin()]
+    if suggested in given and weakest == suggested:
+        return f"{names[suggested]} {probs[suggested]:.2f}, the most probable class"
+    return f"{names[suggested]} {probs[suggested]:.2f}, {names[weakest]} only {probs[weakest]:.2f}"
+
+
+def _store_scores(evidence: Evidence, values: dict[str, np.ndarray]) -> None:
     """One run per judging model, so that each score keeps its own line of ancestors."""
-    content = [run_id, sorted(values), clip_ids.tolist(), labels.tolist()]
+    run, table = evidence.run, evidence.table
+    content = [
+        evidence.run_id, sorted(values), evidence.clip_ids.tolist(), evidence.labels.tolist(),
+        {name: np.nan_to_num(numbers, nan=-1).tolist() for name, numbers in values.items()},
+    ]  # fmt: skip
     score_id = f"score-{fingerprint(content)}"
-    with project.store.write() as session:
+    with evidence.project.store.write() as session:
         runs: list[Run] = []
         rows: list[Scores] = []
-        source = session.run(run_id)
-        assert source is not None
-        for number, judge in enumerate(sorted(set(judges))):
-            name, mine = f"{score_id}/{number}", judges == judge
+        for number, judge in enumerate(sorted(set(evidence.judges))):
+            name, mine = f"{score_id}/{number}", evidence.judges == judge
             runs.append(
                 Run(
                     run_id=name,
                     kind="score",
                     part_of=score_id,
-                    recipe=source["recipe"],
-                    settings={"methods": sorted(values), "of": run_id},
-                    seed=source["seed"],
+                    recipe=run["recipe"],
+                    settings={"methods": sorted(values), "of": evidence.run_id},
+                    seed=run["seed"],
                     classes=table.classes,
                     as_of=table.as_of,
-                    fold_set=source["fold_set"],
+                    fold_set=run["fold_set"],
                     parents=[judge],
                 )
             )
             for metric, numbers in values.items():
                 use = mine & np.isfinite(numbers)
                 rows.append(
-                    Scores(run_id=name, metric=metric, clip_ids=clip_ids[use], values=numbers[use])
+                    Scores(
+                        run_id=name,
+                        metric=metric,
+                        clip_ids=evidence.clip_ids[use],
+                        values=numbers[use],
+                    )
                 )
         session.append(
             Batch(
@@ -116,7 +169,7 @@ def _store_scores(
                 kind="score",
                 actor="labelkit",
                 by_person=False,
-                reason=f"{', '.join(values)} of {run_id}",
+                reason=f"{', '.join(values)} of {evidence.run_id}",
                 run_id=score_id,
                 runs=runs,
                 scores=rows,

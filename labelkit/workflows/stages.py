@@ -78,6 +78,11 @@ def train(
     chooses = any(recipe.stages[name].select or recipe.stages[name].remove for name in names)
     if chooses and trusted:
         raise InvalidInput(f"recipe {recipe.name} chooses clips itself; leave out --trusted")
+    if start and recipe.probe.classifier:
+        raise InvalidInput(
+            f"--start {start}: {recipe.name} fits a classifier, which starts from no weights; "
+            "leave it out"
+        )
     device = device_name(device)
     data = read_training_set(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)
@@ -248,6 +253,11 @@ def _start_states(project: Project, run_id: str, data: TrainingSet) -> dict[int,
         parents = session.rows("select parents from runs where run_id = ?", [run_id])
     if run is None or run["kind"] not in ("train", "verify"):
         raise InvalidInput(f"--start {run_id}: no finished run of that name; see: labelkit status")
+    if run["settings"].get("probe", {}).get("classifier"):
+        raise InvalidInput(
+            f"--start {run_id}: it fitted a classifier, which has no weights; name the run of a "
+            "network"
+        )
     if run["fold_set"] != data.fold_set:
         raise InvalidInput(
             f"--start {run_id}: it was trained on folds {run['fold_set']}, these are "

@@ -1,14 +1,16 @@
-"""What a training reads: labels, folds and spectrograms, taken at one moment."""
+"""What a training reads: labels, folds and spectrograms or embeddings, taken at one moment."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from labelkit import metrics
-from labelkit.config import FeatureSpec, Recipe, create_spec, fingerprint
+from labelkit.config import FeatureSpec, ProbeSpec, Recipe, create_spec, fingerprint
 from labelkit.errors import InvalidInput
+from labelkit.noise.probe import Probe
 from labelkit.records import (
     REJECTED,
     RELABELED,
@@ -19,11 +21,25 @@ from labelkit.records import (
     LabelTable,
     multi_hot,
 )
-from labelkit.stores.arrays import FeatureStore
+from labelkit.stores.arrays import ArrayStore, FeatureStore
+from labelkit.workflows.embedding import compute_embeddings, read_embeddings
 from labelkit.workflows.extraction import compute_features
 from labelkit.workflows.prepare import freeze_folds, unusable
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a classifier learns from instead of spectrograms.
+
+    ``matrix`` has the shape ``(n_clips, dim)``; ``name`` is the embedder's and stands for
+    all it depends on; ``durations_s`` are those of the recordings, NaN where unknown.
+    """
+
+    name: str
+    matrix: np.ndarray
+    durations_s: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,8 @@ class TrainingSet:
     spectrogram that are not rejected, and locked clips with one. ``frames``, ``variants``,
     ``starts_s`` and ``recordings`` go over both, in this order. ``once_noisy`` are training
     clips that came in unverified, ``unsure`` pairs of clip and class ids that a person
-    could not decide on.
+    could not decide on. Where a classifier is trained there are ``embeddings`` of both
+    instead of ``frames``.
     """
 
     table: LabelTable
@@ -48,10 +65,11 @@ class TrainingSet:
     folds: np.ndarray
     fold_set: str
     head: str
-    frames: Frames
+    frames: Frames | None
     variants: dict[str, Frames]
     starts_s: np.ndarray
     recordings: list[str]
+    embeddings: Embeddings | None = None
 
     @property
     def ids(self) -> np.ndarray:
@@ -99,22 +117,33 @@ def read_training_set(
     """Compute what is missing of features and folds, and read the labels as they stand.
 
     Raises:
-        InvalidInput: If nothing can be trained on, or the head does not fit the labels.
+        InvalidInput: If nothing can be trained on, the head does not fit the labels, or the
+            classifier has no such option.
     """
+    probe = bool(recipe.probe.classifier)
+    if probe:
+        _check_probe(recipe.probe)
     with project.store.read() as session:
         if not session.labels().paths:
             raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    features = compute_features(project, recipe.features, workers=workers, device=device)
+    arrays: ArrayStore
+    if probe:
+        arrays = compute_embeddings(
+            project, recipe.embedding, recipe.features, workers=workers, device=device
+        )
+    else:
+        arrays = compute_features(project, recipe.features, workers=workers, device=device)
     fold_set = freeze_folds(project)
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
         first_states, unsure = session.first_states(), session.unsure()
-    left_out = unusable(features, table)
+    # It looks at the journal alone, which both kinds of arrays have.
+    left_out = unusable(cast(FeatureStore, arrays), table)
     if left_out:
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
         say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
     usable = np.array([path not in left_out for path in table.paths])
-    usable &= ~_parted_twins(features, table, folds, usable)
+    usable &= ~_parted_twins(arrays, table, folds, usable)
     usable &= table.states != REJECTED
     train = np.flatnonzero(usable & (table.subsets == "train"))
     test = np.flatnonzero(usable & (table.subsets == "test"))
@@ -142,11 +171,34 @@ def read_training_set(
         folds=np.array([folds[int(i)] for i in table.clip_ids[train]]),
         fold_set=fold_set,
         head=choose_head(recipe.model.head, labels),
-        frames=Frames(features.frames_path, *features.places(chosen)),
+        frames=None if probe else Frames(arrays.frames_path, *arrays.places(chosen)),
         variants=variants,
-        starts_s=features.starts_s(chosen),
-        recordings=[features.entries[path].content_hash for path in chosen],
+        starts_s=arrays.starts_s(chosen),
+        recordings=[arrays.entries[path].content_hash for path in chosen],
+        embeddings=_read_embeddings(project, recipe, arrays.folder.name, chosen) if probe else None,
     )
+
+
+def _check_probe(spec: ProbeSpec) -> None:
+    """Refuse a classifier that cannot be made, before embeddings are computed for it."""
+    nothing = np.zeros((1, 2))
+    try:
+        Probe(
+            embeddings=nothing,
+            labels=nothing,
+            folds=nothing[0, :1],
+            classifier=spec.classifier or "",
+            options=spec.options,
+        )
+    except TypeError as error:
+        raise InvalidInput(f"probe.classifier {spec.classifier}: {error}") from error
+
+
+def _read_embeddings(project: Project, recipe: Recipe, name: str, paths: list[str]) -> Embeddings:
+    matrix, _ = read_embeddings(project, recipe.embedding, recipe.features, paths)
+    with project.store.read() as session:
+        durations_s = dict(session.rows("select path, duration_s from clips"))
+    return Embeddings(name, matrix, np.array([durations_s[path] for path in paths], float))
 
 
 def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:
@@ -179,7 +231,7 @@ def _variant(
 
 
 def _parted_twins(
-    features: FeatureStore, table: LabelTable, folds: dict[int, int], usable: np.ndarray
+    arrays: ArrayStore, table: LabelTable, folds: dict[int, int], usable: np.ndarray
 ) -> np.ndarray:
     """Clips with the same bytes as an earlier one in another fold or subset, to be left out.
 
@@ -188,7 +240,7 @@ def _parted_twins(
     first: dict[str, int] = {}
     parted = np.zeros(len(table.paths), bool)
     for clip in np.flatnonzero(usable):
-        twin = first.setdefault(features.entries[table.paths[clip]].content_hash, clip)
+        twin = first.setdefault(arrays.entries[table.paths[clip]].content_hash, clip)
         places = [(table.subsets[k], folds.get(int(table.clip_ids[k]))) for k in (clip, twin)]
         if places[0] != places[1]:
             parted[clip] = True
@@ -225,8 +277,11 @@ def run_key(
         )
     ]
     locked = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
+    settings = asdict(replace(recipe, changes=()))
+    if data.embeddings is None:
+        del settings["probe"], settings["embedding"]
     content = [
-        asdict(replace(recipe, changes=())),
+        settings,
         seed,
         device,
         clips,
@@ -236,4 +291,5 @@ def run_key(
     ]
     content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
     content += [start] if start else []
+    content += [data.embeddings.name] if data.embeddings else []
     return f"{kind}-{fingerprint(content)}"

@@ -139,14 +139,14 @@ def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
         found.probs,
         key=f"{recorder.run_id}/round {found.iteration}",
         kind="verify",
-        reason=describe_rule(recorder.recipe.verify) if found.iteration else "first training",
+        reason=describe_rule(recorder.recipe) if found.iteration else "first training",
         decide=lambda session: recorder.changes(session, *decided) if found.iteration else [],
     )
 
 
 def _decision(recorder: Recorder, found: Round) -> tuple[Any, ...]:
     """What a round decided, as :meth:`Recorder.changes` takes it."""
-    rule = describe_rule(recorder.recipe.verify)
+    rule = describe_rule(recorder.recipe)
     return found.trusted & ~recorder.data.human, found.judged, found.judges, rule, found.iteration
 
 
@@ -155,7 +155,7 @@ def _commit_end(
 ) -> dict[str, Any]:
     """Write the run itself, and make the round that counts the state of the store."""
     data, run_id = recorder.data, recorder.run_id
-    rule = describe_rule(recorder.recipe.verify)
+    rule = describe_rule(recorder.recipe)
     test_metrics, test_predictions = recorder.test_metrics(final.states)
     summary = {
         "rounds": rows,

@@ -1,0 +1,167 @@
+"""A scikit-learn classifier on embeddings in the place of the network: one fit a fold and stage.
+
+A finished fit is a folder with ``result.npz``; asked for again with the same clips, it is
+read instead of repeated. Every fit starts anew, so none has a parent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import Recipe, StageSpec, fingerprint, round_stages
+from labelkit.noise.probe import Probe
+from labelkit.training.crossfit import Choice
+from labelkit.training.results import FoldState, read_result, write_result
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """The classifier as a ``fit_predict``, kept on disk as :class:`CrossFit` keeps the network.
+
+    Clips come in two parts: ``len(labels)`` training clips, which have folds, and
+    locked clips behind them, which are only ever judged.
+
+    Args:
+        folder: Where the fits of this run are kept; named like the run, whose name stands
+            for everything but the clips that are learnt from.
+        recipe: Classifier and stages.
+        embeddings: Of the clips, training then locked, ``(n_clips, dim)``.
+        labels: Multi-hot labels of the training clips, ``(n_train, n_classes)``.
+        folds: Frozen folds of the training clips, ``(n_train,)``.
+        noisy: Training clips nobody vouches for, ``(n_train,)``.
+        seed: Number from which, with stage and fold, everything random follows.
+        mask: 0 where a person was unsure of a class, ``(n_train, n_classes)``; such a clip is
+            judged, but not learnt from.
+        judge_locked_from: First round whose judgement of the locked clips can count.
+    """
+
+    folder: Path
+    recipe: Recipe
+    embeddings: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    folds: np.ndarray = field(repr=False)
+    noisy: np.ndarray = field(repr=False)
+    seed: int
+    mask: np.ndarray | None = field(default=None, repr=False)
+    judge_locked_from: int = 0
+
+    def __call__(
+        self, trusted: np.ndarray | None, fold: int, warm_start: FoldState | None
+    ) -> tuple[np.ndarray, FoldState]:
+        """Fit the model of a fold in a round of self-verification, or read it.
+
+        Args:
+            trusted: Training clips to learn from, ``(n_train,)``; None leaves it to the stage.
+            fold: The fold to leave out and to judge.
+            warm_start: The finished fit of the same fold in the round before; it only counts.
+
+        Returns:
+            Probabilities of the clips of ``fold``, ``(n_held_out, n_classes)``, and the
+            finished fit.
+
+        Raises:
+            InvalidInput: If the recipe lacks the stage, or the clips to learn from are all
+                of one class.
+        """
+        number = 0 if warm_start is None else warm_start.number + 1
+        nobody = np.zeros(len(self.labels), bool)
+        chosen = nobody if trusted is None else trusted & self.noisy
+        stage = round_stages(self.recipe)[min(number, 1)]
+        choice = Choice(chosen, nobody, trusted)
+        return self.fit(stage, fold, choice, None, name=f"round-{number:02d}", number=number)
+
+    def fit(
+        self,
+        stage_name: str,
+        fold: int,
+        choice: Choice,
+        start: None,
+        *,
+        name: str,
+        number: int,
+    ) -> tuple[np.ndarray, FoldState]:
+        """Fit the model of a fold in one stage, or read it if it is finished.
+
+        Args:
+            stage_name: Which stage of the recipe.
+            fold: The fold to leave out and to judge.
+            choice: What has been decided of noisy clips.
+            start: Nothing: a classifier has no weights to start from.
+            name: Folder of the stage in the run's.
+            number: Which stage or round of the run it is, from 0.
+
+        Returns:
+            Probabilities of the clips of ``fold``, ``(n_held_out, n_classes)``, and the
+            finished fit.
+
+        Raises:
+            InvalidInput: If the clips to learn from are all of one class, or the classifier
+                refuses them or its options.
+        """
+        use = self._examples(self.recipe.stages[stage_name], fold, choice)
+        folder = self.folder / name / f"fold-{fold}"
+        key = fingerprint(np.flatnonzero(use).tolist())
+        about = {
+            "key": key,
+            "name": f"{self.folder.name}/{name}/fold-{fold}",
+            "number": number,
+            "fold": fold,
+            "parent": None,
+        }
+        finished = read_result(folder, key)
+        if finished is None:
+            result = self._judge(use, fold, number)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_result(folder, about, result)
+            finished = read_result(folder, key)
+        assert finished is not None
+        return finished
+
+    def _examples(self, stage: StageSpec, fold: int, choice: Choice) -> np.ndarray:
+        """Mask of the clips to learn from; one without labels teaches a classifier nothing."""
+        noisy = self.noisy & ~choice.removed
+        use = {
+            "all": ~self.noisy | noisy,
+            "trusted": ~self.noisy | choice.selected,
+            "curated": ~self.noisy,
+            "noisy": noisy,
+        }[stage.clips] & (self.folds != fold)
+        if choice.only is not None:
+            use &= choice.only
+        if self.mask is not None:
+            use &= self.mask.all(axis=1)
+        return use & self.labels.any(axis=1)
+
+    def _judge(self, use: np.ndarray, fold: int, number: int) -> dict[str, Any]:
+        """Fit, and judge the fold and the locked clips; returns the arrays of the result."""
+        spec, n_train = self.recipe.probe, len(self.labels)
+        judges_locked = number >= self.judge_locked_from
+        n_locked = len(self.embeddings) - n_train if judges_locked else 0
+        probe = Probe(
+            embeddings=self.embeddings[: n_train + n_locked],
+            labels=np.pad(self.labels, ((0, n_locked), (0, 0))),
+            # Locked clips are judged with the fold, by the same model.
+            folds=np.pad(self.folds, (0, n_locked), constant_values=fold),
+            classifier=spec.classifier or "",
+            options=spec.options,
+            standardise=spec.standardise,
+            seed=int(np.random.SeedSequence((self.seed, number, fold)).generate_state(1)[0]),
+        )
+        probs = probe(np.pad(use, (0, n_locked)), fold, None)[0].astype(np.float32)
+        clips = np.append(np.flatnonzero(self.folds == fold), n_train + np.arange(n_locked))
+        n_held_out = len(clips) - n_locked
+        return {
+            "probs": probs[:n_held_out],
+            "test_probs": probs[n_held_out:],
+            "trained_on": np.flatnonzero(use),
+            "history": [],
+            "windows_clip": clips,
+            # A clip is one window, and has no frames.
+            "windows_first": np.zeros(len(clips), int),
+            "windows_last": np.zeros(len(clips), int),
+            "windows_probs": probs,
+        }

@@ -1,0 +1,123 @@
+"""Labels that are likely missing: proposals for people, and a mask for the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import fingerprint, read_recipe
+from labelkit.noise.pairs import find_missing, rank_missing
+from labelkit.records import Batch, Run, Scores, Verdict
+from labelkit.workflows.commit import refuse_leaks
+from labelkit.workflows.evidence import read_evidence
+from labelkit.workflows.progress import say
+from labelkit.workflows.project import Project
+
+METRIC = "missing"
+
+
+def find_missing_labels(
+    project: Project,
+    *,
+    run_id: str | None = None,
+    percentile: float = 99.0,
+    mask: bool = False,
+    most: int = 50,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Propose labels that are likely missing, and keep them in the store.
+
+    Args:
+        project: Where the labels are.
+        run_id: Run whose probabilities judge; the last one if None.
+        percentile: Of each class's absent labels; those above are proposed.
+        mask: Say of each that nobody knows, so that training does not take it for absent.
+        most: How many rows to return.
+
+    Returns:
+        Rows of path, labels, class, probability, the most probable first; and counts, with
+        the batch if there is a mask.
+
+    Raises:
+        InvalidInput: If there is no such run or ``percentile`` is out of range.
+        LabelkitError: If a model judged what it saw.
+    """
+    evidence = read_evidence(project, run_id, probe=read_recipe("probe"))
+    table = evidence.table
+    row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
+    known = np.zeros(evidence.labels.shape, bool)
+    with project.store.read() as session:
+        for clip_id, class_id in session.decided():
+            if clip_id in row_of:
+                known[row_of[clip_id], class_id] = True
+        # Proposals that were taken back may be made again.
+        undone = session.rows(
+            "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
+            "where b.kind = ? order by all",
+            [METRIC],
+        )
+    found = find_missing(evidence.labels, evidence.probs, percentile=percentile, known=known)
+    unheard = [name for name, n in zip(table.classes, evidence.labels.sum(axis=0), strict=True)
+               if not n]  # fmt: skip
+    if unheard:
+        say(f"nothing is proposed for classes without clips: {', '.join(unheard[:5])}")
+    proposals = rank_missing(found, evidence.probs)
+    rows = [
+        {
+            "path": evidence.paths[k],
+            "labels": table.names(int(evidence.rows[k])),
+            "suggested": table.classes[class_id],
+            "score": round(1 - p, 4),
+            "reason": f"{table.classes[class_id]} {p:.2f}, above the {percentile:g}th percentile "
+            "of clips without it",
+        }
+        for k, class_id, p in proposals[:most]
+    ]
+    report: dict[str, Any] = {"proposed": len(proposals), "judged_by": evidence.run_id}
+    if not proposals:
+        say("no label is likely missing; of few clips only a lower --percentile finds some")
+        return rows, report
+    clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
+    rule = f"{METRIC}: percentile {percentile:g}, judged by {evidence.run_id}"
+    found_ids = [evidence.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
+    content = [rule, found_ids, mask, undone]
+    run_name = f"{METRIC}-{fingerprint(content)}"
+    judges = sorted({str(evidence.judges[k]) for k in clips})
+    with project.store.write() as session:
+        receipt = session.append(
+            Batch(
+                key=run_name,
+                kind=METRIC,
+                actor="labelkit",
+                by_person=False,
+                reason=rule,
+                run_id=run_name,
+                runs=[
+                    Run(
+                        run_id=f"{run_name}/{number}", kind="score", part_of=run_name,
+                        recipe=evidence.run["recipe"], settings={"percentile": percentile},
+                        seed=evidence.run["seed"], classes=table.classes, as_of=table.as_of,
+                        parents=[judge],
+                    )
+                    for number, judge in enumerate(judges)
+                ],
+                scores=[
+                    Scores(
+                        run_id=f"{run_name}/{number}",
+                        metric=METRIC,
+                        clip_ids=evidence.clip_ids[clips][mine],
+                        class_ids=class_ids[mine],
+                        values=1 - values[mine],
+                    )
+                    for number, judge in enumerate(judges)
+                    for mine in [evidence.judges[clips] == judge]
+                ],
+                verdicts=[
+                    Verdict(clip_id=int(evidence.clip_ids[k]), class_id=int(c), verdict="unsure",
+                            rule=rule, score=float(1 - p))
+                    for k, c, p in proposals
+                ] if mask else [],
+            )
+        )  # fmt: skip
+        refuse_leaks(session, [f"{run_name}/{number}" for number in range(len(judges))])
+    return rows, report | ({"masked": len(proposals), "batch": receipt.batch_id} if mask else {})
