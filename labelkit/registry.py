@@ -115,6 +115,7 @@ TABLE: dict[str, dict[str, str]] = {
         "typicality": "labelkit.noise.neighbours:score_typicality",
         "variability": "labelkit.noise.dynamics:score_variability",
         "window_consensus": "labelkit.noise.scoring:score_window_consensus",
+        "window_spread": "labelkit.noise.scoring:score_window_spread",
     },
     "selection": {
         "clean_share": "labelkit.noise.selection:select_clean_share",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.noise import pairs
 from labelkit.noise.pairs import (
     find_missing,
     loss_mask,
@@ -191,3 +192,9 @@ def test_the_loss_mask_ignores_what_is_unknown():
     missing = np.array([[True, False], [False, False]])
     mask = loss_mask(missing)
     assert mask.dtype == np.float32 and (mask == [[0, 1], [1, 1]]).all()
+
+
+def test_the_command_offers_every_method():
+    from labelkit.commands import noise
+
+    assert noise.METHODS == pairs.METHODS

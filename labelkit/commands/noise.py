@@ -18,6 +18,9 @@ from labelkit.commands.options import (
 )
 from labelkit.output import show, show_facts
 
+# As of labelkit.noise.pairs, which loads numpy; a test compares the two.
+METHODS = ("self_confidence", "class_rank")
+
 run_option = click.option(
     "--run", "run_id", help="The run whose probabilities judge; the last one if not given."
 )
@@ -56,18 +59,32 @@ def judge_options(command: Command) -> Command:
 )  # fmt: skip
 @click.option("--fuse", is_flag=True, help="Order by the mean rank over all methods.")
 @click.option("--lowest", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option(
+    "--pairs", type=click.Choice(METHODS),
+    help="Score each given label of each clip instead, for clips of several labels.",
+)  # fmt: skip
 @probe_option
 @workers_option
 @json_option
 @click.pass_obj
 def score(
-    place: Place, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
+    place: Place,
+    run_id: str | None,
+    probs: Path | None,
+    pairs: str | None,
+    lowest: int,
+    as_json: bool,
+    **kwargs: Any,
 ) -> None:
     """Score every label, keep the scores in the store, and show the most doubtful clips."""
     from labelkit.workflows import score as scoring
 
     project, run_id = judged_by(place, run_id, probs)
-    show(scoring.score(project, run_id=run_id, **kwargs), as_json)
+    if pairs:
+        rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest)
+    else:
+        rows = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
+    show(rows, as_json)
 
 
 @click.command()

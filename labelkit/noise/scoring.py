@@ -251,6 +251,25 @@ def score_window_consensus(
     return _worst_label(len(labels), clips, found, np.fmin)
 
 
+def score_window_spread(
+    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
+) -> np.ndarray:
+    """Steadiness of the label's probability over the windows, 1 where it never changes.
+
+    Low scores mark clips of which only a part holds the sound, or that are ambiguous.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        window_clips: Clip of each window, shape ``(n_windows,)``.
+        window_probs: Probabilities of each window, shape ``(n_windows, n_classes)``.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or hold NaN.
+    """
+    # Nothing in [0, 1] has a standard deviation above a half.
+    return np.clip(1 - 2 * window_spread(labels, window_clips, window_probs), 0, 1)
+
+
 def window_spread(
     labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
 ) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from labelkit import registry
 from labelkit.config import Recipe, fingerprint, read_recipe
 from labelkit.noise import classes
+from labelkit.noise.pairs import score_pairs
 from labelkit.noise.scoring import fuse_ranks, suggest_labels
 from labelkit.records import Batch, Run, Scores
 from labelkit.workflows.evidence import Evidence, read_evidence, score_by
@@ -57,7 +58,8 @@ def score(
         _tell_constant(name, numbers[np.isfinite(numbers)])
     if fuse:
         values = {"fused": fuse_ranks(list(values.values())), **values}
-    _store_scores(evidence, values)
+    every = np.arange(len(evidence.rows))
+    _store(evidence, list(values), [(every, None, numbers) for numbers in values.values()])
     first, *rest = values
     order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
     order = order[np.isfinite(values[first][order])][:lowest]
@@ -79,6 +81,49 @@ def describe_clip(evidence: Evidence, k: int, suggested: int) -> dict[str, Any]:
         "state": str(evidence.table.states[clip]),
         "suggested": evidence.table.classes[suggested],
     }
+
+
+def score_given(
+    project: Project,
+    *,
+    run_id: str | None = None,
+    pairs: str = "self_confidence",
+    lowest: int = 30,
+) -> list[dict[str, Any]]:
+    """Score every given label of every clip, and keep the scores.
+
+    With several labels a clip, the single (clip, class) pair is what a person decides on.
+    Labels that may be missing are another question: see :mod:`labelkit.workflows.missing`.
+
+    Args:
+        project: Where the run is; the scores go to its store.
+        run_id: A finished run; the last one if None.
+        pairs: How, see :func:`labelkit.noise.pairs.score_pairs`.
+        lowest: How many labels to return.
+
+    Returns:
+        Rows of path, label, the clip's labels, state, score and reason, the most doubtful first.
+
+    Raises:
+        InvalidInput: If there is no such run or method.
+    """
+    evidence = read_evidence(project, run_id, probe=read_recipe("probe"))
+    values = score_pairs(evidence.labels, evidence.probs, method=pairs)
+    clips, class_ids = np.nonzero(evidence.labels)
+    found = values[clips, class_ids].astype(float)
+    _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)])
+    names = evidence.table.classes
+    return [
+        {
+            "path": evidence.paths[clips[k]],
+            "label": names[class_ids[k]],
+            "labels": evidence.table.names(int(evidence.rows[clips[k]])),
+            "state": str(evidence.table.states[evidence.rows[clips[k]]]),
+            "score": _rounded(found[k]),
+            "reason": f"{names[class_ids[k]]} {evidence.probs[clips[k], class_ids[k]]:.2f}",
+        }
+        for k in np.lexsort([class_ids, clips, found])[:lowest]
+    ]
 
 
 def class_table(evidence: Evidence) -> list[dict[str, Any]]:
@@ -126,50 +171,61 @@ def _reason(evidence: Evidence, k: int, suggested: int) -> str:
     return f"{names[suggested]} {probs[suggested]:.2f}, {names[weakest]} only {probs[weakest]:.2f}"
 
 
-def _store_scores(evidence: Evidence, values: dict[str, np.ndarray]) -> None:
-    """One run per judging model, so that each score keeps its own line of ancestors."""
+def _store(
+    evidence: Evidence,
+    names: Sequence[str],
+    columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
+) -> None:
+    """One run per judging model, so that each score keeps its own line of ancestors.
+
+    Args:
+        evidence: What was scored.
+        names: Names of the scores.
+        columns: Of each the rows of the clips, their classes or None, and the numbers.
+    """
     run, table = evidence.run, evidence.table
     content = [
-        evidence.run_id, sorted(values), evidence.clip_ids.tolist(), evidence.labels.tolist(),
-        {name: np.nan_to_num(numbers, nan=-1).tolist() for name, numbers in values.items()},
+        evidence.run_id, list(names), evidence.clip_ids.tolist(), evidence.labels.tolist(),
+        [np.nan_to_num(numbers, nan=-1).tolist() for _, _, numbers in columns],
     ]  # fmt: skip
     score_id = f"score-{fingerprint(content)}"
-    with evidence.project.store.write() as session:
-        runs: list[Run] = []
-        rows: list[Scores] = []
-        for number, judge in enumerate(sorted(set(evidence.judges))):
-            name, mine = f"{score_id}/{number}", evidence.judges == judge
-            runs.append(
-                Run(
+    runs: list[Run] = []
+    rows: list[Scores] = []
+    for number, judge in enumerate(sorted(set(evidence.judges))):
+        name = f"{score_id}/{number}"
+        runs.append(
+            Run(
+                run_id=name,
+                kind="score",
+                part_of=score_id,
+                recipe=run["recipe"],
+                settings={"methods": list(names), "of": evidence.run_id},
+                seed=run["seed"],
+                classes=table.classes,
+                as_of=table.as_of,
+                fold_set=run["fold_set"],
+                parents=[judge],
+            )
+        )
+        for metric, (clips, class_ids, numbers) in zip(names, columns, strict=True):
+            use = (evidence.judges[clips] == judge) & np.isfinite(numbers)
+            rows.append(
+                Scores(
                     run_id=name,
-                    kind="score",
-                    part_of=score_id,
-                    recipe=run["recipe"],
-                    settings={"methods": sorted(values), "of": evidence.run_id},
-                    seed=run["seed"],
-                    classes=table.classes,
-                    as_of=table.as_of,
-                    fold_set=run["fold_set"],
-                    parents=[judge],
+                    metric=metric,
+                    clip_ids=evidence.clip_ids[clips][use],
+                    class_ids=None if class_ids is None else class_ids[use],
+                    values=numbers[use],
                 )
             )
-            for metric, numbers in values.items():
-                use = mine & np.isfinite(numbers)
-                rows.append(
-                    Scores(
-                        run_id=name,
-                        metric=metric,
-                        clip_ids=evidence.clip_ids[use],
-                        values=numbers[use],
-                    )
-                )
+    with evidence.project.store.write() as session:
         session.append(
             Batch(
                 key=score_id,
                 kind="score",
                 actor="labelkit",
                 by_person=False,
-                reason=f"{', '.join(values)} of {evidence.run_id}",
+                reason=f"{', '.join(names)} of {evidence.run_id}",
                 run_id=score_id,
                 runs=runs,
                 scores=rows,
