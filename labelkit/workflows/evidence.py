@@ -173,6 +173,10 @@ class Evidence:
         matrix, usable = read_embeddings(
             self.project, self.probe.embedding, self.probe.features, self.paths
         )
+        if not usable.any():
+            raise InvalidInput(
+                f"no clip has an embedding by {self.probe.embedding.embedder}; see: labelkit check"
+            )
         if not usable.all():
             say(f"{(~usable).sum()} clips have no embedding and are not scored by it")
         return matrix, usable
