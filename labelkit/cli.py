@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from labelkit import __version__
-from labelkit.commands import learning, noise, project, rehearsal
+from labelkit.commands import learning, noise, project, rehearsal, similarity
 from labelkit.commands.options import Place
 from labelkit.errors import LabelkitError
 
@@ -55,6 +55,6 @@ def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: boo
     ctx.obj = Place(folder, lock_timeout)
 
 
-for module in (project, learning, noise, rehearsal):
+for module in (project, learning, noise, similarity, rehearsal):
     for command in module.COMMANDS:
         cli.add_command(command)

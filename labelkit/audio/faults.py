@@ -10,7 +10,7 @@ import numpy as np
 from labelkit.audio import io
 from labelkit.errors import InvalidInput
 
-# Kept out of training; the others are used, padded or wrapped.
+# Kept out of training; the others are used, padded or wrapped where they are short.
 UNUSABLE = ("missing", "changed", "unreadable", "empty", "silent")
 REASONS = {
     "missing": "no such file under the audio folder",
@@ -20,13 +20,24 @@ REASONS = {
     "silent": "never leaves -80 dBFS",
     "truncated": "ends before its header says",
     "clipped": "runs of samples lie at full scale",
+    "very_short": "is shorter than 0.1 s: hardly anything can be named by it",
     "short": "is shorter than a window",
-    "duplicate": "has the same bytes as another clip",
+    "sample_rate": "is not what its sample rate says",
+    "exact_duplicate": "has the same bytes as another clip",
+    "near_duplicate": "holds the same sound as another clip",
+    "outlier": "resembles no clip of another source",
 }
 
 _SILENCE = 1e-4  # -80 dBFS
 _CLIPPED_SHARE = 1e-3
 _CLIPPED_RUN = 4
+_VERY_SHORT_S = 0.1
+# A cut-off is a fall by so many dB, found within this part of half the rate: rates are
+# mostly doubled or more, while coders leave out highs above two thirds of it.
+_CUTOFF_DB = 45.0
+_CUTOFF_RANGE = (0.1, 0.55)
+_SPECTRUM = 2048
+_LOUDEST = 400
 
 
 def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
@@ -71,7 +82,9 @@ def inspect(path: Path, *, window_s: float = 0.0) -> tuple[np.ndarray, int, list
         faults.append("truncated")
     if is_clipped(samples):
         faults.append("clipped")
-    if len(samples) < window_s * rate:
+    if len(samples) < _VERY_SHORT_S * rate:
+        faults.append("very_short")
+    elif len(samples) < window_s * rate:
         faults.append("short")
     return samples, rate, faults
 
@@ -88,6 +101,52 @@ def is_clipped(samples: np.ndarray) -> bool:
     n = len(samples) - _CLIPPED_RUN + 1
     runs = np.logical_and.reduce([at_peak[k : n + k] for k in range(_CLIPPED_RUN)])
     return bool(runs.sum() * _CLIPPED_RUN > _CLIPPED_SHARE * samples.size)
+
+
+def find_cutoff(samples: np.ndarray, rate: int) -> tuple[float, float] | None:
+    """Find where the content of a recording ends as if cut off, far below half its rate.
+
+    So it is after upsampling. Sounds without highs fade out instead and pure tones have
+    nothing below them either: only a fall by 45 dB from a filled band to all that lies
+    above, between a tenth and 0.55 of half the rate, counts.
+
+    Args:
+        samples: Shape ``(n_samples, n_channels)``, full scale 1.
+        rate: Their rate in Hz.
+
+    Returns:
+        Frequency in Hz and fall in dB; None if there is no such fall, or less than a
+        tenth of a second of sound.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(0, 0.1, (16_000, 1))
+        >>> find_cutoff(noise, 16_000) is None
+        True
+        >>> import soxr
+        >>> edge_hz, fall_db = find_cutoff(soxr.resample(noise, 16_000, 44_100), 44_100)
+        >>> 7_000 < edge_hz < 8_500
+        True
+    """
+    mono = samples.mean(axis=1)
+    if len(mono) < max(_SPECTRUM, _VERY_SHORT_S * rate):
+        return None
+    frames = np.lib.stride_tricks.sliding_window_view(mono, _SPECTRUM)[:: _SPECTRUM // 2]
+    # Between loud moments there may be digital silence, which says nothing of the highs.
+    energies = np.einsum("ij,ij->i", frames, frames)
+    loudest = np.argsort(-energies)[: min(_LOUDEST, -(-len(frames) // 4))]
+    power = (np.abs(np.fft.rfft(frames[loudest] * np.hanning(_SPECTRUM))) ** 2).mean(axis=0)
+    # Steps of 16 bits are the least that is heard of any file.
+    level = 10 * np.log10(power[:-8] + _SPECTRUM * 2.0**-32 / 12)
+    highest_above = np.maximum.accumulate(level[::-1])[::-1]
+    first, last = (int(share * _SPECTRUM / 2) for share in _CUTOFF_RANGE)
+    falls = [
+        np.percentile(level[int(0.7 * k) : int(0.97 * k)], 25) - highest_above[int(1.06 * k) + 1]
+        for k in range(first, last, 2)
+    ]
+    steepest = int(np.argmax(falls))
+    if falls[steepest] < _CUTOFF_DB:
+        return None
+    return (first + 2 * steepest) * rate / _SPECTRUM, float(falls[steepest])
 
 
 def is_truncated(path: Path, n_decoded: int) -> bool:

@@ -64,18 +64,45 @@ def import_(
 
 
 @click.command()
+@click.option("--fast", is_flag=True, help="Leave out near-duplicates and outliers.")
+@click.option(
+    "--probe", default="probe", show_default=True,
+    help="Recipe of the spectrograms and embeddings by which clips are compared.",
+)  # fmt: skip
 @recipe_options
 @workers_option
 @json_option
 @click.pass_obj
-def check(place: Place, recipe: config.Recipe, workers: int | None, as_json: bool) -> None:
-    """List recordings that are unreadable, empty, silent, truncated, clipped or duplicate."""
-    from labelkit.workflows import prepare
+def check(
+    place: Place,
+    fast: bool,
+    probe: str,
+    recipe: config.Recipe,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """List what is wrong with clips apart from their labels, each with its reason.
 
-    rows = prepare.check(place.project(), recipe, workers=workers)
-    left_out = len({row["path"] for row in rows if not row["used"]})
+    Kept out of training: missing, changed, unreadable, empty, silent. Told, and used:
+    truncated, clipped, very_short, short, sample_rate, exact_duplicate, near_duplicate,
+    outlier; but of the same bytes in several folds or subsets only one is used.
+    """
+    from labelkit.workflows import checking
+
+    rows = checking.check(
+        place.project(),
+        recipe,
+        probe=config.read_recipe(probe),
+        fast=fast,
+        workers=workers,
+    )
     show(rows, as_json)
-    click.echo(f"{len(rows)} faults; {left_out} clips are kept out of training", err=True)
+    clips = {row["path"] for row in rows}
+    left_out = len({row["path"] for row in rows if not row["used"]})
+    click.echo(
+        f"{len(rows)} issues of {len(clips)} clips; {left_out} of these are kept out of training",
+        err=True,
+    )
 
 
 @click.command()

@@ -10,16 +10,6 @@ import numpy as np
 
 from labelkit.records import LabelTable
 
-# Batches that stand: never taken back, or what took them back was itself taken back.
-_STANDING = """
-with recursive chain as (
-    select batch_id, batch_id as last, 0 as n from batches
-    union all
-    select c.batch_id, b.batch_id, c.n + 1 from chain c join batches b on b.undoes = c.last
-),
-standing as (select batch_id from chain group by batch_id having max(n) % 2 = 0)
-"""
-
 
 class Session:
     """Questions to an open store."""
@@ -61,6 +51,15 @@ class Session:
             as_of=as_of,
         )
 
+    def taken_back(self) -> list[int]:
+        """Ids of batches that were undone, where the undo was not undone in turn."""
+        by = dict(self.rows("select undoes, batch_id from batches where undoes is not null"))
+
+        def stands(batch_id: int) -> bool:
+            return batch_id not in by or not stands(by[batch_id])
+
+        return [batch_id for batch_id in by if not stands(batch_id)]
+
     def fold_sets(self) -> list[str]:
         """Names of the frozen fold sets, the newest last."""
         rows = self.rows("select fold_set from folds group by fold_set order by min(batch_id)")
@@ -85,13 +84,14 @@ class Session:
         return [
             (clip_id, class_id)
             for clip_id, class_id in self.rows(
-                f"{_STANDING}, said as ("
+                "with said as ("
                 "  select v.clip_id, v.class_id, v.verdict, v.verdict_id, b.by_person "
                 "  from label_verdicts v join batches b on b.batch_id = v.batch_id "
                 "  where v.start_s is null and (b.by_person or b.kind = 'missing') "
-                "  and b.batch_id in (from standing)"
+                "  and not list_contains($taken_back, b.batch_id)"
                 ") select clip_id, class_id from said group by clip_id, class_id "
-                "having max_by(verdict, (by_person, verdict_id)) = 'unsure' order by all"
+                "having max_by(verdict, (by_person, verdict_id)) = 'unsure' order by all",
+                {"taken_back": self.taken_back()},
             )
         ]
 
@@ -103,10 +103,11 @@ class Session:
         return [
             (clip_id, class_id)
             for clip_id, class_id in self.rows(
-                f"{_STANDING} select distinct v.clip_id, v.class_id from label_verdicts v "
+                "select distinct v.clip_id, v.class_id from label_verdicts v "
                 "join batches b on b.batch_id = v.batch_id where b.by_person "
-                "and b.batch_id in (from standing) "
-                "and v.start_s is null and v.verdict <> 'unsure' order by all"
+                "and not list_contains($taken_back, b.batch_id) "
+                "and v.start_s is null and v.verdict <> 'unsure' order by all",
+                {"taken_back": self.taken_back()},
             )
         ]
 

@@ -11,9 +11,10 @@ from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, write_demo
 from labelkit.errors import InvalidInput
 from labelkit.records import SELF_VERIFIED
+from labelkit.workflows.checking import check
 from labelkit.workflows.extraction import compute_features
 from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import check, freeze_folds
+from labelkit.workflows.prepare import freeze_folds
 from labelkit.workflows.project import create_project
 from labelkit.workflows.score import score
 from labelkit.workflows.stages import train

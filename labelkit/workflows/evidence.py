@@ -197,6 +197,8 @@ class Evidence:
 
         Cross-validated on the folds of the run; NaN for clips without an embedding or a fold.
         """
+        if not self.run["fold_set"]:
+            _tell_unheard(self)
         use = self.embedded & (self.folds >= 0)
         spec = self.probe.probe
         if not spec.classifier:
@@ -248,6 +250,8 @@ def read_evidence(
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     evidence = Evidence(project, run, table, rows[keep], judges[keep], probs, probe, workers)
+    if len(probs) > 1 and (probs == probs[0]).all():
+        say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
     if run["fold_set"]:
         _tell_unheard(evidence)
     return evidence

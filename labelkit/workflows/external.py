@@ -113,7 +113,7 @@ def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
 
 
 def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
-    with np.load(file) as saved:
+    with file.open("rb") as opened, np.load(opened) as saved:
         paths, names = ([str(n) for n in np.ravel(saved[key])] for key in ("paths", "classes"))
         probs = np.asarray(saved["probs"], float)
     if probs.shape != (len(paths), len(names)):
@@ -124,7 +124,8 @@ def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
 
 
 def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
-    probs = np.asarray(np.load(file), float)
+    with file.open("rb") as opened:
+        probs = np.asarray(np.load(opened), float)
     wanted = (len(table.paths), len(table.classes))
     if probs.shape != wanted:
         raise ValueError(

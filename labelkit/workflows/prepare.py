@@ -1,19 +1,14 @@
-"""What a training needs beforehand: recordings without faults, and frozen folds."""
+"""What a training needs beforehand: recordings that can be used, and frozen folds."""
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from labelkit.audio import faults, io
-from labelkit.config import Recipe
 from labelkit.errors import InvalidInput
-from labelkit.executor import Executor
 from labelkit.folds import make_folds
 from labelkit.records import (
     REJECTED,
@@ -23,65 +18,15 @@ from labelkit.records import (
     multi_hot,
 )
 from labelkit.stores.append import IMPORTED_FOLDS
-from labelkit.stores.arrays import FeatureStore
-from labelkit.workflows.progress import say, track
+from labelkit.stores.arrays import ArrayStore
+from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
 
 DEFAULT_FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Inspector:
-    """Finds the faults of one recording; a top-level class, so that workers can have it."""
-
-    audio_dir: Path
-    window_s: float
-
-    def __call__(self, path: str) -> tuple[str | None, list[str]]:
-        """Hash and faults of the recording at ``path`` below the audio folder."""
-        found = faults.find_faults(self.audio_dir / path, window_s=self.window_s)
-        return None if "missing" in found else io.hash_file(self.audio_dir / path), found
-
-
-def check(project: Project, recipe: Recipe, *, workers: int | None = None) -> list[dict[str, Any]]:
-    """List every fault of every recording, and clips that are the same bytes.
-
-    Returns:
-        Rows of ``path``, ``fault``, ``used`` (False if it is kept out of training) and
-        ``reason``, in the order of the paths.
-    """
-    project.check_audio()
-    with project.store.read() as session:
-        table = session.labels()
-    window_s = recipe.input.frames * recipe.features.hop_length / recipe.features.sample_rate
-    inspector = Inspector(project.audio_dir, window_s)
-    found: dict[str, list[str]] = {}
-    twins: dict[str, list[str]] = defaultdict(list)
-    imported = dict(zip(table.paths, table.content_hashes, strict=True))
-    with Executor(workers) as executor:
-        results = executor.map(inspector, table.paths)
-        for result in track(results, len(table.paths), "checking"):
-            path = result.item
-            content, found[path] = (None, ["unreadable"]) if result.error else result.get()
-            if content is not None and imported[path] not in (None, content):
-                found[path].insert(0, "changed")
-            if content is not None and "empty" not in found[path]:
-                twins[content].append(path)
-    others = {path: sorted(group) for group in twins.values() for path in group if len(group) > 1}
-    rows = []
-    for path in sorted(table.paths):
-        rows += [(path, fault, faults.REASONS[fault]) for fault in found[path]]
-        if path in others:
-            same = ", ".join(other for other in others[path] if other != path)
-            rows.append((path, "duplicate", f"{faults.REASONS['duplicate']}: {same}"))
-    return [
-        {"path": path, "fault": fault, "used": fault not in faults.UNUSABLE, "reason": reason}
-        for path, fault, reason in rows
-    ]
-
-
-def unusable(store: FeatureStore, table: LabelTable) -> dict[str, str]:
-    """Clips without a spectrogram of the recording that was imported, and why."""
+def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
+    """Clips without a spectrogram or vector of the recording that was imported, and why."""
     left_out = {}
     for path, imported in zip(table.paths, table.content_hashes, strict=True):
         entry = store.entries.get(path)

@@ -13,10 +13,11 @@ KIND = "undo"
 
 
 def undo(project: Project, batch_id: int) -> dict[str, Any]:
-    """Give the clips of a batch back the state and labels they had before it.
+    """Give the clips of a batch the state and labels they would have without it.
 
-    Clips on which something was decided since then keep that. An undo is a batch, too, and
-    can be taken back like any other.
+    That is what the last batch that stands made of them, so clips on which something was
+    decided since then keep that. An undo is a batch, too, and can be taken back like any
+    other; what it had undone then stands again.
 
     Args:
         project: Where the batch is.
@@ -40,21 +41,28 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
             raise InvalidInput(f"batch {batch_id} was taken back by batch {done[0][0]} already")
         if session.rows("select 1 from clips where batch_id = ? limit 1", [batch_id]):
             raise InvalidInput(f"batch {batch_id} brought clips in; their import cannot be undone")
+        root, undone = (
+            batch_id,
+            dict(session.rows("select batch_id, undoes from batches where undoes is not null")),
+        )
+        while root in undone:
+            root = undone[root]
+        away = {*session.taken_back()} ^ {root}
         rows = session.rows(
-            "with mine as (select clip_id, max(event_id) as event_id, min(event_id) as first "
-            "              from label_events where batch_id = ? group by clip_id) "
-            "select m.clip_id, m.event_id = (select max(event_id) from label_events e "
-            "           where e.clip_id = m.clip_id), "
-            "       max_by(b.state, b.event_id), max_by(b.labels, b.event_id) "
-            "from mine m join label_events b on b.clip_id = m.clip_id and b.event_id < m.first "
-            "group by m.clip_id, m.event_id order by m.clip_id",
-            [batch_id],
+            "with mine as (select distinct clip_id from label_events where batch_id = $root) "
+            "select m.clip_id, max_by(e.state, e.event_id), max_by(e.labels, e.event_id), "
+            "max_by(e.state, e.event_id) filter (stands), "
+            "max_by(e.labels, e.event_id) filter (stands) "
+            "from mine m join (select *, b.undoes is null and not list_contains($away, b.batch_id) "
+            "    as stands from label_events e join batches b using (batch_id)) e using (clip_id) "
+            "group by m.clip_id order by m.clip_id",
+            {"root": root, "away": sorted(away)},
         )
         events = [
             LabelEvent(clip_id=clip_id, state=state, labels=labels, source=KIND,
                        evidence={"undoes": batch_id})
-            for clip_id, newest, state, labels in rows
-            if newest
+            for clip_id, *now, state, labels in rows
+            if now != [state, labels]
         ]  # fmt: skip
         verdicts = session.rows(
             "select 1 from label_verdicts where batch_id = ? limit 1", [batch_id]

@@ -1,0 +1,122 @@
+"""Commands on how recordings sound, whatever their labels say: copies, neighbours, embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from labelkit import config
+from labelkit.commands.options import (
+    Place,
+    device_option,
+    json_option,
+    probe_option,
+    workers_option,
+)
+from labelkit.output import show
+
+# Clips without an embedding that are named.
+_NAMED = 10
+
+
+@click.command()
+@click.option(
+    "--threshold", type=click.FloatRange(0, 1, min_open=True),
+    help="Lowest similarity of a pair, 1 for copies; as chosen on ESC-10 if not given.",
+)  # fmt: skip
+@workers_option
+@json_option
+@click.pass_obj
+def duplicates(place: Place, threshold: float | None, workers: int | None, as_json: bool) -> None:
+    """List pairs of clips that are copies: the same bytes, or re-encoded, louder, fainter, cut.
+
+    The column parted names what parts the two, folds or subsets: that is a leak. Rejected
+    clips are left out.
+    """
+    from labelkit.workflows.duplicates import list_duplicates
+
+    rows = list_duplicates(
+        place.project(),
+        config.read_recipe("probe").features,
+        threshold=threshold,
+        workers=workers,
+    )
+    show(rows, as_json)
+    leaks = sum(row["parted"] is not None for row in rows)
+    differ = sum(set(row["labels"]) != set(row["other_labels"]) for row in rows)
+    click.echo(
+        f"{len(rows)} pairs: {leaks} parted by folds or subsets, {differ} with other labels",
+        err=True,
+    )
+
+
+@click.command()
+@click.argument("clip")
+@click.option("--most", type=click.IntRange(min=1), default=10, show_default=True,
+              help="How many to show.")  # fmt: skip
+@probe_option
+@workers_option
+@device_option
+@json_option
+@click.pass_obj
+def similar(
+    place: Place,
+    clip: str,
+    most: int,
+    probe: config.Recipe,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Show the clips that sound most like one, named by its path below the audio folder."""
+    from labelkit.workflows import embedding
+    from labelkit.workflows.foldwork import device_name
+
+    rows = embedding.similar(
+        place.project(),
+        clip,
+        spec=probe.embedding,
+        feature_spec=probe.features,
+        k=most,
+        workers=workers,
+        device=device_name(device),
+    )
+    show(rows, as_json)
+
+
+@click.command()
+@probe_option
+@workers_option
+@device_option
+@click.pass_obj
+def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) -> None:
+    """Compute the embeddings of all clips that are not there yet, by any embedder.
+
+    --set embedding.embedder=pooled_mel needs no model; package.module:function,
+    hear:package.module and onnx:FILE are models, checked on entry; vectors:FILE are your
+    own vectors, npz or npy.
+    """
+    from labelkit.workflows.embedding import compute_embeddings
+    from labelkit.workflows.foldwork import device_name
+    from labelkit.workflows.prepare import unusable
+
+    project: Any = place.project()
+    store = compute_embeddings(
+        project, probe.embedding, probe.features, workers=workers, device=device_name(device)
+    )
+    with project.store.read() as session:
+        table = session.labels()
+    left_out = unusable(store, table)
+    click.echo(
+        f"{len(table.paths) - len(left_out)} embeddings of {store.dim} numbers in "
+        f"{store.folder.name}",
+        err=True,
+    )
+    if left_out:
+        some = ", ".join(f"{path} ({why})" for path, why in list(left_out.items())[:_NAMED])
+        more = ", ..." if len(left_out) > _NAMED else ""
+        click.echo(f"{len(left_out)} clips are left out: {some}{more}", err=True)
+
+
+COMMANDS = (duplicates, similar, embed)
