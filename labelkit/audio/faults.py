@@ -22,7 +22,7 @@ REASONS = {
     "clipped": "runs of samples lie at full scale",
     "very_short": "is shorter than 0.1 s: hardly anything can be named by it",
     "short": "is shorter than a window",
-    "sample_rate": "is not what its sample rate says",
+    "sample_rate": "has an odd sample rate",
     "exact_duplicate": "has the same bytes as another clip",
     "near_duplicate": "holds the same sound as another clip",
     "outlier": "resembles no clip of another source",

@@ -81,7 +81,8 @@ def score(
 
     project, run_id = judged_by(place, run_id, probs)
     if pairs:
-        rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest)
+        del kwargs["methods"], kwargs["fuse"]
+        rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
         rows = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
     show(rows, as_json)
@@ -151,6 +152,8 @@ def select(
 @click.option("--mask", is_flag=True, help="Let none of them count as absent in training.")
 @click.option("--most", type=click.IntRange(min=1), default=50, show_default=True,
               help="How many to show.")  # fmt: skip
+@probe_option
+@workers_option
 @json_option
 @click.pass_obj
 def missing(

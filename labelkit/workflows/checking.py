@@ -161,11 +161,11 @@ def _rates(found: Sequence[Inspection]) -> Iterator[Issue]:
         if one.cutoff:
             edge_hz, fall_db = one.cutoff
             reasons.append(
-                f"{one.rate} Hz would hold up to {one.rate / 2000:.1f} kHz, but all ends at "
-                f"{edge_hz / 1000:.1f} kHz by a fall of {fall_db:.0f} dB, as if upsampled"
+                f"{one.rate} Hz could hold up to {one.rate / 2000:.1f} kHz, but all ends at "
+                f"{edge_hz / 1000:.1f} kHz, {fall_db:.0f} dB down, as if upsampled"
             )
         if reasons:
-            yield row, "sample_rate", "; ".join(reasons)
+            yield row, "sample_rate", f"{faults.REASONS['sample_rate']}: {'; '.join(reasons)}"
 
 
 def _copies(

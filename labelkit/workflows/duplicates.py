@@ -59,7 +59,8 @@ class Standing:
             found.append(f"a leak: in {subset[other]}, not in {subset[clip]}")
         elif parted == "folds":
             found.append(f"a leak: in fold {self.fold(other)}, not {self.fold(clip)}")
-        if self.same_source(clip, other):
+        groups = self.table.groups
+        if groups[clip] is not None and groups[clip] == groups[other]:
             found.append("of the same source")
         return found
 

@@ -173,10 +173,6 @@ class Evidence:
         matrix, usable = read_embeddings(
             self.project, self.probe.embedding, self.probe.features, self.paths
         )
-        if not usable.any():
-            raise InvalidInput(
-                f"no clip has an embedding by {self.probe.embedding.embedder}; see: labelkit check"
-            )
         if not usable.all():
             say(f"{(~usable).sum()} clips have no embedding and are not scored by it")
         return matrix, usable
@@ -200,6 +196,8 @@ class Evidence:
         if not self.run["fold_set"]:
             _tell_unheard(self)
         use = self.embedded & (self.folds >= 0)
+        if not use.any():
+            return np.full(self.labels.shape, np.nan)
         spec = self.probe.probe
         if not spec.classifier:
             raise InvalidInput(
@@ -216,6 +214,17 @@ class Evidence:
         probs = np.full(self.labels.shape, np.nan)
         probs[use] = cross_probs(probe, self.folds[use])
         return probs
+
+    @cached_property
+    def both_probs(self) -> np.ndarray:
+        """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
+
+        They err on different clips, so their mean suggests and finds more than either. Where
+        there is no audio, or the run is of such a classifier itself, the run decides alone.
+        """
+        if not self.project.audio_dir.is_dir() or self.run["recipe"] == self.probe.name:
+            return self.probs
+        return np.where(np.isnan(self.probe_probs), self.probs, (self.probs + self.probe_probs) / 2)
 
 
 def read_evidence(
@@ -291,6 +300,11 @@ def score_by(name: str, evidence: Evidence) -> np.ndarray:
             use &= evidence.embedded
         if key == "probe_probs":
             use &= np.isfinite(values[key]).all(axis=1)
+    if not use.any():
+        raise InvalidInput(
+            f"score {name}: no clip has an embedding by {evidence.probe.embedding.embedder}; "
+            "see: labelkit check"
+        )
     if not use.all():
         values = {key: _take(value, use) for key, value in values.items()}
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.config import fingerprint, read_recipe
+from labelkit.config import Recipe, fingerprint, read_recipe
 from labelkit.noise.pairs import find_missing, rank_missing
 from labelkit.records import Batch, Run, Scores, Verdict
 from labelkit.workflows.commit import refuse_leaks
@@ -24,6 +24,8 @@ def find_missing_labels(
     percentile: float = 99.0,
     mask: bool = False,
     most: int = 50,
+    probe: Recipe | None = None,
+    workers: int | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Propose labels that are likely missing, and keep them in the store.
 
@@ -33,6 +35,9 @@ def find_missing_labels(
         percentile: Of each class's absent labels; those above are proposed.
         mask: Say of each that nobody knows, so that training does not take it for absent.
         most: How many rows to return.
+        probe: Recipe of the embeddings and classifier that judge beside the run; ``probe``
+            if None.
+        workers: Processes at once; all cores if None.
 
     Returns:
         Rows of path, labels, class, probability, the most probable first; and counts, with
@@ -42,7 +47,7 @@ def find_missing_labels(
         InvalidInput: If there is no such run or ``percentile`` is out of range.
         LabelkitError: If a model judged what it saw.
     """
-    evidence = read_evidence(project, run_id, probe=read_recipe("probe"))
+    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
     table = evidence.table
     row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
     known = np.zeros(evidence.labels.shape, bool)
@@ -56,12 +61,12 @@ def find_missing_labels(
             "where b.kind = ? order by all",
             [METRIC],
         )
-    found = find_missing(evidence.labels, evidence.probs, percentile=percentile, known=known)
+    found = find_missing(evidence.labels, evidence.both_probs, percentile=percentile, known=known)
     unheard = [name for name, n in zip(table.classes, evidence.labels.sum(axis=0), strict=True)
                if not n]  # fmt: skip
     if unheard:
         say(f"nothing is proposed for classes without clips: {', '.join(unheard[:5])}")
-    proposals = rank_missing(found, evidence.probs)
+    proposals = rank_missing(found, evidence.both_probs)
     rows = [
         {
             "path": evidence.paths[k],

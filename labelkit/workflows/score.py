@@ -63,11 +63,12 @@ def score(
     first, *rest = values
     order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
     order = order[np.isfinite(values[first][order])][:lowest]
-    suggested = suggest_labels(evidence.labels, evidence.probs)
+    probs = evidence.both_probs if "fusion" in methods else evidence.probs
+    suggested = suggest_labels(evidence.labels, probs)
     return [
         describe_clip(evidence, int(k), int(suggested[k]))
         | {name: _rounded(values[name][k]) for name in values}
-        | {"reason": _reason(evidence, int(k), int(suggested[k]))}
+        | {"reason": _reason(evidence, probs[k], int(k), int(suggested[k]))}
         for k in order
     ]
 
@@ -89,8 +90,10 @@ def score_given(
     run_id: str | None = None,
     pairs: str = "self_confidence",
     lowest: int = 30,
+    probe: Recipe | None = None,
+    workers: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Score every given label of every clip, and keep the scores.
+    """Score every given label of every clip by run and probe together, and keep the scores.
 
     With several labels a clip, the single (clip, class) pair is what a person decides on.
     Labels that may be missing are another question: see :mod:`labelkit.workflows.missing`.
@@ -100,6 +103,8 @@ def score_given(
         run_id: A finished run; the last one if None.
         pairs: How, see :func:`labelkit.noise.pairs.score_pairs`.
         lowest: How many labels to return.
+        probe: Recipe of embeddings and classifier; ``probe`` if None.
+        workers: Processes at once; all cores if None.
 
     Returns:
         Rows of path, label, the clip's labels, state, score and reason, the most doubtful first.
@@ -107,8 +112,8 @@ def score_given(
     Raises:
         InvalidInput: If there is no such run or method.
     """
-    evidence = read_evidence(project, run_id, probe=read_recipe("probe"))
-    values = score_pairs(evidence.labels, evidence.probs, method=pairs)
+    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
+    values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
     clips, class_ids = np.nonzero(evidence.labels)
     found = values[clips, class_ids].astype(float)
     _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)])
@@ -120,7 +125,7 @@ def score_given(
             "labels": evidence.table.names(int(evidence.rows[clips[k]])),
             "state": str(evidence.table.states[evidence.rows[clips[k]]]),
             "score": _rounded(found[k]),
-            "reason": f"{names[class_ids[k]]} {evidence.probs[clips[k], class_ids[k]]:.2f}",
+            "reason": f"{names[class_ids[k]]} {evidence.both_probs[clips[k], class_ids[k]]:.2f}",
         }
         for k in np.lexsort([class_ids, clips, found])[:lowest]
     ]
@@ -159,9 +164,9 @@ def _tell_constant(name: str, numbers: np.ndarray) -> None:
         say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
 
 
-def _reason(evidence: Evidence, k: int, suggested: int) -> str:
-    """What the model hears, against what was given."""
-    probs, names = evidence.probs[k], evidence.table.classes
+def _reason(evidence: Evidence, probs: np.ndarray, k: int, suggested: int) -> str:
+    """What is heard by the probabilities of a clip, against what was given."""
+    names = evidence.table.classes
     given = np.flatnonzero(evidence.labels[k])
     if not len(given):
         return f"{names[suggested]} {probs[suggested]:.2f}, and no label is given"
@@ -184,7 +189,11 @@ def _store(
         columns: Of each the rows of the clips, their classes or None, and the numbers.
     """
     run, table = evidence.run, evidence.table
+    with evidence.project.store.read() as session:
+        # Labels that went back to what they were are scored anew: the newest scores count.
+        moment = session.rows("select max(event_id) from label_events")
     content = [
+        moment,
         evidence.run_id, list(names), evidence.clip_ids.tolist(), evidence.labels.tolist(),
         [np.nan_to_num(numbers, nan=-1).tolist() for _, _, numbers in columns],
     ]  # fmt: skip

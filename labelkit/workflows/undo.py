@@ -41,20 +41,19 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
             raise InvalidInput(f"batch {batch_id} was taken back by batch {done[0][0]} already")
         if session.rows("select 1 from clips where batch_id = ? limit 1", [batch_id]):
             raise InvalidInput(f"batch {batch_id} brought clips in; their import cannot be undone")
-        root, undone = (
-            batch_id,
-            dict(session.rows("select batch_id, undoes from batches where undoes is not null")),
-        )
-        while root in undone:
-            root = undone[root]
+        undid = dict(session.rows("select batch_id, undoes from batches where undoes is not null"))
+        root = batch_id
+        while root in undid:
+            root = undid[root]
         away = {*session.taken_back()} ^ {root}
         rows = session.rows(
             "with mine as (select distinct clip_id from label_events where batch_id = $root) "
             "select m.clip_id, max_by(e.state, e.event_id), max_by(e.labels, e.event_id), "
             "max_by(e.state, e.event_id) filter (stands), "
             "max_by(e.labels, e.event_id) filter (stands) "
-            "from mine m join (select *, b.undoes is null and not list_contains($away, b.batch_id) "
-            "    as stands from label_events e join batches b using (batch_id)) e using (clip_id) "
+            "from mine m join (select clip_id, event_id, state, labels, undoes is null "
+            "    and not list_contains($away, batch_id) as stands from label_events "
+            "    join batches using (batch_id)) e on e.clip_id = m.clip_id "
             "group by m.clip_id order by m.clip_id",
             {"root": root, "away": sorted(away)},
         )
