@@ -14,7 +14,7 @@ from labelkit.audio.features import check_spec
 from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreBusy
 from labelkit.stores.arrays import FeatureStore
-from labelkit.workflows import prepare
+from labelkit.workflows import checking, prepare
 from labelkit.workflows.extraction import compute_features
 from tests.conftest import write_csv, write_tone
 
@@ -107,9 +107,9 @@ def test_every_real_ogg_that_was_cut_off_is_told_and_heard(shared_data, tmp_path
 def test_a_replaced_recording_is_told_and_left_out(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick", ["input.frames=16"])
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "1.wav")
-    rows = prepare.check(tone_project, recipe, workers=1)
-    told = {(row["path"], row["fault"]): row["used"] for row in rows}
-    assert told["1.wav", "changed"] is False and told["0.wav", "duplicate"] is True
+    rows = checking.check(tone_project, recipe, workers=1)
+    told = {(row["path"], row["issue"]): row["used"] for row in rows}
+    assert told["1.wav", "changed"] is False and told["0.wav", "exact_duplicate"] is True
     store = compute_features(tone_project, recipe.features, workers=1)
     with tone_project.store.read() as session:
         assert prepare.unusable(store, session.labels()) == {"1.wav": "changed"}
@@ -120,7 +120,7 @@ def test_a_missing_audio_folder_is_named(tone_project):
     import_all(tone_project)
     tone_project.audio_dir.rename(tone_project.audio_dir.with_name("gone"))
     recipe = read_recipe("quick")
-    for job, what in ((prepare.check, recipe), (compute_features, recipe.features)):
+    for job, what in ((checking.check, recipe), (compute_features, recipe.features)):
         with pytest.raises(InvalidInput, match=r"audio folder .*/audio is not there"):
             job(tone_project, what, workers=1)
 
@@ -175,10 +175,10 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
         "empty.wav": "empty", "empty2.wav": "empty", "silent.wav": "silent",
         "unreadable.wav": "unreadable",
     }  # fmt: skip
-    rows = prepare.check(project, read_recipe("quick", ["input.frames=16"]), workers=workers)
+    rows = checking.check(project, read_recipe("quick", ["input.frames=16"]), workers=workers)
     assert {row["path"] for row in rows if not row["used"]} == set(left_out)
-    assert {row["fault"] for row in rows} == {
-        "empty", "silent", "unreadable", "clipped", "short", "truncated"
+    assert {row["issue"] for row in rows} == {
+        "empty", "silent", "unreadable", "clipped", "short", "truncated", "near_duplicate"
     }  # fmt: skip
     # The user's folder is as it was.
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in broken.iterdir()} == before
@@ -187,8 +187,8 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
 def test_twins_are_listed(tone_project):
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
     import_all(tone_project)
-    rows = prepare.check(tone_project, read_recipe("quick", ["input.frames=16"]), workers=1)
-    twins = {row["path"]: row["reason"] for row in rows if row["fault"] == "duplicate"}
+    rows = checking.check(tone_project, read_recipe("quick", ["input.frames=16"]), workers=1)
+    twins = {row["path"]: row["reason"] for row in rows if row["issue"] == "exact_duplicate"}
     assert sorted(twins) == ["0.wav", "copy.wav"] and "copy.wav" in twins["0.wav"]
     store = compute_features(tone_project, read_recipe("quick").features, workers=1)
     assert store.entries["0.wav"].start == store.entries["copy.wav"].start

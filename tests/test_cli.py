@@ -13,7 +13,8 @@ from labelkit.cli import cli
 from tests.conftest import write_csv
 
 COMMANDS = (
-    "init import check features folds recipes train verify score status history query demo"
+    "init import check features folds recipes train verify score classes select missing undo "
+    "duplicates similar embed rehearse status history query demo"
 ).split()
 
 
@@ -137,8 +138,8 @@ def test_folds_are_printed_by_class(project):
 
 
 def test_check_lists_and_counts(project):
-    rows = json.loads(call("check", "--json", "--workers", "1", cwd=project.root).stdout)
-    assert {r["fault"] for r in rows} == {"short"} and all(r["used"] for r in rows)
+    rows = json.loads(call("check", "--fast", "--json", cwd=project.root).stdout)
+    assert {r["issue"] for r in rows} == {"short"} and all(r["used"] for r in rows)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The log of the epochs: what it holds, that a stop changes nothing, and what it takes."""
 
-import gc
 import tracemalloc
 from pathlib import Path
 
@@ -158,17 +157,16 @@ def test_huge_logits_stay_finite(tmp_path):
 
 @pytest.mark.slow
 def test_rows_are_written_one_at_a_time(tmp_path):
-    """Twenty epochs of 20,000 clips and 40 classes: the file has 32 MB, a row 1.6."""
+    """Twelve epochs of 20,000 clips and 40 classes: the file has 19 MB, a row 1.6."""
     path, row = tmp_path / "log.npy", np.ones((20_000, 40), np.float32)
-    trainer = make_trainer(epochs=20)
+    trainer = make_trainer(epochs=12)
     opened = []
 
     class Maps(Callback):
         def on_epoch_end(self, trainer):
-            gc.collect()
             opened.append(str(path) in Path("/proc/self/maps").read_text())
 
-    trainer.callbacks = [EpochLog(path, lambda: row, n_rows=20, every=1), Maps()]
+    trainer.callbacks = [EpochLog(path, lambda: row, n_rows=12, every=1), Maps()]
     batches = make_batches()
     tracemalloc.start()
     try:
@@ -176,10 +174,10 @@ def test_rows_are_written_one_at_a_time(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert np.load(path, mmap_mode="r").shape == (20, 20_000, 40)
+    assert np.load(path, mmap_mode="r").shape == (12, 20_000, 40)
     # A row in float32, once clipped and once as float16.
-    assert peak < 8e6 < path.stat().st_size / 4
-    assert opened == [False] * 20
+    assert peak < 8e6 < path.stat().st_size / 2
+    assert opened == [False] * 12
 
 
 @pytest.fixture(scope="module")

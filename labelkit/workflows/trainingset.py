@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import cast
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from labelkit.records import (
     LabelTable,
     multi_hot,
 )
-from labelkit.stores.arrays import ArrayStore, FeatureStore
+from labelkit.stores.arrays import ArrayStore
 from labelkit.workflows.embedding import compute_embeddings, read_embeddings
 from labelkit.workflows.extraction import compute_features
 from labelkit.workflows.prepare import freeze_folds, unusable
@@ -138,7 +137,7 @@ def read_training_set(
         table, folds = session.labels(), session.folds(fold_set)
         first_states, unsure = session.first_states(), session.unsure()
     # It looks at the journal alone, which both kinds of arrays have.
-    left_out = unusable(cast(FeatureStore, arrays), table)
+    left_out = unusable(arrays, table)
     if left_out:
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
         say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")

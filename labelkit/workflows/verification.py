@@ -20,6 +20,7 @@ from labelkit.workflows.commit import (
     verified_metrics,
 )
 from labelkit.workflows.foldwork import device_name, plan_work
+from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
 from labelkit.workflows.recorder import Recorder, describe_rule
 from labelkit.workflows.trainingset import TrainingSet, read_training_set
@@ -59,6 +60,11 @@ def verify(
     round_stages(recipe)
     device = device_name(device)
     data = read_training_set(project, recipe, workers=workers, device=device)
+    for name, n_verified in zip(
+        data.table.classes, data.labels[data.human].sum(axis=0), strict=True
+    ):
+        if not n_verified:
+            say(f"class {name} has no verified clip: its labels are trusted on noisy ones alone")
     spec = recipe.verify
     work = plan_work(
         project,
