@@ -172,9 +172,13 @@ def test_embed_takes_a_function_and_checks_it(project, tmp_path, monkeypatch):
         "def constant(windows):\n"
         "    return np.ones((len(windows), 4))\n"
     )
-    done = call(project, "embed", "--set", "embedding.embedder=own_for_embed:spectrum")
+    done = call(
+        project, "embed", "--workers", 1, "--set", "embedding.embedder=own_for_embed:spectrum"
+    )
     assert done.exit_code == 0, done.output
     assert "13 embeddings of 33 numbers in own_for_embed_spectrum-" in done.stderr
-    done = call(project, "embed", "--set", "embedding.embedder=own_for_embed:constant")
+    done = call(
+        project, "embed", "--workers", 1, "--set", "embedding.embedder=own_for_embed:constant"
+    )
     assert done.exit_code == 2 and "own_for_embed:constant" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.output

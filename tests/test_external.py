@@ -331,7 +331,8 @@ def test_a_file_and_a_run_exclude_one_another(project, tmp_path):
     [
         ("aum", 2, "score aum needs a log of the epochs, and run external-"),
         ("window_consensus", 3, "no windows of run 'external-"),
-        ("fusion", 2, "score fusion: no clip has an embedding by pooled_mel; see: labelkit check"),
+        ("probe", 2, "score probe: no clip has an embedding by pooled_mel; see: labelkit check"),
+        ("fusion", 0, "score fusion: no clip has an embedding, so the run decides alone"),
     ],
 )
 def test_what_a_file_cannot_say(project, tmp_path, method, code, message):

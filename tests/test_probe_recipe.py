@@ -374,9 +374,15 @@ def test_what_a_person_is_unsure_of_is_judged_but_not_learnt(demo_project):
     data = read_training_set(demo_project, probe(), workers=1)
     doubtful = int(data.ids[7])
     with demo_project.store.write() as session:
-        verdict = Verdict(clip_id=doubtful, class_id=2, verdict="unsure", rule="ear")
+        given = data.table.labels[data.train[7]][0]
+        absent = next(k for k in range(3) if k not in data.table.labels[data.train[8]])
+        verdicts = [
+            Verdict(clip_id=clip, class_id=class_id, verdict="unsure", rule="ear")
+            # What may be missing is no reason not to learn the label that is there.
+            for clip, class_id in ((doubtful, given), (int(data.ids[8]), absent))
+        ]
         session.append(
-            Batch(key="a", kind="review", actor="ann", by_person=True, verdicts=[verdict])
+            Batch(key="a", kind="review", actor="ann", by_person=True, verdicts=verdicts)
         )
     run_id = train(demo_project, probe(), workers=1)["run_id"]
     seen = rows(demo_project, f"select trained_on from runs where part_of = '{run_id}'")

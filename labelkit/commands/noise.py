@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labelkit import config, registry
+from labelkit import registry
 from labelkit.commands.options import (
     Command,
     Place,
@@ -98,7 +98,7 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
     from labelkit.workflows.score import class_table
 
     project, run_id = judged_by(place, run_id, probs)
-    evidence = read_evidence(project, run_id, probe=config.read_recipe("probe"))
+    evidence = read_evidence(project, run_id)
     show(class_table(evidence), as_json)
 
 

@@ -28,7 +28,7 @@ def score_probe(labels: np.ndarray, probe_probs: np.ndarray) -> np.ndarray:
 def score_fusion(
     labels: np.ndarray,
     probs: np.ndarray,
-    probe_probs: np.ndarray,
+    probe_probs: np.ndarray | None = None,
     dynamics: Dynamics | None = None,
 ) -> np.ndarray:
     """Mean rank by how a network learnt the label and by a classifier on embeddings.
@@ -40,7 +40,8 @@ def score_fusion(
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Out-of-fold probabilities of the network, of the same shape.
-        probe_probs: Out-of-fold probabilities of the classifier, of the same shape.
+        probe_probs: Out-of-fold probabilities of the classifier, of the same shape; None where
+            there are no embeddings, and the network decides alone.
         dynamics: What the network's epochs were like; None if they were not logged.
 
     Returns:
@@ -59,4 +60,6 @@ def score_fusion(
         # Of a clip that no logged model trained on only the judgement is known.
         aum = score_aum(labels, dynamics)
         learnt = np.where(np.isnan(aum), fuse_ranks([learnt]), fuse_ranks([aum]))
+    if probe_probs is None:
+        return fuse_ranks([learnt])
     return fuse_ranks([learnt, score_probe(labels, probe_probs)])

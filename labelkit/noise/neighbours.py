@@ -18,6 +18,7 @@ from labelkit.errors import InvalidInput
 # Similarities held at once, 4 bytes each.
 _BLOCK = 2**24
 # Clips of a strip, of which only the most similar one is looked at first.
+_TIES = 200  # Clips beyond k that are looked at one by one where many are as near.
 _STRIP = 64
 # Rounding of float32 similarities; what lies closer is told apart in float64.
 _ROUNDING = 2e-6
@@ -334,7 +335,12 @@ def _nearest(
     there = members < n
     near = similarity[rows[:, None], np.where(there, members, 0)]
     hit, place = np.nonzero(there & (near >= bound[rows]))
-    rows, found = rows[hit], members[hit, place]
+    rows, found, near = rows[hit], members[hit, place], near[hit, place]
+    if np.bincount(rows, minlength=1).max() > _TIES + k:
+        # Among crowds of equal vectors any k will do, and these are the first of them.
+        order = np.lexsort((found, -near, rows))
+        order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < _TIES + k]
+        rows, found = rows[order], found[order]
     distances = _distances(unit, clips[rows], found)
     order = np.lexsort((found, distances, rows))
     rows, found, distances = rows[order], found[order], distances[order]

@@ -37,7 +37,8 @@ class Probe:
     n_classes)``, ``folds`` ``(n_clips,)`` are the frozen ones. ``classifier`` is a
     registered name or ``package.module:Class``, ``options`` its keyword arguments;
     ``standardise`` brings every dimension to mean 0 and deviation 1 over the training
-    clips; ``seed`` is its ``random_state``, if it takes one.
+    clips; ``seed`` is its ``random_state``, if it takes one. Of clips with several labels
+    ``mask``, boolean ``(n_clips, n_classes)``, says which classes they teach.
 
     Raises:
         InvalidInput: If the arrays do not fit, an embedding is not finite, or the
@@ -58,6 +59,7 @@ class Probe:
     options: Mapping[str, Any] = field(default_factory=dict)
     standardise: bool = True
     seed: int = 0
+    mask: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n_clips = len(metrics.check_labels(self.labels))
@@ -118,7 +120,11 @@ class Probe:
             else:
                 probs[:, counts == len(y)] = 1
                 for index in learnable:
-                    probs[:, index] = self._judge(x, y[:, index], x_out)[:, 1]
+                    known = slice(None) if self.mask is None else self.mask[use][:, index]
+                    if len(np.unique(y[known, index])) < 2:
+                        probs[:, index] = y[known, index].mean() if y[known].size else 0
+                        continue
+                    probs[:, index] = self._judge(x[known], y[known, index], x_out)[:, 1]
         except ValueError as error:
             reason = str(error).partition("\n")[0]
             raise InvalidInput(f"{self.classifier}, fold {fold}: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ import numpy as np
 from labelkit.config import fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.stores.arrays import ArrayStore
+
+# What reading a damaged file of arrays ends in.
+UNREADABLE = (
+    OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class EmbeddingStore(ArrayStore):
@@ -77,7 +83,7 @@ def read_vectors(file: Path) -> tuple[list[str] | None, np.ndarray]:
                 matrix, paths = loaded["embeddings"], [str(path) for path in loaded["paths"]]
     except FileNotFoundError as error:
         raise InvalidInput(f"{file}: no such file") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InvalidInput(
             f"{file}: {reason}; wanted .npz with paths (strings) and embeddings, or .npy"

@@ -223,7 +223,9 @@ _FUSED_QUEUE = """
 drop view review_queue;
 create view review_queue as
 with aged as (
-    select s.clip_id, s.metric, s.value, s.run_id, row_number() over (
+    select s.clip_id, s.metric, s.value, s.run_id, r.batch_id,
+           max(r.batch_id) filter (r.kind <> 'score') over (partition by s.clip_id) as trained,
+           row_number() over (
                partition by s.clip_id, s.metric order by r.batch_id desc, r.iteration desc
            ) as age
     from scores s
@@ -232,7 +234,9 @@ with aged as (
 ),
 newest as (
     select clip_id,
-           max(value) filter (where metric = 'fusion') as fusion,
+           -- A fusion older than the last training is of another judgement.
+           max(value) filter (where metric = 'fusion' and batch_id >= coalesce(trained, 0))
+               as fusion,
            max(value) filter (where metric = 'lwlrap') as lwlrap,
            max(value) filter (where metric = 'self_confidence') as self_confidence
     from aged where age = 1 group by clip_id

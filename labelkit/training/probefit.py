@@ -133,7 +133,8 @@ class ProbeFit:
         if choice.only is not None:
             use &= choice.only
         if self.mask is not None:
-            use &= self.mask.all(axis=1)
+            # A label nobody is sure of teaches nothing; what may be missing is no label.
+            use &= ~(self.labels.astype(bool) & (self.mask == 0)).any(axis=1)
         return use & self.labels.any(axis=1)
 
     def _judge(self, use: np.ndarray, fold: int, number: int) -> dict[str, Any]:
@@ -144,6 +145,7 @@ class ProbeFit:
         probe = Probe(
             embeddings=self.embeddings[: n_train + n_locked],
             labels=np.pad(self.labels, ((0, n_locked), (0, 0))),
+            mask=None if self.mask is None else np.pad(self.mask > 0, ((0, n_locked), (0, 0))),
             # Locked clips are judged with the fold, by the same model.
             folds=np.pad(self.folds, (0, n_locked), constant_values=fold),
             classifier=spec.classifier or "",

@@ -63,7 +63,7 @@ def open_embeddings(
         about["module"] = embedding.identify_module(embedding.import_embedder(spec))
         if spec.weights:
             about["weights"] = io.hash_file(_file(spec.weights, "weights"))
-    return EmbeddingStore(project.work / "embeddings", name, {"embedder": spec.embedder} | about)
+    return EmbeddingStore(project.cache / "embeddings", name, {"embedder": spec.embedder} | about)
 
 
 def compute_embeddings(

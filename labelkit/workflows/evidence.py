@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import Recipe
+from labelkit.config import Recipe, read_recipe
 from labelkit.errors import InvalidInput
 from labelkit.folds import group_indices
 from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.records import REJECTED, LabelTable, multi_hot
+from labelkit.stores.arrays import Entry
 from labelkit.workflows.embedding import compute_embeddings, read_embeddings
 from labelkit.workflows.prepare import freeze_folds, same_recordings
 from labelkit.workflows.progress import say
@@ -71,12 +72,12 @@ class Evidence:
         """Multi-hot labels, ``(n_clips, n_classes)``."""
         return multi_hot([self.table.labels[i] for i in self.rows], len(self.table.classes))
 
-    @property
+    @cached_property
     def clip_ids(self) -> np.ndarray:
         """Clip ids, ``(n_clips,)``."""
         return self.table.clip_ids[self.rows]
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         """Paths of the clips."""
         return [self.table.paths[i] for i in self.rows]
@@ -89,9 +90,18 @@ class Evidence:
     @cached_property
     def groups(self) -> np.ndarray:
         """Number of the recording each clip was cut from, -1 if it is alone, ``(n_clips,)``."""
-        names = same_recordings(self.table)
+        names = same_recordings(replace(self.table, content_hashes=self._hashes))
         numbers = group_indices([names[i] for i in self.rows], len(self.rows))
         return np.where([names[i] is None for i in self.rows], -1, numbers)
+
+    @property
+    def _hashes(self) -> list[str | None]:
+        """Hash of each recording of the table; an import of metadata alone knows none."""
+        entries = self._embedded[2]
+        return [
+            known or (entries[path].content_hash if path in entries else None)
+            for path, known in zip(self.table.paths, self.table.content_hashes, strict=True)
+        ]
 
     @cached_property
     def folds(self) -> np.ndarray:
@@ -166,16 +176,16 @@ class Evidence:
         return np.pad(probs, ((0, 0), (0, self.labels.shape[1] - probs.shape[1])))
 
     @cached_property
-    def _embedded(self) -> tuple[np.ndarray, np.ndarray]:
-        compute_embeddings(
-            self.project, self.probe.embedding, self.probe.features, workers=self.workers
-        )
-        matrix, usable = read_embeddings(
-            self.project, self.probe.embedding, self.probe.features, self.paths
-        )
+    def _embedded(self) -> tuple[np.ndarray, np.ndarray, dict[str, Entry]]:
+        spec, features = self.probe.embedding, self.probe.features
+        if not (self.project.audio_dir.is_dir() or spec.embedder.startswith("vectors:")):
+            say(f"the audio folder {self.project.audio_dir} is not there: no clip is embedded")
+            return np.zeros((len(self.rows), 1), np.float32), np.zeros(len(self.rows), bool), {}
+        store = compute_embeddings(self.project, spec, features, workers=self.workers)
+        matrix, usable = read_embeddings(self.project, spec, features, self.paths)
         if not usable.all():
             say(f"{(~usable).sum()} clips have no embedding and are not scored by it")
-        return matrix, usable
+        return matrix, usable, store.entries
 
     @property
     def embeddings(self) -> np.ndarray:
@@ -195,7 +205,7 @@ class Evidence:
         """
         if not self.run["fold_set"]:
             _tell_unheard(self)
-        use = self.embedded & (self.folds >= 0)
+        use = self.embedded & (self.folds >= 0) & ~self._parted()
         if not use.any():
             return np.full(self.labels.shape, np.nan)
         spec = self.probe.probe
@@ -215,27 +225,44 @@ class Evidence:
         probs[use] = cross_probs(probe, self.folds[use])
         return probs
 
+    def _parted(self) -> np.ndarray:
+        """Clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
+
+        Folds frozen before the recordings were seen may part copies of the same bytes.
+        """
+        first: dict[int, int] = {}
+        return np.array([
+            group >= 0 and first.setdefault(int(group), int(fold)) != fold
+            for group, fold in zip(self.groups, self.folds, strict=True)
+        ], bool)  # fmt: skip
+
     @cached_property
     def both_probs(self) -> np.ndarray:
         """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
 
         They err on different clips, so their mean suggests and finds more than either. Where
-        there is no audio, or the run is of such a classifier itself, the run decides alone.
+        there is no embedding, or the run is of the very classifier, the run decides alone.
         """
-        if not self.project.audio_dir.is_dir() or self.run["recipe"] == self.probe.name:
+        settings = self.run["settings"]
+        probe, embedding = asdict(self.probe.probe), asdict(self.probe.embedding)
+        if (settings.get("probe"), settings.get("embedding")) == (probe, embedding):
             return self.probs
         return np.where(np.isnan(self.probe_probs), self.probs, (self.probs + self.probe_probs) / 2)
 
 
 def read_evidence(
-    project: Project, run_id: str | None, *, probe: Recipe, workers: int | None = None
+    project: Project,
+    run_id: str | None,
+    *,
+    probe: Recipe | None = None,
+    workers: int | None = None,
 ) -> Evidence:
     """Open what a finished run says of the labels as they stand.
 
     Args:
         project: Where the run is.
         run_id: A finished run; the last training if None.
-        probe: Recipe of the embeddings and of the classifier on them.
+        probe: Recipe of the embeddings and of the classifier on them; ``probe`` if None.
         workers: Processes at once; all cores if None.
 
     Raises:
@@ -258,6 +285,7 @@ def read_evidence(
             f"run {wanted} judged no clip that is neither locked nor rejected; train anew"
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
+    probe = probe or read_recipe("probe")
     evidence = Evidence(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
@@ -290,6 +318,10 @@ def score_by(name: str, evidence: Evidence) -> np.ndarray:
             if parameter.default is parameter.empty:
                 raise InvalidInput(f"score {name} asks for {key}; known: {', '.join(PARTS)}")
             continue
+        if key in ("embeddings", "probe_probs") and not evidence.embedded.any():
+            if parameter.default is None:
+                say(f"score {name}: no clip has an embedding, so the run decides alone")
+                continue
         values[key] = getattr(evidence, key)
         if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
             raise InvalidInput(
@@ -306,7 +338,15 @@ def score_by(name: str, evidence: Evidence) -> np.ndarray:
             "see: labelkit check"
         )
     if not use.all():
-        values = {key: _take(value, use) for key, value in values.items()}
+        if "window_clips" in values:
+            # Windows are rows of their own: those of the clips that stay, numbered anew.
+            mine = use[values["window_clips"]]
+            values["window_clips"] = (np.cumsum(use) - 1)[values["window_clips"][mine]]
+            values["window_probs"] = values["window_probs"][mine]
+        values = {
+            key: value if key.startswith("window_") else _take(value, use)
+            for key, value in values.items()
+        }
     try:
         found = np.asarray(function(**values), float)
     except InvalidInput as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from labelkit.errors import InvalidInput, UnknownName
 from labelkit.noise.classes import find_class_order
 from labelkit.records import Batch, LabelTable, Predictions, Run, multi_hot
 from labelkit.registry import suggestion
+from labelkit.stores.embeddings import UNREADABLE
 from labelkit.workflows.evidence import EXTERNAL
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
 
 # What reading a file of the wrong kind, or half of one, can come to.
-_UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, csv.Error, zipfile.BadZipFile)
+_UNREADABLE = (*UNREADABLE, csv.Error)
 
 
 def import_probs(project: Project, file: Path) -> str:
@@ -106,10 +106,10 @@ def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
                 raise ValueError(f"line {number} has {len(row)} fields, the header {len(header)}")
             paths.append(row[0])
             try:
-                rows.append([float(value) for value in row[1:]])
+                rows.append(np.array(row[1:], np.float64).astype(np.float32))
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
-    return paths, header[1:], np.array(rows, float).reshape(len(rows), len(header[1:]))
+    return paths, header[1:], np.array(rows, np.float32).reshape(len(rows), len(header[1:]))
 
 
 def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
@@ -173,7 +173,7 @@ def _check_values(file: Path, paths: list[str], probs: np.ndarray) -> None:
     if len(bad):
         row, column = bad[0]
         raise InvalidInput(
-            f"{file}: {len(bad)} numbers are no probabilities, {probs[row, column]} of "
+            f"{file}: {len(bad)} numbers are no probabilities, {probs[row, column]:g} of "
             f"{paths[row]!r} is the first; bring them to [0, 1]"
         )
 

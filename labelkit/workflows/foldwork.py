@@ -139,6 +139,7 @@ def plan_work(
         device=device,
         threads=runner.threads,
     )
-    project.epochs.write_clips(run_id, data.ids)
+    if any(stage.log_every for stage in recipe.stages.values()):
+        project.epochs.write_clips(run_id, data.ids)
     recorder = Recorder(recipe, seed, data, run_id, device, runner.threads)
     return Work(fit_predict, runner, recorder)

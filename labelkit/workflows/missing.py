@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.config import Recipe, fingerprint, read_recipe
+from labelkit.config import Recipe, fingerprint
 from labelkit.noise.pairs import find_missing, rank_missing
 from labelkit.records import Batch, Run, Scores, Verdict
 from labelkit.workflows.commit import refuse_leaks
@@ -47,7 +47,7 @@ def find_missing_labels(
         InvalidInput: If there is no such run or ``percentile`` is out of range.
         LabelkitError: If a model judged what it saw.
     """
-    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
     table = evidence.table
     row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
     known = np.zeros(evidence.labels.shape, bool)
@@ -84,6 +84,8 @@ def find_missing_labels(
         return rows, report
     clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
     rule = f"{METRIC}: percentile {percentile:g}, judged by {evidence.run_id}"
+    if evidence.both_probs is not evidence.probs:
+        rule += f" and {evidence.probe.probe.classifier} on {evidence.probe.embedding.embedder}"
     found_ids = [evidence.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
     content = [rule, found_ids, mask, undone]
     run_name = f"{METRIC}-{fingerprint(content)}"

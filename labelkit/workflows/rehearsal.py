@@ -222,6 +222,8 @@ def _pool(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     pooled: dict[str, Any] = {}
     for name, value in found[0].items():
+        if not all(name in part for part in found):
+            continue
         values = [part[name] for part in found]
         known = [v for v in values if not np.isnan(v)]
         mean = float(np.mean(known)) if known else float("nan")

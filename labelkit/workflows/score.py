@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import Recipe, fingerprint, read_recipe
+from labelkit.config import Recipe, fingerprint
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
 from labelkit.noise.scoring import fuse_ranks, suggest_labels
@@ -17,6 +19,8 @@ from labelkit.workflows.evidence import Evidence, read_evidence, score_by
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
 
+# Of models that trained on the very label: they order clips for people, nothing else.
+IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
 DEFAULT = ("fusion", "self_confidence")
 
 
@@ -52,7 +56,7 @@ def score(
     """
     for name in methods:
         registry.check("score", name)
-    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
     values = {name: score_by(name, evidence) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
@@ -112,7 +116,7 @@ def score_given(
     Raises:
         InvalidInput: If there is no such run or method.
     """
-    evidence = read_evidence(project, run_id, probe=probe or read_recipe("probe"), workers=workers)
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
     values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
     clips, class_ids = np.nonzero(evidence.labels)
     found = values[clips, class_ids].astype(float)
@@ -193,11 +197,19 @@ def _store(
         # Labels that went back to what they were are scored anew: the newest scores count.
         moment = session.rows("select max(event_id) from label_events")
     content = [
-        moment,
-        evidence.run_id, list(names), evidence.clip_ids.tolist(), evidence.labels.tolist(),
-        [np.nan_to_num(numbers, nan=-1).tolist() for _, _, numbers in columns],
+        moment, evidence.run_id, list(names),
+        # As bytes: a million clips of text would be gigabytes.
+        [blake2b(part.tobytes()).hexdigest() for column in columns for part in column
+         if part is not None],
     ]  # fmt: skip
     score_id = f"score-{fingerprint(content)}"
+    settings = {
+        "methods": list(names),
+        "of": evidence.run_id,
+        "in_sample": [name for name in names if name in IN_SAMPLE],
+        "probe": asdict(evidence.probe.probe),
+        "embedding": asdict(evidence.probe.embedding),
+    }
     runs: list[Run] = []
     rows: list[Scores] = []
     for number, judge in enumerate(sorted(set(evidence.judges))):
@@ -208,7 +220,7 @@ def _store(
                 kind="score",
                 part_of=score_id,
                 recipe=run["recipe"],
-                settings={"methods": list(names), "of": evidence.run_id},
+                settings=settings,
                 seed=run["seed"],
                 classes=table.classes,
                 as_of=table.as_of,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import FormatSpec, Recipe, fill_options, fingerprint, read_recipe
+from labelkit.config import FormatSpec, fill_options, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.noise.scoring import score_self_confidence, suggest_labels
 from labelkit.records import (
@@ -38,9 +38,8 @@ def select(
     listed: Path | None = None,
     add: bool = False,
     dry_run: bool = False,
-    probe: Recipe | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Trust the noisy clips that a rule keeps, and no others that a machine trusted before.
+    """Trust the noisy clips that a rule keeps, and none of the other judged ones.
 
     Args:
         project: Where the labels are.
@@ -50,7 +49,6 @@ def select(
         listed: File of the clips that rule ``listed`` takes.
         add: Leave what was trusted before trusted.
         dry_run: Only say what would be done.
-        probe: Recipe of embeddings, for rules that read them; ``probe`` if None.
 
     Returns:
         A row for each clip whose state changes, and what was done in all: the batch,
@@ -67,8 +65,7 @@ def select(
             raise InvalidInput(f"{key} is no option of a rule; give --rule, and --run for judges")
     table = fill_options("selection", {**(options or {}), "rule": rule}, "select.")
     chosen_options = {k: v for k, v in table.items() if k not in ("rule", "judges")}
-    recipe = probe or read_recipe("probe")
-    judges = [read_evidence(project, run_id, probe=recipe) for run_id in run_ids]
+    judges = [read_evidence(project, run_id) for run_id in run_ids]
     first = judges[0]
     for other in judges[1:]:
         if not np.array_equal(other.clip_ids, first.clip_ids):
@@ -94,11 +91,16 @@ def select(
     )
     words = ", ".join([rule, *(f"{key} {value}" for key, value in chosen_options.items())])
     words += f", judged by {', '.join(e.run_id for e in judges)}"
-    return _commit(first, kept, open_to, words, add=add, dry_run=dry_run)
+    judged = set(first.clip_ids.tolist())
+    table_ids = first.table.clip_ids[first.table.states == SELF_VERIFIED].tolist()
+    untouched = len(set(table_ids) - judged)
+    if untouched:
+        say(f"{untouched} trusted clips were not judged and stay trusted")
+    return _commit(judges, kept, open_to, words, add=add, dry_run=dry_run)
 
 
 def _commit(
-    evidence: Evidence,
+    judges: Sequence[Evidence],
     kept: np.ndarray,
     open_to: np.ndarray,
     words: str,
@@ -106,12 +108,13 @@ def _commit(
     add: bool,
     dry_run: bool,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    table = evidence.table
+    evidence = judges[0]
+    table, probs = evidence.table, np.mean([judge.probs for judge in judges], axis=0)
     states = table.states[evidence.rows]
     accepted = kept & (states == UNVERIFIED)
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
-    confidence = score_self_confidence(evidence.labels, evidence.probs)
-    suggested = suggest_labels(evidence.labels, evidence.probs)
+    confidence = score_self_confidence(evidence.labels, probs)
+    suggested = suggest_labels(evidence.labels, probs)
     rows, events = [], []
     for k in np.flatnonzero(accepted | revoked):
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
@@ -130,7 +133,7 @@ def _commit(
                 evidence={
                     "rule": words,
                     "judged_as": rows[-1]["suggested"],
-                    "probability": round(float(evidence.probs[k].max()), 4),
+                    "probability": round(float(probs[k].max()), 4),
                 },
             )
         )
@@ -154,7 +157,7 @@ def _commit(
                 verdicts=[v for event in events for v in verdicts_of(event, words)],
             )
         )
-        refuse_leaks(session, sorted({str(judge) for judge in evidence.judges}))
+        refuse_leaks(session, sorted({str(name) for judge in judges for name in judge.judges}))
     return rows, report | {"batch": receipt.batch_id}
 
 

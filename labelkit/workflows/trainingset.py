@@ -136,14 +136,13 @@ def read_training_set(
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
         first_states, unsure = session.first_states(), session.unsure()
-    # It looks at the journal alone, which both kinds of arrays have.
     left_out = unusable(arrays, table)
     if left_out:
         some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
         say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
     usable = np.array([path not in left_out for path in table.paths])
-    usable &= ~_parted_twins(arrays, table, folds, usable)
     usable &= table.states != REJECTED
+    usable &= ~_parted_twins(arrays, table, folds, usable)
     train = np.flatnonzero(usable & (table.subsets == "train"))
     test = np.flatnonzero(usable & (table.subsets == "test"))
     if not len(train):
