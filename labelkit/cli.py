@@ -33,7 +33,10 @@ class Cli(click.Group):
                 raise
             click.echo(f"Error: {error}; is there room, and may it be written to?", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # Ctrl-C within a statement comes out of the database as a RuntimeError.
+            if isinstance(error, RuntimeError) and "interrupted" not in str(error).lower():
+                raise
             click.echo("Stopped; the same command goes on where it was.", err=True)
             ctx.exit(130)
 

@@ -121,10 +121,10 @@ TABLE: dict[str, dict[str, str]] = {
         "clean_share": "labelkit.noise.selection:select_clean_share",
         "complete": "labelkit.noise.selection:select_complete",
         "confident": "labelkit.noise.selection:select_confident",
-        "fusion": "labelkit.noise.selection:select_fusion",
         "listed": "labelkit.noise.selection:select_listed",
         "lwlrap": "labelkit.noise.selection:select_lwlrap",
         "mixture": "labelkit.noise.selection:select_mixture",
+        "rank_mean": "labelkit.noise.selection:select_rank_mean",
         "small_loss": "labelkit.noise.selection:select_small_loss",
     },
 }

@@ -125,6 +125,7 @@ def rate_project(root, n_other):
     return make_project(root, waves, rows, rates=rates)
 
 
+@pytest.mark.slow
 def test_the_rate_of_one_is_told_and_no_rate_of_a_mixed_set(tmp_path):
     found = issues_of(check(rate_project(tmp_path / "a", 1), RECIPE, fast=True, workers=1),
                       "sample_rate")  # fmt: skip
@@ -177,6 +178,7 @@ def listed(planted):
     return check(planted, RECIPE, workers=1)
 
 
+@pytest.mark.slow
 def test_copies_are_told_with_what_hangs_on_them(listed):
     what = "holds the same sound as another clip"
     found = issues_of(listed, "near_duplicate")
@@ -213,6 +215,7 @@ def test_a_clip_like_no_other_and_one_of_odd_rate_are_told(listed):
     assert "16000 Hz could hold up to 8.0 kHz, but all ends at" in odd["upsampled.wav"]
 
 
+@pytest.mark.slow
 def test_every_row_says_whether_training_uses_the_clip(planted, listed, tmp_path):
     assert {row["issue"] for row in listed} <= set(faults.REASONS)
     assert [row["path"] for row in listed] == sorted(row["path"] for row in listed)
@@ -227,6 +230,7 @@ def test_every_row_says_whether_training_uses_the_clip(planted, listed, tmp_path
     assert all(row["used"] == (row["path"] in used) for row in listed)
 
 
+@pytest.mark.slow
 def test_fast_leaves_out_what_needs_spectrograms(planted, listed, tmp_path):
     copy = tmp_path / "project"
     shutil.copytree(planted.root, copy)
@@ -237,6 +241,7 @@ def test_fast_leaves_out_what_needs_spectrograms(planted, listed, tmp_path):
     assert not project.features.exists() and not (project.work / "embeddings").exists()
 
 
+@pytest.mark.slow
 def test_rejected_clips_have_no_copies(planted, tmp_path):
     copy = tmp_path / "project"
     shutil.copytree(planted.root, copy)
@@ -251,23 +256,26 @@ def test_rejected_clips_have_no_copies(planted, tmp_path):
     assert {"00.wav", "leak.wav"} <= {row["path"] for row in rows}
 
 
+@pytest.mark.slow
 def test_clips_of_one_source_do_not_vouch_for_each_other(tmp_path):
     rng = np.random.default_rng(0)
-    waves = {f"{k:02d}.wav": noise(k, 0.2) for k in range(40)}
-    vectors = rng.normal(np.repeat([[1, 0, 0], [0, 1, 0]], [28, 12], axis=0), 0.05)
+    waves = {f"{k:02d}.wav": noise(k, 0.2) for k in range(56)}
+    far = np.arange(56) >= 45
+    vectors = np.column_stack([~far, far, far]) + rng.normal(0, 0.05 - 0.04 * far[:, None], (56, 3))
     np.savez(tmp_path / "v.npz", paths=list(waves), embeddings=vectors)
     probe = read_recipe("probe", [f"embedding.embedder=vectors:{tmp_path / 'v.npz'}"])
     found = []
     for name in ("alone", "together"):
-        rows = [(path, "x", path if name == "alone" or path < "28" else "one") for path in waves]
+        rows = [(path, "x", path if name == "alone" or path < "45" else "one") for path in waves]
         project = make_project(tmp_path / name, waves, rows)
         found.append(set(issues_of(check(project, RECIPE, probe=probe, workers=1), "outlier")))
-    assert found == [set(), {path for path in waves if path >= "28"}]
+    assert found == [set(), {path for path in waves if path >= "45"}]
 
 
 # Little to go by.
 
 
+@pytest.mark.slow
 def test_nothing_but_broken_files_are_listed(tmp_path):
     waves = {f"{k:02d}.wav": b"no sound at all" * (k + 9) for k in range(12)}
     waves["silent.wav"], waves["silent2.wav"] = np.zeros(RATE), np.zeros(RATE)
@@ -281,7 +289,7 @@ def test_nothing_but_broken_files_are_listed(tmp_path):
     assert not any(row["used"] for row in rows)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 10])
+@pytest.mark.parametrize("n", [0, 1, 10])
 def test_fewer_clips_than_neighbours_are_no_outliers(tmp_path, n, capsys):
     waves = {f"{k}.wav": noise(k) for k in range(n)}
     project = make_project(tmp_path, waves, [(name, "x", name) for name in waves])
@@ -304,6 +312,7 @@ def call(project, *args):
     return CliRunner().invoke(cli, ["-C", str(project.root), *map(str, args)])
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_rows_and_counts_them(planted, listed):
     settings = ("check", "--set", "input.frames=16", "--workers", 1)
     done = call(planted, *settings, "--json")

@@ -56,6 +56,7 @@ def call(project, *args):
     return CliRunner().invoke(cli, ["-C", str(project.root), *map(str, args)])
 
 
+@pytest.mark.slow
 def test_pairs_are_listed_most_similar_first(project):
     done = call(project, "duplicates", "--json", "--workers", 1)
     assert done.exit_code == 0, done.output
@@ -111,6 +112,7 @@ def test_equal_hashes_are_grouped():
     assert group_exact(["a", None, "b", "a", None, "c", "b", "a"]) == [[0, 3, 7], [2, 6]]
 
 
+@pytest.mark.slow
 def test_similar_shows_the_nearest(project):
     done = call(project, "similar", "2.wav", "--most", 4, "--json", *SMALL)
     assert done.exit_code == 0, done.output
@@ -141,9 +143,9 @@ def test_similar_refuses(project, args, message):
 
 def test_embed_says_how_many_and_what_is_left_out(project):
     for again in (False, True):
-        done = call(project, "embed", "--workers", 1, *SMALL)
+        done = call(project, "embed", "--workers", 1, "--set", "features.n_mels=8")
         assert done.exit_code == 0 and done.stdout == "", done.output
-        assert "13 embeddings of 408 numbers in pooled_mel-" in done.stderr
+        assert "13 embeddings of 172 numbers in pooled_mel-" in done.stderr
         assert "1 clips are left out: broken.wav (unreadable)" in done.stderr
         assert ("embeddings: 14 of 14" in done.stderr) != again
 
@@ -163,6 +165,7 @@ def test_embed_takes_vectors_of_a_file(project, tmp_path):
     assert done.exit_code == 2 and "no such file /nowhere.npz" in done.stderr
 
 
+@pytest.mark.slow
 def test_embed_takes_a_function_and_checks_it(project, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_for_embed.py").write_text(
@@ -172,13 +175,10 @@ def test_embed_takes_a_function_and_checks_it(project, tmp_path, monkeypatch):
         "def constant(windows):\n"
         "    return np.ones((len(windows), 4))\n"
     )
-    done = call(
-        project, "embed", "--workers", 1, "--set", "embedding.embedder=own_for_embed:spectrum"
-    )
+    embed = ("embed", "--workers", 1, "--set")
+    done = call(project, *embed, "embedding.embedder=own_for_embed:spectrum")
     assert done.exit_code == 0, done.output
     assert "13 embeddings of 33 numbers in own_for_embed_spectrum-" in done.stderr
-    done = call(
-        project, "embed", "--workers", 1, "--set", "embedding.embedder=own_for_embed:constant"
-    )
+    done = call(project, *embed, "embedding.embedder=own_for_embed:constant")
     assert done.exit_code == 2 and "own_for_embed:constant" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.output

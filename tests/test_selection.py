@@ -169,10 +169,10 @@ SELECTIONS = {
     "clean_share": {"keep": 0.5, "per_class": 12},
     "complete": {"percentile": 90.0, "per_class": 12},
     "confident": {"threshold": 0.3, "per_class": 12},
-    "fusion": {"keep": 0.5, "per_class": 12},
     "listed": {"per_class": 12},
     "lwlrap": {"at_least": 0.5, "per_class": 12},
     "mixture": {"per_class": 12},
+    "rank_mean": {"keep": 0.5, "per_class": 12},
     "small_loss": {"n": 60, "per_class": 12},
 }
 

@@ -10,9 +10,9 @@ from labelkit.errors import InvalidInput
 from labelkit.noise.selection import (
     select_clean_share,
     select_complete,
-    select_fusion,
     select_listed,
     select_mixture,
+    select_rank_mean,
 )
 from labelkit.noise.simulate import plant_missing, plant_uniform
 
@@ -86,7 +86,7 @@ def test_shares_are_rounded_down_but_not_by_rounding_errors():
     ],
 )
 def test_fusion(options, expected):
-    assert kept(select_fusion(LABELS, PROBS, **options)) == expected
+    assert kept(select_rank_mean(LABELS, PROBS, **options)) == expected
 
 
 def naive_ranks(values):
@@ -106,7 +106,7 @@ def test_fusion_against_a_naive_one():
         losses = -np.log(np.where(labels > 0, probs, 1 - probs)).mean(axis=1)
         total += naive_ranks(mine) + naive_ranks(mine - others) + naive_ranks(-losses)
     expected = set(np.argsort(-total)[:20].tolist())
-    mask = select_fusion(labels, *judges, keep=0.4, by_class=False)
+    mask = select_rank_mean(labels, *judges, keep=0.4, by_class=False)
     assert set(np.flatnonzero(mask).tolist()) == expected
 
 
@@ -116,7 +116,7 @@ def test_a_loud_judge_counts_no_more_than_another():
     labels = np.eye(2)[rng.integers(0, 2, 60)]
     first, second = (np.column_stack([p, 1 - p]) for p in rng.random((2, 60)))
     loud = first**4 / (first**4).sum(axis=1, keepdims=True)
-    masks = [select_fusion(labels, part, second, keep=0.5) for part in (first, loud)]
+    masks = [select_rank_mean(labels, part, second, keep=0.5) for part in (first, loud)]
     assert (masks[0] == masks[1]).all()
     means = [select_clean_share(labels, part, second, keep=0.5) for part in (first, loud)]
     assert (means[0] != means[1]).any()
@@ -196,7 +196,7 @@ RULES = {
     "clean_share": partial(select_clean_share, keep=0.6),
     "clean_share over all": partial(select_clean_share, keep=0.6, by_class=False),
     "complete": partial(select_complete, percentile=90),
-    "fusion": partial(select_fusion, keep=0.6),
+    "fusion": partial(select_rank_mean, keep=0.6),
     "mixture": select_mixture,
     "mixture by class": partial(select_mixture, by_class=True),
 }
@@ -280,7 +280,7 @@ def test_bounds_are_known_without_clips(rule):
     [
         *(
             (partial(rule, keep=keep), f"keep {keep} must be above 0 and at most 1")
-            for rule in (select_clean_share, select_fusion)
+            for rule in (select_clean_share, select_rank_mean)
             for keep in (0, 1.5, -1, float("nan"))
         ),
         (partial(select_mixture, posterior=1), "posterior 1 must be at least 0 and below 1"),
@@ -305,7 +305,7 @@ def test_bad_options(call, message):
             (lambda rule=rule: rule(LABELS, PROBS, PROBS[:5]), r"\(12, 3\) and \(5, 3\)")
             for rule in RULES.values()
         ),
-        (lambda: select_fusion(LABELS, PROBS, SECOND * np.nan), "36 NaN or infinite values"),
+        (lambda: select_rank_mean(LABELS, PROBS, SECOND * np.nan), "36 NaN or infinite values"),
         (lambda: select_mixture(LABELS, PROBS * 0 + 0.5), "all scores are equal, nothing to part"),
         (
             lambda: select_listed(LABELS, listed=np.arange(12)),

@@ -274,7 +274,7 @@ def _embed_windows(embedder: Embedder, windows: np.ndarray) -> np.ndarray:
         vectors = np.asarray(embedder.embed(windows))
     except LabelkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"embedder {name} failed on windows of shape {windows.shape}: {_line(error)}"
         ) from error
@@ -303,12 +303,17 @@ def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[np.ndarray
 
     Raises:
         InvalidInput: If a clip twice gives two vectors, or all clips the same one, or they
-            differ in length.
+            differ in length, or none is finite.
     """
     vectors = [embed_clips(embedder, [clip])[0] for clip in clips]
     for name, vector in zip(names, vectors, strict=True):
         check_length(embedder.name, len(vectors[0]), name, len(vector))
     finite = [vector for vector in vectors if np.isfinite(vector).all()]
+    if vectors and not finite:
+        raise InvalidInput(
+            f"embedder {embedder.name} gives NaN or infinite numbers for {', '.join(names)}; is "
+            "its input scaled?"
+        )
     if len(finite) > 1 and all((vector == finite[0]).all() for vector in finite):
         raise InvalidInput(
             f"embedder {embedder.name} gives the same vector for every clip, {names[0]} and "
@@ -340,6 +345,6 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
     return np.allclose(a, b, rtol=1e-3, atol=1e-4 * float(scale), equal_nan=True)
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

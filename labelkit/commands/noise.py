@@ -54,8 +54,8 @@ def judge_options(command: Command) -> Command:
 @judge_options
 @click.option(
     "--method", "methods", multiple=True, metavar="NAME",
-    default=("fusion", "self_confidence"), show_default=True,
-    help=f"First orders, next break ties. Known: {', '.join(registry.names('score'))}.",
+    help="First orders, next break ties; fusion and self_confidence if not given. "
+    f"Known: {', '.join(registry.names('score'))}.",
 )  # fmt: skip
 @click.option("--fuse", is_flag=True, help="Order by the mean rank over all methods.")
 @click.option("--lowest", type=click.IntRange(min=1), default=30, show_default=True)
@@ -80,10 +80,13 @@ def score(
     from labelkit.workflows import score as scoring
 
     project, run_id = judged_by(place, run_id, probs)
+    methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
+    if pairs and (methods or fuse):
+        raise click.UsageError("--pairs excludes --method and --fuse")
     if pairs:
-        del kwargs["methods"], kwargs["fuse"]
         rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
+        kwargs |= {"methods": methods or scoring.DEFAULT, "fuse": fuse}
         rows = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
     show(rows, as_json)
 

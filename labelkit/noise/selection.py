@@ -199,7 +199,7 @@ def select_clean_share(
     return _fill_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
 
 
-def select_fusion(
+def select_rank_mean(
     labels: np.ndarray,
     *probs: np.ndarray,
     keep: float = 0.8,
@@ -226,7 +226,7 @@ def select_fusion(
 
     Example:
         >>> probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3]])
-        >>> select_fusion(np.eye(2)[[0, 0, 0]], probs, keep=0.7)
+        >>> select_rank_mean(np.eye(2)[[0, 0, 0]], probs, keep=0.7)
         array([ True, False,  True])
     """
     labels, _ = _one_judge(labels, probs, per_class=per_class)

@@ -326,7 +326,7 @@ def score_by(name: str, evidence: Evidence) -> np.ndarray:
         if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
             raise InvalidInput(
                 f"score {name} needs a log of the epochs, and run {evidence.run_id} kept none; "
-                "train with --set log_every=1"
+                "take another score, or train a network with --set log_every=1"
             )
         if key in ("embeddings", "probe_probs"):
             use &= evidence.embedded

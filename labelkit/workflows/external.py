@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from labelkit import metrics
 from labelkit.audio.io import hash_file
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.noise.classes import find_class_order
@@ -186,6 +187,12 @@ def _check_order(
     order = find_class_order(labels, probs)
     moved = np.flatnonzero(order != np.arange(len(order)))
     if not len(moved):
+        agrees, chance = metrics.accuracy(labels, probs), 1 / len(table.classes)
+        if labels.any() and agrees < 1.5 * chance:
+            say(
+                f"{file.name} agrees with {agrees:.0%} of the labels, hardly more than chance: "
+                "are its rows in the order of the sorted paths?"
+            )
         return
     first = int(moved[0])
     message = (

@@ -111,7 +111,8 @@ def score_given(
         workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of path, label, the clip's labels, state, score and reason, the most doubtful first.
+        Rows of path, label, the clip's labels, state, suggested class, score and reason, the
+        most doubtful first.
 
     Raises:
         InvalidInput: If there is no such run or method.
@@ -128,6 +129,7 @@ def score_given(
             "label": names[class_ids[k]],
             "labels": evidence.table.names(int(evidence.rows[clips[k]])),
             "state": str(evidence.table.states[evidence.rows[clips[k]]]),
+            "suggested": names[int(evidence.both_probs[clips[k]].argmax())],
             "score": _rounded(found[k]),
             "reason": f"{names[class_ids[k]]} {evidence.both_probs[clips[k], class_ids[k]]:.2f}",
         }

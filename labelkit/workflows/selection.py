@@ -73,6 +73,12 @@ def select(
                 f"{other.run_id} judged other clips than {first.run_id}; take runs on the same "
                 "clips"
             )
+    for judge in judges:
+        if len(judge.probs) > 1 and (judge.probs == judge.probs[0]).all() and rule != "listed":
+            raise InvalidInput(
+                f"{judge.run_id} judges all clips alike, so nothing can be selected by it; take "
+                "another run"
+            )
     open_to = first.machine & first.labels.any(axis=1)
     if not open_to.any():
         raise InvalidInput("no clip is left to a machine to decide: people decided on all")
@@ -186,7 +192,11 @@ def _read_list(file: Path | None, evidence: Evidence) -> np.ndarray:
     if not named.any():
         raise InvalidInput(f"{file} lists none of the {len(named)} judged clips; give their paths")
     if named.sum() < len(said):
-        say(f"{file.name}: {len(said) - named.sum()} of {len(said)} are no judged clips")
+        other = min(set(said) - set(evidence.paths))
+        say(
+            f"{file.name}: {len(said) - named.sum()} of {len(said)} are no judged clips, {other!r} "
+            "is one"
+        )
     listed = np.array([
         path in said and said[path] in (None, sorted(evidence.table.names(int(row))))
         for path, row in zip(evidence.paths, evidence.rows, strict=True)

@@ -64,8 +64,8 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
             if now != [state, labels]
         ]  # fmt: skip
         verdicts = session.rows(
-            "select 1 from label_verdicts where batch_id = ? limit 1", [batch_id]
-        )
+            "select count(*) from label_verdicts where batch_id = ?", [batch_id]
+        )[0][0]
         if not events and not verdicts and kind != KIND:
             raise InvalidInput(f"batch {batch_id} ({kind}) changed nothing that still stands")
         receipt = session.append(
@@ -81,5 +81,8 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
         )
     left = len(rows) - len(events)
     if left:
-        say(f"{left} clips were decided on since, and stay")
-    return {"batch": receipt.batch_id, "undoes": batch_id, "clips": len(events), "left": left}
+        say(f"{left} clips stay as they are: other batches that stand made them so")
+    return {
+        "batch": receipt.batch_id, "undoes": batch_id, "clips": len(events), "left": left,
+        "verdicts": verdicts,
+    }  # fmt: skip
