@@ -260,8 +260,9 @@ def test_rejected_clips_have_no_copies(planted, tmp_path):
 def test_clips_of_one_source_do_not_vouch_for_each_other(tmp_path):
     rng = np.random.default_rng(0)
     waves = {f"{k:02d}.wav": noise(k, 0.2) for k in range(56)}
-    far = np.arange(56) >= 45
-    vectors = np.column_stack([~far, far, far]) + rng.normal(0, 0.05 - 0.04 * far[:, None], (56, 3))
+    # Around one axis and, nearer to each other, around another.
+    far = (np.arange(56) >= 45).astype(int)
+    vectors = np.eye(16)[far] + rng.normal(0, 0.05 - 0.03 * far[:, None], (56, 16))
     np.savez(tmp_path / "v.npz", paths=list(waves), embeddings=vectors)
     probe = read_recipe("probe", [f"embedding.embedder=vectors:{tmp_path / 'v.npz'}"])
     found = []

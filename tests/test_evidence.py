@@ -240,7 +240,7 @@ def test_without_a_log_only_what_needs_one_is_refused(mine, parts):
         done = call(mine, "score", "--method", name)
         assert done.exit_code == 2 and done.stderr.count("\n") == 1
         assert f"score {name} needs a log of the epochs, and run {run_id} kept none" in done.stderr
-        assert "train with --set log_every=1" in done.stderr
+        assert "with --set log_every=1" in done.stderr
     evidence = open_evidence(mine)
     assert evidence.run_id == run_id and evidence.dynamics is None
     expected = score_fusion(parts["labels"], evidence.probs, parts["probe_probs"])

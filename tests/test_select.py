@@ -28,7 +28,7 @@ RULES = {
     "clean_share": {"keep": 0.5},
     "complete": {"percentile": 80.0},
     "confident": {"threshold": 0.3, "per_class": 0},
-    "fusion": {"keep": 0.4, "by_class": False},
+    "rank_mean": {"keep": 0.4, "by_class": False},
     "listed": {"per_class": 3},
     "lwlrap": {"at_least": 0.9, "per_class": 2},
     "mixture": {"posterior": 0.4},
