@@ -61,6 +61,10 @@ class Executor:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
         if kind is not None:
+            if self._pool is not None:
+                # Half a message of a worker that is gone would be waited for for ever, as
+                # long as this process could still write the other half.
+                self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
             # Whoever stops the work does not want to wait for the end of a training.
             for child in active_children():
                 child.terminate()

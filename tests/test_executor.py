@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,25 @@ def is_running(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def many_numbers(item):
+    return [0.0] * 300_000
+
+
+@pytest.mark.slow
+def test_a_caller_that_fails_amid_large_results_does_not_wait(tmp_path):
+    """A worker that is ended within a message must not be waited for."""
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "from labelkit.executor import Executor\n"
+        "from tests.test_executor import many_numbers\n"
+        "if __name__ == '__main__':\n"
+        "    with Executor(2) as executor:\n"
+        "        for result in executor.map(many_numbers, range(50)):\n"
+        "            raise SystemExit(7)\n"
+    )
+    root = Path(__file__).parent.parent
+    env = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, str(script)], env=env, timeout=120, check=False)
+    assert done.returncode == 7
