@@ -129,7 +129,7 @@ def test_nothing_of_the_users_is_changed(rehearsed):
         "train.csv", "labels.duckdb", "labels.duckdb.lock", "labelkit.toml", ".labelkit",
     }  # fmt: skip
     assert {path.name for path in project.work.iterdir()} == {
-        ".gitignore", "features", "rehearsals",
+        ".gitignore", "embeddings", "features", "rehearsals",
     }  # fmt: skip
     # The spectrograms are shared.
     assert not list((project.work / "rehearsals").rglob("features"))
