@@ -427,7 +427,7 @@ def test_constant_scores(tmp_path):
     assert {row["self_confidence"] for row in json.loads(done.stdout)} == {0.25}
     for command, message in (
         (["score", "--method", "mixture"], "score mixture: all scores are equal, nothing to part"),
-        (["select", "--rule", "mixture"], "all scores are equal, nothing to part"),
+        (["select", "--rule", "mixture"], "so nothing can be selected by it; take another run"),
     ):
         done = call(project, *command, "--probs", file)
         assert done.exit_code == 2 and done.stdout == "" and alike in done.stderr
