@@ -287,8 +287,8 @@ def find_class_order(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
         InvalidInput: If the arrays do not fit or hold NaN.
 
     Example:
-        >>> find_class_order(np.eye(3)[[0, 1, 2, 2]], np.eye(3)[[1, 0, 2, 2]])
-        array([1, 0, 2])
+        >>> find_class_order(np.eye(4), np.eye(4)[[1, 0, 3, 2]])
+        array([1, 0, 3, 2])
     """
     from scipy.optimize import linear_sum_assignment
 
