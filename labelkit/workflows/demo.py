@@ -60,8 +60,8 @@ def run_demo(
         spec = FormatSpec(subset=name)
         report = import_labels(project, folder / f"{name}.csv", "fsdkaggle2018", spec)
         say(f"{name}.csv: {report.read} clips, {report.states}")
-    faulty = check(project, recipe, workers=workers)
-    say(f"checked: {len(faulty)} faulty recordings")
+    issues = check(project, recipe, workers=workers)
+    say(f"checked: {len(issues)} issues of recordings")
     compute_features(project, recipe.features, workers=workers)
     freeze_folds(project, n=FOLDS)
 
