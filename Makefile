@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+SUDO := $(shell which sudo)
+LABEL_STUDIO := 1.23.2
 
-.PHONY: setup fmt lint test test-fast docs demo bench
+.PHONY: setup label-studio browser fmt lint test test-fast docs demo bench
 
 setup: .venv/.ready
 
@@ -10,11 +12,27 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# A server for the tests, in an environment of its own; LABELKIT_LABEL_STUDIO names another.
+label-studio: $(if $(LABELKIT_LABEL_STUDIO),,.label-studio/.ready-$(LABEL_STUDIO))
+
+.label-studio/.ready-$(LABEL_STUDIO): | .venv/.ready
+	$(PYTHON) -m venv .label-studio/venv
+	.label-studio/venv/bin/pip install --quiet label-studio==$(LABEL_STUDIO)
+	$(BIN)/python -m tests.label_studio_server
+	touch $@
+
+# A Chromium for the tests; LABELKIT_CHROMIUM names another.
+browser: setup
+	which $(LABELKIT_CHROMIUM) chromium chromium-browser google-chrome | grep . || \
+	    ($(SUDO) apt-get update && $(SUDO) apt-get install --yes chromium)
+
 demo: setup
 	rm -rf demo
 	$(BIN)/labelkit demo demo
 
-test: setup
+# What must not be skipped for want of a server (or of a browser: .ci/run).
+test: export LABELKIT_REQUIRE ?= label-studio
+test: setup label-studio
 	$(BIN)/pytest
 
 test-fast: setup

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from labelkit import __version__
-from labelkit.commands import learning, noise, project, rehearsal, similarity
+from labelkit.commands import learning, noise, project, rehearsal, review, similarity
 from labelkit.commands.options import Place
 from labelkit.errors import LabelkitError
 
@@ -53,11 +53,11 @@ class Cli(click.Group):
 def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: bool) -> None:
     """Find and fix wrong labels in audio datasets.
 
-    Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 store, 75 store busy.
+    Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 store, 4 outside service, 75 store busy.
     """
     ctx.obj = Place(folder, lock_timeout)
 
 
-for module in (project, learning, noise, similarity, rehearsal):
+for module in (project, learning, noise, similarity, rehearsal, review):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -6,6 +6,7 @@ LabelkitError            1   something failed
 │   ├── NoProject        2   no project here or above
 │   └── FaultyFile       2   a label file with faults, all of them listed
 ├── WorkerDied           1   a worker process ended without an answer
+├── ServiceError         4   an outside service, Label Studio say, failed or refused
 └── StoreError           3   the label store refuses or is damaged
     └── StoreBusy       75   another process holds the label store
 """
@@ -46,6 +47,12 @@ class FaultyFile(InvalidInput):
 
 class WorkerDied(LabelkitError):
     """A worker process ended without an answer, usually for lack of memory."""
+
+
+class ServiceError(LabelkitError):
+    """An outside service failed or refused; the message holds no token and no cookie."""
+
+    exit_code = 4
 
 
 class StoreError(LabelkitError):

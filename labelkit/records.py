@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ RELABELED, REJECTED = "relabeled", "rejected"
 STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
 MACHINE_STATES = (UNVERIFIED, SELF_VERIFIED)
 TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
+# What a person may answer in Label Studio, and what may become of an answer.
+ANSWERS = (
+    "labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted", "task_deleted",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,71 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewProject:
+    """A project in Label Studio as it was set up; ``page`` is its labelling page.
+
+    ``name`` stands for it in the store, whatever its address; ``settings`` say how clips get
+    there and how answers count.
+    """
+
+    name: str
+    url: str
+    project_id: int
+    title: str
+    page: str
+    page_hash: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewTask:
+    """A clip as it was sent to Label Studio, with what was suggested to the annotator."""
+
+    project: str
+    task_id: int
+    clip_id: int
+    model_version: str
+    score: float
+    suggested: Sequence[int]
+    page_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """One version of what a person answered in Label Studio, or that it is gone.
+
+    ``answer`` is one of :data:`ANSWERS`, ``labels`` are class names, ``origin`` says whether
+    the suggestion was accepted, changed or not used (``manual``); ``raw`` is their JSON,
+    verbatim. ``updated_at`` is the server's time, naive UTC. ``problem`` says why an answer
+    is quarantined.
+    """
+
+    project: str
+    task_id: int
+    annotation_id: int
+    updated_at: datetime
+    clip_id: int | None
+    annotator_id: int | None
+    annotator: str
+    answer: str
+    labels: tuple[str, ...] = ()
+    comment: str | None = None
+    origin: str | None = None
+    model_version: str | None = None
+    lead_time_s: float | None = None
+    problem: str | None = None
+    raw: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """A complete pull of a project; the next one asks for what changed after ``watermark``."""
+
+    project: str
+    watermark: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One atomic append. Its ``key`` is the caller's: the same key is written only once.
 
@@ -166,6 +236,10 @@ class Batch:
     runs: Sequence[Run] = ()
     predictions: Sequence[Predictions] = ()
     scores: Sequence[Scores] = ()
+    review_projects: Sequence[ReviewProject] = ()
+    review_tasks: Sequence[ReviewTask] = ()
+    reviews: Sequence[Review] = ()
+    pulls: Sequence[Pull] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

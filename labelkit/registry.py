@@ -33,6 +33,11 @@ TABLE: dict[str, dict[str, str]] = {
         "random_forest": "sklearn.ensemble:RandomForestClassifier",
         "svm": "sklearn.svm:SVC",
     },
+    "consensus": {
+        "majority": "labelkit.noise.consensus:consensus_majority",
+        "per_class": "labelkit.noise.consensus:consensus_per_class",
+        "quality": "labelkit.noise.consensus:consensus_quality",
+    },
     "embedder": {
         "pooled_mel": "labelkit.audio.embedding:pool_frames",
     },

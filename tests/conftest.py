@@ -16,6 +16,7 @@ from labelkit.workflows.project import create_project
 from labelkit.workflows.score import score
 from labelkit.workflows.stages import train
 from labelkit.workflows.verification import verify
+from tests.label_studio_server import binary, running_server
 
 # Seconds instead of minutes: a narrow net, few mels, few epochs.
 TINY = (
@@ -138,3 +139,23 @@ def pair_clips(folder, n, seed):
         soundfile.write(folder / "audio" / name, wave, SAMPLE_RATE)
         pairs.append((name, (str(first), str(second))))
     return classes, pairs
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory):
+    """A running Label Studio, one for all tests: a test makes a project of its own in it."""
+    try:
+        binary()
+    except FileNotFoundError as error:
+        if os.environ.get("LABELKIT_LABEL_STUDIO"):
+            raise
+        absent("label-studio", str(error))
+    with running_server(tmp_path_factory.mktemp("label-studio")) as server:
+        yield server
+
+
+def absent(what, reason):
+    """Skip, or fail where LABELKIT_REQUIRE, names with commas between, says it must be there."""
+    if what in os.environ.get("LABELKIT_REQUIRE", "").split(","):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

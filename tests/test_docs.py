@@ -13,7 +13,7 @@ import pytest
 from labelkit import registry
 from labelkit.audio.faults import REASONS
 from labelkit.cli import cli
-from labelkit.workflows import review
+from labelkit.workflows import overview
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -69,7 +69,7 @@ def test_every_example_says_what_it_prints():
 @pytest.mark.slow
 @pytest.mark.parametrize("sql", [s for s in blocks("sql")[0].split(";") if s.strip()])
 def test_readme_sql_runs(verified_project, sql):
-    assert review.query(verified_project[0], sql).columns
+    assert overview.query(verified_project[0], sql).columns
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

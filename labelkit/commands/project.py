@@ -149,9 +149,9 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""
-    from labelkit.workflows import review
+    from labelkit.workflows import overview
 
-    show(review.status(place.project()), as_json)
+    show(overview.status(place.project()), as_json)
 
 
 @click.command()
@@ -160,9 +160,9 @@ def status(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def history(place: Place, clip: str, as_json: bool) -> None:
     """Show every event of a clip, named by its path below the audio folder."""
-    from labelkit.workflows import review
+    from labelkit.workflows import overview
 
-    show(review.history(place.project(), clip), as_json)
+    show(overview.history(place.project(), clip), as_json)
 
 
 @click.command()
@@ -175,9 +175,9 @@ def history(place: Place, clip: str, as_json: bool) -> None:
 @click.pass_obj
 def query(place: Place, sql: str, timeout: float, as_json: bool) -> None:
     """Answer one SELECT over the store, from labels_now or label_history say."""
-    from labelkit.workflows import review
+    from labelkit.workflows import overview
 
-    answer = review.query(place.project(), sql, timeout_s=timeout)
+    answer = overview.query(place.project(), sql, timeout_s=timeout)
     show(answer.dicts(), as_json, answer.columns)
 
 

@@ -29,6 +29,31 @@ class FormatSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReviewSpec:
+    """How clips get to annotators, and how their answers count."""
+
+    blind: bool = setting(False, "Show no suggestion, no reason and no doubtful seconds.")
+    overlap: int = setting(1, "Annotators each clip is shown to.", low=1, high=100)
+    consensus: str = setting(
+        "auto",
+        "Where they differ: majority of whole answers, per_class, quality (cleanlab, by the last "
+        "run; one label a clip), or auto: majority, per_class where clips have several labels.",
+        choices=("auto", "majority", "per_class", "quality"),
+    )
+    audio: str = setting(
+        "local",
+        "How recordings get there: local, the server sees the same folder; upload; url, of a web "
+        "server.",
+        choices=("local", "upload", "url"),
+    )
+    audio_url: str | None = setting(None, "url: address of the audio folder.")
+    document_root: str | None = setting(
+        None,
+        "local: LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT of the server; found out if not given.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """How a recording becomes a spectrogram in dB."""
 

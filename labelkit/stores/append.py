@@ -24,6 +24,8 @@ from labelkit.records import (
     Verdict,
     verdicts_of,
 )
+from labelkit.stores.columns import as_column, as_lists
+from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 
 IMPORTED_FOLDS = "imported"
@@ -62,16 +64,19 @@ class WriteSession(Session):
             self._append_predictions(predictions)
         for scores in batch.scores:
             self._append_scores(scores)
+        append_reviews(self, batch, batch_id)
         return Receipt(batch_id=batch_id, repeated=False)
 
-    def _insert(
+    def insert(
         self, table: str, columns: dict[str, Any], query: str = "select * from arrays"
     ) -> None:
+        """Insert columns into a table, by a query over them where types need saying."""
         if len(next(iter(columns.values()))):
-            arrays = {name: _column(values) for name, values in columns.items()}  # noqa: F841
+            arrays = {name: as_column(values) for name, values in columns.items()}  # noqa: F841
             self._con.execute(f"insert into {table} {query}")
 
-    def _next(self, table: str, column: str) -> int:
+    def next_id(self, table: str, column: str) -> int:
+        """The first number a table has not given yet."""
         return self.rows(f"select coalesce(max({column}), -1) + 1 from {table}")[0][0]
 
     def _append_classes(self, batch: Batch, batch_id: int) -> None:
@@ -80,15 +85,15 @@ class WriteSession(Session):
             if name in known:
                 raise StoreError(f"class {name!r} is in the vocabulary already")
             known.add(name)
-        first = self._next("classes", "class_id")
+        first = self.next_id("classes", "class_id")
         ids = range(first, first + len(batch.classes))
-        self._insert(
+        self.insert(
             "classes",
             {"class_id": ids, "name": batch.classes, "batch_id": [batch_id] * len(ids)},
         )
 
     def _append_clips(self, batch: Batch, batch_id: int) -> None:
-        clips, first = batch.clips, self._next("clips", "clip_id")
+        clips, first = batch.clips, self.next_id("clips", "clip_id")
         if not clips:
             return
         class_id = {name: index for index, name in enumerate(self.classes())}
@@ -101,7 +106,7 @@ class WriteSession(Session):
                 if name not in class_id:
                     raise StoreError(f"clip {clip.path!r}: no class {name!r} in the vocabulary")
         ids = range(first, first + len(clips))
-        self._insert(
+        self.insert(
             "clips",
             {
                 "clip_id": ids,
@@ -143,15 +148,15 @@ class WriteSession(Session):
             if event.run_id is not None and event.run_id not in runs:
                 raise StoreError(f"label event of clip {event.clip_id}: no run {event.run_id!r}")
             _check_event(event, states.get(event.clip_id), known, n_classes, by_person)
-        first = self._next("label_events", "event_id")
-        self._insert(
+        first = self.next_id("label_events", "event_id")
+        self.insert(
             "label_events",
             {
                 "event_id": range(first, first + len(events)),
                 "batch_id": [batch_id] * len(events),
                 "clip_id": [e.clip_id for e in events],
                 "state": [e.state for e in events],
-                "labels": _lists(sorted(set(e.labels)) for e in events),
+                "labels": as_lists(sorted(set(e.labels)) for e in events),
                 "source": [e.source for e in events],
                 "run_id": [e.run_id for e in events],
                 "iteration": [e.iteration for e in events],
@@ -173,8 +178,8 @@ class WriteSession(Session):
             if not 0 <= v.class_id < n_classes:
                 raise StoreError(f"verdict on clip {v.clip_id}: no class {v.class_id}")
             _check_number(v.score, f"verdict on clip {v.clip_id}")
-        first = self._next("label_verdicts", "verdict_id")
-        self._insert(
+        first = self.next_id("label_verdicts", "verdict_id")
+        self.insert(
             "label_verdicts",
             {
                 "verdict_id": range(first, first + len(verdicts)),
@@ -192,7 +197,7 @@ class WriteSession(Session):
         )
 
     def _append_folds(self, fold_set: str, folds: dict[int, int], batch_id: int) -> None:
-        self._check_clips(folds, f"fold set {fold_set!r}")
+        self.check_clips(folds, f"fold set {fold_set!r}")
         standing = self.folds(fold_set)
         for clip_id, fold in folds.items():
             if standing.get(clip_id, fold) != fold:
@@ -201,7 +206,7 @@ class WriteSession(Session):
                     f"{standing[clip_id]}, not {fold}"
                 )
         new = {clip_id: fold for clip_id, fold in folds.items() if clip_id not in standing}
-        self._insert(
+        self.insert(
             "folds",
             {
                 "fold_set": [fold_set] * len(new),
@@ -235,7 +240,7 @@ class WriteSession(Session):
         if not found:
             raise StoreError(f"predictions of {predictions.run_id!r}: no such run")
         clip_ids, probs = predictions.clip_ids, predictions.probs
-        self._check_clips(clip_ids.tolist(), f"predictions of {predictions.run_id!r}")
+        self.check_clips(clip_ids.tolist(), f"predictions of {predictions.run_id!r}")
         if probs.shape != (len(clip_ids), found[0][0]):
             raise StoreError(
                 f"predictions of {predictions.run_id!r} have shape {probs.shape}, "
@@ -252,7 +257,7 @@ class WriteSession(Session):
         # One column a class, put together by the database: a flat copy, no Python lists.
         names = [f"c{index}" for index in range(probs.shape[1])]
         columns = {name: probs[:, index] for index, name in enumerate(names)}
-        self._insert(
+        self.insert(
             "predictions",
             {"run_id": [predictions.run_id] * len(clip_ids), "clip_id": clip_ids} | columns,
             f"select run_id, clip_id, [{', '.join(names)}] from arrays",
@@ -262,7 +267,7 @@ class WriteSession(Session):
         known = self.rows("select 1 from runs where run_id = ?", [scores.run_id])
         if not known:
             raise StoreError(f"scores of {scores.run_id!r}: no such run")
-        self._check_clips(scores.clip_ids.tolist(), f"scores of {scores.run_id!r}")
+        self.check_clips(scores.clip_ids.tolist(), f"scores of {scores.run_id!r}")
         bad = np.flatnonzero(~np.isfinite(scores.values))
         if len(bad):
             raise StoreError(
@@ -270,7 +275,7 @@ class WriteSession(Session):
                 f"{scores.values[bad[0]]}; scores must be finite"
             )
         n = len(scores.clip_ids)
-        self._insert(
+        self.insert(
             "scores",
             {
                 "run_id": [scores.run_id] * n,
@@ -284,7 +289,8 @@ class WriteSession(Session):
     def _clip_ids(self) -> set[int]:
         return {clip_id for (clip_id,) in self.rows("select clip_id from clips")}
 
-    def _check_clips(self, clip_ids: Iterable[int], where: str) -> None:
+    def check_clips(self, clip_ids: Iterable[int], where: str) -> None:
+        """Refuse clip ids that the store does not know."""
         unknown = set(clip_ids) - self._clip_ids()
         if unknown:
             raise StoreError(f"{where}: no clip {min(unknown)}")
@@ -327,18 +333,3 @@ def versions() -> dict[str, str]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def _lists(rows: Any) -> np.ndarray:
-    rows = list(rows)
-    column = np.empty(len(rows), object)
-    column[:] = rows
-    return column
-
-
-def _column(values: Any) -> np.ndarray:
-    if isinstance(values, np.ndarray):
-        return np.ascontiguousarray(values)
-    if isinstance(values, range):
-        return np.arange(values.start, values.stop)
-    return np.array(list(values), dtype=object)

@@ -258,10 +258,140 @@ where n.state in ('unverified', 'self_verified')
 order by s.fusion nulls last, s.lwlrap, s.self_confidence, n.clip_id;
 """
 
+# What people answer in Label Studio: every version of it, verbatim; quarantine is what of it
+# nobody could read yet. An annotator who takes an answer back says nothing any more.
+_REVIEWS = """
+drop table review_tasks;
+drop table reviews;
+drop table quarantine;
+
+create table review_projects (
+    setup_id bigint primary key,
+    project varchar not null,
+    url varchar not null,
+    project_id bigint not null,
+    title varchar not null,
+    page varchar not null,
+    page_hash varchar not null,
+    settings varchar not null,
+    batch_id bigint not null
+);
+create table review_tasks (
+    project varchar not null,
+    task_id bigint not null,
+    clip_id bigint not null,
+    model_version varchar not null,
+    score double not null check (isfinite(score)),
+    suggested integer[] not null,
+    page_hash varchar not null,
+    batch_id bigint not null
+);
+create table reviews (
+    review_id bigint primary key,
+    project varchar not null,
+    task_id bigint not null,
+    annotation_id bigint not null,
+    updated_at timestamp not null,
+    clip_id bigint,
+    annotator_id bigint,
+    annotator varchar not null,
+    answer varchar not null check (answer in (
+        'labels', 'none', 'unsure', 'no_sound', 'skipped', 'quarantined', 'deleted',
+        'task_deleted'
+    )),
+    labels integer[] not null,
+    comment varchar,
+    origin varchar,
+    model_version varchar,
+    lead_time_s double,
+    problem varchar,
+    raw varchar not null,
+    batch_id bigint not null
+);
+create table review_pulls (
+    project varchar not null,
+    watermark timestamp not null,
+    batch_id bigint not null
+);
+
+create table verdicts_anew (
+    verdict_id bigint primary key,
+    batch_id bigint not null,
+    clip_id bigint not null,
+    class_id integer not null,
+    start_s double,
+    end_s double,
+    verdict varchar not null check (verdict in ('present', 'absent', 'unsure', 'withdrawn')),
+    rule varchar not null,
+    score double check (isfinite(score)),
+    check ((start_s is null) = (end_s is null) and coalesce(start_s < end_s, true))
+);
+insert into verdicts_anew select * from label_verdicts order by verdict_id;
+drop table label_verdicts;
+alter table verdicts_anew rename to label_verdicts;
+
+create view taken_back as
+with recursive line as (
+    select undoes as batch_id, batch_id as last, 1 as n from batches where undoes is not null
+    union all
+    select l.batch_id, b.batch_id, n + 1 from line l join batches b on b.undoes = l.last
+)
+select batch_id from line group by batch_id having max(n) % 2 = 1;
+
+create view reviews_now as
+with newest as (
+    select *, row_number() over (
+               partition by project, annotation_id, answer = 'task_deleted'
+               order by review_id desc
+           ) as age
+    from reviews where batch_id not in (select batch_id from taken_back)
+),
+vocabulary as (select list(name order by class_id) as names from classes)
+select r.review_id, r.clip_id, c.path, r.annotator, r.answer,
+       list_select(v.names, list_transform(r.labels, lambda class_id: class_id + 1)) as labels,
+       r.comment, r.origin, r.model_version, r.lead_time_s, r.updated_at, r.project, r.task_id,
+       r.annotation_id, r.annotator_id, r.problem, r.raw, r.batch_id
+from newest r
+left join clips c on c.clip_id = r.clip_id
+cross join vocabulary v
+where r.age = 1 and r.answer not in ('deleted', 'task_deleted')
+and not exists (
+    from reviews d where d.project = r.project and d.task_id = r.task_id
+    and d.answer = 'task_deleted'
+);
+
+create view quarantine as
+select review_id, path, annotator, problem, raw, updated_at, project, task_id, annotation_id
+from reviews_now where answer = 'quarantined' order by review_id;
+
+drop view disagreements;
+create view disagreements as
+with newest as (
+    select d.clip_id, d.class_id, b.actor, d.verdict,
+           row_number() over (
+               partition by d.clip_id, d.class_id, b.actor order by d.verdict_id desc
+           ) as age
+    from label_verdicts d
+    join batches b on b.batch_id = d.batch_id
+    where d.start_s is null and d.batch_id not in (select batch_id from taken_back)
+)
+select n.clip_id, c.path, k.name as class,
+       list(n.actor order by n.actor) filter (where n.verdict = 'present') as present,
+       list(n.actor order by n.actor) filter (where n.verdict = 'absent') as absent
+from newest n
+join clips c on c.clip_id = n.clip_id
+join classes k on k.class_id = n.class_id
+where n.age = 1
+group by n.clip_id, c.path, k.name
+having present is not null and absent is not null
+order by c.path, k.name;
+"""
+
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
     (2, "views", _VIEWS),
     (3, "review_queue by fusion", _FUSED_QUEUE),
+    (4, "reviews in Label Studio", _REVIEWS),
 ]
 VERSION = MIGRATIONS[-1][0]
 

@@ -10,6 +10,19 @@ import numpy as np
 
 from labelkit.records import LabelTable
 
+# What each person, and each search for missing labels, last said of a clip and class.
+_SAID = """
+with said as (
+    select v.clip_id, v.class_id, max_by(v.verdict, v.verdict_id) as verdict,
+           max(v.verdict_id) as verdict_id, b.by_person
+    from label_verdicts v join batches b on b.batch_id = v.batch_id
+    where v.start_s is null and (b.by_person or b.kind = 'missing')
+    and v.batch_id not in (select batch_id from taken_back)
+    group by v.clip_id, v.class_id, b.actor, b.by_person
+    having max_by(v.verdict, v.verdict_id) <> 'withdrawn'
+)
+"""
+
 
 class Session:
     """Questions to an open store."""
@@ -53,12 +66,7 @@ class Session:
 
     def taken_back(self) -> list[int]:
         """Ids of batches that were undone, where the undo was not undone in turn."""
-        by = dict(self.rows("select undoes, batch_id from batches where undoes is not null"))
-
-        def stands(batch_id: int) -> bool:
-            return batch_id not in by or not stands(by[batch_id])
-
-        return [batch_id for batch_id in by if not stands(batch_id)]
+        return [batch_id for (batch_id,) in self.rows("select batch_id from taken_back")]
 
     def fold_sets(self) -> list[str]:
         """Names of the frozen fold sets, the newest last."""
@@ -79,19 +87,13 @@ class Session:
         """Clip and class ids of which nobody knows whether the class is there.
 
         A person last said so of the whole clip; or a machine took the label for missing, and
-        no person decided. What was undone does not count.
+        no person decided. What was undone or withdrawn does not count.
         """
         return [
             (clip_id, class_id)
             for clip_id, class_id in self.rows(
-                "with said as ("
-                "  select v.clip_id, v.class_id, v.verdict, v.verdict_id, b.by_person "
-                "  from label_verdicts v join batches b on b.batch_id = v.batch_id "
-                "  where v.start_s is null and (b.by_person or b.kind = 'missing') "
-                "  and not list_contains($taken_back, b.batch_id)"
-                ") select clip_id, class_id from said group by clip_id, class_id "
+                f"{_SAID} select clip_id, class_id from said group by clip_id, class_id "
                 "having max_by(verdict, (by_person, verdict_id)) = 'unsure' order by all",
-                {"taken_back": self.taken_back()},
             )
         ]
 
@@ -103,11 +105,8 @@ class Session:
         return [
             (clip_id, class_id)
             for clip_id, class_id in self.rows(
-                "select distinct v.clip_id, v.class_id from label_verdicts v "
-                "join batches b on b.batch_id = v.batch_id where b.by_person "
-                "and not list_contains($taken_back, b.batch_id) "
-                "and v.start_s is null and v.verdict <> 'unsure' order by all",
-                {"taken_back": self.taken_back()},
+                f"{_SAID} select distinct clip_id, class_id from said "
+                "where by_person and verdict <> 'unsure' order by all",
             )
         ]
 

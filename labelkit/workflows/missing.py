@@ -102,7 +102,8 @@ def find_missing_labels(
                 runs=[
                     Run(
                         run_id=f"{run_name}/{number}", kind="score", part_of=run_name,
-                        recipe=evidence.run["recipe"], settings={"percentile": percentile},
+                        recipe=evidence.run["recipe"],
+                        settings={"percentile": percentile, "of": evidence.run_id},
                         seed=evidence.run["seed"], classes=table.classes, as_of=table.as_of,
                         parents=[judge],
                     )

@@ -1,0 +1,208 @@
+"""Commands around Label Studio: people listen and decide, the store remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labelkit.commands.options import Place, json_option, options
+from labelkit.config import ReviewSpec
+from labelkit.output import show, show_facts
+
+token_option = click.option(
+    "--token-file", type=click.Path(path_type=Path),
+    help="File of the token, outside the project, where LABEL_STUDIO_API_KEY is not set.",
+)  # fmt: skip
+
+
+@click.group()
+def review() -> None:
+    """Let people decide in Label Studio.
+
+    The token comes from LABEL_STUDIO_API_KEY, from the file LABEL_STUDIO_API_KEY_FILE names,
+    or from --token-file; it is never stored.
+    """
+
+
+@click.command()
+@click.option("--url", required=True, help="Address of Label Studio.")
+@click.option("--project", "title", required=True, metavar="TITLE",
+              help="Title of the project there, made if there is none; or an id.")  # fmt: skip
+@options(ReviewSpec)
+@token_option
+@click.pass_obj
+def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path | None) -> None:
+    """Make or adopt a project in Label Studio, with a page for the vocabulary."""
+    from labelkit.workflows.review.setup import set_up
+
+    found, done = set_up(place.project(), url, title, spec, token_file=token_file)
+    click.echo(
+        f"project {found.project_id} ({found.title}) at {found.url} {done}; "
+        f"label at {found.url}projects/{found.project_id}/data",
+        err=True,
+    )
+
+
+@click.command()
+@click.option("--lowest-lwlrap", type=int, metavar="N", help="The N clips of lowest lwlrap.")
+@click.option("--lowest", nargs=2, type=(str, int), metavar="SCORE N",
+              help="The N clips of another score that is lowest, fusion say.")  # fmt: skip
+@click.option("--missing", type=int, metavar="N", help="N clips a label is likely missing of.")
+@click.option("--where", metavar="SQL",
+              help="Clips of labels_now, with their scores of review_queue.")  # fmt: skip
+@click.option("--clips", type=click.Path(path_type=Path), help="Clips of a file, a path a line.")
+@click.option("--disagreements", is_flag=True, help="Clips people differ on, to one more of them.")
+@click.option("--dry-run", is_flag=True, help="Send nothing, show what would be sent.")
+@token_option
+@json_option
+@click.pass_obj
+def push(
+    place: Place,
+    lowest_lwlrap: int | None,
+    lowest: tuple[str, int] | None,
+    dry_run: bool,
+    token_file: Path | None,
+    as_json: bool,
+    **kwargs: Any,
+) -> None:
+    """Send clips to annotators, the most doubtful first; twice sends nothing twice."""
+    from labelkit.workflows.review.push import push as send
+    from labelkit.workflows.review.queue import Choice
+
+    if lowest_lwlrap is not None and lowest is not None:
+        raise click.UsageError("--lowest-lwlrap and --lowest exclude one another")
+    if lowest_lwlrap is not None:
+        lowest = ("lwlrap", lowest_lwlrap)
+    choice = Choice(lowest=lowest, **kwargs)
+    rows, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
+    show(rows, as_json)
+    show_facts(report | {"sent": "nothing, dry run"} if dry_run else report, False, err=True)
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Look at every task, not only at changed ones.")
+@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS",
+              help="Pull again and again, until stopped.")  # fmt: skip
+@click.option("--from", "file", type=click.Path(path_type=Path),
+              help="Take the answers of a JSON export; no server is asked.")  # fmt: skip
+@token_option
+@json_option
+@click.pass_obj
+def pull(
+    place: Place,
+    full: bool,
+    watch: float | None,
+    file: Path | None,
+    token_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Bring in what people answered, changed and took back."""
+    from labelkit.workflows.review import pull as pulling
+
+    if file is not None and (full or watch is not None):
+        raise click.UsageError("--from excludes --full and --watch")
+    project = place.project()
+    if file is not None:
+        show_facts(_brought(pulling.pull_file(project, file), as_json), as_json)
+    elif watch is None:
+        report = pulling.pull(project, full=full, token_file=token_file)
+        show_facts(_brought(report, as_json), as_json)
+    else:
+        for report in pulling.watch(project, watch, token_file=token_file):
+            show_facts(_brought(report, as_json), as_json)
+
+
+def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    """The counts that say something; all of them for programs."""
+    found = {name: n for name, n in report.items() if as_json or n}
+    return found or {"answers": "nothing new"}
+
+
+@click.command()
+@token_option
+@json_option
+@click.pass_obj
+def status(place: Place, token_file: Path | None, as_json: bool) -> None:
+    """Show how far the review is."""
+    from labelkit.workflows.review import overview
+
+    show(overview.status(place.project(), token_file=token_file), as_json)
+
+
+@click.command()
+@click.option("--url", help="Address to check before anything is set up.")
+@token_option
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json: bool) -> None:
+    """Check address, token, version, project, page, storage and a recording.
+
+    Exit code 4 if anything is wrong.
+    """
+    from labelkit.errors import ServiceError
+    from labelkit.workflows.review.doctor import examine
+
+    rows, well = examine(ctx.obj.project(), url=url, token_file=token_file)
+    if as_json:
+        show(rows, True)
+    else:
+        show([row | {"ok": "yes" if row["ok"] else "NO"} for row in rows], False)
+    if not well:
+        ctx.exit(ServiceError.exit_code)
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def disagreements(place: Place, as_json: bool) -> None:
+    """Show clips on which people differ; send them back with: push --disagreements."""
+    from labelkit.workflows.review import overview
+
+    show(overview.list_disagreements(place.project()), as_json)
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def annotators(place: Place, as_json: bool) -> None:
+    """Show of each annotator how much was answered, and how far others agree."""
+    from labelkit.workflows.review import overview
+
+    show(overview.compare_annotators(place.project()), as_json)
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def quarantine(place: Place, as_json: bool) -> None:
+    """Show answers that could not be read, with why; mend them with: review repair."""
+    from labelkit.workflows.review import overview
+
+    show(overview.list_quarantine(place.project()), as_json)
+
+
+@click.command()
+@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW",
+              help="A label in Label Studio, and the class it is.")  # fmt: skip
+@click.option("--drop", multiple=True, type=int, metavar="ID", help="Take an answer for skipped.")
+@json_option
+@click.pass_obj
+def repair(place: Place, renames: tuple[str, ...], drop: tuple[int, ...], as_json: bool) -> None:
+    """Read answers in quarantine again: classes may have come, or names be put right."""
+    from labelkit.workflows.review import pull as pulling
+
+    names = dict(text.partition("=")[::2] for text in renames)
+    if not all(names.values()) or "" in names:
+        raise click.UsageError("--rename wants OLD=NEW")
+    report = pulling.repair(place.project(), renames=names, drop=drop)
+    show_facts(_brought(report, as_json), as_json)
+
+
+for command in (
+    init, push, pull, status, doctor, disagreements, annotators, quarantine, repair,
+):  # fmt: skip
+    review.add_command(command)
+
+COMMANDS = (review, push, pull)

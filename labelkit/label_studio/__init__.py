@@ -1,0 +1,1 @@
+"""The bridge to Label Studio: its labelling page, its tasks, its answers, its server."""

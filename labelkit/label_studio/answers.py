@@ -1,0 +1,285 @@
+"""What people answered: a task as Label Studio gives it, to reviews.
+
+Nothing is dropped and nothing guessed: an annotation that cannot be read becomes a review in
+quarantine that says why, and a skipped task has no labels although Label Studio sends along
+what the model had ticked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from labelkit.label_studio.page import CONTROLS, NO_SOUND, NONE, UNSURE, choice_names
+from labelkit.records import Review
+
+_ANSWERS = {NONE: "none", UNSURE: "unsure", NO_SOUND: "no_sound"}
+_EPOCH = datetime(1970, 1, 1)
+_CORRECT = "correct the answer in Label Studio"
+
+
+class _Unreadable(Exception):
+    """Why an annotation is no answer, and what to do."""
+
+
+def read_answers(
+    task: Mapping[str, Any],
+    classes: Sequence[str],
+    *,
+    project: str,
+    users: Mapping[int, str] | None = None,
+    renames: Mapping[str, str] | None = None,
+) -> list[Review]:
+    """Read the annotations of a task, one review each.
+
+    Args:
+        task: A task of the server's list, of ``tasks.get`` or of a JSON export.
+        classes: Class names of the vocabulary.
+        project: Name of the review project.
+        users: E-mail address of each annotator id.
+        renames: What a label in Label Studio is called in the vocabulary, where they differ.
+
+    Returns:
+        Reviews in the order of the annotations; odd content ends in quarantine. An id that
+        is missing is 0, a missing time 1970.
+
+    Raises:
+        InvalidInput: If the vocabulary is unusable.
+
+    Example:
+        >>> item = {"from_name": "labels", "type": "choices", "value": {"choices": ["Dog"]}}
+        >>> mark = {"id": 5, "updated_at": "2026-01-02T03:04:05Z", "was_cancelled": False}
+        >>> task = {"id": 9, "data": {"clip_id": 7}, "annotations": [{**mark, "result": [item]}]}
+        >>> [(r.clip_id, r.answer, r.labels) for r in read_answers(task, ["Dog"], project="p")]
+        [(7, 'labels', ('Dog',))]
+    """
+    known = _by_choice(tuple(classes)) | dict(renames or {})
+    order = {name: index for index, name in enumerate(classes)}
+    content = _mapping(task)
+    annotations = content.get("annotations")
+    # Without a list there is no telling what was answered: the task itself stands for it.
+    found = annotations if isinstance(annotations, list) else [task]
+    return [_review(a, content, known, order, project, users or {}) for a in found]
+
+
+@lru_cache(maxsize=8)
+def _by_choice(classes: tuple[str, ...]) -> dict[str, str]:
+    """Class of each choice name; thousands of tasks share a vocabulary."""
+    return dict(zip(choice_names(classes), classes, strict=True))
+
+
+def _review(
+    annotation: Any,
+    task: Mapping[str, Any],
+    known: Mapping[str, str],
+    order: Mapping[str, int],
+    project: str,
+    users: Mapping[int, str],
+) -> Review:
+    fields = {} if annotation is task else _mapping(annotation)
+    annotator_id, annotator = _annotator(fields.get("completed_by"), users)
+    clip_id = _whole(_mapping(task.get("data")).get("clip_id"))
+    updated_at = _time(fields.get("updated_at"))
+    answer, labels = "quarantined", tuple[str, ...]()
+    problem = _problem(fields, task, clip_id, updated_at)
+    if problem is None:
+        try:
+            answer, labels = _read(fields, known, order)
+        except _Unreadable as error:
+            problem = str(error)
+    return Review(
+        project=project,
+        task_id=_whole(task.get("id")) or 0,
+        annotation_id=_whole(fields.get("id")) or 0,
+        updated_at=updated_at or _EPOCH,
+        clip_id=clip_id,
+        annotator_id=annotator_id,
+        annotator=annotator,
+        answer=answer,
+        labels=labels,
+        comment=_comment(fields),
+        origin=_origin(fields),
+        model_version=_model_version(fields, task),
+        lead_time_s=_seconds(fields.get("lead_time")),
+        problem=problem,
+        raw=_verbatim(annotation),
+    )
+
+
+def _problem(
+    fields: Mapping[str, Any],
+    task: Mapping[str, Any],
+    clip_id: int | None,
+    updated_at: datetime | None,
+) -> str | None:
+    """Why an annotation is no answer to anything, whatever it says."""
+    whole = "pull it again, or give a JSON export of the project"
+    if not fields:
+        return f"there is no annotation to read; {whole}"
+    for name, value in (("task", task.get("id")), ("annotation", fields.get("id"))):
+        if _whole(value) is None:
+            return f"the id of the {name} is {_brief(value)}; {whole}"
+    if updated_at is None:
+        return f"updated_at is {_brief(fields.get('updated_at'))}, no time; {whole}"
+    if not isinstance(fields.get("was_cancelled"), bool):
+        # Read as an answer, a skip would make labels of what the model had ticked.
+        return f"was_cancelled is {_brief(fields.get('was_cancelled'))}, no true or false; {whole}"
+    if clip_id is None:
+        value = _mapping(task.get("data")).get("clip_id")
+        return f"the task's clip_id is {_brief(value)}, no clip's; send the clip with labelkit push"
+    return None
+
+
+def _read(
+    fields: Mapping[str, Any], known: Mapping[str, str], order: Mapping[str, int]
+) -> tuple[str, tuple[str, ...]]:
+    """The answer, and its labels in the order of the vocabulary."""
+    if fields["was_cancelled"]:
+        return "skipped", ()
+    items = fields.get("result")
+    if not isinstance(items, list):
+        raise _Unreadable(f"the result is {_brief(items)}, no list; {_CORRECT}")
+    ticked: dict[str, dict[str, None]] = {"labels": {}, "verdict": {}}
+    for item in items:
+        control, texts = _item(item)
+        if control in ticked:
+            ticked[control] |= dict.fromkeys(texts)
+    labels = {_class_of(label, known, order) for label in ticked["labels"]}
+    for verdict in ticked["verdict"]:
+        if verdict not in _ANSWERS:
+            raise _Unreadable(f"verdict {_brief(verdict)} is unknown; {_CORRECT}")
+    said = [*ticked["verdict"], *ticked["labels"]]
+    exclusive = len(ticked["verdict"]) > 1 or NONE in said[:1] or NO_SOUND in said[:1]
+    if exclusive and len(said) > 1:
+        raise _Unreadable(f"{said[0]!r} and {said[1]!r} exclude each other; {_CORRECT}")
+    answer = _ANSWERS[said[0]] if ticked["verdict"] else "labels" if labels else "none"
+    return answer, tuple(sorted(labels, key=order.__getitem__))
+
+
+def _item(item: Any) -> tuple[str, list[str]]:
+    """Control and texts of an item of a result; marked seconds have none."""
+    control, value = (_mapping(item).get(key) for key in ("from_name", "value"))
+    if not isinstance(control, str) or not isinstance(value, Mapping):
+        raise _Unreadable(f"the result has an item {_brief(item)}; {_CORRECT}")
+    if control not in CONTROLS:
+        raise _Unreadable(
+            f"control {_brief(control)} is unknown; take it out of the labelling page and the answer"
+        )
+    if control == "seconds":
+        return control, []
+    texts = value.get("text" if control == "comment" else "choices")
+    if control == "comment" and isinstance(texts, str):
+        texts = [texts]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise _Unreadable(f"{control} is {_brief(value)}, no list of texts; {_CORRECT}")
+    return control, texts
+
+
+def _class_of(label: str, known: Mapping[str, str], order: Mapping[str, int]) -> str:
+    if not label:
+        raise _Unreadable(f"a label is empty; {_CORRECT}")
+    name = known.get(label)
+    if name is None:
+        raise _Unreadable(
+            f"label {_brief(label)} is no class; {_CORRECT}, add the class, or say what it is called now"
+        )
+    if name not in order:
+        raise _Unreadable(
+            f"label {_brief(label)} is now called {name!r}, but that is no class; name one"
+        )
+    return name
+
+
+def _items(fields: Mapping[str, Any], *controls: str) -> Iterator[Mapping[str, Any]]:
+    """The items of the controls, as far as they can be read."""
+    items = fields.get("result")
+    for item in items if isinstance(items, list) else []:
+        if _mapping(item).get("from_name") in controls:
+            yield item
+
+
+def _comment(fields: Mapping[str, Any]) -> str | None:
+    lines = []
+    for item in _items(fields, "comment"):
+        try:
+            lines += _item(item)[1]
+        except _Unreadable:
+            continue
+    return _storable("\n".join(lines)) or None
+
+
+def _origin(fields: Mapping[str, Any]) -> str | None:
+    """What became of the suggestion; a skip says nothing of it."""
+    origins = {_brief(item.get("origin")) for item in _items(fields, "labels", "verdict")}
+    if fields.get("was_cancelled") or origins <= {"None"}:
+        return None
+    if len(origins) > 1:
+        return "changed"
+    return {"'prediction'": "accepted", "'manual'": "manual"}.get(origins.pop(), "changed")
+
+
+def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | None:
+    """Version of the model whose prediction was shown, of an export or by its id."""
+    shown = _mapping(fields.get("prediction"))
+    parent, predictions = fields.get("parent_prediction"), task.get("predictions")
+    if "model_version" not in shown and _whole(parent) is not None:
+        predictions = predictions if isinstance(predictions, list) else []
+        same = (_mapping(each) for each in predictions if _mapping(each).get("id") == parent)
+        shown = next(same, {})
+    version = shown.get("model_version")
+    return _storable(version) if isinstance(version, str) and version else None
+
+
+def _annotator(who: Any, users: Mapping[int, str]) -> tuple[int | None, str]:
+    """Id and e-mail address of an annotator, given as an id or as a user."""
+    user = _mapping(who)
+    number = _whole(user.get("id") if user else who)
+    email = user.get("email") or (users.get(number) if number is not None else None)
+    if isinstance(email, str):
+        return number, _storable(email)
+    return number, "unknown annotator" if number is None else f"annotator {number}"
+
+
+def _time(text: Any) -> datetime | None:
+    """A time in UTC without a zone, as the store keeps it."""
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _whole(value: Any) -> int | None:
+    """The value if it is a whole number that the store can hold."""
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _verbatim(annotation: Any) -> str:
+    return _storable(json.dumps(annotation, ensure_ascii=False, sort_keys=True))
+
+
+def _storable(text: str) -> str:
+    r"""The text with lone surrogates, which no UTF-8 can hold, written as ``\udXXX``."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _brief(value: Any) -> str:
+    """The value in at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,610 @@
+"""The Label Studio server: each call that labelkit makes, each failure as one clear line.
+
+Every request goes through the low-level client of label_studio_sdk, which keeps the access
+token fresh. Its own methods would hide a project that is gone while paging, send a POST whose
+reply was lost a second time, and hold cookies in their errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from labelkit.errors import InvalidInput, ServiceError
+
+NEW_TOKEN = (
+    "make a personal access token in Label Studio (Account & Settings > Personal Access Token) and "
+    "put it into LABEL_STUDIO_API_KEY or a file"
+)
+# A server takes its time over large imports; none of them is sent a second time.
+SLOW_S = 300.0
+# The server refuses more in one request, and 250 MiB themselves.
+MAX_FILES, MAX_BYTES = 100, 250 * 2**20 - 1
+# In one query string, which a proxy limits to 8 kB.
+MAX_IDS = 200
+# Of these the server needs no look at annotations, which is several times as fast.
+TASK_FIELDS = {"id", "data", "updated_at"}
+DOUBT = "; Label Studio may have carried it out all the same"
+_SECRET = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?:sessionid|csrftoken)\S*", re.IGNORECASE)
+
+
+def read_token(file: Path | None = None) -> str:
+    """Read the token for Label Studio from a file or the environment.
+
+    Args:
+        file: Where the token lies; without it LABEL_STUDIO_API_KEY counts, then the file that
+            LABEL_STUDIO_API_KEY_FILE names.
+
+    Returns:
+        The token.
+
+    Raises:
+        InvalidInput: If there is none, or it cannot be read or be a token.
+    """
+    if file is None:
+        token = os.environ.get("LABEL_STUDIO_API_KEY", "").strip()
+        if token:
+            return _check_token(token, "LABEL_STUDIO_API_KEY")
+        named = os.environ.get("LABEL_STUDIO_API_KEY_FILE", "").strip()
+        if not named:
+            raise InvalidInput(f"there is no token for Label Studio: {NEW_TOKEN}")
+        file = Path(named).expanduser()
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidInput(f"cannot read the token file {file}: {reason}; {NEW_TOKEN}") from None
+    return _check_token(token, f"the token file {file}")
+
+
+def _check_token(token: str, source: str = "the token") -> str:
+    if not token.strip():
+        raise InvalidInput(f"{source} is empty; {NEW_TOKEN}")
+    if not re.fullmatch("[!-~]+", token):
+        raise InvalidInput(
+            f"{source} holds blanks, line breaks or letters that no token has; copy the token alone"
+        )
+    return token
+
+
+def _check_url(url: str) -> str:
+    """The URL with one slash at its end: without it a sub-path would be lost."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        # A port that is no number raises.
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        host = None
+    if "@" in url:
+        raise InvalidInput("the URL of Label Studio holds a user name or password; leave it out")
+    if not host or not re.fullmatch(r"https?://[^\s?#\\]+", url, re.IGNORECASE):
+        raise InvalidInput(
+            f"{url!r} is no URL of Label Studio; give it like http://localhost:8080 or "
+            "https://example.org/label-studio"
+        )
+    return url.rstrip("/") + "/"
+
+
+class Client:
+    """A Label Studio server, as one user of it.
+
+    A method that fails raises one :class:`~labelkit.errors.ServiceError`. Reading, changing
+    and deleting by id are tried again when the server fails; what creates something is sent
+    exactly once, and may have been carried out although it failed: look before sending again.
+
+    Args:
+        url: Where Label Studio is served, with its sub-path if it has one.
+        token: A personal access token.
+        timeout_s: How long to wait for an answer, in seconds.
+
+    Raises:
+        InvalidInput: If the URL or the token cannot be one.
+        ServiceError: If the token has expired.
+
+    Example:
+        >>> Client("localhost:8080", "abc")
+        Traceback (most recent call last):
+        labelkit.errors.InvalidInput: 'localhost:8080' is no URL of Label Studio; give it like
+        http://localhost:8080 or https://example.org/label-studio
+    """
+
+    def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
+        self.url = _check_url(url)
+        self._token = _check_token(token)
+        import httpx
+        from label_studio_sdk import LabelStudio
+
+        # What was answered last, for failures while the SDK renews its access token.
+        self._answers: deque[Any] = deque(maxlen=1)
+        # A redirect would make a GET of a POST, and may take the token to another host.
+        http = httpx.Client(
+            timeout=timeout_s,
+            follow_redirects=False,
+            event_hooks={"response": [self._answers.append]},
+        )
+        # For files, wherever they lie: this one knows no token.
+        self._browser = httpx.Client(timeout=timeout_s, follow_redirects=True)
+        weakref.finalize(self, http.close)
+        weakref.finalize(self, self._browser.close)
+        with self._one_line(f"log in to {self.url}"):
+            self._sdk = LabelStudio(
+                base_url=self.url, api_key=token, timeout=timeout_s, httpx_client=http
+            )
+
+    def version(self) -> dict[str, str]:
+        """Release and edition of the server, under these names."""
+        return self._ask(
+            "read the version", "GET", "api/version/",
+            take=lambda got: {
+                "release": got["release"], "edition": got.get("edition", "Community")
+            },
+        )  # fmt: skip
+
+    def users(self) -> dict[int, str]:
+        """E-mail addresses of all users by their id."""
+        return self._ask(
+            "list the users", "GET", "api/users/",
+            take=lambda got: {user["id"]: user["email"] for user in got},
+        )  # fmt: skip
+
+    def find_projects(self, title: str) -> list[dict[str, Any]]:
+        """Projects with exactly this title; a title may stand for several."""
+        found: list[dict[str, Any]] = []
+        for page in count(1):
+            projects, more = self._ask(
+                f"look for project {title!r}", "GET", "api/projects/",
+                params={"title": title, "page": page, "page_size": 100},
+                take=lambda got: (
+                    [row for row in got["results"] if row["title"] == title.strip()], got["next"]
+                ),
+            )  # fmt: skip
+            found += projects
+            if not more:
+                break
+        return found
+
+    def project(self, project_id: int) -> dict[str, Any]:
+        """A project with all its settings."""
+        return self._ask(f"read project {project_id}", "GET", f"api/projects/{project_id}/")
+
+    def create_project(
+        self, title: str, page: str, description: str, **settings: Any
+    ) -> dict[str, Any]:
+        """Create a project on a labelling page; ``settings`` under Label Studio's names."""
+        fields = {"title": title, "label_config": page, "description": description, **settings}
+        return self._ask(f"create project {title!r}", "POST", "api/projects/", json=fields)
+
+    def update_project(self, project_id: int, **fields: Any) -> dict[str, Any]:
+        """Change settings of a project, given under Label Studio's names."""
+        return self._ask(
+            f"change project {project_id}", "PATCH", f"api/projects/{project_id}/", json=fields
+        )
+
+    def check_page(self, project_id: int, page: str) -> None:
+        """Refuse a page that lacks a label which annotations of the project have.
+
+        Label Studio itself takes such a page when a project is changed.
+        """
+        self._ask(
+            f"use the new page in project {project_id}", "POST",
+            f"api/projects/{project_id}/validate/", json={"label_config": page},
+            hint="the page must be valid and keep every label that annotations have",
+        )  # fmt: skip
+
+    def storages(self, project_id: int) -> list[dict[str, Any]]:
+        """Local folders a project may serve files from."""
+        return self._ask(
+            f"list the storages of project {project_id}", "GET", "api/storages/localfiles/",
+            params={"project": project_id}, take=list,
+        )  # fmt: skip
+
+    def create_storage(self, project_id: int, path: str, title: str) -> dict[str, Any]:
+        """Let a project serve the files below a folder of the server's machine."""
+        return self._ask(
+            f"let project {project_id} serve {path!r}", "POST", "api/storages/localfiles/",
+            json={"project": project_id, "path": path, "title": title, "use_blob_urls": True},
+            hint="the folder must lie on the server's machine, below its "
+            "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT and not be it, and Label Studio be started "
+            "with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true",
+        )  # fmt: skip
+
+    def pages(
+        self,
+        project_id: int,
+        *,
+        include: str,
+        since: datetime | None = None,
+        filters: Iterable[dict[str, Any]] = (),
+        size: int = 500,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Tasks of a project in the order of their ids, page after page.
+
+        Each page begins behind the last id of the one before, so that none is missed when
+        tasks are deleted meanwhile; a project that is gone is an error, not the end.
+
+        Args:
+            project_id: The project.
+            include: Names of the fields of tasks, and of annotations in them, with commas.
+            since: Only tasks changed after this time of the server; UTC if it has no zone.
+            filters: Further conditions, as items of Label Studio's filters.
+            size: Tasks a page, at most.
+
+        Yields:
+            Tasks as the server gives them, never an empty page.
+
+        Raises:
+            ServiceError: If the server fails or the project is gone.
+        """
+        names = {"id", *include.split(",")}
+        conditions = list(filters)
+        if since is not None:
+            since = since.astimezone(UTC) if since.tzinfo else since
+            stamp = since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            conditions.append(_condition("updated_at", "greater", "Datetime", stamp))
+        params = {
+            "project": project_id,
+            "page": 1,
+            "page_size": size,
+            "fields": "task_only" if names <= TASK_FIELDS else "all",
+            "include": ",".join(sorted(names)),
+        }
+        last = 0
+        while True:
+            items = [_condition("id", "greater", "Number", last), *conditions]
+            query = {
+                "filters": {"conjunction": "and", "items": items},
+                "ordering": ["tasks:id"],
+            }
+            tasks, total = self._ask(
+                f"list the tasks of project {project_id}", "GET", "api/tasks/",
+                params={**params, "query": json.dumps(query, separators=(",", ":"))},
+                take=lambda got: (got["tasks"], int(got["total"])),
+            )  # fmt: skip
+            if tasks:
+                yield tasks
+            # A server may give smaller pages than asked for: only the total says what is left.
+            if not tasks or len(tasks) >= total:
+                return
+            last = tasks[-1]["id"]
+
+    def count_tasks(self, project_id: int) -> int:
+        """How many tasks a project has."""
+        return self._ask(
+            f"count the tasks of project {project_id}", "GET", "api/tasks/",
+            params={
+                "project": project_id, "page": 1, "page_size": 1, "fields": "task_only",
+                "include": "id",
+            },
+            take=lambda got: int(got["total"]),
+        )  # fmt: skip
+
+    def find_tasks(
+        self, project_id: int, clip_ids: Iterable[int], *, include: str = "id,data"
+    ) -> list[dict[str, Any]]:
+        """Tasks whose data holds one of the clip ids; several where a clip was sent twice."""
+        ids = [int(clip_id) for clip_id in clip_ids]
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(ids), MAX_IDS):
+            wanted = _condition("data.clip_id", "in_list", "List", ids[start : start + MAX_IDS])
+            for page in self.pages(project_id, include=include, filters=[wanted]):
+                found += page
+        return found
+
+    def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
+        """Send new tasks, with their predictions; their ids in the same order.
+
+        Sending the same tasks twice makes them twice.
+        """
+        if not tasks:
+            return []
+        what = f"send {len(tasks)} tasks to project {project_id}"
+        ids = self._ask(
+            what, "POST", f"api/projects/{project_id}/import", params={"return_task_ids": True},
+            json=tasks, timeout_s=SLOW_S, take=lambda got: list(got["task_ids"]),
+        )  # fmt: skip
+        if len(ids) != len(tasks):
+            raise ServiceError(
+                f"cannot {what}: {self.url} made {len(ids)} of them; look which are there before "
+                "sending the others again"
+            )
+        return ids
+
+    def import_predictions(self, project_id: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Add predictions to tasks that are there; each row names its task.
+
+        Label Studio leaves out, without a word, rows whose labels are not on the page.
+        """
+        if not rows:
+            return
+        what = f"send {len(rows)} predictions to project {project_id}"
+        created = self._ask(
+            what, "POST", f"api/projects/{project_id}/import/predictions", json=rows,
+            timeout_s=SLOW_S, take=lambda got: int(got["created"]),
+        )  # fmt: skip
+        if created != len(rows):
+            raise ServiceError(
+                f"cannot {what}: {self.url} took {created} of them; the others hold a label or a "
+                "score that does not fit the project's page"
+            )
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete a prediction; one that is gone already is no error."""
+        self._ask(
+            f"delete prediction {prediction_id}", "DELETE", f"api/predictions/{prediction_id}/",
+            gone_ok=True,
+        )  # fmt: skip
+
+    def model_versions(self, project_id: int) -> list[str]:
+        """Model versions of which a project has predictions."""
+        return self._ask(
+            f"list the model versions of project {project_id}", "GET",
+            f"api/projects/{project_id}/model-versions/", take=list,
+        )  # fmt: skip
+
+    def update_task(self, task_id: int, **fields: Any) -> dict[str, Any]:
+        """Change fields of a task, given under Label Studio's names."""
+        return self._ask(f"change task {task_id}", "PATCH", f"api/tasks/{task_id}/", json=fields)
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task with its annotations; one that is gone already is no error."""
+        self._ask(f"delete task {task_id}", "DELETE", f"api/tasks/{task_id}/", gone_ok=True)
+
+    def upload(self, project_id: int, files: Sequence[tuple[str, Path]]) -> None:
+        """Upload files in one request; makes no tasks.
+
+        The page of the project must name a single key of the task data.
+
+        Args:
+            project_id: The project.
+            files: Name and path of each, at most 100 and less than 250 MiB; Label Studio puts
+                eight digits and a dash before the name.
+
+        Raises:
+            ServiceError: If the server fails or refuses.
+            InvalidInput: If a file cannot be read, or there are too many or too large ones.
+        """
+        what = f"upload {len(files)} files to project {project_id}"
+        with ExitStack() as opened:
+            try:
+                streams = [opened.enter_context(path.open("rb")) for _, path in files]
+            except OSError as error:
+                raise InvalidInput(
+                    f"cannot {what}: {error.filename}: {error.strerror}; leave it out"
+                ) from None
+            size = sum(os.fstat(stream.fileno()).st_size for stream in streams)
+            if len(files) > MAX_FILES or size > MAX_BYTES:
+                raise InvalidInput(
+                    f"cannot {what}: {size} bytes in one request; at most {MAX_FILES} files of "
+                    f"together {MAX_BYTES} bytes are taken"
+                )
+            # A field name that comes twice would keep only its last file.
+            parts = {f"file{n}": (files[n][0], stream) for n, stream in enumerate(streams)}
+            taken = self._ask(
+                what, "POST", f"api/projects/{project_id}/import",
+                params={"commit_to_project": "false"}, files=parts, timeout_s=SLOW_S,
+                take=lambda got: len(got["file_upload_ids"]),
+                hint="Label Studio takes wav, mp3, flac, m4a and ogg, into a project whose page "
+                "names a single key of the data",
+            )  # fmt: skip
+        if taken != len(files):
+            raise ServiceError(f"cannot {what}: {self.url} took {taken} of them; try again")
+
+    def uploads(self, project_id: int) -> list[dict[str, Any]]:
+        """Uploaded files: ``id``, ``file`` as ``upload/<project>/<name>``, ``size`` in bytes."""
+        return self._ask(
+            f"list the uploads of project {project_id}", "GET",
+            f"api/projects/{project_id}/file-uploads", params={"all": "true"},
+            take=lambda got: [{key: row[key] for key in ("id", "file", "size")} for row in got],
+        )  # fmt: skip
+
+    def fetch(
+        self, url_or_path: str, *, first_bytes: int = 100, origin: str | None = None
+    ) -> tuple[int, dict[str, str]]:
+        """Ask for the beginning of a file as a browser on this server's pages would.
+
+        The token goes along to this server only, never to another host, not even by a
+        redirect.
+
+        Args:
+            url_or_path: A URL, or a path: from the host's root if it begins with a slash,
+                otherwise below the URL of Label Studio.
+            first_bytes: How much to ask for.
+            origin: Page that asks, for a server that must allow it (CORS).
+
+        Returns:
+            Status and headers, their names in small letters; cookies are left out.
+
+        Raises:
+            ServiceError: If nothing answers.
+        """
+        import httpx
+
+        with self._one_line(f"fetch {url_or_path!r}", repr(url_or_path)):
+            base = httpx.URL(self.url)
+            url = base.join(url_or_path)
+            headers = {"Range": f"bytes=0-{first_bytes - 1}", "Accept-Encoding": "identity"}
+            if origin is not None:
+                headers["Origin"] = origin
+            if _origin(url) == _origin(base):
+                own = self._sdk._client_wrapper.get_headers()
+                headers["Authorization"] = own["Authorization"]
+            with self._browser.stream("GET", url, headers=headers) as answer:
+                kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
+                return answer.status_code, kept
+
+    def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        take: Callable[[Any], Any] = dict,
+        timeout_s: float | None = None,
+        hint: str = "",
+        gone_ok: bool = False,
+        **request: Any,
+    ) -> Any:
+        """What ``take`` finds in the JSON answered; ``what`` is asked, for the message."""
+        once = method == "POST"
+        options: Any = {"max_retries": 0 if once else 2, "timeout": timeout_s}
+        with self._one_line(what, once=once):
+            answer = self._sdk._client_wrapper.httpx_client.request(
+                path, method=method, request_options=options, **request
+            )
+        body = _read_json(answer)
+        if gone_ok and answer.status_code == 404 and body is not None:
+            return None
+        if answer.is_success and body is not None:
+            try:
+                return take(body)
+            except (LookupError, TypeError, ValueError):
+                pass
+        raise self._refusal(what, answer, hint=hint, once=once)
+
+    @contextmanager
+    def _one_line(self, what: str, where: str = "", *, once: bool = False) -> Iterator[None]:
+        """Turn whatever the SDK and httpx raise into one line without what they hold."""
+        import httpx
+        from label_studio_sdk.core.api_error import ApiError
+        from pydantic import ValidationError
+
+        where = where or self.url
+        doubt = DOUBT if once else ""
+        try:
+            yield
+        except ApiError as error:
+            if self._answers:
+                raise self._refusal(what, self._answers[-1]) from None
+            detail = self._clean(_first_problem(error.body)).rstrip(".")
+            failure = f"{detail}; {NEW_TOKEN}"
+        except (json.JSONDecodeError, ValidationError):
+            # The SDK takes whatever comes for an access token.
+            raise self._refusal(what, self._answers[-1]) from None
+        except httpx.TimeoutException as error:
+            doubt = "" if isinstance(error, httpx.ConnectTimeout) else doubt
+            failure = f"{where} did not answer in time; see whether it is busy and try again{doubt}"
+        except httpx.ConnectError as error:
+            advice = "see that it is running there"
+            if where == self.url:
+                advice += f": {self.url}health opens in a browser"
+            if "CERTIFICATE" in str(error).upper():
+                advice = "name the file of its certificate authority in SSL_CERT_FILE"
+            failure = f"no connection to {where} ({self._clean(str(error))}); {advice}"
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            failure = f"{where} is no http or https URL; correct it"
+        except httpx.HTTPError as error:
+            reason = self._clean(str(error)).rstrip(".") or type(error).__name__
+            failure = f"the connection to {where} failed ({reason}); try again{doubt}"
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInput(
+                f"cannot {what}: a value cannot be sent ({self._clean(str(error))}); correct it"
+            ) from None
+        else:
+            return
+        raise ServiceError(f"cannot {what}: {failure}") from None
+
+    def _refusal(
+        self, what: str, answer: Any, *, hint: str = "", once: bool = False
+    ) -> ServiceError:
+        """The error for an answer that is not the one asked for."""
+        status, body = answer.status_code, _read_json(answer)
+        detail = self._clean(_first_problem(body)).rstrip(".")
+        if answer.is_redirect:
+            there = answer.headers.get("location", "").partition("?")[0]
+            said, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
+        elif body is None:
+            said, advice = " with no JSON", _advise_page(self.url, status)
+        elif answer.is_success:
+            said, advice = " with JSON that is not Label Studio's", "see that this is its URL"
+        else:
+            said = f", {detail}" if detail else ""
+            advice = hint if hint and status == 400 else _advise(self.url, status, detail)
+        doubt = DOUBT if once and status >= 500 else ""
+        return ServiceError(f"cannot {what}: {self.url} answered {status}{said}; {advice}{doubt}")
+
+    def _clean(self, text: str) -> str:
+        """One short line of what a server said; no page, token or cookie."""
+        if re.search("<html|<!doctype", text, re.IGNORECASE):
+            return ""
+        text = _SECRET.sub("[hidden]", text.replace(self._token, "[hidden]"))
+        text = " ".join(text.split())
+        return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _advise(url: str, status: int, detail: str) -> str:
+    """What to do about a status; ``detail`` is what Label Studio said of it."""
+    said = detail.lower()
+    if status == 401:
+        legacy = "this is a legacy token; " if "legacy" in said else ""
+        clock = "set this machine's clock, or " if "not valid" in said else ""
+        return f"{legacy}{clock}{NEW_TOKEN}"
+    if status == 403:
+        if "reserved network" in said:
+            return "start Label Studio with SSRF_PROTECTION_ENABLED=false, or use another address"
+        return "the token's user may not do this: use the token of one who may"
+    if status == 404:
+        return "it is gone, or belongs to an organisation that the token's user is not in"
+    if status == 429:
+        return "wait a minute and try again"
+    if status >= 500:
+        return f"look into Label Studio's log, see {url}health, and try again"
+    return "correct what was sent and try again"
+
+
+def _advise_page(url: str, status: int) -> str:
+    """What to do about a web page where JSON was expected."""
+    if status == 404:
+        return f"the project is gone, or Label Studio is not at this URL: see {url}health"
+    if status == 413:
+        return "send less at a time, or raise the limit of the proxy before it"
+    if status >= 500:
+        return f"see that Label Studio runs behind its proxy, look into its log, see {url}health"
+    return "see that this is Label Studio's URL, with its sub-path, and no proxy's login page"
+
+
+def _read_json(answer: Any) -> Any:
+    """The body of a response, an empty dict where nothing came, None where it is no JSON."""
+    if answer.status_code == 204:
+        return {}
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _first_problem(body: Any) -> str:
+    """The first validation error with the field it is about, or else the detail."""
+    if not isinstance(body, dict):
+        return ""
+    errors = body.get("validation_errors")
+    for field, value in errors.items() if isinstance(errors, dict) else [("", errors)]:
+        if text := _first_text(value):
+            return text if field in ("", "non_field_errors") else f"{field}: {text}"
+    return _first_text(body.get("detail"))
+
+
+def _first_text(value: Any) -> str:
+    """The first text in nested lists and dicts."""
+    if isinstance(value, str):
+        return value
+    parts = value.values() if isinstance(value, dict) else value
+    return next(filter(None, map(_first_text, parts)), "") if isinstance(parts, Iterable) else ""
+
+
+def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _origin(url: Any) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

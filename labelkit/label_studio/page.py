@@ -1,0 +1,252 @@
+r"""The labelling page: class names to Label Studio's XML and back.
+
+Label Studio knows a class by the *choice name* that stands in results and predictions. It is
+the class name itself, but for characters that XML 1.0 cannot hold: they are written as
+``\uXXXX``, and so is the backslash of a name that has such a thing already. Every name has one
+of its own therefore, whatever the other classes are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from xml.etree import ElementTree
+
+from labelkit.errors import InvalidInput
+
+NONE, UNSURE, NO_SOUND = "none of these", "unsure", "no usable sound"
+VERDICTS = (NONE, UNSURE, NO_SOUND)
+# Label Studio gives the plain keys to the first classes, and none to the verdicts of a long list.
+VERDICT_KEYS = ("shift+n", "shift+u", "shift+x")
+DOUBTFUL = "doubtful"
+# Data keys every task has, and those only a task that is not blind has.
+KEYS, SUGGESTION_KEYS = ("audio", "clip_id", "path", "given"), ("suggested", "reason")
+CONTROLS = {"labels": "Choices", "verdict": "Choices", "seconds": "Labels", "comment": "TextArea"}
+
+_UNHOLDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_CODED = re.compile(_UNHOLDABLE.pattern + r"|\\(?=u[0-9a-f]{4})")
+_VARIABLE = re.compile(r"\$(\w+)")
+_ANEW = "write it anew with labelkit review init"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What labelkit needs of a labelling page.
+
+    ``labels`` and ``verdicts`` are the choices as results name them, ``controls`` maps the
+    name of everything an annotator can fill in, and of the sound, to its tag; ``keys`` are the
+    data keys that the page asks of every task.
+    """
+
+    labels: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    controls: dict[str, str]
+    keys: frozenset[str]
+
+
+def choice_name(name: str) -> str:
+    r"""Name of a class in results and predictions; it depends on nothing but the class.
+
+    Example:
+        >>> choice_name("US$"), choice_name("bell\x07"), choice_name("\\u0007")
+        ('US$', 'bell\\u0007', '\\u005cu0007')
+    """
+    return _CODED.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
+
+
+def choice_names(classes: Sequence[str]) -> list[str]:
+    """Names of the classes in results and predictions, all different, in their order.
+
+    Raises:
+        InvalidInput: If there is no class, or one without a name, or one twice.
+
+    Example:
+        >>> choice_names(["Rock & roll", "A$AP"])
+        ['Rock & roll', 'A$AP']
+    """
+    if not classes:
+        raise InvalidInput("the vocabulary has no class; import labels before the review")
+    if "" in classes:
+        raise InvalidInput(f"class {list(classes).index('')} has an empty name; give it one")
+    name, count = Counter(classes).most_common(1)[0]
+    if count > 1:
+        raise InvalidInput(f"class {name!r} is {count} times in the vocabulary; keep one of them")
+    return [choice_name(name) for name in classes]
+
+
+def readable(text: str) -> str:
+    """The text with U+FFFD in place of each character that a page cannot show."""
+    return _UNHOLDABLE.sub("\ufffd", text)
+
+
+def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
+    """Write the labelling page of a vocabulary.
+
+    Label Studio fills in ``$word`` wherever it stands, in class names too; a zero-width space
+    behind the ``$`` prevents it, and an alias keeps the name in the results exact.
+
+    Args:
+        classes: Class names, in the order in which they are shown.
+        blind: Leave out what is suggested and why, for an unbiased opinion.
+
+    Returns:
+        XML, Label Studio's ``label_config``.
+
+    Raises:
+        InvalidInput: If the vocabulary is unusable.
+
+    Example:
+        >>> page = create_page(["Dog", "A$AP"])
+        >>> read_page(page).labels
+        ('Dog', 'A$AP')
+    """
+    names = choice_names(classes)
+    view = ElementTree.Element("View")
+    _add(view, "Audio", name="audio", value="$audio", spectrogram="true")
+    _add_text(view, "given", "Labels so far")
+    if not blind:
+        _add_text(view, "suggested", "Suggested by the model")
+        _add_text(view, "reason", "Why this clip is asked about")
+    _add(view, "Header", value="What is heard?", size="5")
+    _add(view, "Filter", name="filter", toName="labels", minlength="0", placeholder="Find a class")
+    choices = _add_control(view, "labels", choice="multiple", showInline="true")
+    for name, shown in zip(names, _shown(classes), strict=True):
+        alias = {} if shown == name else {"alias": name}
+        _add(choices, "Choice", value=shown, **alias)
+    _add(view, "Header", value="Or, if no label says it", size="5")
+    verdict = _add_control(view, "verdict", choice="multiple", showInline="true")
+    for value, key in zip(VERDICTS, VERDICT_KEYS, strict=True):
+        _add(verdict, "Choice", value=value, hotkey=key)
+    _add(view, "Header", value="Doubtful seconds, and a comment", size="5")
+    seconds = _add_control(view, "seconds")
+    _add(seconds, "Label", value=DOUBTFUL, background="#d95f02")
+    _add_control(view, "comment", rows="2", maxSubmissions="1", editable="true")
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def page_hash(xml: str) -> str:
+    """Hash of what a page says, the same however it is indented and its attributes ordered.
+
+    Raises:
+        InvalidInput: If the page is no XML.
+    """
+    _parse(xml)
+    canonical = ElementTree.canonicalize(xml, strip_text=True)
+    return blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def read_page(xml: str) -> Page:
+    """Read what a labelling page asks for.
+
+    Raises:
+        InvalidInput: If the page is no XML.
+    """
+    root = _parse(xml)
+    tags = {element.get("name", ""): element.tag for element in root.iter() if element.get("name")}
+    fillable = {e.get("name", "") for e in root.iter() if e.get("toName") and e.tag != "Filter"}
+    asked = (_VARIABLE.findall(element.get("value", "")) for element in root.iter())
+    return Page(
+        labels=_values(root, "labels"),
+        verdicts=_values(root, "verdict"),
+        controls={k: tag for k, tag in tags.items() if k in fillable or k == "audio"},
+        keys=frozenset(key for keys in asked for key in keys),
+    )
+
+
+def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list[str]:
+    """Compare a page on the server with the vocabulary; the layout is the user's own business.
+
+    Args:
+        xml: The page as the server has it.
+        classes: Class names of the vocabulary.
+        blind: Whether tasks are sent without suggestions.
+
+    Returns:
+        One line a fault, with its remedy.
+
+    Raises:
+        InvalidInput: If the vocabulary is unusable.
+
+    Example:
+        >>> check_page(create_page(["Dog"]), ["Dog", "Cat"])
+        ["the labelling page lacks class 'Cat'; write it anew with labelkit review init"]
+    """
+    names = dict(zip(choice_names(classes), classes, strict=True))
+    try:
+        page = read_page(xml)
+    except InvalidInput as error:
+        return [str(error)]
+    controls = {"audio": "Audio"} | CONTROLS
+    counts, asked = Counter(page.labels), page.keys - {*KEYS, *(() if blind else SUGGESTION_KEYS)}
+    faults = [
+        f"lacks the {tag} control {name!r}; {_ANEW}"
+        for name, tag in controls.items()
+        if page.controls.get(name) != tag
+    ]
+    # Where a control is missing, so are its choices: one line says it.
+    if page.controls.get("labels") == "Choices":
+        lost = [name for choice, name in names.items() if choice not in counts]
+        faults += [f"lacks class {name!r}; {_ANEW}" for name in lost]
+    if page.controls.get("verdict") == "Choices":
+        faults += [f"lacks verdict {v!r}; {_ANEW}" for v in VERDICTS if v not in page.verdicts]
+    faults += [
+        f"has class {choice!r}, which is not in the vocabulary; import it, or {_ANEW}"
+        for choice in counts
+        if choice not in names
+    ]
+    faults += [f"has class {c!r} {n} times; keep one of them" for c, n in counts.items() if n > 1]
+    faults += [
+        f"has verdict {verdict!r}, which labelkit does not know; take it out"
+        for verdict in page.verdicts
+        if verdict not in VERDICTS
+    ]
+    faults += [
+        f"has control {name!r}, whose answers labelkit cannot read; take it out"
+        for name in page.controls
+        if name not in controls
+    ]
+    faults += [f"asks for ${key}, which no task has; take it out" for key in sorted(asked)]
+    return [f"the labelling page {fault}" for fault in faults]
+
+
+def _shown(classes: Sequence[str]) -> list[str]:
+    """How each class is written on the page; a name that has lost characters stays unique."""
+    taken = {name for name in classes if not _UNHOLDABLE.search(name)}
+    shown = []
+    for name in classes:
+        text = readable(name)
+        while text != name and text in taken:
+            text += "\ufffd"
+        taken.add(text)
+        shown.append(text.replace("$", "$\u200b"))
+    return shown
+
+
+def _add(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTree.Element:
+    return ElementTree.SubElement(parent, tag, attributes)
+
+
+def _add_text(view: ElementTree.Element, key: str, header: str) -> None:
+    _add(view, "Header", value=header, size="5")
+    _add(view, "Text", name=key, value=f"${key}")
+
+
+def _add_control(view: ElementTree.Element, name: str, **attributes: str) -> ElementTree.Element:
+    return _add(view, CONTROLS[name], name=name, toName="audio", **attributes)
+
+
+def _values(root: ElementTree.Element, control: str) -> tuple[str, ...]:
+    """What the choices of a control are called in results."""
+    found = next((e for e in root.iter("Choices") if e.get("name") == control), None)
+    choices = [] if found is None else found.iter("Choice")
+    return tuple(choice.get("alias") or choice.get("value") or "" for choice in choices)
+
+
+def _parse(xml: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(xml)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InvalidInput(f"the labelling page is no XML: {error}; {_ANEW}") from None

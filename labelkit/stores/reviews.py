@@ -1,0 +1,248 @@
+"""What went to Label Studio and what came back, in an open label store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from labelkit.errors import StoreError
+from labelkit.records import ANSWERS, Batch, Pull, Review, ReviewProject, ReviewTask
+from labelkit.stores.columns import as_lists
+from labelkit.stores.session import Session
+
+if TYPE_CHECKING:
+    from labelkit.stores.append import WriteSession
+
+_REVIEW = (
+    "project, task_id, annotation_id, updated_at, clip_id, annotator_id, annotator, answer, "
+    "labels, comment, origin, model_version, lead_time_s, problem, raw"
+)
+
+
+def last_project(session: Session) -> ReviewProject | None:
+    """The project in Label Studio as it was set up last."""
+    rows = session.rows(
+        "select project, url, project_id, title, page, page_hash, settings from review_projects "
+        "order by setup_id desc limit 1"
+    )
+    if not rows:
+        return None
+    name, url, project_id, title, page, page_hash, settings = rows[0]
+    return ReviewProject(
+        name=name, url=url, project_id=project_id, title=title, page=page, page_hash=page_hash,
+        settings=json.loads(settings),
+    )  # fmt: skip
+
+
+def sent_tasks(
+    session: Session, project: str, clip_ids: Sequence[int] | None = None
+) -> dict[int, ReviewTask]:
+    """What was last sent of clips, by clip id; tasks that were deleted since are left out.
+
+    Args:
+        session: The open store.
+        project: Name of the project.
+        clip_ids: Only of these clips; of all if None.
+    """
+    rows = session.rows(
+        "select task_id, clip_id, model_version, score, suggested, page_hash from review_tasks "
+        "where project = $project and ($clips is null or clip_id in (select unnest($clips))) "
+        "and task_id not in (select task_id from reviews "
+        "  where project = $project and answer = 'task_deleted') order by batch_id",
+        {"project": project, "clips": None if clip_ids is None else list(clip_ids)},
+    )
+    return {
+        clip_id: ReviewTask(
+            project=project, task_id=task_id, clip_id=clip_id, model_version=model_version,
+            score=score, suggested=suggested, page_hash=page_hash,
+        )
+        for task_id, clip_id, model_version, score, suggested, page_hash in rows
+    }  # fmt: skip
+
+
+def last_watermark(session: Session, project: str) -> datetime | None:
+    """Where the last complete pull of a project ended."""
+    return session.rows("select max(watermark) from review_pulls where project = ?", [project])[0][
+        0
+    ]
+
+
+def known_versions(session: Session, project: str, task_ids: Sequence[int]) -> dict[int, datetime]:
+    """Time of the newest version that was pulled of each answer on some tasks, by its id."""
+    return dict(
+        session.rows(
+            "select annotation_id, max(updated_at) from reviews where project = ? "
+            "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
+            "group by annotation_id",
+            [project, list(task_ids)],
+        )
+    )
+
+
+def known_tasks(session: Session, project: str) -> dict[int, int | None]:
+    """Clip id of every task that was sent or answered, and not found deleted since."""
+    return dict(
+        session.rows(
+            "select task_id, max(clip_id) from ("
+            "  select task_id, clip_id from review_tasks where project = $project union all "
+            "  select task_id, clip_id from reviews where project = $project"
+            ") where task_id not in (select task_id from reviews "
+            "  where project = $project and answer = 'task_deleted') group by task_id",
+            {"project": project},
+        )
+    )
+
+
+def known_annotators(session: Session, project: str) -> dict[int, str]:
+    """Name of every annotator whose answers were pulled, by the server's id."""
+    return dict(
+        session.rows(
+            "select annotator_id, max_by(annotator, review_id) from reviews "
+            "where project = ? and annotator_id is not null group by annotator_id",
+            [project],
+        )
+    )
+
+
+def standing_reviews(
+    session: Session,
+    project: str,
+    *,
+    task_ids: Sequence[int] | None = None,
+    clip_ids: Sequence[int] | None = None,
+    answer: str | None = None,
+) -> list[Review]:
+    """The newest version of every answer that stands, in the order they came in.
+
+    Args:
+        session: The open store.
+        project: Name of the project.
+        task_ids: Only of these tasks; of all if None.
+        clip_ids: Only of these clips; of all if None.
+        answer: Only of this kind; of all if None.
+    """
+    classes = session.classes()
+    return [
+        _read_review(row, classes)
+        for row in session.rows(
+            f"select {_REVIEW} from reviews where review_id in ("
+            "  select review_id from reviews_now where project = $project "
+            "  and ($tasks is null or task_id in (select unnest($tasks))) "
+            "  and ($clips is null or clip_id in (select unnest($clips))) "
+            "  and ($answer is null or answer = $answer)) order by review_id",
+            {
+                "project": project,
+                "tasks": None if task_ids is None else list(task_ids),
+                "clips": None if clip_ids is None else list(clip_ids),
+                "answer": answer,
+            },
+        )
+    ]
+
+
+def _read_review(row: Sequence[Any], classes: Sequence[str]) -> Review:
+    values = dict(zip(_REVIEW.split(", "), row, strict=True))
+    return Review(**values | {"labels": tuple(classes[index] for index in values["labels"])})
+
+
+def append_reviews(session: WriteSession, batch: Batch, batch_id: int) -> None:
+    """Write what a batch holds of Label Studio.
+
+    Raises:
+        StoreError: If a row names an unknown clip or class, or an unknown answer.
+    """
+    _append_projects(session, batch.review_projects, batch_id)
+    _append_tasks(session, batch.review_tasks, batch_id)
+    _append_versions(session, batch.reviews, batch_id)
+    _append_pulls(session, batch.pulls, batch_id)
+
+
+def _append_projects(
+    session: WriteSession, projects: Sequence[ReviewProject], batch_id: int
+) -> None:
+    first = session.next_id("review_projects", "setup_id")
+    session.insert(
+        "review_projects",
+        {
+            "setup_id": range(first, first + len(projects)),
+            "project": [p.name for p in projects],
+            "url": [p.url for p in projects],
+            "project_id": [p.project_id for p in projects],
+            "title": [p.title for p in projects],
+            "page": [p.page for p in projects],
+            "page_hash": [p.page_hash for p in projects],
+            "settings": [json.dumps(p.settings, sort_keys=True) for p in projects],
+            "batch_id": [batch_id] * len(projects),
+        },
+    )
+
+
+def _append_tasks(session: WriteSession, tasks: Sequence[ReviewTask], batch_id: int) -> None:
+    session.check_clips((task.clip_id for task in tasks), "tasks in Label Studio")
+    bad = [task for task in tasks if not np.isfinite(task.score)]
+    if bad:
+        raise StoreError(f"score of task {bad[0].task_id} is {bad[0].score}; it must be finite")
+    session.insert(
+        "review_tasks",
+        {
+            "project": [t.project for t in tasks],
+            "task_id": [t.task_id for t in tasks],
+            "clip_id": [t.clip_id for t in tasks],
+            "model_version": [t.model_version for t in tasks],
+            "score": [t.score for t in tasks],
+            "suggested": as_lists(t.suggested for t in tasks),
+            "page_hash": [t.page_hash for t in tasks],
+            "batch_id": [batch_id] * len(tasks),
+        },
+        "select project, task_id, clip_id, model_version, score::double, suggested::integer[], "
+        "page_hash, batch_id from arrays",
+    )
+
+
+def _append_versions(session: WriteSession, reviews: Sequence[Review], batch_id: int) -> None:
+    if not reviews:
+        return
+    session.check_clips((r.clip_id for r in reviews if r.clip_id is not None), "reviews")
+    class_id = {name: index for index, name in enumerate(session.classes())}
+    for review in reviews:
+        unknown = [name for name in review.labels if name not in class_id]
+        if unknown:
+            raise StoreError(f"answer {review.annotation_id}: no class {unknown[0]!r}")
+        if review.answer not in ANSWERS:
+            raise StoreError(
+                f"answer {review.annotation_id} is {review.answer!r}; known: {', '.join(ANSWERS)}"
+            )
+    first = session.next_id("reviews", "review_id")
+    columns: dict[str, Iterable[Any]] = {
+        name: [getattr(review, name) for review in reviews] for name in _REVIEW.split(", ")
+    }
+    session.insert(
+        "reviews",
+        {
+            **columns,
+            "review_id": range(first, first + len(reviews)),
+            "updated_at": [r.updated_at.isoformat() for r in reviews],
+            "labels": as_lists(sorted(class_id[name] for name in r.labels) for r in reviews),
+            "batch_id": [batch_id] * len(reviews),
+        },
+        "select review_id, project, task_id, annotation_id, updated_at::timestamp, "
+        "clip_id::bigint, annotator_id::bigint, annotator, answer, labels::integer[], "
+        "comment::varchar, origin::varchar, model_version::varchar, lead_time_s::double, "
+        "problem::varchar, raw, batch_id from arrays",
+    )
+
+
+def _append_pulls(session: WriteSession, pulls: Sequence[Pull], batch_id: int) -> None:
+    session.insert(
+        "review_pulls",
+        {
+            "project": [p.project for p in pulls],
+            "watermark": [p.watermark.isoformat() for p in pulls],
+            "batch_id": [batch_id] * len(pulls),
+        },
+        "select project, watermark::timestamp, batch_id from arrays",
+    )
