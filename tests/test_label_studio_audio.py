@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -277,6 +278,10 @@ def test_folders_that_cannot_be_shared_say_why(client, project_id, tmp_path):
     (clips / "notes.txt").write_text("no recording")
     with pytest.raises(InvalidInput, match="clips: no recording to try the server with"):
         share_folder(client, project_id, clips, name="demo")
+    # A name that is no UTF-8 cannot be in a URL, nor in the store.
+    (clips / os.fsdecode(b"\xff.wav")).write_bytes(b"something")
+    with pytest.raises(InvalidInput, match="clips: no recording to try the server with"):
+        share_folder(client, project_id, clips, name="demo")
     write_tone(clips / "a.wav")
     with pytest.raises(InvalidInput, match=r"no root: no such folder.*DOCUMENT_ROOT"):
         share_folder(client, project_id, clips, document_root=tmp_path / "no root", name="demo")
@@ -327,11 +332,13 @@ def test_a_repeated_upload_sends_only_what_is_missing(client, server, tmp_path):
     folder = write_odd_clips(tmp_path / "clips")
     paths = [folder / name for name in ODD_NAMES]
     box = create_box(client, "Audio of demo").box_project_id
-    first, _ = upload_clips(client, box, [(n, path, None) for n, path in enumerate(paths[:4])])
-    there = client.uploads(box)
     # A clip of the same content under another name needs no file of its own.
     twin = tmp_path / "twin.wav"
     twin.write_bytes(paths[0].read_bytes())
+    new = [(n, path, None) for n, path in enumerate([*paths[:4], twin])]
+    first, _ = upload_clips(client, box, new)
+    assert first.pop(4) == first[0] and len(client.uploads(box)) == 4
+    there = client.uploads(box)
     clips = [(n, path, hash_file(path)) for n, path in enumerate([*paths, twin])]
     second, faults = upload_clips(client, box, clips)
     assert faults == {}
@@ -403,6 +410,36 @@ def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, tmp_path, monkeypa
     assert faults[silent] == "holds no samples; restore the file"
     assert faults[gone] == "cannot be read (No such file or directory); restore the file"
     assert faults[folderish] == "cannot be read (Is a directory); restore the file"
+
+
+def test_batches_are_as_large_as_a_request_may_be(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{n}.wav" for n in range(7)]
+    for path in paths:
+        path.write_bytes(bytes(10))
+    files = [(path.name, path) for path in paths]
+    for limits, expected in (
+        ((3, 1000), [3, 3, 1]),
+        ((7, 1000), [7]),
+        ((100, 20), [2, 2, 2, 1]),
+        ((100, 29), [2, 2, 2, 1]),
+        ((100, 1), [1] * 7),
+    ):
+        for limit, value in zip(("MAX_FILES", "MAX_BYTES"), limits, strict=True):
+            monkeypatch.setattr(audio, limit, value)
+        batches = list(audio._batches(iter(files)))
+        assert [len(batch) for batch in batches] == expected
+        assert [file for batch in batches for file in batch] == files
+
+
+@pytest.mark.slow
+def test_the_largest_request_is_taken(client, tmp_path):
+    """One of 250 MiB is answered 500; holes take no room on the disk."""
+    path = tmp_path / "large.webm"
+    with path.open("wb") as file:
+        file.truncate(audio.MAX_BYTES)
+    box = create_box(client, "Box").box_project_id
+    urls, faults = upload_clips(client, box, [(1, path, "0" * 32)])
+    assert faults == {} and probe_audio(client, urls[1]) is None
 
 
 @pytest.mark.slow

@@ -103,6 +103,7 @@ def test_odd_names_live_together():
     assert choice_names(ODD_NAMES) == ODD_NAMES
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(vocabularies())
 def test_any_vocabulary_is_exact(names):
@@ -217,9 +218,8 @@ def test_page_with_suggestions_does_not_fit_blind_tasks():
 def test_layout_is_the_users_own():
     page = create_page(["Dog", "Cat"])
     inner = page.removeprefix("<View>").removesuffix("</View>")
-    mine = (
-        f'<View><Style>.a {{}}</Style><View className="a"><Header value="Hi"/>{inner}</View></View>'
-    )
+    again = '<Audio name="again" value="$audio"/>'
+    mine = f'<View><Style>.a {{}}</Style><View className="a">{again}{inner}</View></View>'
     mine = mine.replace('value="Labels so far"', 'value="So far"').replace('rows="2"', 'rows="9"')
     mine = mine.replace('<Choice value="Cat" />', '<Choice value="Cat" hotkey="c" hint="meow"/>')
     assert check_page(mine, ["Dog", "Cat"]) == []

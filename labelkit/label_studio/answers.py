@@ -167,7 +167,7 @@ def _item(item: Any) -> tuple[str, list[str]]:
         raise _Unreadable(f"the result has an item {_brief(item)}; {_CORRECT}")
     if control not in CONTROLS:
         raise _Unreadable(
-            f"control {_brief(control)} is unknown; take it out of the labelling page and the answer"
+            f"control {_brief(control)} is unknown; take it out of the page and the answer"
         )
     if control == "seconds":
         return control, []
@@ -182,15 +182,13 @@ def _item(item: Any) -> tuple[str, list[str]]:
 def _class_of(label: str, known: Mapping[str, str], order: Mapping[str, int]) -> str:
     if not label:
         raise _Unreadable(f"a label is empty; {_CORRECT}")
-    name = known.get(label)
+    name, shown = known.get(label), _brief(label)
     if name is None:
         raise _Unreadable(
-            f"label {_brief(label)} is no class; {_CORRECT}, add the class, or say what it is called now"
+            f"label {shown} is no class; {_CORRECT}, add the class, or say what it is called now"
         )
     if name not in order:
-        raise _Unreadable(
-            f"label {_brief(label)} is now called {name!r}, but that is no class; name one"
-        )
+        raise _Unreadable(f"label {shown} is now called {name!r}, but that is no class; name one")
     return name
 
 

@@ -11,18 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, urljoin, urlsplit
 
 from labelkit.audio.io import EXTENSIONS, duration_s, hash_file, read_audio
 from labelkit.errors import InvalidInput, LabelkitError, ServiceError
-from labelkit.label_studio.client import MAX_BYTES, MAX_FILES, Client
+from labelkit.label_studio.client import MAX_FILES, Client
 
 # What the server takes as an upload; libsndfile cannot look into the last three.
 UNREAD = (".m4a", ".mp4", ".webm")
 ACCEPTED = (".wav", ".mp3", ".flac", ".ogg", *UNREAD)
+# The server answers 500 when a whole request, part headers and all, is above 250 MiB.
+MAX_BYTES = 240 * 2**20
 CHECKS_AT_ONCE = 8
 # An upload is refused unless the page of its project asks for exactly one data key.
 BOX_PAGE = (
@@ -274,11 +275,11 @@ def upload_clips(
     kept = _find_kept(client, box_project_id)
     missing = {path: key for path, key in hashes.items() if key not in kept}
     with TemporaryDirectory(prefix="labelkit-") as folder:
-        files = _prepare(missing, Path(folder), faults)
-        while part := list(islice(files, MAX_FILES)):
-            _send(client, box_project_id, part)
-            for flac in Path(folder).iterdir():
-                flac.unlink()
+        for batch in _batches(_prepare(missing, Path(folder), faults)):
+            _send(client, box_project_id, batch)
+            for _, path in batch:
+                if path.parent == Path(folder):
+                    path.unlink()
     if missing:
         kept = _find_kept(client, box_project_id)
     urls: dict[int, str] = {}
@@ -346,6 +347,21 @@ def _convert(path: Path, flac: Path) -> Path:
     except soundfile.LibsndfileError as error:
         raise InvalidInput(f"{path}: cannot become FLAC ({error.error_string})") from error
     return flac
+
+
+def _batches(files: Iterable[tuple[str, Path]]) -> Iterator[list[tuple[str, Path]]]:
+    """Cut into what one request may hold."""
+    batch: list[tuple[str, Path]] = []
+    total = 0
+    for name, path in files:
+        size = path.stat().st_size
+        if batch and (len(batch) == MAX_FILES or total + size > MAX_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append((name, path))
+        total += size
+    if batch:
+        yield batch
 
 
 def _send(client: Client, box_project_id: int, files: list[tuple[str, Path]]) -> None:

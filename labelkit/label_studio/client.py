@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ NEW_TOKEN = (
 )
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
+# An access token is renewed so long before its end: it must not end on its way to the server.
+EARLY = timedelta(seconds=30)
 # The server refuses more in one request, and 250 MiB themselves.
 MAX_FILES, MAX_BYTES = 100, 250 * 2**20 - 1
 # In one query string, which a proxy limits to 8 kB.
@@ -293,7 +295,7 @@ class Client:
         self, project_id: int, clip_ids: Iterable[int], *, include: str = "id,data"
     ) -> list[dict[str, Any]]:
         """Tasks whose data holds one of the clip ids; several where a clip was sent twice."""
-        ids = [int(clip_id) for clip_id in clip_ids]
+        ids = sorted({int(clip_id) for clip_id in clip_ids})
         found: list[dict[str, Any]] = []
         for start in range(0, len(ids), MAX_IDS):
             wanted = _condition("data.clip_id", "in_list", "List", ids[start : start + MAX_IDS])
@@ -437,8 +439,7 @@ class Client:
             if origin is not None:
                 headers["Origin"] = origin
             if _origin(url) == _origin(base):
-                own = self._sdk._client_wrapper.get_headers()
-                headers["Authorization"] = own["Authorization"]
+                headers["Authorization"] = self._wrapper().get_headers()["Authorization"]
             with self._browser.stream("GET", url, headers=headers) as answer:
                 kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
                 return answer.status_code, kept
@@ -459,7 +460,7 @@ class Client:
         once = method == "POST"
         options: Any = {"max_retries": 0 if once else 2, "timeout": timeout_s}
         with self._one_line(what, once=once):
-            answer = self._sdk._client_wrapper.httpx_client.request(
+            answer = self._wrapper().httpx_client.request(
                 path, method=method, request_options=options, **request
             )
         body = _read_json(answer)
@@ -471,6 +472,14 @@ class Client:
             except (LookupError, TypeError, ValueError):
                 pass
         raise self._refusal(what, answer, hint=hint, once=once)
+
+    def _wrapper(self) -> Any:
+        """The SDK's low-level client, with an access token that does not end at once."""
+        wrapper = self._sdk._client_wrapper
+        end = wrapper._tokens_client._access_token_expiration
+        if end is not None and end - datetime.now(UTC) < EARLY:
+            wrapper._tokens_client._access_token = None
+        return wrapper
 
     @contextmanager
     def _one_line(self, what: str, where: str = "", *, once: bool = False) -> Iterator[None]:

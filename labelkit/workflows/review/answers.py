@@ -215,8 +215,10 @@ class Ledger:
 
     def _shown(self, review: Review) -> Review:
         """With the model whose suggestion the annotator saw, where the answer does not say it."""
+        if self.spec.blind:
+            return replace(review, model_version=None)
         sent = self.sent.get(review.clip_id) if review.clip_id is not None else None
-        if review.model_version is not None or sent is None or self.spec.blind:
+        if review.model_version is not None or sent is None:
             return review
         return replace(review, model_version=sent.model_version)
 
