@@ -18,7 +18,7 @@ from labelkit.workflows import overview
 ROOT = Path(__file__).parent.parent
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/noise.md", "docs/examples.md")
+    for name in ("README.md", "docs/noise.md", "docs/examples.md", "docs/review.md")
 }
 README = PAGES["README.md"]
 # A number of its own: not a part of a file name.
@@ -67,8 +67,16 @@ def test_every_example_says_what_it_prints():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sql", [s for s in blocks("sql")[0].split(";") if s.strip()])
-def test_readme_sql_runs(verified_project, sql):
+@pytest.mark.parametrize(
+    "sql",
+    [
+        sql
+        for name in ("README.md", "docs/review.md")
+        for sql in blocks("sql", PAGES[name])[0].split(";")
+        if sql.strip()
+    ],
+)
+def test_sql_runs(verified_project, sql):
     assert overview.query(verified_project[0], sql).columns
 
 

@@ -125,7 +125,9 @@ class Client:
         self.url = _check_url(url)
         self._token = _check_token(token)
         import httpx
-        from label_studio_sdk import LabelStudio
+
+        # Without its extensions for tasks and projects, which are not used and load pandas.
+        from label_studio_sdk.base_client import LabelStudioBase
 
         # What was answered last, for failures while the SDK renews its access token.
         self._answers: deque[Any] = deque(maxlen=1)
@@ -140,7 +142,7 @@ class Client:
         weakref.finalize(self, http.close)
         weakref.finalize(self, self._browser.close)
         with self._one_line(f"log in to {self.url}"):
-            self._sdk = LabelStudio(
+            self._sdk = LabelStudioBase(
                 base_url=self.url, api_key=token, timeout=timeout_s, httpx_client=http
             )
 

@@ -151,10 +151,8 @@ def _consensus(
     function = registry.resolve("consensus", rule)
     extra = {}
     if "probs" in inspect.signature(function).parameters:
-        flat = np.full(len(class_id) + 1, 1 / (len(class_id) + 1))
-        extra["probs"] = np.stack([
-            np.append(probs[i], 0.0) if i in probs else flat for i in clip_ids
-        ])  # fmt: skip
+        unknown = np.full(len(class_id), np.nan)
+        extra["probs"] = np.stack([probs.get(clip_id, unknown) for clip_id in clip_ids])
     agreed = function(votes, **extra)
     found: dict[int, tuple[int, ...] | None] = {}
     for clip_id, row in zip(clip_ids, agreed, strict=True):
