@@ -36,7 +36,7 @@ SEEDS, SENT = (0, 1, 2), 30
 
 def trusted(project: Project) -> tuple[int, int]:
     """How many clips are trusted, and how many of these are labelled wrong."""
-    truth = {row["fname"]: row["truth"] for row in read_truth(project.root)}
+    truth = {row["fname"]: row["label"] for row in read_truth(project.root)}
     with project.store.read() as session:
         rows = session.rows(
             "select path, labels from labels_now where subset = 'train' "
@@ -60,7 +60,7 @@ def main() -> None:
         run_demo(root, say=print)
         project = open_project(root)
         score(project)
-        truth = {row["fname"]: row["truth"] for row in read_truth(root)}
+        truth = {row["fname"]: row["label"] for row in read_truth(root)}
         before = [train(project, recipe, trusted=True, seed=seed) for seed in SEEDS]
         rows.append(("before", *trusted(project), [run["test_accuracy"] for run in before]))
         with running_server(Path(scratch)) as server:

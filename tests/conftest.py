@@ -36,8 +36,9 @@ TINY = (
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
-    """No project of the developer's own is ever found."""
-    monkeypatch.delenv("LABELKIT_PROJECT", raising=False)
+    """No project and no token of the developer's own is ever found."""
+    for name in ("LABELKIT_PROJECT", "LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY_FILE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

@@ -135,8 +135,8 @@ def test_page_has_what_an_annotator_needs():
     page = create_page(["Dog", "Cat"])
     root = ElementTree.fromstring(page)
     assert root.find("Audio").attrib == {"name": "audio", "value": "$audio", "spectrogram": "true"}
-    assert root.find("Filter").get("toName") == "labels"
-    assert root.find("Choices[@name='labels']").get("choice") == "multiple"
+    assert root.find(".//Filter").get("toName") == "labels"
+    assert root.find(".//Choices[@name='labels']").get("choice") == "multiple"
     assert [e.get("value") for e in choices_of(root, "verdict")] == [NONE, UNSURE, NO_SOUND]
     keys = [e.get("hotkey") for e in choices_of(root, "verdict")]
     assert len(set(keys)) == 3 and all(keys)
@@ -196,9 +196,9 @@ def edit(old, new, classes=("Dog", "Cat"), **options):
         (edit('value="unsure"', 'value="maybe"'),
          ["lacks verdict 'unsure'", "has verdict 'maybe'"]),
         (edit('value="$given"', 'value="$hint"'), ["asks for $hint"]),
-        (edit('value="What is heard?"', 'value="Hi $name"'), ["asks for $name"]),
+        (edit('value="What do you hear? Tick everything."', 'value="Hi $name"'), ["asks for $name"]),
         (edit('value="Cat"', 'value="Cat$food" alias="Cat"'), ["asks for $food"]),
-        (edit("</View>", '<Rating name="stars" toName="audio"/></View>'), ["has control 'stars'"]),
+        (edit('<Label value', '<Rating name="stars" toName="audio"/><Label value'), ["has control 'stars'"]),
         ("<View/>", [f"lacks the {tag} control {name!r}" for name, tag in ALL_CONTROLS.items()]),
     ],
 )  # fmt: skip
@@ -217,7 +217,7 @@ def test_page_with_suggestions_does_not_fit_blind_tasks():
 
 def test_layout_is_the_users_own():
     page = create_page(["Dog", "Cat"])
-    inner = page.removeprefix("<View>").removesuffix("</View>")
+    inner = page.removeprefix("<View>")[: -len("</View>")]
     again = '<Audio name="again" value="$audio"/>'
     mine = f'<View><Style>.a {{}}</Style><View className="a">{again}{inner}</View></View>'
     mine = mine.replace('value="Labels so far"', 'value="So far"').replace('rows="2"', 'rows="9"')
@@ -351,7 +351,7 @@ def test_data_that_may_not_be_sent(change, says):
 
 
 def test_key_a_user_put_into_the_page_is_missing():
-    keys = read_page(edit('value="What is heard?"', 'value="$site"')).keys
+    keys = read_page(edit('value="What do you hear? Tick everything."', 'value="$site"')).keys
     assert "'site'" in check_task(create_task(**CLIP), ["Dog"], keys=keys)
 
 

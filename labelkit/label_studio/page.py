@@ -20,7 +20,7 @@ from labelkit.errors import InvalidInput
 NONE, UNSURE, NO_SOUND = "none of these", "unsure", "no usable sound"
 VERDICTS = (NONE, UNSURE, NO_SOUND)
 # Label Studio gives the plain keys to the first classes, and none to the verdicts of a long list.
-VERDICT_KEYS = ("shift+n", "shift+u", "shift+x")
+VERDICT_KEYS = ("n", "u", "x")
 DOUBTFUL = "doubtful"
 # Data keys every task has, and those only a task that is not blind has.
 KEYS, SUGGESTION_KEYS = ("audio", "clip_id", "path", "given"), ("suggested", "reason")
@@ -29,6 +29,13 @@ CONTROLS = {"labels": "Choices", "verdict": "Choices", "seconds": "Labels", "com
 _UNHOLDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _CODED = re.compile(_UNHOLDABLE.pattern + r"|\\(?=u[0-9a-f]{4})")
 _VARIABLE = re.compile(r"\$(\w+)")
+# All of the page fits on a laptop's screen.
+_TABLE = (
+    "display: grid; grid-template-columns: max-content 1fr; column-gap: 1.5em; "
+    "align-items: center; padding: 0.5em 0"
+)
+_APART = "display: flex; align-items: center; justify-content: space-between; gap: 2em"
+_BESIDE = "display: flex; gap: 1em; align-items: flex-start"
 _ANEW = "write it anew with labelkit review init"
 
 
@@ -106,24 +113,32 @@ def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
     names = choice_names(classes)
     view = ElementTree.Element("View")
     _add(view, "Audio", name="audio", value="$audio", spectrogram="true")
-    _add_text(view, "given", "Labels so far")
+    facts = _add(view, "View", style=_TABLE)
+    _add_text(facts, "given", "Labels so far")
     if not blind:
-        _add_text(view, "suggested", "Suggested by the model")
-        _add_text(view, "reason", "Why this clip is asked about")
-    _add(view, "Header", value="What is heard?", size="5")
-    _add(view, "Filter", name="filter", toName="labels", minlength="0", placeholder="Find a class")
+        _add_text(facts, "suggested", "Suggested")
+        _add_text(facts, "reason", "Why you are asked")
+    line = _add(view, "View", style=_APART)
+    _add(line, "Header", value="What do you hear? Tick everything.", size="5")
+    box = _add(line, "View", style="flex: 0 0 16em")
+    # With a key of its own it leaves the first one to the first class.
+    _add(box, "Filter", name="filter", toName="labels", minlength="0", hotkey="f",
+         placeholder="Find a class")  # fmt: skip
     choices = _add_control(view, "labels", choice="multiple", showInline="true")
     for name, shown in zip(names, _shown(classes), strict=True):
         alias = {} if shown == name else {"alias": name}
         _add(choices, "Choice", value=shown, **alias)
-    _add(view, "Header", value="Or, if no label says it", size="5")
-    verdict = _add_control(view, "verdict", choice="multiple", showInline="true")
+    below = _add(view, "View", style="border-top: 1px solid #8884; margin-top: 0.5em")
+    verdict = _add_control(below, "verdict", choice="multiple", showInline="true")
     for value, key in zip(VERDICTS, VERDICT_KEYS, strict=True):
         _add(verdict, "Choice", value=value, hotkey=key)
-    _add(view, "Header", value="Doubtful seconds, and a comment", size="5")
-    seconds = _add_control(view, "seconds")
-    _add(seconds, "Label", value=DOUBTFUL, background="#d95f02")
-    _add_control(view, "comment", rows="2", maxSubmissions="1", editable="true")
+    last = _add(view, "View", style=_BESIDE)
+    seconds = _add_control(last, "seconds")
+    _add(seconds, "Label", value=DOUBTFUL, background="#d95f02", hotkey="d")
+    rest = _add(last, "View", style="flex: 1")
+    _add_control(
+        rest, "comment", rows="2", maxSubmissions="1", editable="true", placeholder="Comment"
+    )
     return ElementTree.tostring(view, encoding="unicode")
 
 
@@ -230,7 +245,7 @@ def _add(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTre
 
 
 def _add_text(view: ElementTree.Element, key: str, header: str) -> None:
-    _add(view, "Header", value=header, size="5")
+    _add(view, "Header", value=header, size="6")
     _add(view, "Text", name=key, value=f"${key}")
 
 

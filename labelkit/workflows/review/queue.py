@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +151,14 @@ class _Ordering:
     values: dict[int, float] = field(default_factory=dict)
     classes: dict[int, int] = field(default_factory=dict)
 
+    @cached_property
+    def _ranked(self) -> np.ndarray:
+        return np.sort(list(self.values.values()))
+
+    def doubted_more(self, score: float) -> float:
+        """Share of the clips whose score is higher, so less doubtful."""
+        return 1 - float(np.searchsorted(self._ranked, score, "right")) / len(self._ranked)
+
 
 def _ordering(session: Session, choice: Choice) -> _Ordering:
     if choice.lowest or choice.missing:
@@ -275,8 +285,11 @@ def _describe(
     words = [dispute] if dispute else []
     if probs is not None:
         words.append(_explain(table.classes, given, suggested, probs, added))
-    if score is not None:
-        words.append(f"Its {ordering.metric.replace('_', ' ')} score is {score:.2f} of 1.")
+    if score is not None and added is None:
+        share = ordering.doubted_more(score)
+        metric = ordering.metric.replace("_", " ")
+        # Rounded down: nothing is more doubtful than all.
+        words.append(f"More doubtful than {math.floor(100 * share)} % of the clips, by {metric}.")
     elif probs is None and not dispute:
         words.append("No model has judged this clip yet.")
     seconds = None

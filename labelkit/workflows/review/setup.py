@@ -80,17 +80,17 @@ def set_up(
     with alone(project):
         with project.store.read() as session:
             classes, last = session.classes(), last_project(session)
-            names = {name for (name,) in session.rows("select project from review_projects")}
+            store = fingerprint(session.rows("select batch_key, made_at from batches "
+                                             "order by batch_id limit 1"))  # fmt: skip
         if not classes:
             raise InvalidInput("the project has no classes; bring some in with: labelkit import")
         client = connect(project, url, token_file)
         release = read_version(client)
         if not release.startswith("Community"):
             say(f"Label Studio {release} was never tried; Community was")
-        there, name, done = _find(client, title, last, names)
+        there, name, done = _find(client, title, last, store)
         page = create_page(classes, blind=spec.blind)
         if there is None:
-            name = f"{uuid.uuid4().hex[:12]}"
             there = client.create_project(title, page, f"{MARK}{name}", **_settings(spec))
         else:
             _bring_up(client, there, page, classes, name, spec)
@@ -209,9 +209,14 @@ def _settings(spec: ReviewSpec) -> dict[str, Any]:
 
 
 def _find(
-    client: Client, title: str, last: ReviewProject | None, names: set[str]
+    client: Client, title: str, last: ReviewProject | None, store: str
 ) -> tuple[dict[str, Any] | None, str, str]:
-    """The project on the server, its name in the store, and what is done with it."""
+    """The project on the server, its name in the store, and what is done with it.
+
+    The name begins with what is the store's own, so that a project is known again whose
+    set-up broke off before the store knew of it.
+    """
+    fresh = f"{store}-{uuid.uuid4().hex[:6]}"
     if title.isdigit():
         candidates = [client.project(int(title))]
     else:
@@ -219,21 +224,21 @@ def _find(
         if last is not None and last.url == client.url:
             candidates = [c for c in candidates if c["id"] == last.project_id] or candidates
     if not candidates:
-        return None, "", "made"
+        return None, fresh, "made"
     if len(candidates) > 1:
         ids = ", ".join(str(found["id"]) for found in candidates)
         raise InvalidInput(f"{len(candidates)} projects are called {title!r}; give an id: {ids}")
     there = candidates[0]
     description = there.get("description") or ""
     marked = description.partition(MARK)[2].split()[:1]
-    if marked and marked[0] not in names:
+    if marked and not marked[0].startswith(f"{store}-"):
         raise InvalidInput(
             f"project {there['id']} ({there['title']!r}) belongs to another labelkit project; "
             "give another --project"
         )
     if marked:
         return there, marked[0], "changed"
-    return there, uuid.uuid4().hex[:12], "adopted"
+    return there, fresh, "adopted"
 
 
 def _bring_up(
