@@ -29,7 +29,8 @@ class Cli(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
-            if ctx.params.get("debug"):
+            # Who reads the output has had enough: click ends quietly.
+            if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
             click.echo(f"Error: {error}; is there room, and may it be written to?", err=True)
             ctx.exit(1)

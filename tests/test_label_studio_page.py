@@ -196,9 +196,12 @@ def edit(old, new, classes=("Dog", "Cat"), **options):
         (edit('value="unsure"', 'value="maybe"'),
          ["lacks verdict 'unsure'", "has verdict 'maybe'"]),
         (edit('value="$given"', 'value="$hint"'), ["asks for $hint"]),
-        (edit('value="What do you hear? Tick everything."', 'value="Hi $name"'), ["asks for $name"]),
+        (edit("Tick everything.", "Hi $name"), ["asks for $name"]),
         (edit('value="Cat"', 'value="Cat$food" alias="Cat"'), ["asks for $food"]),
-        (edit('<Label value', '<Rating name="stars" toName="audio"/><Label value'), ["has control 'stars'"]),
+        (
+            edit("<Label value", '<Rating name="stars" toName="audio"/><Label value'),
+            ["has control 'stars'"],
+        ),
         ("<View/>", [f"lacks the {tag} control {name!r}" for name, tag in ALL_CONTROLS.items()]),
     ],
 )  # fmt: skip
