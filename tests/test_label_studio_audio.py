@@ -18,18 +18,17 @@ import soundfile
 
 from labelkit.audio.io import hash_file
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.label_studio import audio
+from labelkit.label_studio import uploads
 from labelkit.label_studio.audio import (
     Share,
     check_urls,
-    create_box,
     local_url,
     probe_audio,
     share_folder,
-    upload_clips,
     web_url,
 )
 from labelkit.label_studio.client import Client
+from labelkit.label_studio.uploads import create_box, upload_clips
 from tests.fault_proxy import bad_gateway, drop, fault_proxy, html, rewrite
 
 ODD_NAMES = [
@@ -84,7 +83,18 @@ def client(server):
 
 @pytest.fixture
 def project_id(client):
-    return client.create_project("Clips", audio.BOX_PAGE, "")["id"]
+    return client.create_project("Clips", uploads.BOX_PAGE, "")["id"]
+
+
+@pytest.fixture
+def title(tmp_path):
+    """A title of this test's own: the server is one for all tests."""
+    return f"Audio of {tmp_path.name}"
+
+
+@pytest.fixture
+def box(client, title):
+    return create_box(client, title).box_project_id
 
 
 @pytest.fixture
@@ -206,13 +216,13 @@ def test_another_file_in_place_of_the_recording_is_an_error(server, project_id, 
 
 
 @pytest.mark.slow
-def test_a_server_below_a_path_is_heard_there(server, shared_root):
+def test_a_server_below_a_path_is_heard_there(server, shared_root, title):
     clips = write_odd_clips(shared_root / "clips")
     with fault_proxy(server.url, "/label/studio") as proxy:
         client = Client(proxy.url, server.token)
-        project_id = client.create_project("Clips", audio.BOX_PAGE, "")["id"]
+        project_id = client.create_project("Clips", uploads.BOX_PAGE, "")["id"]
         share = share_folder(client, project_id, clips, name="demo")
-        box = create_box(client, "Audio of demo")
+        box = create_box(client, title)
         assert share.prefix == box.prefix == "/label/studio"
         sent = [(n, clips / name, None) for n, name in enumerate(ODD_NAMES)]
         urls, faults = upload_clips(client, box.box_project_id, sent)
@@ -310,13 +320,40 @@ def test_urls_lie_below_the_path_of_the_server():
 
 
 @pytest.mark.slow
-def test_uploads_arrive_as_they_were(client, tmp_path):
+def test_a_box_that_is_there_is_adopted(client, server, title):
+    # Somebody's own project of the same title is not for uploads.
+    own = client.create_project(title, uploads.BOX_PAGE, "my own")["id"]
+    with fault_proxy(server.url) as proxy:
+        proxied = Client(proxy.url, server.token)
+        proxy.fail("POST", "/api/projects/$", drop)
+        with pytest.raises(ServiceError, match="may have carried it out"):
+            create_box(proxied, title)
+        box = create_box(proxied, title)
+        assert proxy.count("POST", "/api/projects/$") == 1
+    assert create_box(client, f" {title} ") == box
+    found = {row["id"]: row["description"] for row in client.find_projects(title)}
+    assert found == {own: "my own", box.box_project_id: uploads.BOX_DESCRIPTION}
+    client.create_project(title, uploads.BOX_PAGE, uploads.BOX_DESCRIPTION)
+    assert create_box(client, title) == box
+
+
+@pytest.mark.slow
+def test_a_title_that_is_too_long_is_cut(client, title):
+    # The cut falls behind a blank, which the server would take off.
+    long = f"{title:-<49} and more"
+    box = create_box(client, long)
+    assert client.project(box.box_project_id)["title"] == long[:49]
+    assert create_box(client, long) == box
+
+
+@pytest.mark.slow
+def test_uploads_arrive_as_they_were(client, title, tmp_path):
     folder = write_odd_clips(tmp_path / "clips")
     # Nothing here can look into this format; the browser can.
     (folder / "h.webm").write_bytes(bytes(range(256)))
     before = state_of(folder)
     clips = [(10 + n, folder / name, None) for n, name in enumerate([*ODD_NAMES, "h.webm"])]
-    share = create_box(client, "Audio of demo")
+    share = create_box(client, title)
     assert (share.mode, share.prefix) == ("upload", "")
     urls, faults = upload_clips(client, share.box_project_id, clips)
     assert faults == {}
@@ -328,10 +365,9 @@ def test_uploads_arrive_as_they_were(client, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_repeated_upload_sends_only_what_is_missing(client, server, tmp_path):
+def test_a_repeated_upload_sends_only_what_is_missing(client, server, box, tmp_path):
     folder = write_odd_clips(tmp_path / "clips")
     paths = [folder / name for name in ODD_NAMES]
-    box = create_box(client, "Audio of demo").box_project_id
     # A clip of the same content under another name needs no file of its own.
     twin = tmp_path / "twin.wav"
     twin.write_bytes(paths[0].read_bytes())
@@ -344,13 +380,13 @@ def test_a_repeated_upload_sends_only_what_is_missing(client, server, tmp_path):
     assert faults == {}
     assert {clip_id: second[clip_id] for clip_id in first} == first
     assert second[len(paths)] == first[0]
-    uploads = client.uploads(box)
-    assert len(uploads) == len(paths)
-    assert [upload for upload in uploads if upload in there] == there
+    sent = client.uploads(box)
+    assert len(sent) == len(paths)
+    assert [upload for upload in sent if upload in there] == there
     # What is there needs no file any more.
     folder.rename(tmp_path / "moved")
     assert upload_clips(client, box, clips) == (second, {})
-    assert client.uploads(box) == uploads
+    assert client.uploads(box) == sent
     # A file that got lost on the server is sent again.
     (lost,) = server.documents.parent.rglob(Path(first[1]).name)
     lost.unlink()
@@ -362,7 +398,7 @@ def test_a_repeated_upload_sends_only_what_is_missing(client, server, tmp_path):
 
 
 @pytest.mark.slow
-def test_formats_the_server_refuses_arrive_as_flac(client, tmp_path):
+def test_formats_the_server_refuses_arrive_as_flac(client, box, tmp_path):
     options = {"a.aiff": {}, "b.AIF": {"format": "AIFF"}, "c.au": {}, "d.w64": {}, "e.caf": {}}
     paths = [
         write_tone(tmp_path / "clips" / name, 300.0 + 50 * n, **extra)
@@ -372,7 +408,6 @@ def test_formats_the_server_refuses_arrive_as_flac(client, tmp_path):
         write_tone(tmp_path / "clips" / name, 900.0, format="OGG", subtype=subtype)
         for name, subtype in (("f.oga", "VORBIS"), ("g.opus", "OPUS"))
     ]
-    box = create_box(client, "Audio of demo").box_project_id
     urls, faults = upload_clips(client, box, [(n, path, None) for n, path in enumerate(paths)])
     assert faults == {} and len(urls) == len(paths)
     for number, path in enumerate(paths):
@@ -384,11 +419,11 @@ def test_formats_the_server_refuses_arrive_as_flac(client, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, tmp_path, monkeypatch):
+def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, box, tmp_path, monkeypatch):
     folder = tmp_path / "clips"
     good = [write_tone(folder / f"{n}.wav", 300.0 + n) for n in range(3)]
     large = write_tone(folder / "large.wav", seconds=5.0)
-    monkeypatch.setattr(audio, "MAX_BYTES", 20_000)
+    monkeypatch.setattr(uploads, "MAX_BYTES", 20_000)
     noise, twin, silent = folder / "noise.wav", folder / "noise2.wav", folder / "none.wav"
     noise.write_bytes(b"no sound at all")
     twin.write_bytes(b"no sound at all")
@@ -399,7 +434,7 @@ def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, tmp_path, monkeypa
     clips = [(n, path, None) for n, path in enumerate([*bad, *good])]
     # Gone, but another file has what the store knows it held.
     clips.insert(0, (9, folder / "gone too.wav", hash_file(good[0])))
-    urls, faults = upload_clips(client, create_box(client, "Box").box_project_id, clips)
+    urls, faults = upload_clips(client, box, clips)
     assert sorted(urls) == [6, 7, 8, 9] and urls[9] == urls[6]
     assert set(faults) == set(bad)
     assert faults[large] == (
@@ -425,41 +460,38 @@ def test_batches_are_as_large_as_a_request_may_be(tmp_path, monkeypatch):
         ((100, 1), [1] * 7),
     ):
         for limit, value in zip(("MAX_FILES", "MAX_BYTES"), limits, strict=True):
-            monkeypatch.setattr(audio, limit, value)
-        batches = list(audio._batches(iter(files)))
+            monkeypatch.setattr(uploads, limit, value)
+        batches = list(uploads._batches(iter(files)))
         assert [len(batch) for batch in batches] == expected
         assert [file for batch in batches for file in batch] == files
 
 
 @pytest.mark.slow
-def test_the_largest_request_is_taken(client, tmp_path):
+def test_the_largest_request_is_taken(client, box, tmp_path):
     """One of 250 MiB is answered 500; holes take no room on the disk."""
     path = tmp_path / "large.webm"
     with path.open("wb") as file:
-        file.truncate(audio.MAX_BYTES)
-    box = create_box(client, "Box").box_project_id
+        file.truncate(uploads.MAX_BYTES)
     urls, faults = upload_clips(client, box, [(1, path, "0" * 32)])
     assert faults == {} and probe_audio(client, urls[1]) is None
 
 
 @pytest.mark.slow
-def test_one_hundred_and_one_files_are_two_requests(client, tmp_path):
+def test_one_hundred_and_one_files_are_two_requests(client, box, tmp_path):
     """One request of 101 files is answered 500 by the server."""
     paths = [write_tone(tmp_path / f"{n}.wav", 300.0 + n, seconds=0.01) for n in range(101)]
     assert len({path.read_bytes() for path in paths}) == 101
-    box = create_box(client, "Box").box_project_id
     urls, faults = upload_clips(client, box, [(n, path, None) for n, path in enumerate(paths)])
     assert faults == {} and len(set(urls.values())) == 101
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [drop, bad_gateway])
-def test_a_lost_reply_is_no_second_upload(server, tmp_path, fault):
+def test_a_lost_reply_is_no_second_upload(server, box, tmp_path, fault):
     paths = [write_tone(tmp_path / f"{n}.wav", 300.0 + n) for n in range(2)]
     clips = [(n, path, None) for n, path in enumerate(paths)]
     with fault_proxy(server.url) as proxy:
         client = Client(proxy.url, server.token)
-        box = create_box(client, "Box").box_project_id
         proxy.fail("POST", "import", fault)
         urls, faults = upload_clips(client, box, clips)
         assert proxy.count("POST", "import") == 1
@@ -468,11 +500,10 @@ def test_a_lost_reply_is_no_second_upload(server, tmp_path, fault):
 
 
 @pytest.mark.slow
-def test_an_upload_that_failed_is_an_error_and_can_be_repeated(server, tmp_path):
+def test_an_upload_that_failed_is_an_error_and_can_be_repeated(server, box, tmp_path):
     path = write_tone(tmp_path / "a.wav")
     with fault_proxy(server.url) as proxy:
         client = Client(proxy.url, server.token)
-        box = create_box(client, "Box").box_project_id
         proxy.fail("POST", "import", html(502))
         with pytest.raises(ServiceError, match="502"):
             upload_clips(client, box, [(1, path, None)])
@@ -482,12 +513,11 @@ def test_an_upload_that_failed_is_an_error_and_can_be_repeated(server, tmp_path)
 
 
 @pytest.mark.slow
-def test_real_clips_are_served_in_both_ways(client, project_id, server, shared_root, shared_data):
+def test_real_clips_are_served_in_both_ways(client, project_id, box, shared_root, shared_data):
     folder = shared_data / "esc10" / "audio"
     names = sorted(path.name for path in folder.iterdir())[:20]
     share = share_folder(client, project_id, folder, document_root=shared_root, name="esc10")
     assert check_urls(client, [local_url(share, name) for name in names]) == {}
-    box = create_box(client, "Audio of ESC-10").box_project_id
     clips = [(n, folder / name, None) for n, name in enumerate(names)]
     urls, faults = upload_clips(client, box, clips)
     assert faults == {} and check_urls(client, urls.values()) == {}
@@ -585,7 +615,7 @@ def test_urls_are_asked_as_a_browser_would(client, server):
 @pytest.mark.slow
 def test_urls_of_the_own_host_need_no_header(client, server, shared_root):
     write_tone(shared_root / "clips" / "a.wav")
-    project_id = client.create_project("Clips", audio.BOX_PAGE, "")["id"]
+    project_id = client.create_project("Clips", uploads.BOX_PAGE, "")["id"]
     share = share_folder(client, project_id, shared_root / "clips", name="demo")
     url = local_url(share, "a.wav")
     assert check_urls(client, [url, server.url + url]) == {}

@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from labelkit.errors import InvalidInput, LabelkitError, ServiceError
-from labelkit.label_studio.client import Client, read_token
+from labelkit.label_studio.client import MAX_BYTES, Client, read_token
 from tests.fault_proxy import (
     bad_gateway,
     delay,
@@ -332,9 +332,9 @@ def test_uploads_that_cannot_be(client, project, tmp_path):
     gone = [("a.wav", tmp_path / "gone.wav")]
     fails(lambda: client.upload(project, gone), "gone.wav", "No such file", error=InvalidInput)
     with (tmp_path / "large.wav").open("wb") as file:
-        file.truncate(250 * 2**20)
+        file.truncate(MAX_BYTES + 1)
     large = [("large.wav", tmp_path / "large.wav")]
-    fails(lambda: client.upload(project, large), "262144000 bytes", error=InvalidInput)
+    fails(lambda: client.upload(project, large), f"{MAX_BYTES + 1} bytes", error=InvalidInput)
     assert client.uploads(project) == []
 
 

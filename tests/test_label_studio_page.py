@@ -25,7 +25,7 @@ from labelkit.label_studio.page import (
     page_hash,
     read_page,
 )
-from labelkit.label_studio.tasks import changed, check_task, create_prediction, create_task
+from labelkit.label_studio.tasks import check_task, create_prediction, create_task
 
 # Ticked one by one in a real browser, submitted and read back; those with a $ word came back
 # wrong without the zero-width space.
@@ -356,12 +356,3 @@ def test_data_that_may_not_be_sent(change, says):
 def test_key_a_user_put_into_the_page_is_missing():
     keys = read_page(edit('value="What do you hear? Tick everything."', 'value="$site"')).keys
     assert "'site'" in check_task(create_task(**CLIP), ["Dog"], keys=keys)
-
-
-def test_changed_compares_data_alone():
-    task = create_task(**CLIP, reason="quiet")
-    there = {"id": 3, "data": dict(task["data"]), "predictions": [], "updated_at": "2026-01-01"}
-    assert not changed(task, there)
-    assert changed(create_task(**CLIP, reason="loud"), there)
-    assert changed(create_task(**CLIP, blind=True), there)
-    assert changed(task, {"id": 3})

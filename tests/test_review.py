@@ -9,7 +9,7 @@ import pytest
 
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.records import RELABELED, TRUSTED_STATES
+from labelkit.records import RELABELED, TRUSTED_STATES, Batch
 from labelkit.workflows.project import open_project
 from labelkit.workflows.review import overview
 from labelkit.workflows.review.pull import pull, pull_file, repair
@@ -298,6 +298,20 @@ def test_blind_mode_shows_no_suggestion(project, start, label_studio):
         assert session.rows("select distinct model_version from reviews") == [(None,)]
 
 
+def test_switching_to_blind_takes_the_suggestions_away(project, start, label_studio, capsys):
+    setup = start()
+    push(project, lowest(2))
+    start(blind=True)
+    assert "push again" in capsys.readouterr().err
+    assert push(project, lowest(2))[1]["changed"] == 2
+    for task in tasks(label_studio.annotator(), setup).values():
+        assert not {"suggested", "reason"} & set(task["data"])
+        assert [p["result"] for p in task["predictions"]] == [[]]
+    start()
+    assert push(project, lowest(2))[1]["changed"] == 2
+    assert push(project, lowest(2))[1]["same"] == 2
+
+
 def test_a_new_model_is_shown_on_open_tasks(project, start, label_studio, tiny_recipe):
     setup = start()
     first = push(project, lowest(6))[1]["shown_by"]
@@ -358,10 +372,7 @@ def test_classes_come_and_go(project, start, label_studio):
     assert now(project)[one][0] == ["Bell"]
     assert not any(pull(project, full=True).values())
     # The vocabulary grows: the page follows, and the answer can be read.
-    with project.store.write() as session:
-        from labelkit.records import Batch
-
-        session.append(Batch(key="w", kind="import", actor="me", by_person=True, classes=["Whale"]))
+    grow(project, "Whale")
     assert repair(project, renames={})["still_in_quarantine"] == 0
     assert now(project)[two][0] == ["Whale"]
     # The page may only be brought back once no answer has a label that it would lose.
@@ -379,6 +390,38 @@ def test_classes_come_and_go(project, start, label_studio):
     annotator.submit(by_clip[three]["id"], answer(["Orca"]))
     with pytest.raises(ServiceError, match=r"Orca"):
         start()
+
+
+def test_the_page_follows_a_vocabulary_that_grows(project, start, label_studio, capsys):
+    setup = start()
+    push(project, lowest(2))
+    annotator = label_studio.annotator()
+    path = f"/api/projects/{setup.project_id}/"
+    # A heading of the user's own makes no difference to the answers, and stays.
+    mine = annotator.json("GET", path)["label_config"].replace("Why you are asked", "Why?")
+    annotator.json("PATCH", path, {"label_config": mine})
+    assert push(project, lowest(2))[1]["same"] == 2
+    assert annotator.json("GET", path)["label_config"] == mine
+    grow(project, "Rock & $roll")
+    with pytest.raises(ServiceError, match=r"lacks class 'Rock & \$roll'.*review init"):
+        push(project, lowest(2))
+    start()
+    grow(project, "Später 🦆")
+    push(project, lowest(2))
+    assert "12 classes" in capsys.readouterr().err
+    annotator.submit(annotator.next_task(setup.project_id)["id"],
+                     answer(["Rock & $roll", "Später 🦆"]))  # fmt: skip
+    assert pull(project)["relabeled"] == 1
+    with project.store.read() as session:
+        assert session.rows("select labels from labels_now where source = 'review'") == [
+            (["Rock & $roll", "Später 🦆"],)
+        ]
+
+
+def grow(project, name):
+    """Let a class join the vocabulary."""
+    with project.store.write() as session:
+        session.append(Batch(key=name, kind="import", actor="me", by_person=True, classes=[name]))
 
 
 def test_deleted_tasks_leave_their_answers(project, start, label_studio):

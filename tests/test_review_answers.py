@@ -227,6 +227,13 @@ def test_tasks_that_are_gone(store):
     assert now(store, 0) == (["Bark"], "relabeled")
 
 
+def test_tasks_of_others_are_left_alone(store):
+    theirs = {**task(0, annotation(1, 1, answer(["Rain"]))), "data": {"image": "cat.png"}}
+    assert take(store, theirs) == {}
+    with store.read() as session:
+        assert session.rows("from reviews") == []
+
+
 def test_repair_keeps_who_and_when(store):
     take(store, task(0, annotation(1, 1, answer(["Hund"]))), task(1, annotation(2, 2, [{"x": 1}])))
     with store.write() as session:
@@ -256,7 +263,8 @@ def test_a_store_before_reviews_is_brought_up(tmp_path, monkeypatch):
             con.execute("insert into batches values (1, 'k', 'import', 'me', true, '', null, null, "
                         "'0', now())")  # fmt: skip
             con.execute("insert into label_verdicts values "
-                        "(0, 1, 5, 2, null, null, 'present', 'r', null), (1, 1, 5, 2, 0.5, 1, 'unsure', 'r', 0.25)")  # fmt: skip
+                        "(0, 1, 5, 2, null, null, 'present', 'r', null), "
+                        "(1, 1, 5, 2, 0.5, 1, 'unsure', 'r', 0.25)")  # fmt: skip
     with pytest.raises(StoreError, match="labelkit init"), store.read():
         pass
     store.create()

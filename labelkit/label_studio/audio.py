@@ -1,36 +1,27 @@
-"""How the browser gets the recordings: shared folder, upload, or their own http(s) address.
+"""How the browser gets the recordings: a shared folder, or their own http(s) address.
 
-A shared folder costs nothing and copies nothing, but the server must see the same files.
-Nothing here ever writes into the audio folder.
+A shared folder costs nothing and copies nothing, but the server must see the same files; where
+it does not, :mod:`labelkit.label_studio.uploads` sends them. Nothing here ever writes into the
+audio folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
-from labelkit.audio.io import EXTENSIONS, duration_s, hash_file, read_audio
+from labelkit.audio.io import EXTENSIONS
 from labelkit.errors import InvalidInput, LabelkitError, ServiceError
-from labelkit.label_studio.client import MAX_FILES, Client
+from labelkit.label_studio.client import Client
 
-# What the server takes as an upload; libsndfile cannot look into the last three.
+# Formats that a browser plays and libsndfile cannot look into.
 UNREAD = (".m4a", ".mp4", ".webm")
-ACCEPTED = (".wav", ".mp3", ".flac", ".ogg", *UNREAD)
-# The server answers 500 when a whole request, part headers and all, is above 250 MiB.
-MAX_BYTES = 240 * 2**20
 CHECKS_AT_ONCE = 8
-# An upload is refused unless the page of its project asks for exactly one data key.
-BOX_PAGE = (
-    '<View><Audio name="audio" value="$audio"/>'
-    '<Choices name="kept" toName="audio"><Choice value="recording"/></Choices></View>'
-)
-BOX_DESCRIPTION = "Recordings that labelkit uploaded for other projects; it has no tasks. Keep it."
 _NO_UTF8 = re.compile("[\ud800-\udfff]")
 _ROOT = "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 _SWITCH = "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true"
@@ -109,7 +100,7 @@ def share_folder(
             ) from None
     root = _find_document_root(client, shared, audio / recording)
     folder = audio.relative_to(root).as_posix()
-    return Share(mode="local", prefix=_prefix(client), document_root=str(root), folder=folder)
+    return Share(mode="local", prefix=client.prefix, document_root=str(root), folder=folder)
 
 
 def _absolute(path: Path) -> Path:
@@ -174,7 +165,7 @@ def _find_document_root(client: Client, shared: Path, recording: Path) -> Path:
     size = recording.stat().st_size
     # From the top down: below a wrong one, a short path is likelier to hit another file.
     for root in reversed(shared.parents):
-        url = _local_path(_prefix(client), recording.relative_to(root).as_posix())
+        url = _local_path(client.prefix, recording.relative_to(root).as_posix())
         status, headers = client.fetch(url)
         if status in (200, 206) and _total_bytes(headers) == size:
             return root
@@ -188,11 +179,6 @@ def _total_bytes(headers: Mapping[str, str]) -> int | None:
     """Size of a whole file after the answer to a request for its first bytes."""
     total = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
     return int(total) if total.isdecimal() else None
-
-
-def _prefix(client: Client) -> str:
-    """The path a server lies under, without its last slash."""
-    return urlsplit(client.url).path.rstrip("/")
 
 
 def _local_path(prefix: str, path: str) -> str:
@@ -226,152 +212,6 @@ def web_url(share: Share, path: str) -> str:
         'https://example.org/clips/rain%20%231.wav'
     """
     return f"{(share.base_url or '').rstrip('/')}/{quote(path)}"
-
-
-def create_box(client: Client, title: str) -> Share:
-    """Make a project that only holds uploads; every user of the organisation may hear them.
-
-    Args:
-        client: The server.
-        title: Title of the new project, 3 to 50 characters.
-
-    Returns:
-        A share of mode ``upload``.
-
-    Raises:
-        ServiceError: If the server refuses or fails.
-    """
-    box = client.create_project(title, BOX_PAGE, BOX_DESCRIPTION)
-    return Share(mode="upload", prefix=_prefix(client), box_project_id=box["id"])
-
-
-def upload_clips(
-    client: Client, box_project_id: int, clips: Sequence[tuple[int, Path, str | None]]
-) -> tuple[dict[int, str], dict[Path, str]]:
-    """Upload recordings to a remote server, each content once.
-
-    The names on the server are the contents' hashes, so an upload that is repeated or was
-    interrupted sends only what is missing. What the server refuses or libsndfile can read only
-    in part goes as FLAC. A faulty file is listed and the rest goes on.
-
-    Args:
-        client: The server.
-        box_project_id: The project of :func:`create_box`.
-        clips: Id, file and content hash of each clip; without a hash the file is read for it.
-
-    Returns:
-        URL of each clip id, and why for each file that could not be sent.
-
-    Raises:
-        ServiceError: If the server refuses or fails; repeat the call.
-    """
-    faults: dict[Path, str] = {}
-    hashes: dict[Path, str] = {}
-    for _, path, content_hash in clips:
-        try:
-            hashes[path] = content_hash or hash_file(path)
-        except OSError as error:
-            faults[path] = f"cannot be read ({error.strerror}); restore the file"
-    kept = _find_kept(client, box_project_id)
-    missing = {path: key for path, key in hashes.items() if key not in kept}
-    with TemporaryDirectory(prefix="labelkit-") as folder:
-        for batch in _batches(_prepare(missing, Path(folder), faults)):
-            _send(client, box_project_id, batch)
-            for _, path in batch:
-                if path.parent == Path(folder):
-                    path.unlink()
-    if missing:
-        kept = _find_kept(client, box_project_id)
-    urls: dict[int, str] = {}
-    for clip_id, path, _ in clips:
-        if hashes.get(path) in kept:
-            urls[clip_id] = f"{_prefix(client)}/data/{kept[hashes[path]]}"
-            # Its content came with another file.
-            faults.pop(path, None)
-        else:
-            faults.setdefault(path, "was sent but is not on the server; upload it again")
-    return urls, faults
-
-
-def _find_kept(client: Client, box_project_id: int) -> dict[str, str]:
-    """File on the server of each content hash; of several the first one."""
-    kept: dict[str, str] = {}
-    for upload in sorted(client.uploads(box_project_id), key=lambda upload: upload["id"]):
-        # The server puts eight digits and a dash before the name; no size means no file.
-        if upload["size"]:
-            kept.setdefault(PurePosixPath(upload["file"]).stem[9:], upload["file"])
-    return kept
-
-
-def _prepare(
-    missing: Mapping[Path, str], folder: Path, faults: dict[Path, str]
-) -> Iterator[tuple[str, Path]]:
-    """Name and file to send for each content hash; notes the files that cannot be sent."""
-    done: set[str] = set()
-    for path, key in missing.items():
-        if key in done:
-            continue
-        try:
-            sent = path if _is_accepted(path) else _convert(path, folder / f"{key}.flac")
-            size = sent.stat().st_size
-        except (InvalidInput, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
-            faults[path] = f"{reason}; restore the file"
-            continue
-        if size > MAX_BYTES:
-            faults[path] = (
-                f"{size} bytes, and a request may hold {MAX_BYTES}; share the folder, or give the "
-                "recordings' own http address"
-            )
-            continue
-        done.add(key)
-        yield f"{key}{sent.suffix.lower()}", sent
-
-
-def _is_accepted(path: Path) -> bool:
-    """Whether a file can be sent as it is; raises if it cannot be opened."""
-    path.open("rb").close()
-    suffix = path.suffix.lower()
-    return suffix in UNREAD or (suffix in ACCEPTED and bool(duration_s(path)))
-
-
-def _convert(path: Path, flac: Path) -> Path:
-    """Write a recording as 16-bit FLAC."""
-    import soundfile
-
-    samples, rate = read_audio(path)
-    if not len(samples):
-        raise InvalidInput(f"{path}: holds no samples")
-    try:
-        soundfile.write(flac, samples, rate, subtype="PCM_16")
-    except soundfile.LibsndfileError as error:
-        raise InvalidInput(f"{path}: cannot become FLAC ({error.error_string})") from error
-    return flac
-
-
-def _batches(files: Iterable[tuple[str, Path]]) -> Iterator[list[tuple[str, Path]]]:
-    """Cut into what one request may hold."""
-    batch: list[tuple[str, Path]] = []
-    total = 0
-    for name, path in files:
-        size = path.stat().st_size
-        if batch and (len(batch) == MAX_FILES or total + size > MAX_BYTES):
-            yield batch
-            batch, total = [], 0
-        batch.append((name, path))
-        total += size
-    if batch:
-        yield batch
-
-
-def _send(client: Client, box_project_id: int, files: list[tuple[str, Path]]) -> None:
-    """Upload files; a lost reply is no failure if the server has all of them."""
-    try:
-        client.upload(box_project_id, files)
-    except ServiceError:
-        kept = _find_kept(client, box_project_id)
-        if any(PurePosixPath(name).stem not in kept for name, _ in files):
-            raise
 
 
 def check_urls(client: Client, urls: Iterable[str], origin: str | None = None) -> dict[str, str]:

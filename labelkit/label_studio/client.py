@@ -11,9 +11,8 @@ import json
 import os
 import re
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -21,23 +20,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.failures import NEW_TOKEN, Failures, read_json
 
-NEW_TOKEN = (
-    "make a personal access token in Label Studio (Account & Settings > Personal Access Token) and "
-    "put it into LABEL_STUDIO_API_KEY or a file"
-)
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
 # An access token is renewed so long before its end: it must not end on its way to the server.
 EARLY = timedelta(seconds=30)
-# The server refuses more in one request, and 250 MiB themselves.
-MAX_FILES, MAX_BYTES = 100, 250 * 2**20 - 1
+# The server answers 500 to more files in one request, and to a whole request, part headers and
+# all, above 250 MiB.
+MAX_FILES, MAX_BYTES = 100, 240 * 2**20
 # In one query string, which a proxy limits to 8 kB.
 MAX_IDS = 200
 # Of these the server needs no look at annotations, which is several times as fast.
 TASK_FIELDS = {"id", "data", "updated_at"}
-DOUBT = "; Label Studio may have carried it out all the same"
-_SECRET = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?:sessionid|csrftoken)\S*", re.IGNORECASE)
 
 
 def read_token(file: Path | None = None) -> str:
@@ -123,25 +118,25 @@ class Client:
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
         self.url = _check_url(url)
-        self._token = _check_token(token)
+        # The path that the server lies under, without its last slash.
+        self.prefix = urlsplit(self.url).path.rstrip("/")
+        self._failures = Failures(self.url, _check_token(token))
         import httpx
 
         # Without its extensions for tasks and projects, which are not used and load pandas.
         from label_studio_sdk.base_client import LabelStudioBase
 
-        # What was answered last, for failures while the SDK renews its access token.
-        self._answers: deque[Any] = deque(maxlen=1)
         # A redirect would make a GET of a POST, and may take the token to another host.
         http = httpx.Client(
             timeout=timeout_s,
             follow_redirects=False,
-            event_hooks={"response": [self._answers.append]},
+            event_hooks={"response": [self._failures.note]},
         )
         # For files, wherever they lie: this one knows no token.
         self._browser = httpx.Client(timeout=timeout_s, follow_redirects=True)
         weakref.finalize(self, http.close)
         weakref.finalize(self, self._browser.close)
-        with self._one_line(f"log in to {self.url}"):
+        with self._failures.catch(f"log in to {self.url}"):
             self._sdk = LabelStudioBase(
                 base_url=self.url, api_key=token, timeout=timeout_s, httpx_client=http
             )
@@ -371,7 +366,7 @@ class Client:
 
         Args:
             project_id: The project.
-            files: Name and path of each, at most 100 and less than 250 MiB; Label Studio puts
+            files: Name and path of each, at most 100 of together 240 MiB; Label Studio puts
                 eight digits and a dash before the name.
 
         Raises:
@@ -434,7 +429,7 @@ class Client:
         """
         import httpx
 
-        with self._one_line(f"fetch {url_or_path!r}", repr(url_or_path)):
+        with self._failures.catch(f"fetch {url_or_path!r}", repr(url_or_path)):
             base = httpx.URL(self.url)
             url = base.join(url_or_path)
             headers = {"Range": f"bytes=0-{first_bytes - 1}", "Accept-Encoding": "identity"}
@@ -461,11 +456,11 @@ class Client:
         """What ``take`` finds in the JSON answered; ``what`` is asked, for the message."""
         once = method == "POST"
         options: Any = {"max_retries": 0 if once else 2, "timeout": timeout_s}
-        with self._one_line(what, once=once):
+        with self._failures.catch(what, once=once):
             answer = self._wrapper().httpx_client.request(
                 path, method=method, request_options=options, **request
             )
-        body = _read_json(answer)
+        body = read_json(answer)
         if gone_ok and answer.status_code == 404 and body is not None:
             return None
         if answer.is_success and body is not None:
@@ -473,7 +468,7 @@ class Client:
                 return take(body)
             except (LookupError, TypeError, ValueError):
                 pass
-        raise self._refusal(what, answer, hint=hint, once=once)
+        raise self._failures.explain(what, answer, hint=hint, once=once)
 
     def _wrapper(self) -> Any:
         """The SDK's low-level client, with an access token that does not end at once."""
@@ -482,135 +477,6 @@ class Client:
         if end is not None and end - datetime.now(UTC) < EARLY:
             wrapper._tokens_client._access_token = None
         return wrapper
-
-    @contextmanager
-    def _one_line(self, what: str, where: str = "", *, once: bool = False) -> Iterator[None]:
-        """Turn whatever the SDK and httpx raise into one line without what they hold."""
-        import httpx
-        from label_studio_sdk.core.api_error import ApiError
-        from pydantic import ValidationError
-
-        where = where or self.url
-        doubt = DOUBT if once else ""
-        try:
-            yield
-        except ApiError as error:
-            if self._answers:
-                raise self._refusal(what, self._answers[-1]) from None
-            detail = self._clean(_first_problem(error.body)).rstrip(".")
-            failure = f"{detail}; {NEW_TOKEN}"
-        except (json.JSONDecodeError, ValidationError):
-            # The SDK takes whatever comes for an access token.
-            raise self._refusal(what, self._answers[-1]) from None
-        except httpx.TimeoutException as error:
-            doubt = "" if isinstance(error, httpx.ConnectTimeout) else doubt
-            failure = f"{where} did not answer in time; see whether it is busy and try again{doubt}"
-        except httpx.ConnectError as error:
-            advice = "see that it is running there"
-            if where == self.url:
-                advice += f": {self.url}health opens in a browser"
-            if "CERTIFICATE" in str(error).upper():
-                advice = "name the file of its certificate authority in SSL_CERT_FILE"
-            failure = f"no connection to {where} ({self._clean(str(error))}); {advice}"
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-            failure = f"{where} is no http or https URL; correct it"
-        except httpx.HTTPError as error:
-            reason = self._clean(str(error)).rstrip(".") or type(error).__name__
-            failure = f"the connection to {where} failed ({reason}); try again{doubt}"
-        except (TypeError, ValueError, OverflowError) as error:
-            raise InvalidInput(
-                f"cannot {what}: a value cannot be sent ({self._clean(str(error))}); correct it"
-            ) from None
-        else:
-            return
-        raise ServiceError(f"cannot {what}: {failure}") from None
-
-    def _refusal(
-        self, what: str, answer: Any, *, hint: str = "", once: bool = False
-    ) -> ServiceError:
-        """The error for an answer that is not the one asked for."""
-        status, body = answer.status_code, _read_json(answer)
-        detail = self._clean(_first_problem(body)).rstrip(".")
-        if answer.is_redirect:
-            there = answer.headers.get("location", "").partition("?")[0]
-            said, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
-        elif body is None:
-            said, advice = " with no JSON", _advise_page(self.url, status)
-        elif answer.is_success:
-            said, advice = " with JSON that is not Label Studio's", "see that this is its URL"
-        else:
-            said = f", {detail}" if detail else ""
-            advice = hint if hint and status == 400 else _advise(self.url, status, detail)
-        doubt = DOUBT if once and status >= 500 else ""
-        return ServiceError(f"cannot {what}: {self.url} answered {status}{said}; {advice}{doubt}")
-
-    def _clean(self, text: str) -> str:
-        """One short line of what a server said; no page, token or cookie."""
-        if re.search("<html|<!doctype", text, re.IGNORECASE):
-            return ""
-        text = _SECRET.sub("[hidden]", text.replace(self._token, "[hidden]"))
-        text = " ".join(text.split())
-        return text if len(text) <= 300 else f"{text[:299]}…"
-
-
-def _advise(url: str, status: int, detail: str) -> str:
-    """What to do about a status; ``detail`` is what Label Studio said of it."""
-    said = detail.lower()
-    if status == 401:
-        legacy = "this is a legacy token; " if "legacy" in said else ""
-        clock = "set this machine's clock, or " if "not valid" in said else ""
-        return f"{legacy}{clock}{NEW_TOKEN}"
-    if status == 403:
-        if "reserved network" in said:
-            return "start Label Studio with SSRF_PROTECTION_ENABLED=false, or use another address"
-        return "the token's user may not do this: use the token of one who may"
-    if status == 404:
-        return "it is gone, or belongs to an organisation that the token's user is not in"
-    if status == 429:
-        return "wait a minute and try again"
-    if status >= 500:
-        return f"look into Label Studio's log, see {url}health, and try again"
-    return "correct what was sent and try again"
-
-
-def _advise_page(url: str, status: int) -> str:
-    """What to do about a web page where JSON was expected."""
-    if status == 404:
-        return f"the project is gone, or Label Studio is not at this URL: see {url}health"
-    if status == 413:
-        return "send less at a time, or raise the limit of the proxy before it"
-    if status >= 500:
-        return f"see that Label Studio runs behind its proxy, look into its log, see {url}health"
-    return "see that this is Label Studio's URL, with its sub-path, and no proxy's login page"
-
-
-def _read_json(answer: Any) -> Any:
-    """The body of a response, an empty dict where nothing came, None where it is no JSON."""
-    if answer.status_code == 204:
-        return {}
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
-def _first_problem(body: Any) -> str:
-    """The first validation error with the field it is about, or else the detail."""
-    if not isinstance(body, dict):
-        return ""
-    errors = body.get("validation_errors")
-    for field, value in errors.items() if isinstance(errors, dict) else [("", errors)]:
-        if text := _first_text(value):
-            return text if field in ("", "non_field_errors") else f"{field}: {text}"
-    return _first_text(body.get("detail"))
-
-
-def _first_text(value: Any) -> str:
-    """The first text in nested lists and dicts."""
-    if isinstance(value, str):
-        return value
-    parts = value.values() if isinstance(value, dict) else value
-    return next(filter(None, map(_first_text, parts)), "") if isinstance(parts, Iterable) else ""
 
 
 def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

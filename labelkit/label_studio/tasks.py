@@ -111,11 +111,6 @@ def check_task(
     return problem and f"clip {data.get('path')!r}: {problem}"
 
 
-def changed(task: dict[str, Any], there: dict[str, Any]) -> bool:
-    """Whether the data of a task differ from those of the same task on the server."""
-    return bool(task["data"] != there.get("data"))
-
-
 def _in_words(names: Sequence[str]) -> str:
     return readable(", ".join(names)) or "none"
 

@@ -61,14 +61,17 @@ class Ledger:
     ) -> Counter[str]:
         """Take in what changed on tasks, as the server or an export gives them.
 
-        Versions of answers that are there are left alone; an answer that is gone gets a
-        tombstone; one that cannot be read, or is of another store's clip, goes to quarantine.
+        Tasks that labelkit did not make, and versions of answers that are there already, are
+        left alone; an answer that is gone gets a tombstone; one that cannot be read, or is of
+        another store's clip, goes to quarantine.
 
         Args:
             tasks: Tasks with their annotations.
             users: Annotator's id to name.
             whole: Whether every annotation there is comes with its task; an export may be old.
         """
+        # Others may have tasks of their own in the project.
+        tasks = [task for task in tasks if "clip_id" in (task.get("data") or {})]
         there = {
             int(task["id"]): {a.get("id") for a in task.get("annotations") or []}
             for task in tasks

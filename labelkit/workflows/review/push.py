@@ -15,17 +15,11 @@ from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import ServiceError
-from labelkit.label_studio.audio import (
-    Share,
-    check_urls,
-    local_url,
-    probe_audio,
-    upload_clips,
-    web_url,
-)
+from labelkit.label_studio.audio import Share, check_urls, local_url, probe_audio, web_url
 from labelkit.label_studio.client import Client
-from labelkit.label_studio.page import choice_names, read_page
+from labelkit.label_studio.page import SUGGESTION_KEYS, choice_names, read_page
 from labelkit.label_studio.tasks import check_task, create_prediction, create_task
+from labelkit.label_studio.uploads import upload_clips
 from labelkit.records import Batch, ReviewProject, ReviewTask
 from labelkit.stores.reviews import sent_tasks, standing_reviews
 from labelkit.workflows.progress import say
@@ -201,9 +195,11 @@ class _Sender:
         if task["total_annotations"] and not again:
             plan.answered.append(item.clip_id)
             return
-        data = self._task(item, task["data"]["audio"])["data"]
-        if any(task["data"].get(key) != value for key, value in data.items()):
-            plan.changed[item.clip_id] = {**task["data"], **data}
+        # Keys that others added stay; a suggestion of before the blind mode does not.
+        kept = {key: v for key, v in task["data"].items() if key not in SUGGESTION_KEYS}
+        data = kept | self._task(item, task["data"]["audio"])["data"]
+        if data != task["data"]:
+            plan.changed[item.clip_id] = data
         mine = self._prediction(item)
         known = [p for p in task["predictions"] if p["model_version"] == mine["model_version"]]
         if not any(_same_prediction(p, mine) for p in known):

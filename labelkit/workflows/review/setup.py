@@ -12,9 +12,10 @@ from typing import Any
 
 from labelkit.config import ReviewSpec, create_spec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.label_studio.audio import Share, create_box, share_folder
+from labelkit.label_studio.audio import Share, share_folder
 from labelkit.label_studio.client import Client, read_token
 from labelkit.label_studio.page import check_page, create_page, page_hash
+from labelkit.label_studio.uploads import create_box
 from labelkit.records import Batch, ReviewProject
 from labelkit.stores.lock import locked
 from labelkit.stores.reviews import last_project
@@ -107,6 +108,9 @@ def set_up(
         if found == last:
             return found, "unchanged"
         _record(project, found)
+    if last is not None and last.name == name and read_spec(last).blind != spec.blind:
+        shown = "still carry" if spec.blind else "lack"
+        say(f"clips that lie with annotators {shown} suggestions; push again to change that")
     return found, done
 
 
