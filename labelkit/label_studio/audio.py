@@ -96,7 +96,7 @@ def share_folder(
             if document_root is not None or _ROOT not in str(error):
                 raise
             raise ServiceError(
-                f"{error}; or name that folder, for a link to be made in it"
+                f"{error}; or give that folder as --document-root, and labelkit makes a link in it"
             ) from None
     root = _find_document_root(client, shared, audio / recording)
     folder = audio.relative_to(root).as_posix()
