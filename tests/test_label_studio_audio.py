@@ -194,7 +194,7 @@ def test_a_folder_the_server_refuses_names_the_setting(client, project_id, serve
     clips = write_tone(tmp_path / "clips" / "a.wav").parent
     with pytest.raises(ServiceError, match="DOCUMENT_ROOT") as caught:
         share_folder(client, project_id, clips, name="demo")
-    assert str(caught.value).endswith("; or name that folder, for a link to be made in it")
+    assert str(caught.value).endswith("as --document-root, and labelkit makes a link in it")
     write_tone(server.documents / "a.wav")
     with pytest.raises(ServiceError, match="DOCUMENT_ROOT"):
         share_folder(client, project_id, server.documents, name="demo")
