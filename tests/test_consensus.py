@@ -68,6 +68,11 @@ def naive_per_class(votes):
         said = [answer[label] for _, answer in given(votes, clip)]
         if said and sum(said) * 2 != len(said):
             rows[clip, label] = sum(said) * 2 > len(said)
+    for clip, row in enumerate(rows):
+        answers = [answer for _, answer in given(votes, clip)]
+        silent = sum(not any(answer) for answer in answers)
+        if answers and not (row == 1).any() and silent * 2 <= len(answers):
+            row[:] = np.nan
     return rows
 
 

@@ -84,7 +84,7 @@ def test_review_holds_everything():
         ([labels("bell\\u0007", "US$")], "labels", ("US$", "bell\x07")),
         ([], "none", ()),
         ([labels()], "none", ()),
-        ([comment("silence")], "none", ()),
+        ([comment(" "), SECONDS], "none", ()),
         ([SECONDS], "none", ()),
         ([verdict(NONE)], "none", ()),
         ([verdict(NONE, NONE), comment("x"), SECONDS], "none", ()),

@@ -291,21 +291,6 @@ def test_only_what_changed_since(client, project, label_studio):
     assert list_ids(client, project, since=datetime(2020, 1, 1)) == ids
 
 
-def test_find_tasks_by_clip_in_short_queries(proxied, proxy, project):
-    base = 10**15
-    ids = proxied.import_tasks(project, make_tasks(450, first=base))
-    twin = proxied.import_tasks(project, make_tasks(1, first=base + 7))
-    wanted = [*range(base, base + 449), base + 7, base + 10**6]
-    found = proxied.find_tasks(project, wanted)
-    assert sorted(task["id"] for task in found) == sorted([*ids[:449], *twin])
-    assert max(len(seen.path) for seen in proxy.seen) < 8000
-    assert proxied.find_tasks(project, []) == []
-
-
-# -- what the browser gets
-
-
-@pytest.mark.slow
 def test_uploads_keep_every_file(client, project, tmp_path):
     files = []
     for number in range(100):

@@ -276,7 +276,7 @@ def test_blind_task_gives_nothing_away():
 
 def test_task_without_labels_shows_no_empty_text():
     data = create_task(**CLIP | {"given": []})["data"]
-    assert data["given"] == "none" and data["suggested"] == "none" and data["reason"]
+    assert data["given"] == "none" and data["suggested"] == "nothing" and data["reason"]
 
 
 @settings(deadline=None)

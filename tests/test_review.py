@@ -11,7 +11,7 @@ from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.records import RELABELED, TRUSTED_STATES, Batch
 from labelkit.workflows.project import open_project
-from labelkit.workflows.review import overview
+from labelkit.workflows.review import report as reporting
 from labelkit.workflows.review.pull import pull, pull_file, repair
 from labelkit.workflows.review.push import push
 from labelkit.workflows.review.queue import Choice
@@ -207,9 +207,8 @@ def test_edits_and_deletions_are_events(project, start, label_studio):
     assert now(project)[two] == before[two]
     assert [event[0] for event in history(project, two)][-1] == before[two][1]
     with project.store.read() as session:
-        assert session.rows("select answer from reviews order by review_id") == [
-            ("labels",), ("labels",), ("labels",), ("deleted",)
-        ]  # fmt: skip
+        versions = Counter(session.rows("select answer from reviews"))
+        assert versions == {("labels",): 3, ("deleted",): 1}
         assert (two, session.classes().index("Surf")) not in session.decided()
         assert (one, session.classes().index("Bell")) in session.decided()
     # An answer that becomes a skip says nothing any more.
@@ -252,13 +251,13 @@ def test_two_annotators(project, start, label_studio):
     state = now(project)
     assert state[same][0] == ["Bell"] and state[same][1] in ("verified", "relabeled")
     assert state[differ] == before[differ] and state[alone] == before[alone]
-    facts = {row["what"]: row["value"] for row in overview.status(project)}
+    facts = {row["what"]: row["value"] for row in reporting.status(project)}
     assert (facts["disagreements"], facts["awaiting more answers"]) == (1, 1)
-    (row,) = overview.list_disagreements(project)
+    (row,) = reporting.list_disagreements(project)
     assert row["answers"] == [
         "anna@example.org: Bell", f"ben{setup.project_id}@b.org: Surf",
     ] and not row["decided"]  # fmt: skip
-    table = {row["annotator"]: row for row in overview.compare_annotators(project)}
+    table = {row["annotator"]: row for row in reporting.compare_annotators(project)}
     assert table["anna@example.org"]["answers"] == 3 and table["anna@example.org"]["shared"] == 2
     assert table["anna@example.org"]["agree"] == 0.5
     # The clip they differ on goes to a third, whose answer decides.
@@ -363,7 +362,7 @@ def test_classes_come_and_go(project, start, label_studio):
         push(project, lowest(3))
     report = pull(project)
     assert report["quarantined"] == 2
-    rows = overview.list_quarantine(project)
+    rows = reporting.list_quarantine(project)
     assert "Glocke & Co" in rows[0]["problem"] and "Whale" in rows[1]["problem"]
     with pytest.raises(InvalidInput, match="no class 'Gong'"):
         repair(project, renames={"Glocke & Co": "Gong"})
@@ -440,7 +439,7 @@ def test_deleted_tasks_leave_their_answers(project, start, label_studio):
     assert now(project) == state
     assert json.loads(history(project, one)[-1][5])["answer"] == "task_deleted"
     assert not any(pull(project, full=True).values())
-    facts = {row["what"]: row["value"] for row in overview.status(project)}
+    facts = {row["what"]: row["value"] for row in reporting.status(project)}
     assert (facts["pushed"], facts["tasks deleted"]) == (1, 2)
     # What was never answered comes back when it is asked for again.
     assert push(project, lowest(3))[1]["new"] >= 1
@@ -489,7 +488,7 @@ def test_a_task_of_another_store_goes_to_quarantine(project, start, label_studio
         annotator.submit(task["id"], answer(["Bell"]))
     assert pull(project)["quarantined"] == 2
     assert now(project) == before
-    assert all("another store" in row["problem"] for row in overview.list_quarantine(project))
+    assert all("another store" in row["problem"] for row in reporting.list_quarantine(project))
 
 
 def test_setting_up_twice_adopts_and_changes(project, start, label_studio):

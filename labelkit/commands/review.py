@@ -9,6 +9,7 @@ import click
 
 from labelkit.commands.options import Place, json_option, options
 from labelkit.config import ReviewSpec
+from labelkit.errors import InvalidInput
 from labelkit.output import show, show_facts
 
 token_option = click.option(
@@ -79,6 +80,8 @@ def push(
     rows, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
     show(rows, as_json)
     show_facts(report | {"sent": "nothing, dry run"} if dry_run else report, False, err=True)
+    if report["left_out"] and not rows:
+        raise InvalidInput("no clip could be sent; the lines above say why")
 
 
 @click.command()
@@ -126,9 +129,9 @@ def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
-    from labelkit.workflows.review import overview
+    from labelkit.workflows.review import report
 
-    show(overview.status(place.project(), token_file=token_file), as_json)
+    show(report.status(place.project(), token_file=token_file), as_json)
 
 
 @click.command()
@@ -158,9 +161,9 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
-    from labelkit.workflows.review import overview
+    from labelkit.workflows.review import report
 
-    show(overview.list_disagreements(place.project()), as_json)
+    show(report.list_disagreements(place.project()), as_json)
 
 
 @click.command()
@@ -168,9 +171,9 @@ def disagreements(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
-    from labelkit.workflows.review import overview
+    from labelkit.workflows.review import report
 
-    show(overview.compare_annotators(place.project()), as_json)
+    show(report.compare_annotators(place.project()), as_json)
 
 
 @click.command()
@@ -178,9 +181,9 @@ def annotators(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""
-    from labelkit.workflows.review import overview
+    from labelkit.workflows.review import report
 
-    show(overview.list_quarantine(place.project()), as_json)
+    show(report.list_quarantine(place.project()), as_json)
 
 
 @click.command()

@@ -149,8 +149,8 @@ def _link(link: Path, audio_dir: Path) -> Path:
     except FileExistsError:
         if link.resolve() != audio_dir.resolve():
             raise InvalidInput(
-                f"{link}: leads to {link.resolve()}, not to {audio_dir}; remove it or choose "
-                "another name"
+                f"{link}: leads to {link.resolve()}, not to {audio_dir}; if this is a copy of a "
+                "project, give it another --project or --document-root"
             ) from None
     except OSError as error:
         raise InvalidInput(

@@ -29,8 +29,6 @@ EARLY = timedelta(seconds=30)
 # The server answers 500 to more files in one request, and to a whole request, part headers and
 # all, above 250 MiB.
 MAX_FILES, MAX_BYTES = 100, 240 * 2**20
-# In one query string, which a proxy limits to 8 kB.
-MAX_IDS = 200
 # Of these the server needs no look at annotations, which is several times as fast.
 TASK_FIELDS = {"id", "data", "updated_at"}
 
@@ -198,7 +196,8 @@ class Client:
         self._ask(
             f"use the new page in project {project_id}", "POST",
             f"api/projects/{project_id}/validate/", json={"label_config": page},
-            hint="the page must be valid and keep every label that annotations have",
+            hint="correct the answers that have these labels in Label Studio, or bring them into "
+            "the vocabulary; or give another --project",
         )  # fmt: skip
 
     def storages(self, project_id: int) -> list[dict[str, Any]]:
@@ -278,27 +277,33 @@ class Client:
             last = tasks[-1]["id"]
 
     def count_tasks(self, project_id: int) -> int:
-        """How many tasks a project has."""
+        """How many tasks of a project are of a clip; others may have tasks there, too."""
+        ours = _condition("data.clip_id", "empty", "Number", False)
+        query = {"filters": {"conjunction": "and", "items": [ours]}}
         return self._ask(
             f"count the tasks of project {project_id}", "GET", "api/tasks/",
             params={
                 "project": project_id, "page": 1, "page_size": 1, "fields": "task_only",
-                "include": "id",
+                "include": "id", "query": json.dumps(query, separators=(",", ":")),
             },
             take=lambda got: int(got["total"]),
         )  # fmt: skip
 
-    def find_tasks(
-        self, project_id: int, clip_ids: Iterable[int], *, include: str = "id,data"
-    ) -> list[dict[str, Any]]:
-        """Tasks whose data holds one of the clip ids; several where a clip was sent twice."""
-        ids = sorted({int(clip_id) for clip_id in clip_ids})
-        found: list[dict[str, Any]] = []
-        for start in range(0, len(ids), MAX_IDS):
-            wanted = _condition("data.clip_id", "in_list", "List", ids[start : start + MAX_IDS])
-            for page in self.pages(project_id, include=include, filters=[wanted]):
-                found += page
-        return found
+    def last_change(self, project_id: int) -> str | None:
+        """When a task of a project last changed, in the server's words; None without tasks."""
+        query = {"ordering": ["-tasks:updated_at"]}
+        return self._ask(
+            f"read the last change of project {project_id}", "GET", "api/tasks/",
+            params={
+                "project": project_id, "page": 1, "page_size": 1, "fields": "task_only",
+                "include": "id,updated_at", "query": json.dumps(query, separators=(",", ":")),
+            },
+            take=lambda got: got["tasks"][0]["updated_at"] if got["tasks"] else None,
+        )  # fmt: skip
+
+    def task(self, task_id: int) -> dict[str, Any] | None:
+        """A task with its annotations and drafts; None if it is gone."""
+        return self._ask(f"read task {task_id}", "GET", f"api/tasks/{task_id}/", gone_ok=True)
 
     def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
         """Send new tasks, with their predictions; their ids in the same order.

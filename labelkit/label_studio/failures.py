@@ -31,7 +31,8 @@ class Failures:
         >>> answer = httpx.Response(404, json={"detail": "No Task matches the given query."})
         >>> print(Failures("http://localhost:8080/", "abc").explain("change task 3", answer))
         cannot change task 3: http://localhost:8080/ answered 404, No Task matches the given
-        query; it is gone, or belongs to an organisation that the token's user is not in
+        query; it is gone, or of an organisation that the token's user is not in; a new project
+        is made with labelkit review init
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -145,7 +146,10 @@ def _advise(url: str, status: int, detail: str) -> str:
             return "start Label Studio with SSRF_PROTECTION_ENABLED=false, or use another address"
         return "the token's user may not do this: use the token of one who may"
     if status == 404:
-        return "it is gone, or belongs to an organisation that the token's user is not in"
+        return (
+            "it is gone, or of an organisation that the token's user is not in; a new project is "
+            "made with labelkit review init"
+        )
     if status == 429:
         return "wait a minute and try again"
     if status >= 500:

@@ -46,7 +46,10 @@ def create_task(
     """
     data = {"audio": audio, "clip_id": clip_id, "path": path, "given": _in_words(given)}
     if not blind:
-        data |= {"suggested": _in_words(suggested), "reason": readable(reason) or "not said"}
+        data |= {
+            "suggested": _in_words(suggested) if suggested else "nothing",
+            "reason": readable(reason) or "not said",
+        }
     return {"data": data} | ({"predictions": [prediction]} if prediction else {})
 
 

@@ -76,7 +76,8 @@ def consensus_per_class(votes: np.ndarray) -> np.ndarray:
 
     Returns:
         Multi-hot consensus, shape ``(n_clips, n_classes)``; NaN in the classes that as
-        many ticked as did not, and where nobody answered.
+        many ticked as did not, and in all where nobody answered, or no class has a majority
+        though at least half ticked some.
 
     Raises:
         InvalidInput: If the votes have another shape or hold anything but 0, 1 and NaN.
@@ -86,8 +87,13 @@ def consensus_per_class(votes: np.ndarray) -> np.ndarray:
         array([[ 1., nan,  0.]])
     """
     answered, ticked = _check_votes(votes)
-    lead = 2 * ticked.sum(axis=0) - answered.sum(axis=0)[:, None]
-    return np.where(lead == 0, np.nan, (lead > 0).astype(float))
+    n_answers = answered.sum(axis=0)
+    lead = 2 * ticked.sum(axis=0) - n_answers[:, None]
+    found = np.where(lead == 0, np.nan, (lead > 0).astype(float))
+    # Three who each tick another class do not say together that there is none.
+    empty = (answered & ~ticked.any(axis=2)).sum(axis=0)
+    found[(lead <= 0).all(axis=1) & (2 * empty <= n_answers)] = np.nan
+    return found
 
 
 def consensus_quality(votes: np.ndarray, probs: np.ndarray) -> np.ndarray:

@@ -22,20 +22,32 @@ _REVIEW = (
     "labels, comment, origin, model_version, lead_time_s, problem, raw"
 )
 
+# Tasks that were found deleted; a task of the number 7 stays the same one for ever.
+_GONE = (
+    "select task_id from reviews where project = $project and answer = 'task_deleted' "
+    "and batch_id not in (select batch_id from taken_back)"
+)
+
+
+def read_projects(session: Session) -> list[ReviewProject]:
+    """Projects in Label Studio as they were set up, the last one in force."""
+    rows = session.rows(
+        "select project, url, project_id, title, page, page_hash, settings from review_projects "
+        "order by setup_id"
+    )
+    return [
+        ReviewProject(
+            name=name, url=url, project_id=project_id, title=title, page=page,
+            page_hash=page_hash, settings=json.loads(settings),
+        )
+        for name, url, project_id, title, page, page_hash, settings in rows
+    ]  # fmt: skip
+
 
 def last_project(session: Session) -> ReviewProject | None:
     """The project in Label Studio as it was set up last."""
-    rows = session.rows(
-        "select project, url, project_id, title, page, page_hash, settings from review_projects "
-        "order by setup_id desc limit 1"
-    )
-    if not rows:
-        return None
-    name, url, project_id, title, page, page_hash, settings = rows[0]
-    return ReviewProject(
-        name=name, url=url, project_id=project_id, title=title, page=page, page_hash=page_hash,
-        settings=json.loads(settings),
-    )  # fmt: skip
+    found = read_projects(session)
+    return found[-1] if found else None
 
 
 def sent_tasks(
@@ -51,8 +63,7 @@ def sent_tasks(
     rows = session.rows(
         "select task_id, clip_id, model_version, score, suggested, page_hash from review_tasks "
         "where project = $project and ($clips is null or clip_id in (select unnest($clips))) "
-        "and task_id not in (select task_id from reviews "
-        "  where project = $project and answer = 'task_deleted') order by batch_id",
+        f"and task_id not in ({_GONE}) order by batch_id",
         {"project": project, "clips": None if clip_ids is None else list(clip_ids)},
     )
     return {
@@ -71,14 +82,23 @@ def last_watermark(session: Session, project: str) -> datetime | None:
     ]
 
 
-def known_versions(session: Session, project: str, task_ids: Sequence[int]) -> dict[int, datetime]:
-    """Time of the newest version that was pulled of each answer on some tasks, by its id."""
+def known_versions(
+    session: Session, project: str, task_ids: Sequence[int], *, revive: bool = False
+) -> dict[int, datetime]:
+    """Time of the newest version that was pulled of each answer on some tasks, by its id.
+
+    Args:
+        session: The open store.
+        project: Name of the project.
+        task_ids: The tasks.
+        revive: Leave out answers that were last found deleted.
+    """
     return dict(
         session.rows(
             "select annotation_id, max(updated_at) from reviews where project = ? "
             "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
-            "group by annotation_id",
-            [project, list(task_ids)],
+            "group by annotation_id having not ? or max_by(answer, review_id) <> 'deleted'",
+            [project, list(task_ids), revive],
         )
     )
 
@@ -90,8 +110,7 @@ def known_tasks(session: Session, project: str) -> dict[int, int | None]:
             "select task_id, max(clip_id) from ("
             "  select task_id, clip_id from review_tasks where project = $project union all "
             "  select task_id, clip_id from reviews where project = $project"
-            ") where task_id not in (select task_id from reviews "
-            "  where project = $project and answer = 'task_deleted') group by task_id",
+            f") where task_id not in ({_GONE}) group by task_id",
             {"project": project},
         )
     )

@@ -356,7 +356,7 @@ left join clips c on c.clip_id = r.clip_id
 cross join vocabulary v
 where r.age = 1 and r.answer not in ('deleted', 'task_deleted')
 and not exists (
-    from reviews d where d.project = r.project and d.task_id = r.task_id
+    from newest d where d.project = r.project and d.task_id = r.task_id
     and d.answer = 'task_deleted'
 );
 

@@ -66,7 +66,8 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
         verdicts = session.rows(
             "select count(*) from label_verdicts where batch_id = ?", [batch_id]
         )[0][0]
-        if not events and not verdicts and kind != KIND:
+        answers = session.rows("select count(*) from reviews where batch_id = ?", [batch_id])[0][0]
+        if not events and not verdicts and not answers and kind != KIND:
             raise InvalidInput(f"batch {batch_id} ({kind}) changed nothing that still stands")
         receipt = session.append(
             Batch(

@@ -40,14 +40,15 @@ def examine(
         rows.append({"check": name, "ok": True, "what": what or str(found)})
         return found
 
+    check("token", lambda: _token_kind(read_token(token_file)))
     setup = spec = share = None
     if url is None:
         try:
             setup, spec, share = read_setup(project)
         except LabelkitError as error:
-            return [{"check": "set up", "ok": False, "what": str(error)}], False
+            rows.append({"check": "set up", "ok": False, "what": str(error)})
+            return rows, False
     address = setup.url if setup is not None else url or ""
-    check("token", lambda: _token_kind(read_token(token_file)))
     client = check("address", lambda: connect(project, address, token_file), address)
     if client is None:
         return rows, False

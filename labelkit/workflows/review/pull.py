@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.errors import InvalidInput, ServiceError
+from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.label_studio.client import Client
 from labelkit.records import (
     ANSWERS,
@@ -25,11 +25,17 @@ from labelkit.records import (
     Pull,
     ReviewProject,
 )
-from labelkit.stores.reviews import known_annotators, known_tasks, last_project, last_watermark
+from labelkit.stores.reviews import (
+    known_annotators,
+    known_tasks,
+    last_watermark,
+    read_projects,
+)
 from labelkit.workflows.evidence import read_evidence
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
-from labelkit.workflows.review.answers import Ledger
+from labelkit.workflows.review.ledger import Ledger
+from labelkit.workflows.review.resolution import BY_MODEL
 from labelkit.workflows.review.setup import alone, connect, read_setup, read_spec
 
 INCLUDE = (
@@ -67,16 +73,20 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         with project.store.read() as session:
             last = last_watermark(session, setup.name)
         since = None if full or last is None else last - OVERLAP
-        probs = _probs(project, spec)
+        probs = read_probs(project, spec)
+        # What changes while the pages are read may be missed, so the next pull begins here.
+        change = client.last_change(setup.project_id)
         counts: Counter[str] = Counter()
-        newest = last
         for page in client.pages(setup.project_id, since=since, include=INCLUDE):
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).take_tasks(page, users)
-            times = [_time(task["updated_at"]) for task in page]
-            newest = max(times if newest is None else [*times, newest])
         counts += _take_deleted(project, setup, spec, client, full=full)
-        if newest is not None and newest != last:
+        if full:
+            # Overlap and consensus may have changed since the answers came.
+            with project.store.write() as session:
+                counts += Ledger(session, setup.name, spec, probs).count_anew()
+        newest = None if change is None else _time(change)
+        if newest is not None and (last is None or newest > last):
             _record(project, setup, newest)
     return _report(counts)
 
@@ -99,7 +109,7 @@ def watch(
             report = pull(project, token_file=token_file)
             if any(report.values()):
                 yield report
-        except ServiceError as error:
+        except (ServiceError, StoreBusy) as error:
             say(f"{error}; trying again in {every_s:g} s")
         time.sleep(every_s)
 
@@ -122,17 +132,17 @@ def pull_file(project: Project, file: Path) -> dict[str, Any]:
     """
     tasks = _read_export(file)
     with project.store.read() as session:
-        setup = last_project(session)
+        setups = read_projects(session)
     counts: Counter[str] = Counter()
     with alone(project):
+        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
         for start in range(0, len(tasks), CHUNK):
             parts = defaultdict(list)
             for task in tasks[start : start + CHUNK]:
-                parts[_name(setup, task)].append(task)
+                parts[_name(setups, task)].append(task)
             for name, mine in parts.items():
-                spec = read_spec(setup if setup is not None and setup.name == name else None)
                 with project.store.write() as session:
-                    ledger = Ledger(session, name, spec, _probs(project, spec))
+                    ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
                     users = known_annotators(session, name)
                     counts += ledger.take_tasks(mine, users, whole=False)
     return _report(counts)
@@ -154,7 +164,21 @@ def repair(
     Raises:
         InvalidInput: If a class or an id is unknown.
     """
-    with alone(project), project.store.write() as session:
+    with alone(project):
+        with project.store.read() as session:
+            setups = read_projects(session)
+        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
+        return _repair(project, setups, probs, renames, drop)
+
+
+def _repair(
+    project: Project,
+    setups: Sequence[ReviewProject],
+    probs: Mapping[str, dict[int, np.ndarray] | None],
+    renames: Mapping[str, str],
+    drop: Sequence[int],
+) -> dict[str, Any]:
+    with project.store.write() as session:
         classes = session.classes()
         unknown = sorted(set(renames.values()) - set(classes))
         if unknown:
@@ -167,11 +191,9 @@ def repair(
             raise InvalidInput(
                 f"no answer {lost[0]} in quarantine; see: labelkit review quarantine"
             )
-        setup = last_project(session)
         counts: Counter[str] = Counter()
         for name in sorted({name for _, name in rows}):
-            spec = read_spec(setup if setup is not None and setup.name == name else None)
-            ledger = Ledger(session, name, spec)
+            ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
         left = session.rows("select count(*) from quarantine")[0][0]
     return _report(counts) | {"still_in_quarantine": left}
@@ -193,19 +215,23 @@ def _take_deleted(
         return Counter()
     with project.store.write() as session:
         now = datetime.now(UTC).replace(tzinfo=None)
-        found = Ledger(session, setup.name, spec).take_deleted(there, now, user())
+        gone = Ledger(session, setup.name, spec).take_deleted(there, now, user())
     say(
-        f"{found['task_deleted']} tasks were deleted in Label Studio; answers on them stay, take "
+        f"{gone} tasks were deleted in Label Studio; answers on them stay, take "
         "them back with: labelkit undo BATCH, or push the clips again"
     )
-    return found
+    return Counter(task_deleted=gone)
 
 
-def _probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | None:
+def read_probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | None:
     """Out-of-fold probabilities by clip id, where the consensus weighs annotators by them."""
-    if spec.consensus != "quality":
+    if spec.consensus != BY_MODEL:
         return None
-    evidence = read_evidence(project, None)
+    try:
+        evidence = read_evidence(project, None)
+    except InvalidInput as error:
+        say(f"answers that differ are decided by majority: {error}")
+        return {}
     return dict(zip(evidence.clip_ids.tolist(), evidence.probs, strict=True))
 
 
@@ -251,9 +277,15 @@ def _read_export(file: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _name(setup: ReviewProject | None, task: Mapping[str, Any]) -> str:
+def _name(setups: Sequence[ReviewProject], task: Mapping[str, Any]) -> str:
     """The project's name in the store; one that was never set up here is named by its number."""
     number = task.get("project")
-    if setup is not None and number in (None, setup.project_id):
-        return setup.name
-    return f"export-{number}"
+    if number is None and setups:
+        return setups[-1].name
+    mine = [setup.name for setup in setups if setup.project_id == number]
+    return mine[-1] if mine else f"export-{number}"
+
+
+def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
+    """How answers of a project count."""
+    return read_spec(next((setup for setup in reversed(setups) if setup.name == name), None))

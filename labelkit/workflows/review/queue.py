@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,7 @@ def read_queue(
     project: Project,
     choice: Choice,
     *,
-    answered: Sequence[int] = (),
+    answered: Collection[int] = (),
     disputed: dict[int, str] | None = None,
     also: Sequence[int] = (),
 ) -> Queue:
@@ -111,16 +111,18 @@ def read_queue(
         table = session.labels()
         durations = dict(session.rows("select clip_id, duration_s from clips"))
         ordering = _ordering(session, choice)
+        # Clips that wait keep their place where the new score says nothing of them.
+        others = ordering if ordering.metric in ORDERS else _best_ordering(session)
     row = {int(clip_id): k for k, clip_id in enumerate(table.clip_ids)}
     unknown: list[str] = []
-    added: dict[int, int] = {}
+    added: dict[int, list[int]] = {}
     free = np.isin(table.states, MACHINE_STATES) & (table.subsets == "train")
     open_ids = set(table.clip_ids[free].tolist()) - set(answered)
     if choice.lowest or choice.missing:
         number = choice.lowest[1] if choice.lowest else choice.missing
         ranked = sorted((v, i) for i, v in ordering.values.items() if i in open_ids)
         chosen = [clip_id for _, clip_id in ranked[:number]]
-        added = ordering.classes
+        added = ordering.classes if choice.missing else {}
     elif choice.where is not None:
         chosen = _where(project, choice.where)
     elif choice.clips is not None:
@@ -132,8 +134,8 @@ def read_queue(
     several = any(len(labels) > 1 for labels in table.labels)
     items = [
         _describe(
-            table, row[clip_id], ordering, evidence, added.get(clip_id), durations[clip_id],
-            (disputed or {}).get(clip_id), several,
+            table, row[clip_id], ordering if clip_id in ordering.values else others, evidence,
+            added.get(clip_id, ()), durations[clip_id], (disputed or {}).get(clip_id), several,
         )
         for clip_id in wanted
     ]  # fmt: skip
@@ -149,7 +151,7 @@ class _Ordering:
     judge: str | None = None
     version: str = NO_MODEL
     values: dict[int, float] = field(default_factory=dict)
-    classes: dict[int, int] = field(default_factory=dict)
+    classes: dict[int, list[int]] = field(default_factory=dict)
 
     @cached_property
     def _ranked(self) -> np.ndarray:
@@ -168,6 +170,11 @@ def _ordering(session: Session, choice: Choice) -> _Ordering:
             make = "labelkit missing" if choice.missing else f"labelkit score --method {metric}"
             raise InvalidInput(f"no clip has the score {metric!r} yet; make it with: {make}")
         return found
+    return _best_ordering(session)
+
+
+def _best_ordering(session: Session) -> _Ordering:
+    """The best of the scores that clips have."""
     for metric in ORDERS:
         found = _newest_scores(session, metric)
         if found is not None:
@@ -187,7 +194,7 @@ def _newest_scores(session: Session, metric: str) -> _Ordering | None:
         # A loop that is not through has scores, but is no run yet.
         "  select max_by(root, batch_id) as root from mine "
         "  where judge in (select run_id from runs)"
-        ") select root, judge, clip_id, max_by(class_id, (batch_id, round, -value)), "
+        ") select root, judge, clip_id, list(class_id order by value, class_id), "
         "max_by(value, (batch_id, round, -value)) from mine "
         "where root = (select root from newest) group by root, judge, clip_id",
         [metric],
@@ -200,18 +207,22 @@ def _newest_scores(session: Session, metric: str) -> _Ordering | None:
         judge=rows[0][1],
         version=f"{metric} {root}",
         values={clip_id: value for _, _, clip_id, _, value in rows},
-        classes={clip_id: class_id for _, _, clip_id, class_id, _ in rows if class_id >= 0},
+        classes={clip_id: class_ids for _, _, clip_id, class_ids, _ in rows},
     )
 
 
 def _where(project: Project, sql: str) -> list[int]:
-    answer = query(
-        project.store,
-        "select clip_id from labels_now left join (select clip_id, fusion, lwlrap, "
-        f"self_confidence, suggested from review_queue) using (clip_id) where ({sql}\n) "
-        "order by clip_id",
-        timeout_s=60.0,
-    )
+    try:
+        answer = query(
+            project.store,
+            "select clip_id from labels_now left join (select clip_id, fusion, lwlrap, "
+            f"self_confidence, suggested from review_queue) using (clip_id) where ({sql}\n) "
+            "order by clip_id",
+            timeout_s=60.0,
+        )
+    except InvalidInput as error:
+        # What follows is the statement around the condition.
+        raise InvalidInput(f"--where {sql!r}: {str(error).partition(' LINE ')[0]}") from None
     return [clip_id for (clip_id,) in answer.rows]
 
 
@@ -272,7 +283,7 @@ def _describe(
     row: int,
     ordering: _Ordering,
     judged: _Judged,
-    added: int | None,
+    added: Sequence[int],
     duration_s: float | None,
     dispute: str | None,
     several: bool,
@@ -285,7 +296,7 @@ def _describe(
     words = [dispute] if dispute else []
     if probs is not None:
         words.append(_explain(table.classes, given, suggested, probs, added))
-    if score is not None and added is None:
+    if score is not None and not added:
         share = ordering.doubted_more(score)
         metric = ordering.metric.replace("_", " ")
         # Rounded down: nothing is more doubtful than all.
@@ -309,11 +320,11 @@ def _describe(
 
 
 def _suggest(
-    given: Sequence[int], probs: np.ndarray, added: int | None, several: bool
+    given: Sequence[int], probs: np.ndarray, added: Sequence[int], several: bool
 ) -> list[int]:
     """What the model would tick: what is more likely there than not, or else its first choice."""
-    if added is not None:
-        return sorted({*given, added})
+    if added:
+        return sorted({*given, *added})
     likely = np.flatnonzero(probs > 0.5).tolist() if several else []
     return likely or [int(probs.argmax())]
 
@@ -323,10 +334,11 @@ def _explain(
     given: Sequence[int],
     suggested: Sequence[int],
     probs: np.ndarray,
-    added: int | None,
+    added: Sequence[int],
 ) -> str:
-    if added is not None:
-        return f"{classes[added]} may be missing: the model hears it with {_percent(probs[added])}."
+    if added:
+        heard = ", ".join(f"{classes[k]} ({_percent(probs[k])})" for k in added)
+        return f"The model also hears {heard}, which may be missing."
     heard = ", ".join(f"{classes[k]} ({_percent(probs[k])})" for k in suggested)
     doubted = ", ".join(
         f"{classes[k]} (only {_percent(probs[k])})" for k in given if k not in suggested
@@ -364,7 +376,8 @@ def _doubtful_seconds(
     start, end = max(start, 0.0), end if duration_s is None else min(end, duration_s)
     if duration_s is None or end - start <= 0 or end - start > 0.8 * duration_s:
         return None
-    return round(start, 3), round(end, 3)
+    # Rounded down: the end of the clip is the last one may point at.
+    return math.floor(1000 * start) / 1000, math.floor(1000 * end) / 1000
 
 
 def explain_dispute(answers: Sequence[Sequence[str] | None]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from labelkit.records import REJECTED, RELABELED, VERIFIED, Review
 # Answers that say what the labels are, and those that count as given.
 DECISIVE = ("labels", "none", "no_sound")
 GIVEN = (*DECISIVE, "unsure")
+# The rule that weighs annotators by a model.
+BY_MODEL = "quality"
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,14 @@ class Decision:
 
     ``status`` is ``decided``, ``awaiting`` (fewer answers than asked for), ``disagreement``
     or ``open`` (nobody said what the labels are). ``labels`` are class ids, None where the
-    clip has no usable sound.
+    clip has no usable sound; ``made_at`` is the time of the newest answer it rests on.
     """
 
     status: str
     labels: tuple[int, ...] | None = ()
     annotators: tuple[str, ...] = ()
     rule: str = ""
+    made_at: datetime | None = None
 
     def state(self, given: Sequence[int]) -> tuple[str, list[int]]:
         """State and labels of a clip that had the labels ``given`` before anybody listened."""
@@ -38,18 +42,20 @@ class Decision:
 
 
 def verdicts_said(
-    review: Review, class_id: Mapping[str, int], doubted: Collection[int]
+    review: Review | None, class_id: Mapping[str, int], doubted: Collection[int]
 ) -> dict[int, str]:
     """What an answer says of single classes; of a class it is silent on, nobody knows.
 
     Args:
-        review: The answer.
+        review: The answer; None says nothing.
         class_id: Id of each class name.
         doubted: Ids of the classes the annotator was asked about: given and suggested ones.
 
     Returns:
         Class id to ``present``, ``absent`` or ``unsure``.
     """
+    if review is None:
+        return {}
     ticked = [class_id[name] for name in review.labels]
     if review.answer == "labels":
         return dict.fromkeys(doubted, "absent") | dict.fromkeys(ticked, "present")
@@ -60,15 +66,40 @@ def verdicts_said(
     return {}
 
 
-def newest_answers(reviews: Sequence[Review]) -> list[Review]:
-    """The last answer of each annotator, in the order of their names.
+def by_clip(reviews: Iterable[Review]) -> dict[int, list[Review]]:
+    """Answers on each clip that is known."""
+    found: dict[int, list[Review]] = defaultdict(list)
+    for review in reviews:
+        if review.clip_id is not None:
+            found[review.clip_id].append(review)
+    return dict(found)
 
-    An annotator who skipped, or whose answer nobody could read, has not answered.
+
+def newest_answers(reviews: Iterable[Review]) -> dict[str, Review]:
+    """The last answer of each annotator, by name.
+
+    A skip, or what nobody could read, is no answer, and takes none back.
     """
     newest: dict[str, Review] = {}
     for review in sorted(reviews, key=lambda review: review.updated_at):
-        newest[review.annotator] = review
-    return [newest[name] for name in sorted(newest) if newest[name].answer in GIVEN]
+        if review.answer in GIVEN:
+            newest[review.annotator] = review
+    return dict(sorted(newest.items()))
+
+
+def decisive_answers(reviews: Iterable[Review]) -> list[Review]:
+    """The last answer of each annotator who said what the labels are."""
+    return [r for r in newest_answers(reviews).values() if r.answer in DECISIVE]
+
+
+def labels_said(review: Review) -> tuple[str, ...] | None:
+    """The labels of a decisive answer; None for no usable sound."""
+    return None if review.answer == "no_sound" else tuple(sorted(review.labels))
+
+
+def differ(reviews: Iterable[Review]) -> bool:
+    """Whether annotators said different things of a clip."""
+    return len({labels_said(review) for review in decisive_answers(reviews)}) > 1
 
 
 def resolve(
@@ -90,54 +121,63 @@ def resolve(
         classes: The vocabulary.
         overlap: Answers a clip needs before it is decided.
         rule: A registered consensus.
-        probs: Out-of-fold probabilities by clip id, for rules that weigh annotators by them.
+        probs: Out-of-fold probabilities by clip id, for the rule that weighs annotators by them.
         only: Clip ids to decide on; all if None. The others still tell how good annotators are.
     """
     class_id = {name: index for index, name in enumerate(classes)}
-    answers = {clip_id: newest_answers(found) for clip_id, found in reviews.items()}
     decisions: dict[int, Decision] = {}
-    open_clips = []
+    open_clips: dict[int, list[Review]] = {}
     for clip_id in reviews if only is None else only:
-        given = answers.get(clip_id, [])
-        decisive = [review for review in given if review.answer in DECISIVE]
-        names = tuple(review.annotator for review in decisive)
+        given = newest_answers(reviews.get(clip_id, ()))
+        decisive = [review for review in given.values() if review.answer in DECISIVE]
         if given and len(given) < overlap:
-            decisions[clip_id] = Decision("awaiting", annotators=names)
+            decisions[clip_id] = _decision("awaiting", decisive)
         elif not decisive:
             decisions[clip_id] = Decision("open")
-        elif len({_said(review, class_id) for review in decisive}) == 1:
-            decisions[clip_id] = Decision("decided", _said(decisive[0], class_id), names)
+        elif not differ(decisive):
+            decisions[clip_id] = _decision("decided", decisive, _ids(decisive[0], class_id))
         else:
-            open_clips.append(clip_id)
-    if open_clips:
-        found = _consensus(answers, class_id, rule, probs or {})
-        for clip_id in open_clips:
-            names = tuple(r.annotator for r in answers[clip_id] if r.answer in DECISIVE)
-            if clip_id in found:
-                decisions[clip_id] = Decision("decided", found[clip_id], names, rule)
-            else:
-                decisions[clip_id] = Decision("disagreement", annotators=names, rule=rule)
+            open_clips[clip_id] = decisive
+    if not open_clips:
+        return decisions
+    several = {i for i, mine in open_clips.items() if any(len(r.labels) > 1 for r in mine)}
+    if rule == BY_MODEL:
+        everywhere = {i: decisive_answers(mine) for i, mine in reviews.items()}
+        fit = {
+            i: mine for i, mine in everywhere.items()
+            if i not in several and all(len(r.labels) <= 1 for r in mine)
+        }  # fmt: skip
+        found = _consensus(fit, class_id, rule, probs or {})
+        # It takes one label a clip; what somebody ticked two of is decided class by class.
+        found |= _consensus({i: open_clips[i] for i in several}, class_id, "per_class")
+    else:
+        found = _consensus(open_clips, class_id, rule)
+    for clip_id, mine in open_clips.items():
+        status = "decided" if clip_id in found else "disagreement"
+        used = "per_class" if rule == BY_MODEL and clip_id in several else rule
+        decisions[clip_id] = _decision(status, mine, found.get(clip_id, ()), used)
     return decisions
 
 
 def count_votes(
     answers: Mapping[int, Sequence[Review]], class_id: Mapping[str, int]
 ) -> tuple[list[str], list[int], np.ndarray]:
-    """Answers as arrays.
+    """Decisive answers as arrays.
 
     Returns:
         Names of annotators, clip ids, and votes ``(n_annotators, n_clips, n_classes + 1)``: 1
         ticked, 0 not ticked, NaN where somebody did not decide; "no usable sound" comes last.
     """
     clip_ids = sorted(answers)
-    decisive = [(k, r) for k, i in enumerate(clip_ids) for r in answers[i] if r.answer in DECISIVE]
-    names = sorted({review.annotator for _, review in decisive})
+    names = sorted({review.annotator for mine in answers.values() for review in mine})
+    row_of = {name: k for k, name in enumerate(names)}
     votes = np.full((len(names), len(clip_ids), len(class_id) + 1), np.nan)
-    for row, review in decisive:
-        who = names.index(review.annotator)
-        said = _said(review, class_id)
-        votes[who, row] = 0
-        votes[who, row, [len(class_id)] if said is None else list(said)] = 1
+    for column, clip_id in enumerate(clip_ids):
+        for review in answers[clip_id]:
+            said = _ids(review, class_id)
+            mine = votes[row_of[review.annotator], column]
+            mine[:] = 0
+            mine[[len(class_id)] if said is None else list(said)] = 1
     return names, clip_ids, votes
 
 
@@ -145,15 +185,18 @@ def _consensus(
     answers: Mapping[int, Sequence[Review]],
     class_id: Mapping[str, int],
     rule: str,
-    probs: Mapping[int, np.ndarray],
+    probs: Mapping[int, np.ndarray] | None = None,
 ) -> dict[int, tuple[int, ...] | None]:
+    """Labels of the clips for which a rule finds some."""
+    if not answers:
+        return {}
     _, clip_ids, votes = count_votes(answers, class_id)
     function = registry.resolve("consensus", rule)
-    extra = {}
-    if "probs" in inspect.signature(function).parameters:
+    if probs is None:
+        agreed = function(votes)
+    else:
         unknown = np.full(len(class_id), np.nan)
-        extra["probs"] = np.stack([probs.get(clip_id, unknown) for clip_id in clip_ids])
-    agreed = function(votes, **extra)
+        agreed = function(votes, probs=np.stack([probs.get(i, unknown) for i in clip_ids]))
     found: dict[int, tuple[int, ...] | None] = {}
     for clip_id, row in zip(clip_ids, agreed, strict=True):
         if not np.isnan(row).any():
@@ -162,7 +205,17 @@ def _consensus(
     return found
 
 
-def _said(review: Review, class_id: Mapping[str, int]) -> tuple[int, ...] | None:
-    if review.answer == "no_sound":
-        return None
-    return tuple(sorted(class_id[name] for name in review.labels))
+def _decision(
+    status: str,
+    decisive: Sequence[Review],
+    labels: tuple[int, ...] | None = (),
+    rule: str = "",
+) -> Decision:
+    names = tuple(review.annotator for review in decisive)
+    made_at = max((review.updated_at for review in decisive), default=None)
+    return Decision(status, labels, names, rule, made_at)
+
+
+def _ids(review: Review, class_id: Mapping[str, int]) -> tuple[int, ...] | None:
+    said = labels_said(review)
+    return None if said is None else tuple(sorted(class_id[name] for name in said))

@@ -111,6 +111,8 @@ def set_up(
     if last is not None and last.name == name and read_spec(last).blind != spec.blind:
         shown = "still carry" if spec.blind else "lack"
         say(f"clips that lie with annotators {shown} suggestions; push again to change that")
+    if last is not None and last.name == name and _counting(last) != _counting(found):
+        say("answers that are here are counted anew with: labelkit pull --full")
     return found, done
 
 
@@ -133,6 +135,11 @@ def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
 def read_spec(setup: ReviewProject | None) -> ReviewSpec:
     """How answers of a project count; by default where it was never set up here."""
     return ReviewSpec() if setup is None else create_spec(ReviewSpec, setup.settings["spec"])
+
+
+def _counting(setup: ReviewProject) -> tuple[int, str]:
+    spec = read_spec(setup)
+    return spec.overlap, spec.consensus
 
 
 def update_page(
@@ -177,12 +184,17 @@ def _record(project: Project, found: ReviewProject) -> None:
 
 
 def _check_spec(spec: ReviewSpec, title: str) -> None:
-    if not title.isdigit() and not 3 <= len(title.strip()) <= 50:
+    if not title.isdecimal() and not 3 <= len(title.strip()) <= 50:
         raise InvalidInput(f"title {title!r} must have 3 to 50 characters")
     if (spec.audio == "url") != (spec.audio_url is not None):
         raise InvalidInput("--audio url and --audio-url ADDRESS go together; give both or none")
-    if spec.audio_url is not None and not re.match(r"https?://[^/\s]+", spec.audio_url):
-        raise InvalidInput(f"--audio-url {spec.audio_url!r} is no http or https address; give one")
+    if spec.audio_url is not None and not re.fullmatch(
+        r"https?://[^/\s@?#]+(/[^\s@?#]*)?", spec.audio_url
+    ):
+        raise InvalidInput(
+            "--audio-url must be an http or https address without user, password, ? and #; "
+            "it is written into every task"
+        )
     if spec.document_root is not None and spec.audio != "local":
         raise InvalidInput(f"--document-root is for --audio local, not {spec.audio}; leave it out")
 
@@ -208,7 +220,8 @@ def _settings(spec: ReviewSpec) -> dict[str, Any]:
         "sampling": "Uncertainty sampling",
         "maximum_annotations": spec.overlap,
         "show_collab_predictions": True,
-        "enable_empty_annotation": True,
+        # Who hears nothing of all this says so; a slip of the hand is no answer.
+        "enable_empty_annotation": False,
     }
 
 
@@ -221,7 +234,7 @@ def _find(
     set-up broke off before the store knew of it.
     """
     fresh = f"{store}-{uuid.uuid4().hex[:6]}"
-    if title.isdigit():
+    if title.isdecimal():
         candidates = [client.project(int(title))]
     else:
         candidates = client.find_projects(title.strip())

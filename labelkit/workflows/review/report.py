@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.errors import ServiceError
+from labelkit.errors import LabelkitError
 from labelkit.label_studio.page import check_page, page_hash
 from labelkit.noise.consensus import measure_agreement
 from labelkit.records import Review
 from labelkit.stores.reviews import last_watermark, sent_tasks, standing_reviews
 from labelkit.workflows.project import Project
+from labelkit.workflows.review.ledger import rule_in_force
+from labelkit.workflows.review.pull import read_probs
 from labelkit.workflows.review.resolution import (
     DECISIVE,
+    by_clip,
     count_votes,
+    decisive_answers,
+    differ,
     newest_answers,
     resolve,
 )
@@ -41,18 +46,20 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         sent, classes = sent_tasks(session, setup.name), session.classes()
         reviews = standing_reviews(session, setup.name)
         watermark = last_watermark(session, setup.name)
+        unread = session.rows("select count(*) from quarantine")[0][0]
         deleted = dict(
             session.rows(
-                "select answer, count(*) from reviews where project = ? "
-                "and answer in ('deleted', 'task_deleted') group by answer",
+                "select answer, count(distinct if(answer = 'deleted', annotation_id, task_id)) "
+                "from reviews where project = ? and answer in ('deleted', 'task_deleted') "
+                "group by answer",
                 [setup.name],
             )
         )
     found = by_clip(reviews)
-    decisions = resolve(found, classes, overlap=spec.overlap)
-    differing = [i for i, mine in found.items() if _differ(mine)]
+    answers = {clip_id: newest_answers(mine) for clip_id, mine in found.items()}
+    answered = {clip_id for clip_id, mine in answers.items() if mine}
+    differing = [i for i, mine in found.items() if differ(mine)]
     said = Counter(review.answer for review in reviews)
-    answered = {i for i, mine in found.items() if newest_answers(mine)}
     rows = {
         "project": f"{setup.title} ({setup.project_id} at {setup.url})",
         "annotators a clip": spec.overlap,
@@ -61,14 +68,14 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         "last pull up to": "never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
         "pushed": len(sent),
         "reviewed": len(answered),
-        "awaiting more answers": sum(d.status == "awaiting" for d in decisions.values()),
+        "awaiting more answers": sum(len(answers[i]) < spec.overlap for i in answered),
         "answers with labels": said["labels"],
         "none of these": said["none"],
         "no usable sound": said["no_sound"],
         "unsure": said["unsure"],
         "skipped": said["skipped"],
         "disagreements": len(differing),
-        "quarantine": said["quarantined"],
+        "quarantine": unread,
         "answers deleted": deleted.get("deleted", 0),
         "tasks deleted": deleted.get("task_deleted", 0),
     }
@@ -79,8 +86,9 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         drafts = 0
         for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
             for task in page:
-                drafts += bool(task.get("draft_exists") or task.get("drafts"))
-                seen[task["data"].get("clip_id")] += 1
+                if "clip_id" in task["data"]:
+                    drafts += bool(task.get("draft_exists") or task.get("drafts"))
+                    seen[task["data"]["clip_id"]] += 1
         faults = check_page(there["label_config"], classes, blind=spec.blind)
         drift = "none" if page_hash(there["label_config"]) == setup.page_hash else "page changed"
         rows |= {
@@ -88,7 +96,7 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
             "clips with two tasks": sum(n > 1 for n in seen.values()),
             "page drift": "; ".join(faults) or drift,
         }
-    except ServiceError as error:
+    except LabelkitError as error:
         rows["server"] = str(error)
     return [{"what": what, "value": value} for what, value in rows.items()]
 
@@ -98,6 +106,7 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
     setup, spec, _ = read_setup(project)
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
+        rule = rule_in_force(session, spec)
         states = {
             clip_id: (path, labels, state)
             for clip_id, path, labels, state in session.rows(
@@ -105,15 +114,16 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
             )
         }
     found = by_clip(reviews)
-    decisions = resolve(found, classes, overlap=spec.overlap)
+    probs = read_probs(project, spec)
+    decisions = resolve(found, classes, overlap=spec.overlap, rule=rule, probs=probs)
     rows = []
     for clip_id, mine in sorted(found.items()):
-        if _differ(mine):
+        if differ(mine):
             path, labels, state = states[clip_id]
             rows.append(
                 {
                     "path": path,
-                    "answers": [f"{r.annotator}: {_words(r)}" for r in newest_answers(mine)],
+                    "answers": [f"{name}: {_words(r)}" for name, r in newest_answers(mine).items()],
                     "labels": labels,
                     "state": state,
                     "decided": decisions[clip_id].status == "decided",
@@ -130,9 +140,9 @@ def compare_annotators(project: Project) -> list[dict[str, Any]]:
     mine = defaultdict(list)
     for review in reviews:
         mine[review.annotator].append(review)
-    found = by_clip(reviews)
-    answers = {clip_id: newest_answers(part) for clip_id, part in found.items()}
-    names, _, votes = count_votes(answers, {name: k for k, name in enumerate(classes)})
+    answers = {i: decisive_answers(part) for i, part in by_clip(reviews).items()}
+    shared = {i: part for i, part in answers.items() if len(part) > 1}
+    names, _, votes = count_votes(shared, {name: k for k, name in enumerate(classes)})
     agreement = measure_agreement(votes) if names else None
     rows = []
     for name in sorted(mine):
@@ -171,20 +181,6 @@ def list_quarantine(project: Project) -> list[dict[str, Any]]:
         )
     names = ("id", "path", "annotator", "problem", "task", "annotation", "updated_at")
     return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def by_clip(reviews: list[Review]) -> dict[int, list[Review]]:
-    """Standing answers of each clip that is known."""
-    found = defaultdict(list)
-    for review in reviews:
-        if review.clip_id is not None:
-            found[review.clip_id].append(review)
-    return dict(found)
-
-
-def _differ(reviews: list[Review]) -> bool:
-    decisive = [review for review in newest_answers(reviews) if review.answer in DECISIVE]
-    return len({(r.answer == "no_sound", frozenset(r.labels)) for r in decisive}) > 1
 
 
 def _words(review: Review) -> str:

@@ -13,21 +13,34 @@ import numpy as np
 
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.label_studio.answers import read_answers
-from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
+from labelkit.records import MACHINE_STATES, Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import known_tasks, known_versions, sent_tasks, standing_reviews
-from labelkit.workflows.review.resolution import Decision, resolve, verdicts_said
+from labelkit.stores.session import Session
+from labelkit.workflows.review.resolution import (
+    BY_MODEL,
+    Decision,
+    by_clip,
+    newest_answers,
+    resolve,
+    verdicts_said,
+)
 
 KIND = "review"
+# Versions that end an answer rather than give one.
+_ENDS = ("deleted", "task_deleted")
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """A clip without any review, and as it is; ``reviewed`` if a review made it so."""
+    """A clip as it would be without the answers of this project, and as it is.
+
+    ``decided_at`` is when a person made it so, None if nobody did.
+    """
 
     base: tuple[str, list[int]]
+    decided_at: datetime | None
     now: tuple[str, list[int]]
-    reviewed: bool
 
 
 class Ledger:
@@ -72,16 +85,17 @@ class Ledger:
         """
         # Others may have tasks of their own in the project.
         tasks = [task for task in tasks if "clip_id" in (task.get("data") or {})]
-        there = {
-            int(task["id"]): {a.get("id") for a in task.get("annotations") or []}
-            for task in tasks
-        }  # fmt: skip
-        known = known_versions(self.session, self.project, list(there))
+        ids = [int(task["id"]) for task in tasks]
+        # What was taken for deleted and is there has come back; an export may just be old.
+        known = known_versions(self.session, self.project, ids, revive=whole)
         paths = self._paths(tasks)
-        found = []
+        found: list[Review] = []
+        there: dict[int, set[int]] = {}
         for task in tasks:
             problem = _misplaced(task, paths)
-            for review in read_answers(task, self.classes, project=self.project, users=users):
+            reviews = read_answers(task, self.classes, project=self.project, users=users)
+            there[int(task["id"])] = {review.annotation_id for review in reviews}
+            for review in reviews:
                 newest = known.get(review.annotation_id)
                 if newest is not None and review.updated_at <= newest:
                     continue
@@ -99,8 +113,8 @@ class Ledger:
             ]
         return self.take(found)
 
-    def take_deleted(self, there: Collection[int], when: datetime, actor: str) -> Counter[str]:
-        """Note which tasks are gone; the answers on them stay what they were.
+    def take_deleted(self, there: Collection[int], when: datetime, actor: str) -> int:
+        """Note which tasks are gone, and how many; the answers on them stay what they were.
 
         Args:
             there: Ids of all tasks the project still has.
@@ -113,6 +127,7 @@ class Ledger:
             if task_id not in there
         }
         standing = standing_reviews(self.session, self.project, task_ids=list(gone))
+        answered = {review.task_id for review in standing}
         found = [replace(r, answer="task_deleted", labels=(), problem=None) for r in standing]
         found += [
             Review(
@@ -121,10 +136,10 @@ class Ledger:
                 raw="{}",
             )
             for task_id, clip_id in gone.items()
-            if task_id not in {review.task_id for review in standing}
+            if task_id not in answered
         ]  # fmt: skip
-        counts = self.take(found)
-        return counts + Counter(task_deleted=len(gone) - counts["task_deleted"])
+        self.take(found)
+        return len(gone)
 
     def repair(self, renames: Mapping[str, str], drop: Collection[int], actor: str) -> Counter[str]:
         """Read what is in quarantine again.
@@ -154,15 +169,6 @@ class Ledger:
                 )  # fmt: skip
         return self.take(found, actor=actor)
 
-    def _paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        wanted = [task["data"].get("clip_id") for task in tasks if task.get("data")]
-        return dict(
-            self.session.rows(
-                "select clip_id, path from clips where clip_id in (select unnest($ids))",
-                {"ids": [i for i in wanted if type(i) is int]},
-            )
-        )
-
     def take(self, reviews: Sequence[Review], *, actor: str | None = None) -> Counter[str]:
         """Write new versions of answers, and what follows from them for the clips.
 
@@ -175,46 +181,67 @@ class Ledger:
         """
         if not reviews:
             return Counter()
-        clip_ids = sorted({r.clip_id for r in reviews if r.clip_id is not None})
-        clips = self._clips(clip_ids)
-        self.sent = sent_tasks(self.session, self.project, clip_ids)
-        rule = self._rule()
-        # How good an annotator is, is told by all of her answers.
-        needed = None if rule == "quality" else clip_ids
-        before = self._by_clip(standing_reviews(self.session, self.project, clip_ids=needed))
-        reviews = [self._shown(review) for review in reviews]
-        after = {clip_id: list(found) for clip_id, found in before.items()}
-        verdicts: dict[str, list[Verdict]] = defaultdict(list)
-        for review in reviews:
-            if review.clip_id is None:
-                continue
-            mine = after.setdefault(review.clip_id, [])
-            old = [r for r in mine if r.annotation_id == review.annotation_id]
-            after[review.clip_id] = [r for r in mine if r not in old]
-            if review.answer not in ("deleted", "task_deleted"):
-                after[review.clip_id].append(review)
-            for name, found in self._verdicts(review, old, clips[review.clip_id]).items():
-                verdicts[name] += found
-        decisions = [
-            resolve(
-                found,
-                self.classes,
-                overlap=self.spec.overlap,
-                rule=rule,
-                probs=self.probs,
-                only=clip_ids,
-            )
-            for found in (before, after)
-        ]
-        events: dict[str, list[LabelEvent]] = defaultdict(list)
-        for clip_id in clip_ids:
-            last = [r for r in reviews if r.clip_id == clip_id][-1]
-            event = self._event(last, clips[clip_id], *(found[clip_id] for found in decisions))
-            if event is not None:
-                events[last.annotator].append(event)
+        reviews = sorted(reviews, key=lambda review: review.updated_at)
+        events, verdicts = self._settle(reviews)
         self._write(reviews, verdicts, events, actor)
         counts = Counter(review.answer for review in reviews)
         return counts + Counter(e.state for found in events.values() for e in found)
+
+    def count_anew(self) -> Counter[str]:
+        """Decide on every answered clip by the rule in force; how many became what."""
+        events, _ = self._settle(standing_reviews(self.session, self.project))
+        self._write([], {}, events, None)
+        return Counter(e.state for found in events.values() for e in found)
+
+    def _settle(
+        self, reviews: Sequence[Review]
+    ) -> tuple[dict[str, list[LabelEvent]], dict[str, list[Verdict]]]:
+        """What follows from versions of answers, by annotator; those that stand change nothing."""
+        touched = by_clip(reviews)
+        clip_ids = sorted(touched)
+        clips = self._clips(clip_ids)
+        self.sent = sent_tasks(self.session, self.project, clip_ids)
+        rule = rule_in_force(self.session, self.spec)
+        # How good an annotator is, is told by all of her answers.
+        needed = None if rule == BY_MODEL else clip_ids
+        before = by_clip(standing_reviews(self.session, self.project, clip_ids=needed))
+        after = {clip_id: list(found) for clip_id, found in before.items()}
+        for review in reviews:
+            if review.clip_id is not None:
+                mine = after.setdefault(review.clip_id, [])
+                mine[:] = [r for r in mine if r.annotation_id != review.annotation_id]
+                if review.answer not in _ENDS:
+                    mine.append(review)
+        decisions = resolve(
+            after, self.classes, overlap=self.spec.overlap, rule=rule, probs=self.probs,
+            only=clip_ids,
+        )  # fmt: skip
+        verdicts: dict[str, list[Verdict]] = defaultdict(list)
+        events: dict[str, list[LabelEvent]] = defaultdict(list)
+        for clip_id in clip_ids:
+            new = touched[clip_id]
+            if any(review.answer != "task_deleted" for review in new):
+                old = before.get(clip_id, [])
+                for name, found in self._verdicts(
+                    clip_id, clips[clip_id], old, after[clip_id]
+                ).items():
+                    verdicts[name] += found
+            decision = decisions[clip_id]
+            # The last of those whose answer made it so, or who took one back.
+            cause = [r for r in new if r.annotator in decision.annotators] or new
+            event = self._event(self._shown(cause[-1]), clips[clip_id], decision)
+            if event is not None:
+                events[cause[-1].annotator].append(event)
+        return events, verdicts
+
+    def _paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        wanted = [task["data"]["clip_id"] for task in tasks]
+        return dict(
+            self.session.rows(
+                "select clip_id, path from clips where clip_id in (select unnest($ids))",
+                {"ids": [i for i in wanted if type(i) is int]},
+            )
+        )
 
     def _shown(self, review: Review) -> Review:
         """With the model whose suggestion the annotator saw, where the answer does not say it."""
@@ -225,89 +252,88 @@ class Ledger:
             return review
         return replace(review, model_version=sent.model_version)
 
-    def _by_clip(self, reviews: Sequence[Review]) -> dict[int, list[Review]]:
-        found: dict[int, list[Review]] = defaultdict(list)
-        for review in reviews:
-            if review.clip_id is not None:
-                found[review.clip_id].append(review)
-        return dict(found)
-
-    def _rule(self) -> str:
-        if self.spec.consensus != "auto":
-            return self.spec.consensus
-        several = self.session.rows(
-            "select 1 from label_events where len(labels) > 1 and event_id in "
-            "(select max(event_id) from label_events group by clip_id) limit 1"
-        )
-        return "per_class" if several else "majority"
-
     def _clips(self, clip_ids: Sequence[int]) -> dict[int, _Clip]:
+        """Clips with the newest event that stands and is of no answer in this project."""
         rows = self.session.rows(
             "with mine as ("
-            "  select e.clip_id, e.event_id, e.state, e.labels, b.kind, "
-            "    b.kind not in ($kind, 'undo') "
-            "    and b.batch_id not in (select batch_id from taken_back) as base "
+            "  select e.clip_id, e.event_id, e.state, e.labels, b.by_person "
+            "    and b.batch_id <> c.batch_id and not list_contains($machine, e.state) as decided, "
+            "    coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp, b.made_at) "
+            "      as made_at, "
+            "    b.undoes is null and b.batch_id not in (select batch_id from taken_back) "
+            "    and not (b.kind = $kind "
+            "      and json_extract_string(e.evidence, '$.project') = $project "
+            # An answer whose task was tidied away is no answer of the project any more.
+            "      and json_extract_string(e.evidence, '$.answer') <> 'task_deleted') as base "
             "  from label_events e join batches b on b.batch_id = e.batch_id "
+            "  join clips c on c.clip_id = e.clip_id "
             "  where e.clip_id in (select unnest($ids))"
             ") select clip_id, max_by(state, event_id) filter (base), "
-            "max_by(labels, event_id) filter (base), max_by(state, event_id), "
-            "max_by(labels, event_id), max_by(kind, event_id) from mine group by clip_id",
-            {"kind": KIND, "ids": list(clip_ids)},
+            "max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base), "
+            "max_by(made_at, event_id) filter (base), max_by(state, event_id), "
+            "max_by(labels, event_id) from mine group by clip_id",
+            {
+                "kind": KIND,
+                "project": self.project,
+                "ids": list(clip_ids),
+                "machine": list(MACHINE_STATES),
+            },
         )
         return {
-            clip_id: _Clip((state, labels), (state_now, labels_now), kind == KIND)
-            for clip_id, state, labels, state_now, labels_now, kind in rows
+            clip_id: _Clip((state, labels), made_at if decided else None, (state_now, labels_now))
+            for clip_id, state, labels, decided, made_at, state_now, labels_now in rows
         }
 
     def _verdicts(
-        self, review: Review, old: Sequence[Review], clip: _Clip
+        self, clip_id: int, clip: _Clip, before: Sequence[Review], after: Sequence[Review]
     ) -> dict[str, list[Verdict]]:
-        """What a new version says of single classes, and what it no longer says, by annotator."""
-        if review.answer == "task_deleted":
-            return {}
-        clip_id = review.clip_id or 0
+        """What annotators now say of single classes, and what they no longer say, by name."""
         sent = self.sent.get(clip_id)
         doubted = {*clip.base[1], *(sent.suggested if sent and not self.spec.blind else ())}
-        said = {review.annotator: verdicts_said(review, self.class_id, doubted)}
-        for version in old:
-            mine = said.setdefault(version.annotator, {})
+        old, new = newest_answers(before), newest_answers(after)
+        found = {}
+        for name in sorted({*old, *new}):
+            review = new.get(name)
+            if review == old.get(name):
+                continue
+            said = verdicts_said(review, self.class_id, doubted)
             # A class that was ticked and is not any more was looked at.
-            looked = review.answer == "labels" and version.annotator == review.annotator
-            for class_id in verdicts_said(version, self.class_id, doubted):
-                mine.setdefault(class_id, "absent" if looked else "withdrawn")
-        return {
-            name: [
-                Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=review.answer)
-                for class_id, verdict in sorted(found.items())
+            gone = "absent" if review is not None and review.answer == "labels" else "withdrawn"
+            for class_id in verdicts_said(old.get(name), self.class_id, doubted):
+                said.setdefault(class_id, gone)
+            rule = "withdrawn" if review is None else review.answer
+            found[name] = [
+                Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=rule)
+                for class_id, verdict in sorted(said.items())
             ]
-            for name, found in said.items()
-        }
+        return found
 
-    def _event(
-        self, review: Review, clip: _Clip, before: Decision, after: Decision
-    ) -> LabelEvent | None:
-        evidence = {
+    def _event(self, review: Review, clip: _Clip, decision: Decision) -> LabelEvent | None:
+        """What a clip becomes by a decision, or by there being none any more; None if nothing.
+
+        Of decisions of people the newest counts, in whatever way it came in.
+        """
+        evidence: dict[str, Any] = {
             "annotation": review.annotation_id, "task": review.task_id, "project": self.project,
             "answer": review.answer, "origin": review.origin, "shown": review.model_version,
             "lead_time_s": review.lead_time_s, "comment": review.comment,
         }  # fmt: skip
+        made_at = decision.made_at
         if review.answer == "task_deleted":
             # Who tidies up the queue takes no answer back; that the task is gone is told.
-            if not clip.reviewed:
+            if clip.now == clip.base:
                 return None
-            target = clip.now
-        elif (before.status, before.labels) == (after.status, after.labels):
-            return None
-        elif after.status == "decided":
-            target = after.state(clip.base[1])
+            target, made_at = clip.now, review.updated_at
+        else:
+            overruled = clip.decided_at and made_at and clip.decided_at > made_at
+            stands = decision.status == "decided" and not overruled
+            target = decision.state(clip.base[1]) if stands else clip.base
             if target == clip.now:
                 return None
-        elif clip.reviewed and clip.now != clip.base:
-            target = clip.base
-        else:
-            return None
-        if len(after.annotators) > 1:
-            evidence |= {"annotators": list(after.annotators), "rule": after.rule or "unanimous"}
+        evidence["answered_at"] = made_at and made_at.isoformat()
+        if len(decision.annotators) > 1:
+            evidence["annotators"] = list(decision.annotators)
+            evidence["rule"] = decision.rule or "unanimous"
         return LabelEvent(
             clip_id=review.clip_id or 0,
             state=target[0],
@@ -324,30 +350,46 @@ class Ledger:
         actor: str | None,
     ) -> None:
         start = self.session.next_id("reviews", "review_id")
-        for name in sorted({review.annotator for review in reviews} | set(verdicts)):
-            mine = [review for review in reviews if review.annotator == name]
-            counts = Counter(review.answer.replace("_", " ") for review in mine)
+        mine: dict[str, list[Review]] = defaultdict(list)
+        for review in reviews:
+            mine[review.annotator].append(self._shown(review))
+        for name in sorted({*mine, *verdicts, *events}):
+            counts = Counter(review.answer.replace("_", " ") for review in mine[name])
             said = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
             by = f", brought by {actor}" if actor else ""
-            content = [start, self.project, name, [(r.annotation_id, r.answer) for r in mine]]
+            content = [
+                self.session.last_batch(), start, self.project, name,
+                [(r.annotation_id, r.answer) for r in mine[name]],
+            ]  # fmt: skip
             self.session.append(
                 Batch(
                     key=f"{KIND}-{fingerprint(content)}",
                     kind=KIND,
                     actor=name,
                     by_person=True,
-                    reason=f"answers in Label Studio: {said}{by}",
+                    reason=f"answers in Label Studio: {said or 'counted anew'}{by}",
                     events=events.get(name, []),
                     verdicts=verdicts.get(name, []),
-                    reviews=mine,
+                    reviews=mine[name],
                 )
             )
 
 
+def rule_in_force(session: Session, spec: ReviewSpec) -> str:
+    """The consensus that ``auto`` stands for: by class, where clips came with several labels."""
+    if spec.consensus != "auto":
+        return spec.consensus
+    several = session.rows(
+        "select 1 from label_events e join batches b on b.batch_id = e.batch_id "
+        "where len(e.labels) > 1 and b.kind not in (?, 'undo') limit 1",
+        [KIND],
+    )
+    return "per_class" if several else "majority"
+
+
 def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:
     """Why a task is not of this store, if it is not."""
-    data = task.get("data") or {}
-    clip_id, path = data.get("clip_id"), data.get("path")
+    clip_id, path = task["data"]["clip_id"], task["data"].get("path")
     if type(clip_id) is not int or clip_id not in paths:
         return f"no clip {clip_id!r} in this store; is it another store's task?"
     if path is not None and path != paths[clip_id]:
