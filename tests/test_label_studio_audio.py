@@ -262,7 +262,8 @@ def test_a_link_that_leads_elsewhere_is_named_and_kept(client, project_id, tmp_p
         with pytest.raises(InvalidInput) as caught:
             share_folder(client, project_id, clips, document_root=tmp_path / "root", name="demo")
         assert str(caught.value) == (
-            f"{link}: leads to {existing}, not to {clips}; remove it or choose another name"
+            f"{link}: leads to {existing}, not to {clips}; if this is a copy of a project, give it "
+            "another --project or --document-root"
         )
         assert link.readlink() == existing
         link.unlink()

@@ -171,7 +171,7 @@ def test_check_page_names_labels_in_use(client, project, label_studio):
     label_studio.annotator().submit(task, choose("Bark"))
     client.check_page(project, PAGE.replace('"Bark"/>', '"Bark"/><Choice value="Meow"/>'))
     without = PAGE.replace('<Choice value="Bark"/>', "")
-    fails(lambda: client.check_page(project, without), "Bark", "annotations", "400", "keep")
+    fails(lambda: client.check_page(project, without), "Bark", "annotations", "400", "correct")
     fails(lambda: client.check_page(project, "<View"), "Start Tag View", "400")
 
 
