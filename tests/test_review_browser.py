@@ -254,6 +254,11 @@ def test_a_blind_page_shows_no_suggestion(editor, doubted_project, label_studio,
     assert rows[0]["reason"] not in text and "The model" not in text and "uggest" not in text
     # The region would stand in the list beside its control.
     assert editor.page.get_by_text("doubtful", exact=True).count() == 1
+    # A slip of the hand is no answer: with nothing ticked there is nothing to submit.
+    submit = editor.page.get_by_text("Submit", exact=True)
+    expect(submit).to_be_disabled()
+    editor.tick(0)
+    expect(submit).to_be_enabled()
 
 
 def test_any_name_comes_back_exactly(editor, label_studio, token, tone_project, tmp_path):
