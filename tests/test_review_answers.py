@@ -24,7 +24,7 @@ USERS = {1: "ann", 2: "bob", 3: "cem"}
 def review(annotator, *labels, answer="labels", minute=0, **values):
     given = {
         "project": "p", "task_id": 1, "annotation_id": hash((annotator, minute)) % 1000,
-        "updated_at": START + timedelta(minutes=minute), "clip_id": 0, "annotator_id": 1,
+        "updated_at": START + timedelta(minutes=minute), "clip_id": 0, "annotator_id": None,
         "annotator": annotator, "answer": answer, "labels": labels, "raw": "{}",
     }  # fmt: skip
     return Review(**given | values)
@@ -355,6 +355,106 @@ def test_tasks_of_others_are_left_alone(store):
     assert take(store, theirs) == {}
     with store.read() as session:
         assert session.rows("from reviews") == []
+
+
+def test_a_task_made_anew_before_the_pull(store):
+    """The old task is gone, the new one answered, and both come in with one pull."""
+    take(store, task(0, annotation(1, 1, answer(["Rain"]))))
+    again = {**task(0, annotation(7, 2, answer(["Bark"]), 9)), "id": 99}
+    with store.write() as session:
+        ledger = Ledger(session, "p", ReviewSpec())
+        assert ledger.take_deleted({11, 12, 13, 99}, START, "me") == 1
+        ledger.take_tasks([again], USERS)
+    assert now(store, 0) == (["Bark"], "relabeled")
+    take(store, {**again, "annotations": []})
+    assert now(store, 0) == (["Rain"], "relabeled")
+
+
+def test_a_tidied_task_of_two_leaves_the_other_in_force(store):
+    again = {**task(0, annotation(7, 2, answer(["Bark"]), 9)), "id": 99}
+    take(store, task(0), again)
+    with store.write() as session:
+        assert Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13, 99}, START, "me") == 1
+        assert Ledger(session, "p", ReviewSpec(overlap=2)).count_anew() == {"unverified": 1}
+    assert now(store, 0) == (["Dog"], "unverified")
+
+
+def test_a_state_brought_back_in_one_project_is_no_decision_for_another(store):
+    def other(*tasks):
+        with store.write() as session:
+            return dict(Ledger(session, "q", ReviewSpec()).take_tasks(tasks, USERS))
+
+    take(store, task(0, annotation(1, 1, answer(["Rain"]))))
+    other(task(0, annotation(9, 2, answer(["Bark"]), 5)))
+    other(task(0))
+    assert now(store, 0) == (["Rain"], "relabeled")
+    take(store, task(0))
+    assert now(store, 0) == (["Dog"], "unverified")
+
+
+def test_undo_of_an_answer_whose_task_is_gone(store):
+    from labelkit.workflows.project import Project
+    from labelkit.workflows.undo import undo
+
+    take(store, task(0, annotation(1, 1, answer(["Rain"]))))
+    with store.write() as session:
+        batch = session.last_batch()
+        Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13}, START, "me")
+    undo(Project(store.path.parent, store.path.parent), batch)
+    assert now(store, 0) == (["Dog"], "unverified")
+
+
+def test_verdicts_are_of_what_was_shown(store):
+    shown = annotation(1, 1, answer(["Dog"]), prediction={"model_version": "m"})
+    with store.write() as session:
+        later = ReviewTask(project="p", task_id=10, clip_id=0, model_version="n", score=0.1,
+                           suggested=[2], page_hash="h")  # fmt: skip
+        session.append(Batch(key="u", kind="push", actor="me", by_person=True,
+                             review_tasks=[later]))  # fmt: skip
+    take(store, task(0, shown))
+    assert said(store, "ann") == {"Bark": "absent", "Dog": "present"}
+    take(store, task(0))
+    assert said(store, "ann") == {"Bark": "withdrawn", "Dog": "withdrawn"}
+
+
+def test_none_of_these_taken_back_leaves_other_classes_open(store):
+    take(store, task(0, annotation(1, 1, answer(verdict=["none of these"]))))
+    assert said(store, "ann") == dict.fromkeys(CLASSES, "absent")
+    take(store, task(1, annotation(2, 1, answer(["Bark"]))))
+    take(store, task(0, annotation(1, 1, answer(verdict=["unsure"]), 4)))
+    assert said(store, "ann") == {"Bark": "unsure", "Dog": "unsure", "Rain": "withdrawn"}
+
+
+@pytest.mark.parametrize("odd", [{"annotations": None}, {"annotations": [{"id": "1"}]}])
+def test_a_task_that_cannot_be_read_deletes_nothing(store, odd):
+    take(store, task(0, annotation(1, 1, answer(["Rain"]))))
+    counts = take(store, {**task(0), **odd})
+    assert "deleted" not in counts and counts["quarantined"] == 1
+    assert now(store, 0) == (["Rain"], "relabeled")
+    # The same again is not new.
+    assert take(store, {**task(0), **odd}) == {}
+
+
+def test_the_same_task_twice_in_a_file(store):
+    there = task(0, annotation(1, 1, answer(["Rain"])))
+    assert take(store, there, there) == {"labels": 1, "relabeled": 1}
+
+
+def test_quality_is_counted_once_at_the_end(store):
+    spec = ReviewSpec(consensus="quality", overlap=2)
+    probs = {k: np.array([0.1, 0.2, 0.7]) for k in range(4)}
+    both = [annotation(k, k, answer(["Dog"]), k) for k in (1, 2)]
+    split = [annotation(3, 1, answer(["Rain"])), annotation(4, 2, answer(["Bark"]), 1)]
+    with store.write() as session:
+        ledger = Ledger(session, "p", spec, probs)
+        assert ledger.take_tasks([task(1, *both), task(0, *split)], USERS)["verified"] == 1
+        assert now_in(session, 0) == (["Dog"], "unverified")
+        assert ledger.count_anew() == {"relabeled": 1}
+        assert now_in(session, 0) == (["Rain"], "relabeled")
+
+
+def now_in(session, clip_id):
+    return session.rows("select labels, state from labels_now where clip_id = ?", [clip_id])[0]
 
 
 def test_repair_keeps_who_and_when(store):

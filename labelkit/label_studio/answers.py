@@ -144,12 +144,12 @@ def _read(
     if not isinstance(items, list):
         raise _Unreadable(f"the result is {_brief(items)}, no list; {_CORRECT}")
     ticked: dict[str, dict[str, None]] = {"labels": {}, "verdict": {}}
-    commented = False
+    marked = False
     for item in items:
         control, texts = _item(item)
         if control in ticked:
             ticked[control] |= dict.fromkeys(texts)
-        commented |= control == "comment" and any(text.strip() for text in texts)
+        marked |= control == "seconds" or any(text.strip() for text in texts)
     labels = {_class_of(label, known, order) for label in ticked["labels"]}
     for verdict in ticked["verdict"]:
         if verdict not in _ANSWERS:
@@ -158,10 +158,9 @@ def _read(
     exclusive = len(ticked["verdict"]) > 1 or NONE in said[:1] or NO_SOUND in said[:1]
     if exclusive and len(said) > 1:
         raise _Unreadable(f"{said[0]!r} and {said[1]!r} exclude each other; {_CORRECT}")
-    if not said and commented:
+    if not said and marked:
         # Somebody who writes that nothing can be heard does not mean that nothing is there.
-        raise _Unreadable(f"there is a comment and nothing is ticked; {_CORRECT}: tick a class, or "
-                          f"{NONE!r}")  # fmt: skip
+        raise _Unreadable(f"nothing is ticked; {_CORRECT}: tick a class, or {NONE!r}")
     answer = _ANSWERS[said[0]] if ticked["verdict"] else "labels" if labels else "none"
     return answer, tuple(sorted(labels, key=order.__getitem__))
 

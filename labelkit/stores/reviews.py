@@ -23,7 +23,7 @@ _REVIEW = (
 )
 
 # Tasks that were found deleted; a task of the number 7 stays the same one for ever.
-_GONE = (
+GONE = (
     "select task_id from reviews where project = $project and answer = 'task_deleted' "
     "and batch_id not in (select batch_id from taken_back)"
 )
@@ -63,7 +63,7 @@ def sent_tasks(
     rows = session.rows(
         "select task_id, clip_id, model_version, score, suggested, page_hash from review_tasks "
         "where project = $project and ($clips is null or clip_id in (select unnest($clips))) "
-        f"and task_id not in ({_GONE}) order by batch_id",
+        f"and task_id not in ({GONE}) order by batch_id",
         {"project": project, "clips": None if clip_ids is None else list(clip_ids)},
     )
     return {
@@ -73,6 +73,40 @@ def sent_tasks(
         )
         for task_id, clip_id, model_version, score, suggested, page_hash in rows
     }  # fmt: skip
+
+
+def sent_versions(
+    session: Session, project: str, clip_ids: Sequence[int]
+) -> dict[int, list[tuple[datetime, ReviewTask]]]:
+    """Everything that was sent of clips, by clip id, with the time of the push, oldest first."""
+    found: dict[int, list[tuple[datetime, ReviewTask]]] = {}
+    for when, task_id, clip_id, model_version, score, suggested, page_hash in session.rows(
+        "select b.made_at, t.task_id, t.clip_id, t.model_version, t.score, t.suggested, "
+        "t.page_hash from review_tasks t join batches b on b.batch_id = t.batch_id "
+        "where t.project = ? and t.clip_id in (select unnest(?)) order by t.batch_id",
+        [project, list(clip_ids)],
+    ):
+        task = ReviewTask(
+            project=project, task_id=task_id, clip_id=clip_id, model_version=model_version,
+            score=score, suggested=suggested, page_hash=page_hash,
+        )  # fmt: skip
+        found.setdefault(clip_id, []).append((when, task))
+    return found
+
+
+def said_before(
+    session: Session, project: str, clip_id: int, annotator: str
+) -> list[tuple[int, str]]:
+    """What an annotator of a project last said of each class of a clip, by class id."""
+    rows = session.rows(
+        "select v.class_id, max_by(v.verdict, v.verdict_id) as said from label_verdicts v "
+        "join batches b on b.batch_id = v.batch_id where v.clip_id = ? and b.actor = ? "
+        "and b.batch_id in (select batch_id from reviews where project = ?) "
+        "and b.batch_id not in (select batch_id from taken_back) group by v.class_id "
+        "having said <> 'withdrawn' order by v.class_id",
+        [clip_id, annotator, project],
+    )
+    return [(class_id, verdict) for class_id, verdict in rows]
 
 
 def last_watermark(session: Session, project: str) -> datetime | None:
@@ -110,7 +144,7 @@ def known_tasks(session: Session, project: str) -> dict[int, int | None]:
             "select task_id, max(clip_id) from ("
             "  select task_id, clip_id from review_tasks where project = $project union all "
             "  select task_id, clip_id from reviews where project = $project"
-            f") where task_id not in ({_GONE}) group by task_id",
+            f") where task_id not in ({GONE}) group by task_id",
             {"project": project},
         )
     )

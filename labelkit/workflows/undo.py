@@ -52,7 +52,10 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
             "max_by(e.state, e.event_id) filter (stands), "
             "max_by(e.labels, e.event_id) filter (stands) "
             "from mine m join (select clip_id, event_id, state, labels, undoes is null "
-            "    and not list_contains($away, batch_id) as stands from label_events "
+            # That a task was tidied away is told, and decides nothing.
+            "    and not list_contains($away, batch_id) "
+            "    and coalesce(json_extract_string(evidence, '$.answer'), '') <> 'task_deleted' "
+            "    as stands from label_events "
             "    join batches using (batch_id)) e on e.clip_id = m.clip_id "
             "group by m.clip_id order by m.clip_id",
             {"root": root, "away": sorted(away)},
@@ -80,6 +83,8 @@ def undo(project: Project, batch_id: int) -> dict[str, Any]:
                 events=events,
             )
         )
+    if kind == "review":
+        say("answers of others on these clips are counted anew with: labelkit pull --full")
     left = len(rows) - len(events)
     if left:
         say(f"{left} clips stay as they are: other batches that stand made them so")

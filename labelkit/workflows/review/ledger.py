@@ -15,7 +15,14 @@ from labelkit.config import ReviewSpec, fingerprint
 from labelkit.label_studio.answers import read_answers
 from labelkit.records import MACHINE_STATES, Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.stores.append import WriteSession
-from labelkit.stores.reviews import known_tasks, known_versions, sent_tasks, standing_reviews
+from labelkit.stores.reviews import (
+    GONE,
+    known_tasks,
+    known_versions,
+    said_before,
+    sent_versions,
+    standing_reviews,
+)
 from labelkit.stores.session import Session
 from labelkit.workflows.review.resolution import (
     BY_MODEL,
@@ -63,7 +70,9 @@ class Ledger:
         self.session, self.project, self.spec, self.probs = session, project, spec, probs
         self.classes = session.classes()
         self.class_id = {name: index for index, name in enumerate(self.classes)}
-        self.sent: dict[int, ReviewTask] = {}
+        self.sent: dict[int, list[tuple[datetime, ReviewTask]]] = {}
+        # How good an annotator is, is told by all of her answers: that is for the end.
+        self.deferred = rule_in_force(session, spec) == BY_MODEL
 
     def take_tasks(
         self,
@@ -89,29 +98,35 @@ class Ledger:
         # What was taken for deleted and is there has come back; an export may just be old.
         known = known_versions(self.session, self.project, ids, revive=whole)
         paths = self._paths(tasks)
-        found: list[Review] = []
+        found: dict[int, Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
             problem = _misplaced(task, paths)
             reviews = read_answers(task, self.classes, project=self.project, users=users)
-            there[int(task["id"])] = {review.annotation_id for review in reviews}
+            listed = {review.annotation_id for review in reviews}
+            if 0 not in listed:
+                there[int(task["id"])] = listed
             for review in reviews:
-                newest = known.get(review.annotation_id)
-                if newest is not None and review.updated_at <= newest:
-                    continue
                 if problem:
                     review = replace(
                         review, answer="quarantined", labels=(), clip_id=None, problem=problem
                     )
-                found.append(review)
-        if whole:
-            standing = standing_reviews(self.session, self.project, task_ids=list(there))
-            found += [
-                replace(review, answer="deleted", labels=(), problem=None)
-                for review in standing
-                if review.annotation_id not in there[review.task_id]
-            ]
-        return self.take(found)
+                if review.annotation_id == 0:
+                    # Without a number of its own an answer is known by what it says.
+                    number = int(fingerprint([review.task_id, review.raw]), 16)
+                    review = replace(review, annotation_id=-number)
+                newest = known.get(review.annotation_id)
+                before = found.get(review.annotation_id)
+                if (newest is None or review.updated_at > newest) and (
+                    before is None or review.updated_at > before.updated_at
+                ):
+                    found[review.annotation_id] = review
+        gone = [
+            replace(review, answer="deleted", labels=(), problem=None)
+            for review in standing_reviews(self.session, self.project, task_ids=list(there))
+            if whole and review.annotation_id not in there[review.task_id]
+        ]
+        return self.take([*found.values(), *gone])
 
     def take_deleted(self, there: Collection[int], when: datetime, actor: str) -> int:
         """Note which tasks are gone, and how many; the answers on them stay what they were.
@@ -189,6 +204,7 @@ class Ledger:
 
     def count_anew(self) -> Counter[str]:
         """Decide on every answered clip by the rule in force; how many became what."""
+        self.deferred = False
         events, _ = self._settle(standing_reviews(self.session, self.project))
         self._write([], {}, events, None)
         return Counter(e.state for found in events.values() for e in found)
@@ -200,11 +216,9 @@ class Ledger:
         touched = by_clip(reviews)
         clip_ids = sorted(touched)
         clips = self._clips(clip_ids)
-        self.sent = sent_tasks(self.session, self.project, clip_ids)
+        self.sent = sent_versions(self.session, self.project, clip_ids)
         rule = rule_in_force(self.session, self.spec)
-        # How good an annotator is, is told by all of her answers.
-        needed = None if rule == BY_MODEL else clip_ids
-        before = by_clip(standing_reviews(self.session, self.project, clip_ids=needed))
+        before = by_clip(standing_reviews(self.session, self.project, clip_ids=clip_ids))
         after = {clip_id: list(found) for clip_id, found in before.items()}
         for review in reviews:
             if review.clip_id is not None:
@@ -213,8 +227,8 @@ class Ledger:
                 if review.answer not in _ENDS:
                     mine.append(review)
         decisions = resolve(
-            after, self.classes, overlap=self.spec.overlap, rule=rule, probs=self.probs,
-            only=clip_ids,
+            after, self.classes, overlap=self.spec.overlap,
+            rule="majority" if self.deferred else rule, probs=self.probs, only=clip_ids,
         )  # fmt: skip
         verdicts: dict[str, list[Verdict]] = defaultdict(list)
         events: dict[str, list[LabelEvent]] = defaultdict(list)
@@ -227,9 +241,12 @@ class Ledger:
                 ).items():
                     verdicts[name] += found
             decision = decisions[clip_id]
+            if self.deferred and decision.rule:
+                continue
             # The last of those whose answer made it so, or who took one back.
             cause = [r for r in new if r.annotator in decision.annotators] or new
-            event = self._event(self._shown(cause[-1]), clips[clip_id], decision)
+            tidied = not after[clip_id] and cause[-1].answer == "task_deleted"
+            event = self._event(self._shown(cause[-1]), clips[clip_id], decision, tidied=tidied)
             if event is not None:
                 events[cause[-1].annotator].append(event)
         return events, verdicts
@@ -247,38 +264,63 @@ class Ledger:
         """With the model whose suggestion the annotator saw, where the answer does not say it."""
         if self.spec.blind:
             return replace(review, model_version=None)
-        sent = self.sent.get(review.clip_id) if review.clip_id is not None else None
+        sent = self._sent(review)
         if review.model_version is not None or sent is None:
             return review
         return replace(review, model_version=sent.model_version)
 
+    def _sent(self, review: Review) -> ReviewTask | None:
+        """What the annotator was shown: by the model the answer names, or last sent before it."""
+        versions = self.sent.get(review.clip_id, []) if review.clip_id is not None else []
+        named = [task for _, task in versions if task.model_version == review.model_version]
+        earlier = [task for when, task in versions if when <= review.updated_at]
+        found = named or earlier or [task for _, task in versions[:1]]
+        return found[-1] if found else None
+
     def _clips(self, clip_ids: Sequence[int]) -> dict[int, _Clip]:
         """Clips with the newest event that stands and is of no answer in this project."""
         rows = self.session.rows(
-            "with mine as ("
-            "  select e.clip_id, e.event_id, e.state, e.labels, b.by_person "
-            "    and b.batch_id <> c.batch_id and not list_contains($machine, e.state) as decided, "
-            "    coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp, b.made_at) "
-            "      as made_at, "
-            "    b.undoes is null and b.batch_id not in (select batch_id from taken_back) "
-            "    and not (b.kind = $kind "
-            "      and json_extract_string(e.evidence, '$.project') = $project "
-            # An answer whose task was tidied away is no answer of the project any more.
-            "      and json_extract_string(e.evidence, '$.answer') <> 'task_deleted') as base "
-            "  from label_events e join batches b on b.batch_id = e.batch_id "
-            "  join clips c on c.clip_id = e.clip_id "
-            "  where e.clip_id in (select unnest($ids))"
-            ") select clip_id, max_by(state, event_id) filter (base), "
-            "max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base), "
-            "max_by(made_at, event_id) filter (base), max_by(state, event_id), "
-            "max_by(labels, event_id) from mine group by clip_id",
+            f"""
+            with told as (
+                select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.kind = $kind as ours,
+                       b.by_person and b.batch_id <> c.batch_id
+                           and not list_contains($machine, e.state) as decided,
+                       coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp,
+                                b.made_at) as made_at,
+                       json_extract_string(e.evidence, '$.project') as project,
+                       json_extract_string(e.evidence, '$.task')::bigint as task_id,
+                       coalesce(json_extract_string(e.evidence, '$.restored') = 'true', false)
+                           as restored,
+                       -- That a task was tidied away is told, and decides nothing.
+                       b.undoes is null and b.batch_id not in (select batch_id from taken_back)
+                           and coalesce(json_extract_string(e.evidence, '$.answer'), '')
+                               <> 'task_deleted' as stands
+                from label_events e join batches b on b.batch_id = e.batch_id
+                join clips c on c.clip_id = e.clip_id
+                where e.clip_id in (select unnest($ids))
+            ),
+            mine as (
+                select *, stands and (
+                    not ours
+                    -- Of another project the last word counts, unless it took a word back.
+                    or (project <> $project and not restored and event_id = max(event_id)
+                        filter (stands and ours) over (partition by clip_id, project))
+                    -- An answer whose task was tidied away is no answer of this one any more.
+                    or (project = $project and not restored and task_id in ({GONE}))
+                ) as base
+                from told
+            )
+            select clip_id, max_by(state, event_id) filter (base),
+                   max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base),
+                   max_by(made_at, event_id) filter (base), max_by(state, event_id),
+                   max_by(labels, event_id)
+            from mine group by clip_id
+            """,
             {
-                "kind": KIND,
-                "project": self.project,
-                "ids": list(clip_ids),
+                "kind": KIND, "project": self.project, "ids": list(clip_ids),
                 "machine": list(MACHINE_STATES),
             },
-        )
+        )  # fmt: skip
         return {
             clip_id: _Clip((state, labels), made_at if decided else None, (state_now, labels_now))
             for clip_id, state, labels, decided, made_at, state_now, labels_now in rows
@@ -288,27 +330,31 @@ class Ledger:
         self, clip_id: int, clip: _Clip, before: Sequence[Review], after: Sequence[Review]
     ) -> dict[str, list[Verdict]]:
         """What annotators now say of single classes, and what they no longer say, by name."""
-        sent = self.sent.get(clip_id)
-        doubted = {*clip.base[1], *(sent.suggested if sent and not self.spec.blind else ())}
         old, new = newest_answers(before), newest_answers(after)
-        found = {}
-        for name in sorted({*old, *new}):
-            review = new.get(name)
-            if review == old.get(name):
+        found: dict[str, list[Verdict]] = {}
+        for key in sorted({*old, *new}):
+            review = new.get(key)
+            if review == old.get(key):
                 continue
+            name = (review or old[key]).annotator
+            sent = self._sent(review) if review is not None and not self.spec.blind else None
+            doubted = {*clip.base[1], *(sent.suggested if sent is not None else ())}
             said = verdicts_said(review, self.class_id, doubted)
-            # A class that was ticked and is not any more was looked at.
-            gone = "absent" if review is not None and review.answer == "labels" else "withdrawn"
-            for class_id in verdicts_said(old.get(name), self.class_id, doubted):
-                said.setdefault(class_id, gone)
+            for class_id, verdict in said_before(self.session, self.project, clip_id, name):
+                # A class that was ticked and is not any more was looked at.
+                looked = verdict == "present" and review is not None and review.answer == "labels"
+                said.setdefault(class_id, "absent" if looked else "withdrawn")
             rule = "withdrawn" if review is None else review.answer
-            found[name] = [
-                Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=rule)
-                for class_id, verdict in sorted(said.items())
-            ]
+            if said:
+                found[name] = [
+                    Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=rule)
+                    for class_id, verdict in sorted(said.items())
+                ]
         return found
 
-    def _event(self, review: Review, clip: _Clip, decision: Decision) -> LabelEvent | None:
+    def _event(
+        self, review: Review, clip: _Clip, decision: Decision, *, tidied: bool = False
+    ) -> LabelEvent | None:
         """What a clip becomes by a decision, or by there being none any more; None if nothing.
 
         Of decisions of people the newest counts, in whatever way it came in.
@@ -319,17 +365,18 @@ class Ledger:
             "lead_time_s": review.lead_time_s, "comment": review.comment,
         }  # fmt: skip
         made_at = decision.made_at
-        if review.answer == "task_deleted":
+        if tidied:
             # Who tidies up the queue takes no answer back; that the task is gone is told.
-            if clip.now == clip.base:
+            if review.annotation_id == 0:
                 return None
-            target, made_at = clip.now, review.updated_at
+            target = clip.now
         else:
             overruled = clip.decided_at and made_at and clip.decided_at > made_at
             stands = decision.status == "decided" and not overruled
             target = decision.state(clip.base[1]) if stands else clip.base
             if target == clip.now:
                 return None
+            evidence["restored"] = None if stands else True
         evidence["answered_at"] = made_at and made_at.isoformat()
         if len(decision.annotators) > 1:
             evidence["annotators"] = list(decision.annotators)

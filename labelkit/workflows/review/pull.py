@@ -31,6 +31,7 @@ from labelkit.stores.reviews import (
     last_watermark,
     read_projects,
 )
+from labelkit.stores.session import Session
 from labelkit.workflows.evidence import read_evidence
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
@@ -76,12 +77,12 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         probs = read_probs(project, spec)
         # What changes while the pages are read may be missed, so the next pull begins here.
         change = client.last_change(setup.project_id)
-        counts: Counter[str] = Counter()
+        # First, so that an answer whose task is gone does not vote with those that came since.
+        counts = _take_deleted(project, setup, spec, client, full=full)
         for page in client.pages(setup.project_id, since=since, include=INCLUDE):
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).take_tasks(page, users)
-        counts += _take_deleted(project, setup, spec, client, full=full)
-        if full:
+        if full or (spec.consensus == BY_MODEL and counts):
             # Overlap and consensus may have changed since the answers came.
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
@@ -136,15 +137,18 @@ def pull_file(project: Project, file: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     with alone(project):
         probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
-        for start in range(0, len(tasks), CHUNK):
-            parts = defaultdict(list)
-            for task in tasks[start : start + CHUNK]:
-                parts[_name(setups, task)].append(task)
-            for name, mine in parts.items():
+        with project.store.read() as session:
+            parts = _parts(session, setups, tasks)
+        for name, mine in parts.items():
+            spec = _spec(setups, name)
+            for start in range(0, len(mine), CHUNK):
                 with project.store.write() as session:
-                    ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
+                    ledger = Ledger(session, name, spec, probs.get(name))
                     users = known_annotators(session, name)
-                    counts += ledger.take_tasks(mine, users, whole=False)
+                    counts += ledger.take_tasks(mine[start : start + CHUNK], users, whole=False)
+            if spec.consensus == BY_MODEL and counts:
+                with project.store.write() as session:
+                    counts += Ledger(session, name, spec, probs.get(name)).count_anew()
     return _report(counts)
 
 
@@ -195,6 +199,8 @@ def _repair(
         for name in sorted({name for _, name in rows}):
             ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
+            if ledger.deferred:
+                counts += ledger.count_anew()
         left = session.rows("select count(*) from quarantine")[0][0]
     return _report(counts) | {"still_in_quarantine": left}
 
@@ -277,13 +283,30 @@ def _read_export(file: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _name(setups: Sequence[ReviewProject], task: Mapping[str, Any]) -> str:
-    """The project's name in the store; one that was never set up here is named by its number."""
-    number = task.get("project")
-    if number is None and setups:
-        return setups[-1].name
-    mine = [setup.name for setup in setups if setup.project_id == number]
-    return mine[-1] if mine else f"export-{number}"
+def _parts(
+    session: Session, setups: Sequence[ReviewProject], tasks: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Tasks of an export by the name of their project in the store.
+
+    The number tells which project it is, unless tasks known there are of other clips: every
+    server counts from 1. A project that was never set up here is named by its number.
+    """
+    numbers = {setup.name: setup.project_id for setup in setups}
+    known = {name: known_tasks(session, name) for name in numbers}
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for task in tasks:
+        found[task.get("project")].append(task)
+    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, mine in found.items():
+        fitting = [
+            name for name in numbers
+            if number in (None, numbers[name])
+            and all(
+                known[name].get(task["id"]) in (None, task["data"].get("clip_id")) for task in mine
+            )
+        ]  # fmt: skip
+        parts[fitting[-1] if fitting else f"export-{number}"] += mine
+    return parts
 
 
 def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:

@@ -86,7 +86,7 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         drafts = 0
         for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
             for task in page:
-                if "clip_id" in task["data"]:
+                if type(task["data"].get("clip_id")) is int:
                     drafts += bool(task.get("draft_exists") or task.get("drafts"))
                     seen[task["data"]["clip_id"]] += 1
         faults = check_page(there["label_config"], classes, blind=spec.blind)
@@ -123,7 +123,9 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "path": path,
-                    "answers": [f"{name}: {_words(r)}" for name, r in newest_answers(mine).items()],
+                    "answers": [
+                        f"{r.annotator}: {_words(r)}" for r in newest_answers(mine).values()
+                    ],
                     "labels": labels,
                     "state": state,
                     "decided": decisions[clip_id].status == "decided",

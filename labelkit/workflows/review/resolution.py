@@ -76,15 +76,17 @@ def by_clip(reviews: Iterable[Review]) -> dict[int, list[Review]]:
 
 
 def newest_answers(reviews: Iterable[Review]) -> dict[str, Review]:
-    """The last answer of each annotator, by name.
+    """The last answer of each annotator, by who it is, in the order of their names.
 
-    A skip, or what nobody could read, is no answer, and takes none back.
+    Where the server's number is known it tells who it is: an export knows no names. A skip,
+    or what nobody could read, is no answer, and takes none back.
     """
     newest: dict[str, Review] = {}
     for review in sorted(reviews, key=lambda review: review.updated_at):
         if review.answer in GIVEN:
-            newest[review.annotator] = review
-    return dict(sorted(newest.items()))
+            who = review.annotator if review.annotator_id is None else str(review.annotator_id)
+            newest[who] = review
+    return dict(sorted(newest.items(), key=lambda item: item[1].annotator))
 
 
 def decisive_answers(reviews: Iterable[Review]) -> list[Review]:
