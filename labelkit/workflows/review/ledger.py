@@ -34,6 +34,9 @@ from labelkit.workflows.review.resolution import (
 )
 
 KIND = "review"
+_WORDS = {
+    "none": "none of these", "no_sound": "no usable sound", "task_deleted": "of deleted tasks",
+}  # fmt: skip
 # Versions that end an answer rather than give one.
 _ENDS = ("deleted", "task_deleted")
 
@@ -401,7 +404,7 @@ class Ledger:
         for review in reviews:
             mine[review.annotator].append(self._shown(review))
         for name in sorted({*mine, *verdicts, *events}):
-            counts = Counter(review.answer.replace("_", " ") for review in mine[name])
+            counts = Counter(_WORDS.get(review.answer, review.answer) for review in mine[name])
             said = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
             by = f", brought by {actor}" if actor else ""
             content = [
