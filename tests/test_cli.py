@@ -14,7 +14,7 @@ from tests.conftest import write_csv
 
 COMMANDS = (
     "init import check features folds recipes train verify score classes select missing undo "
-    "duplicates similar embed rehearse status history query demo"
+    "duplicates similar embed rehearse review push pull status history query demo"
 ).split()
 
 
@@ -44,6 +44,36 @@ def test_every_command_explains_itself(command):
 
 def test_these_are_all_commands():
     assert sorted(cli.commands) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands["review"].commands))
+def test_every_review_command_explains_itself(command):
+    done = call("review", command, "--help")
+    assert done.exit_code == 0
+    assert len(cli.commands["review"].commands[command].help.split()) > 3
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("push", "one of --lowest-lwlrap N"),
+        ("push --lowest-lwlrap 3 --missing 2", "one of --lowest-lwlrap N"),
+        ("push --lowest-lwlrap 3 --lowest fusion 3", "exclude one another"),
+        ("push --lowest-lwlrap 3", "labelkit review init"),
+        ("pull", "labelkit review init"),
+        ("pull --full --from x.json", "--from excludes"),
+        ("review status", "labelkit review init"),
+        ("review repair --rename Dog", "OLD=NEW"),
+        ("review init --url ftp://x --project abc", "ftp://x"),
+        ("review init --url http://127.0.0.1:9 --project ab", "3 to 50"),
+        ("review init --url http://127.0.0.1:9 --project abc --audio url", "go together"),
+        ("review init --url http://127.0.0.1:9 --project abc --overlap 0", "overlap must be"),
+    ],
+)
+def test_reviews_that_cannot_be(project, monkeypatch, words, says):
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "a.b.c")
+    done = call(*words.split(), cwd=project.root)
+    assert done.exit_code == 2 and says in done.stderr, done.output
 
 
 def test_init_twice_is_harmless_and_another_folder_is_refused(tmp_path):

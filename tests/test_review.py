@@ -6,7 +6,9 @@ import sys
 from collections import Counter
 
 import pytest
+from click.testing import CliRunner
 
+from labelkit.cli import cli
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.records import RELABELED, TRUSTED_STATES, Batch
@@ -489,6 +491,26 @@ def test_a_task_of_another_store_goes_to_quarantine(project, start, label_studio
     assert pull(project)["quarantined"] == 2
     assert now(project) == before
     assert all("another store" in row["problem"] for row in reporting.list_quarantine(project))
+
+
+def test_commands_print_arrays(project, start, label_studio):
+    setup = start()
+
+    def run(*words):
+        done = CliRunner().invoke(cli, ["-C", str(project.root), *words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    rows = run("push", "--lowest-lwlrap", "3", "--dry-run")
+    assert rows == run("push", "--lowest-lwlrap", "3")
+    assert list(rows[0]) == ["path", "labels", "suggested", "score", "task", "reason"]
+    annotator = label_studio.annotator()
+    annotator.submit(annotator.next_task(setup.project_id)["id"], answer(["Bell"]))
+    assert run("pull")[0]["labels"] == 1
+    assert {"what": "reviewed", "value": 1} in run("review", "status")
+    assert run("review", "annotators")[0]["answers"] == 1
+    assert run("review", "disagreements") == run("review", "quarantine") == []
+    assert all(row["ok"] is True for row in run("review", "doctor"))
 
 
 def test_setting_up_twice_adopts_and_changes(project, start, label_studio):
