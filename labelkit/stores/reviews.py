@@ -95,18 +95,25 @@ def sent_versions(
 
 
 def said_before(
-    session: Session, project: str, clip_id: int, annotator: str
-) -> list[tuple[int, str]]:
-    """What an annotator of a project last said of each class of a clip, by class id."""
-    rows = session.rows(
-        "select v.class_id, max_by(v.verdict, v.verdict_id) as said from label_verdicts v "
-        "join batches b on b.batch_id = v.batch_id where v.clip_id = ? and b.actor = ? "
+    session: Session, project: str, clip_ids: Sequence[int]
+) -> dict[tuple[int, str], list[tuple[int, str]]]:
+    """What each annotator of a project last said of classes, by clip id and name.
+
+    Returns:
+        Pairs of class id and verdict, without what was withdrawn or taken back.
+    """
+    found: dict[tuple[int, str], list[tuple[int, str]]] = {}
+    for clip_id, actor, class_id, verdict in session.rows(
+        "select v.clip_id, b.actor, v.class_id, max_by(v.verdict, v.verdict_id) as said "
+        "from label_verdicts v join batches b on b.batch_id = v.batch_id "
+        "where v.clip_id in (select unnest(?)) "
         "and b.batch_id in (select batch_id from reviews where project = ?) "
-        "and b.batch_id not in (select batch_id from taken_back) group by v.class_id "
+        "and b.batch_id not in (select batch_id from taken_back) group by all "
         "having said <> 'withdrawn' order by v.class_id",
-        [clip_id, annotator, project],
-    )
-    return [(class_id, verdict) for class_id, verdict in rows]
+        [list(clip_ids), project],
+    ):
+        found.setdefault((clip_id, actor), []).append((class_id, verdict))
+    return found
 
 
 def last_watermark(session: Session, project: str) -> datetime | None:

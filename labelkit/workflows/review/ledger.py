@@ -74,6 +74,7 @@ class Ledger:
         self.classes = session.classes()
         self.class_id = {name: index for index, name in enumerate(self.classes)}
         self.sent: dict[int, list[tuple[datetime, ReviewTask]]] = {}
+        self.said: dict[tuple[int, str], list[tuple[int, str]]] = {}
         # How good an annotator is, is told by all of her answers: that is for the end.
         self.deferred = rule_in_force(session, spec) == BY_MODEL
 
@@ -220,6 +221,7 @@ class Ledger:
         clip_ids = sorted(touched)
         clips = self._clips(clip_ids)
         self.sent = sent_versions(self.session, self.project, clip_ids)
+        self.said = said_before(self.session, self.project, clip_ids)
         rule = rule_in_force(self.session, self.spec)
         before = by_clip(standing_reviews(self.session, self.project, clip_ids=clip_ids))
         after = {clip_id: list(found) for clip_id, found in before.items()}
@@ -343,7 +345,7 @@ class Ledger:
             sent = self._sent(review) if review is not None and not self.spec.blind else None
             doubted = {*clip.base[1], *(sent.suggested if sent is not None else ())}
             said = verdicts_said(review, self.class_id, doubted)
-            for class_id, verdict in said_before(self.session, self.project, clip_id, name):
+            for class_id, verdict in self.said.get((clip_id, name), []):
                 # A class that was ticked and is not any more was looked at.
                 looked = verdict == "present" and review is not None and review.answer == "labels"
                 said.setdefault(class_id, "absent" if looked else "withdrawn")
