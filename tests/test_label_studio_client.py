@@ -8,7 +8,8 @@ import jwt
 import pytest
 
 from labelkit.errors import InvalidInput, LabelkitError, ServiceError
-from labelkit.label_studio.client import MAX_BYTES, Client, read_token
+from labelkit.label_studio.access import read_token
+from labelkit.label_studio.client import MAX_BYTES, Client
 from tests.fault_proxy import (
     bad_gateway,
     delay,

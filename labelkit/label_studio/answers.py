@@ -278,7 +278,7 @@ def _verbatim(annotation: Any) -> str:
 
 
 def _storable(text: str) -> str:
-    r"""The text with lone surrogates, which no UTF-8 can hold, written as ``\udXXX``."""
+    """The text with lone surrogates, which no UTF-8 can hold, written by their code."""
     return text.encode(errors="backslashreplace").decode()
 
 

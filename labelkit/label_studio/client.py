@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -20,7 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.label_studio.failures import NEW_TOKEN, Failures, read_json
+from labelkit.label_studio.access import check_token, check_url
+from labelkit.label_studio.failures import Failures, read_json
 
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
@@ -31,64 +31,6 @@ EARLY = timedelta(seconds=30)
 MAX_FILES, MAX_BYTES = 100, 240 * 2**20
 # Of these the server needs no look at annotations, which is several times as fast.
 TASK_FIELDS = {"id", "data", "updated_at"}
-
-
-def read_token(file: Path | None = None) -> str:
-    """Read the token for Label Studio from a file or the environment.
-
-    Args:
-        file: Where the token lies; without it LABEL_STUDIO_API_KEY counts, then the file that
-            LABEL_STUDIO_API_KEY_FILE names.
-
-    Returns:
-        The token.
-
-    Raises:
-        InvalidInput: If there is none, or it cannot be read or be a token.
-    """
-    if file is None:
-        token = os.environ.get("LABEL_STUDIO_API_KEY", "").strip()
-        if token:
-            return _check_token(token, "LABEL_STUDIO_API_KEY")
-        named = os.environ.get("LABEL_STUDIO_API_KEY_FILE", "").strip()
-        if not named:
-            raise InvalidInput(f"there is no token for Label Studio: {NEW_TOKEN}")
-        file = Path(named).expanduser()
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InvalidInput(f"cannot read the token file {file}: {reason}; {NEW_TOKEN}") from None
-    return _check_token(token, f"the token file {file}")
-
-
-def _check_token(token: str, source: str = "the token") -> str:
-    if not token.strip():
-        raise InvalidInput(f"{source} is empty; {NEW_TOKEN}")
-    if not re.fullmatch("[!-~]+", token):
-        raise InvalidInput(
-            f"{source} holds blanks, line breaks or letters that no token has; copy the token alone"
-        )
-    return token
-
-
-def _check_url(url: str) -> str:
-    """The URL with one slash at its end: without it a sub-path would be lost."""
-    url = url.strip()
-    try:
-        parts = urlsplit(url)
-        # A port that is no number raises.
-        host = parts.hostname if parts.port != 0 else None
-    except ValueError:
-        host = None
-    if "@" in url:
-        raise InvalidInput("the URL of Label Studio holds a user name or password; leave it out")
-    if not host or not re.fullmatch(r"https?://[^\s?#\\]+", url, re.IGNORECASE):
-        raise InvalidInput(
-            f"{url!r} is no URL of Label Studio; give it like http://localhost:8080 or "
-            "https://example.org/label-studio"
-        )
-    return url.rstrip("/") + "/"
 
 
 class Client:
@@ -115,10 +57,10 @@ class Client:
     """
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 60.0) -> None:
-        self.url = _check_url(url)
+        self.url = check_url(url)
         # The path that the server lies under, without its last slash.
         self.prefix = urlsplit(self.url).path.rstrip("/")
-        self._failures = Failures(self.url, _check_token(token))
+        self._failures = Failures(self.url, check_token(token))
         import httpx
 
         # Without its extensions for tasks and projects, which are not used and load pandas.
@@ -223,7 +165,6 @@ class Client:
         *,
         include: str,
         since: datetime | None = None,
-        filters: Iterable[dict[str, Any]] = (),
         size: int = 500,
     ) -> Iterator[list[dict[str, Any]]]:
         """Tasks of a project in the order of their ids, page after page.
@@ -235,7 +176,6 @@ class Client:
             project_id: The project.
             include: Names of the fields of tasks, and of annotations in them, with commas.
             since: Only tasks changed after this time of the server; UTC if it has no zone.
-            filters: Further conditions, as items of Label Studio's filters.
             size: Tasks a page, at most.
 
         Yields:
@@ -245,7 +185,7 @@ class Client:
             ServiceError: If the server fails or the project is gone.
         """
         names = {"id", *include.split(",")}
-        conditions = list(filters)
+        conditions = []
         if since is not None:
             since = since.astimezone(UTC) if since.tzinfo else since
             stamp = since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

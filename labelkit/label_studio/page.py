@@ -1,9 +1,9 @@
 r"""The labelling page: class names to Label Studio's XML and back.
 
 Label Studio knows a class by the *choice name* that stands in results and predictions. It is
-the class name itself, but for characters that XML 1.0 cannot hold: they are written as
-``\uXXXX``, and so is the backslash of a name that has such a thing already. Every name has one
-of its own therefore, whatever the other classes are.
+the class name itself, but for characters that XML 1.0 cannot hold: they are written by their
+code, ``\u0007``, and so is the backslash of a name that has such a thing already. Every name
+has one of its own therefore, whatever the other classes are.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labelkit.errors import StoreError
-from labelkit.records import ANSWERS, Batch, Pull, Review, ReviewProject, ReviewTask
+from labelkit.records import ANSWERS, MACHINE_STATES, Batch, Pull, Review, ReviewProject, ReviewTask
 from labelkit.stores.columns import as_lists
 from labelkit.stores.session import Session
 
@@ -22,6 +23,8 @@ _REVIEW = (
     "labels, comment, origin, model_version, lead_time_s, problem, raw"
 )
 
+# Kind of the batches that hold answers.
+REVIEW = "review"
 # Tasks that were found deleted; a task of the number 7 stays the same one for ever.
 GONE = (
     "select task_id from reviews where project = $project and answer = 'task_deleted' "
@@ -114,6 +117,72 @@ def said_before(
     ):
         found.setdefault((clip_id, actor), []).append((class_id, verdict))
     return found
+
+
+@dataclass(frozen=True)
+class UnreviewedClip:
+    """A clip as it would be without the answers of a project, and as it is.
+
+    ``decided_at`` is when a person made it so, None if nobody did.
+    """
+
+    base: tuple[str, list[int]]
+    decided_at: datetime | None
+    now: tuple[str, list[int]]
+
+
+def read_clips(
+    session: Session, project: str, clip_ids: Sequence[int]
+) -> dict[int, UnreviewedClip]:
+    """Clips with the newest event that stands and is of no answer in this project."""
+    rows = session.rows(
+        f"""
+        with told as (
+            select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.kind = $kind as ours,
+                   b.by_person and b.batch_id <> c.batch_id
+                       and not list_contains($machine, e.state) as decided,
+                   coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp,
+                            b.made_at) as made_at,
+                   json_extract_string(e.evidence, '$.project') as project,
+                   json_extract_string(e.evidence, '$.task')::bigint as task_id,
+                   coalesce(json_extract_string(e.evidence, '$.restored') = 'true', false)
+                       as restored,
+                   -- That a task was tidied away is told, and decides nothing.
+                   b.undoes is null and b.batch_id not in (select batch_id from taken_back)
+                       and coalesce(json_extract_string(e.evidence, '$.answer'), '')
+                           <> 'task_deleted' as stands
+            from label_events e join batches b on b.batch_id = e.batch_id
+            join clips c on c.clip_id = e.clip_id
+            where e.clip_id in (select unnest($ids))
+        ),
+        mine as (
+            select *, stands and (
+                not ours
+                -- Of another project the last word counts, unless it took a word back.
+                or (project <> $project and not restored and event_id = max(event_id)
+                    filter (stands and ours) over (partition by clip_id, project))
+                -- An answer whose task was tidied away is no answer of this one any more.
+                or (project = $project and not restored and task_id in ({GONE}))
+            ) as base
+            from told
+        )
+        select clip_id, max_by(state, event_id) filter (base),
+               max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base),
+               max_by(made_at, event_id) filter (base), max_by(state, event_id),
+               max_by(labels, event_id)
+        from mine group by clip_id
+        """,
+        {
+            "kind": REVIEW, "project": project, "ids": list(clip_ids),
+            "machine": list(MACHINE_STATES),
+        },
+    )  # fmt: skip
+    return {
+        clip_id: UnreviewedClip(
+            (state, labels), made_at if decided else None, (state_now, labels_now)
+        )
+        for clip_id, state, labels, decided, made_at, state_now, labels_now in rows
+    }
 
 
 def last_watermark(session: Session, project: str) -> datetime | None:

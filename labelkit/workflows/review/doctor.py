@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.errors import LabelkitError, ServiceError
+from labelkit.label_studio.access import read_token
 from labelkit.label_studio.audio import Share, local_url, probe_audio, web_url
-from labelkit.label_studio.client import Client, read_token
+from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import check_page
 from labelkit.workflows.project import Project
 from labelkit.workflows.review.setup import connect, read_setup, read_version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.label_studio.answers import read_answers
-from labelkit.records import MACHINE_STATES, Batch, LabelEvent, Review, ReviewTask, Verdict
+from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import (
-    GONE,
+    REVIEW,
+    UnreviewedClip,
     known_tasks,
     known_versions,
+    read_clips,
     said_before,
     sent_versions,
     standing_reviews,
@@ -33,24 +35,12 @@ from labelkit.workflows.review.resolution import (
     verdicts_said,
 )
 
-KIND = "review"
+KIND = REVIEW
 _WORDS = {
     "none": "none of these", "no_sound": "no usable sound", "task_deleted": "of deleted tasks",
 }  # fmt: skip
 # Versions that end an answer rather than give one.
 _ENDS = ("deleted", "task_deleted")
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A clip as it would be without the answers of this project, and as it is.
-
-    ``decided_at`` is when a person made it so, None if nobody did.
-    """
-
-    base: tuple[str, list[int]]
-    decided_at: datetime | None
-    now: tuple[str, list[int]]
 
 
 class Ledger:
@@ -219,7 +209,7 @@ class Ledger:
         """What follows from versions of answers, by annotator; those that stand change nothing."""
         touched = by_clip(reviews)
         clip_ids = sorted(touched)
-        clips = self._clips(clip_ids)
+        clips = read_clips(self.session, self.project, clip_ids)
         self.sent = sent_versions(self.session, self.project, clip_ids)
         self.said = said_before(self.session, self.project, clip_ids)
         rule = rule_in_force(self.session, self.spec)
@@ -282,57 +272,8 @@ class Ledger:
         found = named or earlier or [task for _, task in versions[:1]]
         return found[-1] if found else None
 
-    def _clips(self, clip_ids: Sequence[int]) -> dict[int, _Clip]:
-        """Clips with the newest event that stands and is of no answer in this project."""
-        rows = self.session.rows(
-            f"""
-            with told as (
-                select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.kind = $kind as ours,
-                       b.by_person and b.batch_id <> c.batch_id
-                           and not list_contains($machine, e.state) as decided,
-                       coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp,
-                                b.made_at) as made_at,
-                       json_extract_string(e.evidence, '$.project') as project,
-                       json_extract_string(e.evidence, '$.task')::bigint as task_id,
-                       coalesce(json_extract_string(e.evidence, '$.restored') = 'true', false)
-                           as restored,
-                       -- That a task was tidied away is told, and decides nothing.
-                       b.undoes is null and b.batch_id not in (select batch_id from taken_back)
-                           and coalesce(json_extract_string(e.evidence, '$.answer'), '')
-                               <> 'task_deleted' as stands
-                from label_events e join batches b on b.batch_id = e.batch_id
-                join clips c on c.clip_id = e.clip_id
-                where e.clip_id in (select unnest($ids))
-            ),
-            mine as (
-                select *, stands and (
-                    not ours
-                    -- Of another project the last word counts, unless it took a word back.
-                    or (project <> $project and not restored and event_id = max(event_id)
-                        filter (stands and ours) over (partition by clip_id, project))
-                    -- An answer whose task was tidied away is no answer of this one any more.
-                    or (project = $project and not restored and task_id in ({GONE}))
-                ) as base
-                from told
-            )
-            select clip_id, max_by(state, event_id) filter (base),
-                   max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base),
-                   max_by(made_at, event_id) filter (base), max_by(state, event_id),
-                   max_by(labels, event_id)
-            from mine group by clip_id
-            """,
-            {
-                "kind": KIND, "project": self.project, "ids": list(clip_ids),
-                "machine": list(MACHINE_STATES),
-            },
-        )  # fmt: skip
-        return {
-            clip_id: _Clip((state, labels), made_at if decided else None, (state_now, labels_now))
-            for clip_id, state, labels, decided, made_at, state_now, labels_now in rows
-        }
-
     def _verdicts(
-        self, clip_id: int, clip: _Clip, before: Sequence[Review], after: Sequence[Review]
+        self, clip_id: int, clip: UnreviewedClip, before: Sequence[Review], after: Sequence[Review]
     ) -> dict[str, list[Verdict]]:
         """What annotators now say of single classes, and what they no longer say, by name."""
         old, new = newest_answers(before), newest_answers(after)
@@ -358,7 +299,7 @@ class Ledger:
         return found
 
     def _event(
-        self, review: Review, clip: _Clip, decision: Decision, *, tidied: bool = False
+        self, review: Review, clip: UnreviewedClip, decision: Decision, *, tidied: bool = False
     ) -> LabelEvent | None:
         """What a clip becomes by a decision, or by there being none any more; None if nothing.
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from labelkit.config import ReviewSpec, create_spec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.access import read_token
 from labelkit.label_studio.audio import Share, share_folder
-from labelkit.label_studio.client import Client, read_token
+from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import check_page, create_page, page_hash
 from labelkit.label_studio.uploads import create_box
 from labelkit.records import Batch, ReviewProject
