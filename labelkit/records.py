@@ -53,6 +53,24 @@ class LabelEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelEvents:
+    """Many events as columns, one entry each: what a bulk append takes.
+
+    ``clip_ids`` is an integer array; ``labels`` holds one sequence of class ids an event;
+    ``evidence`` holds JSON. A column that is None has nothing to say.
+    """
+
+    clip_ids: np.ndarray
+    states: Sequence[str]
+    labels: Sequence[Sequence[int]] | np.ndarray
+    sources: Sequence[str]
+    run_ids: Sequence[str | None] | None = None
+    iterations: Sequence[int | None] | None = None
+    scores: Sequence[float | None] | None = None
+    evidence: Sequence[str | None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What was decided of one (clip, class), for all of the clip or for some seconds of it."""
 
@@ -229,7 +247,7 @@ class Batch:
     undoes: int | None = None
     classes: Sequence[str] = ()
     clips: Sequence[Clip] = ()
-    events: Sequence[LabelEvent] = ()
+    events: Sequence[LabelEvent] | LabelEvents = ()
     verdicts: Sequence[Verdict] = ()
     fold_set: str | None = None
     folds: dict[int, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,12 +22,15 @@ class Place:
 
     folder: Path | None
     lock_timeout_s: float
+    as_of: str | None = None
 
     def project(self) -> Any:
         """The project there."""
         from labelkit.workflows.project import find_root, open_project
 
-        return open_project(find_root(self.folder), lock_timeout_s=self.lock_timeout_s)
+        return open_project(
+            find_root(self.folder), lock_timeout_s=self.lock_timeout_s, as_of=self.as_of
+        )
 
 
 def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Command]:
@@ -122,6 +125,16 @@ def training_options(command: Command) -> Command:
     return recipe_options(command)
 
 
+def _look_back(ctx: click.Context, option: click.Parameter, moment: str | None) -> None:
+    if moment is not None:
+        ctx.obj = replace(ctx.obj, as_of=moment)
+
+
+as_of_option = click.option(
+    "--as-of", metavar="MOMENT", callback=_look_back, expose_value=False,
+    help="Labels as they were: after a batch (its number), at the end of a day, at a time (UTC), "
+         "or as a run read them.",
+)  # fmt: skip
 SEED = click.IntRange(min=0, max=2**31 - 1)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."

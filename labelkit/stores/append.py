@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,14 @@ from labelkit.records import (
     VERIFIED,
     Batch,
     LabelEvent,
+    LabelEvents,
     Predictions,
     Receipt,
     Scores,
     Verdict,
-    verdicts_of,
 )
 from labelkit.stores.columns import as_column, as_lists
+from labelkit.stores.growth import keep_state
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 
@@ -32,7 +35,11 @@ IMPORTED_FOLDS = "imported"
 
 
 class WriteSession(Session):
-    """An open transaction of the one writer."""
+    """An open transaction of the one writer; ``appended`` are the keys of its batches."""
+
+    def __init__(self, con: Any) -> None:
+        super().__init__(con)
+        self.appended: list[str] = []
 
     def append(self, batch: Batch) -> Receipt:
         """Write a batch, or nothing if its key is there already.
@@ -58,22 +65,27 @@ class WriteSession(Session):
         self._append_runs(batch, batch_id)
         if batch.fold_set is not None and batch.folds:
             self._append_folds(batch.fold_set, batch.folds, batch_id)
-        self._append_events(batch.events, batch.by_person, batch_id)
+        self._append_events(_as_columns(batch.events), batch.by_person, batch_id)
         self._append_verdicts(batch.verdicts, batch_id)
         for predictions in batch.predictions:
             self._append_predictions(predictions)
         for scores in batch.scores:
             self._append_scores(scores)
         append_reviews(self, batch, batch_id)
+        self.appended.append(batch.key)
         return Receipt(batch_id=batch_id, repeated=False)
 
     def insert(
-        self, table: str, columns: dict[str, Any], query: str = "select * from arrays"
+        self,
+        table: str,
+        columns: dict[str, Any],
+        query: str = "select * from arrays",
+        values: Sequence[Any] = (),
     ) -> None:
         """Insert columns into a table, by a query over them where types need saying."""
         if len(next(iter(columns.values()))):
             arrays = {name: as_column(values) for name, values in columns.items()}  # noqa: F841
-            self._con.execute(f"insert into {table} {query}")
+            self._con.execute(f"insert into {table} {query}", values)
 
     def next_id(self, table: str, column: str) -> int:
         """The first number a table has not given yet."""
@@ -97,7 +109,8 @@ class WriteSession(Session):
         if not clips:
             return
         class_id = {name: index for index, name in enumerate(self.classes())}
-        known = {path for (path,) in self.rows("select path from clips")}
+        paths = [clip.path for clip in clips]
+        known = self._known_paths(paths)
         for clip in clips:
             if clip.path in known:
                 raise StoreError(f"clip {clip.path!r} is in the store already")
@@ -110,7 +123,7 @@ class WriteSession(Session):
             "clips",
             {
                 "clip_id": ids,
-                "path": [c.path for c in clips],
+                "path": paths,
                 "content_hash": [c.content_hash for c in clips],
                 "duration_s": [c.duration_s for c in clips],
                 "group_name": [c.group for c in clips],
@@ -118,62 +131,125 @@ class WriteSession(Session):
                 "batch_id": [batch_id] * len(clips),
             },
         )
-        events = [
-            LabelEvent(
-                clip_id=index,
-                state=clip.state,
-                labels=[class_id[name] for name in clip.labels],
-                source=batch.kind,
-            )
-            for index, clip in zip(ids, clips, strict=True)
-        ]
-        self._append_events(events, True, batch_id)
+        labels = as_lists(sorted({class_id[name] for name in c.labels}) for c in clips)
+        states = [c.state for c in clips]
+        self._append_events(
+            LabelEvents(
+                clip_ids=np.array(ids),
+                states=states,
+                labels=labels,
+                sources=[batch.kind] * len(clips),
+            ),
+            True,
+            batch_id,
+        )
         # A verified label is somebody's word that its class is there.
-        said = [verdicts_of(event, batch.kind) for event in events if event.state == VERIFIED]
-        self._append_verdicts([verdict for part in said for verdict in part], batch_id)
+        said = [
+            Verdict(clip_id=index, class_id=label, verdict="present", rule=batch.kind)
+            for index, state, given in zip(ids, states, labels, strict=True)
+            if state == VERIFIED
+            for label in given
+        ]
+        self._append_verdicts(said, batch_id)
         folds = {i: c.fold for i, c in zip(ids, clips, strict=True) if c.fold is not None}
         if folds:
             self._append_folds(IMPORTED_FOLDS, folds, batch_id)
 
-    def _append_events(self, events: Sequence[LabelEvent], by_person: bool, batch_id: int) -> None:
-        if not events:
+    def _known_paths(self, paths: list[str]) -> set[str]:
+        """Those of some paths that are in the store."""
+        sql = "select path from clips semi join arrays using (path)"
+        return {path for (path,) in self._rows_beside({"path": as_column(paths)}, sql)}
+
+    def _rows_beside(
+        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a statement that reads ``arrays`` like a table."""
+        return self._con.execute(sql, values).fetchall()
+
+    def _append_events(self, events: LabelEvents, by_person: bool, batch_id: int) -> None:
+        n = len(events.clip_ids)
+        if not n:
             return
-        n_classes, now = len(self.classes()), self._now()
-        states = dict(
-            self.rows("select clip_id, max_by(state, event_id) from label_events group by clip_id")
-        )
-        known = self._clip_ids()
-        runs = {run_id for (run_id,) in self.rows("select run_id from runs")}
-        for event in events:
-            if event.run_id is not None and event.run_id not in runs:
-                raise StoreError(f"label event of clip {event.clip_id}: no run {event.run_id!r}")
-            _check_event(event, states.get(event.clip_id), known, n_classes, by_person)
+        self._check_events(events)
+        if not by_person:
+            self._check_machine(events)
+        nothing = [None] * n
         first = self.next_id("label_events", "event_id")
         self.insert(
             "label_events",
             {
-                "event_id": range(first, first + len(events)),
-                "batch_id": [batch_id] * len(events),
-                "clip_id": [e.clip_id for e in events],
-                "state": [e.state for e in events],
-                "labels": as_lists(sorted(set(e.labels)) for e in events),
-                "source": [e.source for e in events],
-                "run_id": [e.run_id for e in events],
-                "iteration": [e.iteration for e in events],
-                "score": [e.score for e in events],
-                "evidence": [None if e.evidence is None else _json(e.evidence) for e in events],
-                "made_at": [now] * len(events),
+                "event_id": range(first, first + n),
+                "clip_id": events.clip_ids,
+                "state": events.states,
+                "labels": as_lists(sorted(set(labels)) for labels in events.labels),
+                "source": events.sources,
+                "run_id": events.run_ids or nothing,
+                "iteration": nothing if events.iterations is None else events.iterations,
+                "score": nothing if events.scores is None else events.scores,
+                "evidence": events.evidence or nothing,
             },
             # A column of nothing but None arrives without a type, hence the casts.
-            "select event_id, batch_id, clip_id, state, labels, source, run_id::varchar, "
-            "iteration::integer, score::double, evidence::varchar, made_at::timestamp from arrays",
+            f"select event_id, {batch_id}, clip_id, state, labels, source, run_id::varchar, "
+            "iteration::integer, score::double, evidence::varchar, now() at time zone 'utc' "
+            "from arrays",
         )
+        keep_state(self, first + n - 1, batch_id)
+
+    def _check_events(self, events: LabelEvents) -> None:
+        """Refuse columns that name what is not there, and name the first row that does."""
+
+        def refuse(row: int, problem: str) -> None:
+            raise StoreError(f"label event of clip {events.clip_ids[row]}: {problem}")
+
+        n_clips = self.next_id("clips", "clip_id")
+        odd = np.flatnonzero((events.clip_ids < 0) | (events.clip_ids >= n_clips))
+        if len(odd):
+            refuse(odd[0], "no such clip")
+        for state in set(events.states) - set(STATES):
+            known = ", ".join(STATES)
+            refuse(list(events.states).index(state), f"no state {state!r}; known: {known}")
+        n_classes = len(self.classes())
+        lengths = [len(labels) for labels in events.labels]
+        classes = np.fromiter(chain.from_iterable(events.labels), np.int64, sum(lengths))
+        odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
+        if len(odd):
+            row = int(np.repeat(np.arange(len(lengths)), lengths)[odd[0]])
+            refuse(row, f"no class {classes[odd[0]]}")
+        if events.scores is not None:
+            for row, score in enumerate(events.scores):
+                if score is not None and not math.isfinite(score):
+                    refuse(row, f"score is {score}; scores must be finite")
+        for run_id in set(events.run_ids or ()) - {None}:
+            if not self.rows("select 1 from runs where run_id = ?", [run_id]):
+                refuse(list(events.run_ids or ()).index(run_id), f"no run {run_id!r}")
+
+    def _check_machine(self, events: LabelEvents) -> None:
+        """Refuse events by which a machine decides for a person, or against one."""
+        wanted = np.array(events.states, object)
+        odd = np.flatnonzero(~np.isin(wanted, MACHINE_STATES))
+        people = dict(
+            self._rows_beside(
+                {"clip_id": np.unique(events.clip_ids)},
+                "select clip_id, state from current_events semi join arrays using (clip_id) "
+                "where not list_contains(?, state)",
+                [list(MACHINE_STATES)],
+            )
+        )
+        overridden = np.flatnonzero(np.isin(events.clip_ids, list(people)))
+        if len(odd) or len(overridden):
+            row = min([*odd, *overridden])
+            clip_id = int(events.clip_ids[row])
+            raise StoreError(
+                f"label event of clip {clip_id}: a machine may not make it {wanted[row]}"
+                + (f", a person left it {people[clip_id]}" if clip_id in people else "")
+            )
 
     def _append_verdicts(self, verdicts: Sequence[Verdict], batch_id: int) -> None:
-        n_classes = len(self.classes())
-        known = self._clip_ids()
+        if not verdicts:
+            return
+        n_classes, n_clips = len(self.classes()), self.next_id("clips", "clip_id")
         for v in verdicts:
-            if v.clip_id not in known:
+            if not 0 <= v.clip_id < n_clips:
                 raise StoreError(f"verdict on clip {v.clip_id}: no such clip")
             if not 0 <= v.class_id < n_classes:
                 raise StoreError(f"verdict on clip {v.clip_id}: no class {v.class_id}")
@@ -258,9 +334,10 @@ class WriteSession(Session):
         names = [f"c{index}" for index in range(probs.shape[1])]
         columns = {name: probs[:, index] for index, name in enumerate(names)}
         self.insert(
-            "predictions",
-            {"run_id": [predictions.run_id] * len(clip_ids), "clip_id": clip_ids} | columns,
-            f"select run_id, clip_id, [{', '.join(names)}] from arrays",
+            "prediction_rows",
+            {"clip_id": clip_ids, "top_class": probs.argmax(axis=1), **columns},
+            f"select ?, clip_id, [{', '.join(names)}], top_class from arrays",
+            [predictions.run_id],
         )
 
     def _append_scores(self, scores: Scores) -> None:
@@ -286,37 +363,27 @@ class WriteSession(Session):
             },
         )
 
-    def _clip_ids(self) -> set[int]:
-        return {clip_id for (clip_id,) in self.rows("select clip_id from clips")}
-
     def check_clips(self, clip_ids: Iterable[int], where: str) -> None:
-        """Refuse clip ids that the store does not know."""
-        unknown = set(clip_ids) - self._clip_ids()
+        """Refuse clip ids that the store does not know; ids are given without a gap."""
+        n_clips = self.next_id("clips", "clip_id")
+        unknown = [clip_id for clip_id in clip_ids if not 0 <= clip_id < n_clips]
         if unknown:
             raise StoreError(f"{where}: no clip {min(unknown)}")
 
-    def _now(self) -> Any:
-        return self.rows("select (now() at time zone 'utc')::varchar")[0][0]
 
-
-def _check_event(
-    event: LabelEvent, state: str | None, known: set[int], n_classes: int, by_person: bool
-) -> None:
-    where = f"label event of clip {event.clip_id}"
-    if event.clip_id not in known:
-        raise StoreError(f"{where}: no such clip")
-    if event.state not in STATES:
-        raise StoreError(f"{where}: no state {event.state!r}; known: {', '.join(STATES)}")
-    for class_id in event.labels:
-        if not 0 <= class_id < n_classes:
-            raise StoreError(f"{where}: no class {class_id}")
-    _check_number(event.score, where)
-    if not by_person and (
-        state not in (None, *MACHINE_STATES) or event.state not in MACHINE_STATES
-    ):
-        raise StoreError(
-            f"{where}: a machine may not make it {event.state}, a person left it {state}"
-        )
+def _as_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
+    if isinstance(events, LabelEvents):
+        return events
+    return LabelEvents(
+        clip_ids=np.array([e.clip_id for e in events], np.int64),
+        states=[e.state for e in events],
+        labels=[e.labels for e in events],
+        sources=[e.source for e in events],
+        run_ids=[e.run_id for e in events],
+        iterations=[e.iteration for e in events],
+        scores=[e.score for e in events],
+        evidence=[None if e.evidence is None else _json(e.evidence) for e in events],
+    )
 
 
 def _check_number(value: float | None, where: str) -> None:

@@ -7,21 +7,36 @@ its batches may touch only unverified and self-verified clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from labelkit.errors import StoreError
+from labelkit.files import replacing
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
-from labelkit.stores.lock import locked
+from labelkit.stores.lock import locked, say
+from labelkit.stores.moments import find_batch
 from labelkit.stores.session import Session
+from labelkit.stores.views import show_past
+from labelkit.stores.witness import (
+    Witness,
+    missing_batches,
+    read_witness,
+    witness_path,
+    write_witness,
+)
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
+_LAST = (
+    "select (select store_id from store_info), coalesce(max(batch_id), 0), "
+    "coalesce(max_by(batch_key, batch_id), '') from batches"
+)
 
 
 class LabelStore:
@@ -30,6 +45,8 @@ class LabelStore:
     Args:
         path: The file.
         timeout_s: How long to wait for another process to leave it.
+        as_of: Read the store as it was: a batch, a date, a time or a run
+            (:func:`labelkit.stores.moments.find_batch`). Writing is always to the present.
 
     Example:
         >>> import tempfile
@@ -47,28 +64,61 @@ class LabelStore:
         ['Dog']
     """
 
-    def __init__(self, path: Path, *, timeout_s: float = 30.0) -> None:
-        self.path, self.timeout_s = Path(path), timeout_s
+    def __init__(self, path: Path, *, timeout_s: float = 30.0, as_of: str | None = None) -> None:
+        self.path, self.timeout_s, self.as_of = Path(path), timeout_s, as_of
 
     def create(self) -> None:
         """Make the file if it is not there, and bring it to the newest version if it is older.
 
+        An older file is copied beside itself first, as ``<name>.v<version>``.
+
         Raises:
-            StoreError: If the file is of a newer version or is no label store.
+            StoreError: If the file is of a newer version, is no label store, or is gone
+                while its witness tells of batches.
         """
-        with self.connect(read_only=False, must_exist=False) as con:
-            schema.migrate(con, self.path.name)
+        with self._locked(exclusive=True):
+            new = not self.path.exists()
+            found = read_witness(self.path)
+            if new and found is not None and found.batch_id:
+                raise StoreError(
+                    f"{self.path} is gone, but it held {found.batch_id} batches; bring it back "
+                    f"with: labelkit restore BACKUP, or start anew by removing "
+                    f"{witness_path(self.path).name}"
+                )
+            if new:
+                # What a lost store of this name left must not be taken for the new one's.
+                Path(f"{self.path}.wal").unlink(missing_ok=True)
+                witness_path(self.path).unlink(missing_ok=True)
+            else:
+                self._back_up_older()
+            with self._opened(read_only=False) as con:
+                schema.migrate(con, self.path.name)
+            with self._opened(read_only=False) as con:
+                self._check_witness(con)
+                self._witness(con)
+
+    def _back_up_older(self) -> None:
+        with self._opened(read_only=False) as con:
+            found = schema.version(con)
+            if found > schema.VERSION:
+                schema.check_version(con, self.path.name)
+            con.execute("checkpoint")
+        if 0 < found < schema.VERSION:
+            copy = self.path.with_name(f"{self.path.name}.v{found}")
+            with self.path.open("rb") as source, replacing(copy) as file:
+                shutil.copyfileobj(source, file)
+            say(f"{self.path.name} is of schema version {found}; kept as {copy.name}")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A consistent view of the store, beside other readers.
 
         Raises:
-            StoreError: If the file is missing, damaged or of another version.
+            StoreError: If the file is missing, damaged or of another version, or lost batches.
             StoreBusy: If a writer holds it for longer than the time-out.
+            InvalidInput: If ``as_of`` is no moment of this store.
         """
         with self.connect(read_only=True) as con:
-            schema.check_version(con, self.path.name)
             yield Session(con)
 
     @contextmanager
@@ -76,59 +126,144 @@ class LabelStore:
         """One transaction: committed at the end, undone by any exception.
 
         Raises:
-            StoreError: If the file is missing, damaged or of another version.
+            StoreError: If the file is missing, damaged or of another version, lost batches, or
+                there is no room: nothing of the transaction is kept then.
             StoreBusy: If others hold it for longer than the time-out.
         """
         import duckdb
 
-        with self.connect(read_only=False) as con:
-            schema.check_version(con, self.path.name)
-            con.execute("begin")
+        self._check_exists()
+        with self._locked(exclusive=True):
+            session: WriteSession | None = None
+            committed = False
             try:
-                yield WriteSession(con)
-            except BaseException:
-                # Where the transaction is gone already, the error that ended it matters more.
-                with suppress(duckdb.Error):
-                    con.execute("rollback")
-                raise
-            con.execute("commit")
+                with self._opened(read_only=False) as con:
+                    self._check(con)
+                    con.execute("begin")
+                    session = WriteSession(con)
+                    try:
+                        yield session
+                    except BaseException:
+                        # Where the transaction is gone already, the error that ended it
+                        # matters more.
+                        with suppress(duckdb.Error):
+                            con.execute("rollback")
+                        raise
+                    con.execute("commit")
+                    committed = True
+                    if session.appended:
+                        self._witness(con)
+            except StoreError as error:
+                # What follows a commit, a checkpoint say, may fail; and a commit that failed
+                # may have got through.
+                if session is None or not session.appended or not self._kept(session, committed):
+                    raise
+                say(f"{error}; the batch was kept all the same")
+
+    def _kept(self, session: WriteSession, committed: bool) -> bool:
+        """Whether a transaction that ended in an error is in the store."""
+        try:
+            with self._opened(read_only=False) as con:
+                key = session.appended[-1]
+                found = con.execute("select 1 from batches where batch_key = ?", [key]).fetchone()
+                if found:
+                    self._witness(con)
+                return bool(found)
+        except (StoreError, OSError):
+            return committed
 
     @contextmanager
     def connect(
-        self, *, read_only: bool, must_exist: bool = True, limits: dict[str, Any] | None = None
+        self, *, read_only: bool, limits: dict[str, Any] | None = None, files: Sequence[Path] = ()
     ) -> Iterator[Any]:
         """A bare connection under the lock; what DuckDB raises becomes a StoreError.
 
         Args:
             read_only: Read beside others rather than be the one writer.
-            must_exist: Refuse to make a new file.
-            limits: Settings of DuckDB that the connection cannot change afterwards.
+            limits: Settings of DuckDB that the connection cannot change afterwards; it can
+                read no file but those of the store.
+            files: What it may read and write besides.
         """
+        self._check_exists()
+        with self._locked(exclusive=not read_only), self._opened(read_only=read_only) as con:
+            self._check(con)
+            if read_only and self.as_of is not None:
+                show_past(con, find_batch(con, self.as_of))
+            if limits is not None:
+                self._restrict(con, limits, files)
+            yield con
+
+    def _restrict(self, con: Any, limits: dict[str, Any], files: Sequence[Path]) -> None:
+        allowed = [str(file) for file in files]
+        for (file,) in con.execute("select file from prediction_files").fetchall():
+            # As the view names it, and as it is found.
+            allowed += [file, str(self.path.parent.resolve() / file)]
+        names = ", ".join("'" + name.replace("'", "''") + "'" for name in allowed)
+        con.execute(f"set allowed_paths = [{names}]")
+        for name, value in limits.items():
+            con.execute(f"set {name} = '{value}'")
+        con.execute("set enable_external_access = false")
+        con.execute("set lock_configuration = true")
+
+    def _locked(self, *, exclusive: bool) -> Any:
+        return locked(self.path, exclusive=exclusive, timeout_s=self.timeout_s)
+
+    def _check_exists(self) -> None:
+        if not self.path.exists():
+            raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
+
+    @contextmanager
+    def _opened(self, *, read_only: bool) -> Iterator[Any]:
+        """A connection, with the lock held already."""
         import duckdb
 
-        if must_exist and not self.path.exists():
-            raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
-        with locked(self.path, exclusive=not read_only, timeout_s=self.timeout_s):
-            try:
-                con = duckdb.connect(
-                    str(self.path), read_only=read_only, config=_CONFIG | (limits or {})
-                )
-            except duckdb.Error as error:
-                raise _store_error(self.path, error) from error
-            try:
-                # A long query would draw its bar on stdout, into the data.
-                con.execute("set enable_progress_bar = false")
-                # Column types come from all rows, not from a sample that may miss the lists.
-                con.execute("set pandas_analyze_sample = 0")
-                if limits:
-                    con.execute("set lock_configuration = true")
-                yield con
-            except duckdb.Error as error:
-                raise _store_error(self.path, error) from error
-            finally:
-                con.close()
+        try:
+            con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
+        except duckdb.Error as error:
+            raise _store_error(self.path, error) from error
+        try:
+            # A long query would draw its bar on stdout, into the data.
+            con.execute("set enable_progress_bar = false")
+            # Column types come from all rows, not from a sample that may miss the lists.
+            con.execute("set pandas_analyze_sample = 0")
+            folder = str(self.path.parent.resolve()).replace("'", "''")
+            con.execute(f"set file_search_path = '{folder}'")
+            yield con
+        except duckdb.Error as error:
+            raise _store_error(self.path, error) from error
+        finally:
+            con.close()
+
+    def _check(self, con: Any) -> None:
+        schema.check_version(con, self.path.name)
+        self._check_witness(con)
+
+    def _check_witness(self, con: Any) -> None:
+        found = read_witness(self.path)
+        if found is None:
+            return
+        store_id, batch_id, key = con.execute(_LAST).fetchone()
+        lost = missing_batches(self.path, store_id, (batch_id, key), found)
+        if lost:
+            raise StoreError(
+                f"{self.path.name} has lost something: {lost}; bring a backup back with: labelkit "
+                "restore FILE, or see: labelkit doctor"
+            )
+
+    def _witness(self, con: Any) -> None:
+        """Remember the last batch; where that cannot be written, the store is none the worse."""
+        try:
+            write_witness(self.path, Witness(*con.execute(_LAST).fetchone()))
+        except OSError as error:
+            say(f"{witness_path(self.path).name} could not be written ({error.strerror})")
 
 
 def _store_error(path: Path, error: Exception) -> StoreError:
     first_line = str(error).splitlines()[0]
+    if "No space left" in str(error) or "File too large" in str(error):
+        free = shutil.disk_usage(path.parent).free // 2**20
+        return StoreError(
+            f"{path.name}: there is no room ({free} MB free): {first_line}; "
+            "make room and run the same command again"
+        )
     return StoreError(f"{path.name}: {first_line}")

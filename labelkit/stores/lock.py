@@ -1,19 +1,20 @@
 """One writer at a time: an flock on a side file, held around every open of the store.
 
 DuckDB's own lock is a POSIX one, which any second open and close of the file in the
-same process drops without a word; this one stays.
+same process drops without a word; this one stays. Writers queue on a second file, so that
+only the first of them ever competes with readers: a reader waits for one commit at most.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import random
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from labelkit.errors import StoreBusy, StoreError
@@ -31,7 +32,8 @@ def locked(
     """Hold the lock of ``path``, waiting up to ``timeout_s`` for others to leave it.
 
     Args:
-        path: The file to protect; the lock lies beside it as ``<path>.lock``.
+        path: The file to protect; the lock lies beside it as ``<path>.lock``, the queue of
+            those who want to write as ``<path>.queue``.
         exclusive: True to write, False to read beside other readers.
         timeout_s: Seconds to wait.
         notify: Gets one line that names the holder after a second of waiting.
@@ -40,56 +42,102 @@ def locked(
         StoreBusy: If the time is over.
         StoreError: If the lock file cannot be opened.
     """
-    try:
-        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        try:
-            # Where one may only read, one can still wait for those who write.
-            descriptor = -1 if exclusive else os.open(f"{path}.lock", os.O_RDONLY)
-        except OSError:
-            descriptor = -1
-        if descriptor < 0:
-            reason = f"{error.strerror}; is the folder writable?"
-            raise StoreError(f"{path}.lock: {reason}") from error
-    try:
-        _acquire(descriptor, path, exclusive, timeout_s, notify)
+    with ExitStack() as stack:
+        lock = _open(stack, f"{path}.lock", exclusive)
+        wait = _Wait(path, lock, timeout_s, notify)
         if exclusive:
-            os.ftruncate(descriptor, 0)
-            command = " ".join(os.path.basename(part) for part in sys.argv[:2])
-            os.pwrite(
-                descriptor, f"PID {os.getpid()} on {socket.gethostname()} ({command})".encode(), 0
-            )
+            wait.acquire(_open(stack, f"{path}.queue", True), fcntl.LOCK_EX)
+        wait.acquire(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        if not exclusive:
+            yield
+            return
+        command = " ".join(os.path.basename(part) for part in sys.argv[:2])
+        holder = f"PID {os.getpid()} on {socket.gethostname()} ({command})"
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, holder.encode(), 0)
         try:
             yield
         finally:
-            if exclusive:
-                os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
+            os.ftruncate(lock, 0)
+            # Readers who wait get in before the next writer leaves the queue.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
-def _acquire(
-    descriptor: int, path: Path, exclusive: bool, timeout_s: float, notify: Callable[[str], None]
-) -> None:
-    mode = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
-    start, pause, told = time.monotonic(), 0.005, False
-    while True:
+def _open(stack: ExitStack, path: str, exclusive: bool) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
         try:
-            return fcntl.flock(descriptor, mode)
+            # Where one may only read, one can still wait for those who write.
+            descriptor = -1 if exclusive else os.open(path, os.O_RDONLY)
+        except OSError:
+            descriptor = -1
+        if descriptor < 0:
+            raise StoreError(f"{path}: {error.strerror}; is the folder writable?") from error
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+class _Wait:
+    """Waiting for a lock, for a limited time, in the order of arrival that the kernel keeps."""
+
+    def __init__(
+        self, path: Path, lock: int, timeout_s: float, notify: Callable[[str], None]
+    ) -> None:
+        self.path, self.lock, self.notify = path, lock, notify
+        self.end = time.monotonic() + timeout_s
+        self.tell_at: float | None = time.monotonic() + 1
+
+    def acquire(self, descriptor: int, mode: int) -> None:
+        try:
+            return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             pass
-        waited = time.monotonic() - start
-        if waited >= timeout_s:
+        # A blocking call keeps its place in the queue, but cannot be called off: a thread
+        # does it on a descriptor of its own, which it gives back if it comes too late.
+        got, twin, guard = threading.Event(), os.dup(descriptor), threading.Lock()
+        given_up = False
+
+        def block() -> None:
+            fcntl.flock(twin, mode)
+            with guard:
+                if given_up:
+                    fcntl.flock(twin, fcntl.LOCK_UN)
+                os.close(twin)
+                got.set()
+
+        threading.Thread(target=block, daemon=True).start()
+        try:
+            self._until(got)
+        except BaseException:
+            with guard:
+                given_up = True
+                if got.is_set():
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            raise
+
+    def _until(self, got: threading.Event) -> None:
+        if self.tell_at is not None:
+            if got.wait(max(0.0, min(self.tell_at, self.end) - time.monotonic())):
+                return
+            if time.monotonic() < self.end:
+                self.tell_at = None
+                self.notify(f"waiting for {self.path.name}, in use by {self._holder()}")
+        if not got.wait(max(0.0, self.end - time.monotonic())):
             raise StoreBusy(
-                f"{path.name} is in use by {_holder(descriptor)}; "
+                f"{self.path.name} is in use by {self._holder()}; "
                 "wait, stop it, or give a longer --lock-timeout"
             )
-        if waited >= 1 and not told:
-            notify(f"waiting for {path.name}, in use by {_holder(descriptor)}")
-            told = True
-        time.sleep(min(pause, timeout_s - waited) * random.uniform(0.5, 1))
-        pause = min(pause * 1.5, 0.25)
 
-
-def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 500, 0).decode(errors="replace") or "another process"
+    def _holder(self) -> str:
+        said = os.pread(self.lock, 500, 0).decode(errors="replace")
+        words = said.split()
+        # What a killed writer left there holds nothing: readers do, who leave no name.
+        if len(words) > 3 and words[3] == socket.gethostname() and words[1].isdecimal():
+            try:
+                os.kill(int(words[1]), 0)
+            except ProcessLookupError:
+                said = ""
+            except PermissionError:
+                pass
+        return said or "another process"

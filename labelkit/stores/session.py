@@ -44,13 +44,16 @@ class Session:
 
     def labels(self, as_of: int | None = None) -> LabelTable:
         """The state of every clip, now or after batch ``as_of``."""
-        as_of = self.last_batch() if as_of is None else as_of
+        events = "current_events"
+        if as_of is not None:
+            events = (
+                "(from label_events where event_id in (select max(event_id) from label_events "
+                "where batch_id <= $as_of group by clip_id))"
+            )
         data = self._con.execute(
             "select c.clip_id, c.path, e.labels, e.state, c.group_name, c.subset, c.content_hash "
-            "from label_events e join clips c on c.clip_id = e.clip_id where e.event_id in ("
-            "  select max(event_id) from label_events where batch_id <= ? group by clip_id"
-            ") order by c.clip_id",
-            [as_of],
+            f"from {events} e join clips c on c.clip_id = e.clip_id order by c.clip_id",
+            {} if as_of is None else {"as_of": as_of},
         ).fetchnumpy()
         return LabelTable(
             clip_ids=np.asarray(data["clip_id"], np.int64),
@@ -61,7 +64,7 @@ class Session:
             subsets=np.array(_objects(data["subset"]), "U8"),
             content_hashes=_objects(data["content_hash"]),
             classes=self.classes(),
-            as_of=as_of,
+            as_of=self.last_batch() if as_of is None else as_of,
         )
 
     def taken_back(self) -> list[int]:

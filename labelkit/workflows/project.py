@@ -26,6 +26,7 @@ class Project:
         lock_timeout_s: How long to wait for the store.
         cache: Folder of what is computed from recordings alone; that of another project
             on the same ``audio_dir`` can be shared. The own work folder if None.
+        as_of: Read labels as they were at this moment: a batch, a date, a time or a run.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Project:
         *,
         lock_timeout_s: float = 30.0,
         cache: Path | None = None,
+        as_of: str | None = None,
     ) -> None:
         self.root, self.audio_dir = root, audio_dir
-        self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s)
+        self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s, as_of=as_of)
         self.work = root / ".labelkit"
         self.cache = self.work if cache is None else cache
 
@@ -139,7 +141,7 @@ def find_root(start: Path | None) -> Path:
     )
 
 
-def open_project(root: Path, *, lock_timeout_s: float = 30.0) -> Project:
+def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None = None) -> Project:
     """Read ``labelkit.toml``.
 
     Raises:
@@ -156,4 +158,4 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0) -> Project:
             f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
             "install a newer labelkit"
         )
-    return Project(root, root / audio, lock_timeout_s=lock_timeout_s)
+    return Project(root, root / audio, lock_timeout_s=lock_timeout_s, as_of=as_of)

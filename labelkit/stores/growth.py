@@ -1,0 +1,65 @@
+"""What keeps a large store fast: the maintained state of clips, and large runs as Parquet.
+
+``clip_state`` holds the newest event of every clip up to a mark, ``current_events`` adds what
+came since. Moving the mark costs as much as the events it moves over, not as much as the
+store, so an append stays an append.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelkit.stores.session import Session
+
+# Events behind the mark that are looked up rather than kept: so many, or a share of the clips.
+TAIL = 100_000
+TAIL_SHARE = 0.1
+
+_COLUMNS = "clip_id, event_id, batch_id, state, labels, source, run_id, iteration, score, made_at"
+
+
+def keep_state(session: Session, last_event: int, batch_id: int) -> None:
+    """Move the mark to the last event where too many lie behind it.
+
+    Args:
+        session: An open transaction.
+        last_event: Id of the newest event.
+        batch_id: The batch it belongs to.
+    """
+    [(mark, n_clips)] = session.rows(
+        "select coalesce((select max(event_id) from clip_state_mark), -1), "
+        "coalesce((select max(clip_id) + 1 from clips), 0)"
+    )
+    if last_event - mark > max(TAIL, TAIL_SHARE * n_clips):
+        move_mark(session, mark, last_event, batch_id)
+
+
+def move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
+    """Take the newest events behind the mark into ``clip_state``."""
+    session.rows(
+        "create or replace temp table moved as select max(event_id) as event_id "
+        f"from label_events where event_id > {mark:d} group by clip_id"
+    )
+    session.rows(
+        "delete from clip_state where clip_id in (select clip_id from label_events "
+        f"where event_id > {mark:d})"
+    )
+    session.rows(
+        f"insert into clip_state select {_COLUMNS} from label_events semi join moved "
+        f"using (event_id) where event_id > {mark:d} order by clip_id"
+    )
+    session.rows("delete from clip_state_mark")
+    session.rows("insert into clip_state_mark values (?, ?)", [last_event, batch_id])
+    session.rows("drop table moved")
+
+
+def rebuild_state(session: Session) -> None:
+    """Make ``clip_state`` anew from the events, where there are enough to be worth it."""
+    session.rows("delete from clip_state")
+    session.rows("delete from clip_state_mark")
+    [(last_event, batch_id)] = session.rows(
+        "select coalesce(max(event_id), -1), coalesce(max_by(batch_id, event_id), 0) "
+        "from label_events"
+    )
+    keep_state(session, last_event, batch_id)

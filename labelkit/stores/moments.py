@@ -1,0 +1,50 @@
+"""The moment a user means: a batch, a day, a time, or the labels a run read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from labelkit.errors import InvalidInput
+
+_KINDS = "give the number of a batch, a date, a time (UTC unless it says otherwise) or a run"
+
+
+def find_batch(con: Any, moment: str) -> int:
+    """Number of the last batch that counts at a moment.
+
+    Args:
+        con: A connection to a store.
+        moment: The number of a batch; a date, which stands for its whole day in UTC; a time
+            as ISO 8601; or the id of a run, which stands for the labels it read.
+
+    Raises:
+        InvalidInput: If it is none of these, or lies before the first batch.
+    """
+
+    def ask(sql: str, *values: Any) -> Any:
+        row = con.execute(sql, values).fetchone()
+        return row and row[0]
+
+    word = moment.strip()
+    if word.isdecimal():
+        last = ask("select coalesce(max(batch_id), 0) from batches")
+        if not 1 <= int(word) <= last:
+            raise InvalidInput(f"no batch {word}; there are 1 to {last}, see: labelkit log")
+        return int(word)
+    run = ask("select as_of from runs where run_id = ?", word)
+    if run is not None:
+        return run
+    try:
+        time = datetime.fromisoformat(word)
+    except ValueError as error:
+        raise InvalidInput(f"no moment {moment!r}; {_KINDS}") from error
+    if len(word) == len("2026-01-01"):
+        time += timedelta(days=1, microseconds=-1)
+    if time.tzinfo is not None:
+        time = time.astimezone(UTC).replace(tzinfo=None)
+    first = ask("select min(batch_id) from batches where made_at > ?", time)
+    last = ask("select coalesce(max(batch_id), 0) from batches") if first is None else first - 1
+    if not last:
+        raise InvalidInput(f"{moment} lies before the first batch; see: labelkit log")
+    return last

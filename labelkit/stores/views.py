@@ -1,0 +1,415 @@
+"""What people ask the store: every view and macro with what it is for, newest definition only.
+
+Views hold no data, so opening an older store for the first time simply makes them anew. The
+same statements, made as temporary views over filtered tables, are the store as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class View:
+    """A view or macro: its name with any arguments, what it is for, and its SELECT."""
+
+    name: str
+    about: str
+    sql: str
+
+    @property
+    def macro(self) -> bool:
+        """Whether it takes arguments."""
+        return "(" in self.name
+
+    def create(self, *, temporary: bool = False) -> str:
+        """The statement that makes it."""
+        kind = f"macro {self.name} as table" if self.macro else f"view {self.name} as"
+        return f"create {'temp ' if temporary else ''}{kind}{self.sql}"
+
+    def drop(self) -> str:
+        """The statement that removes it where it is there."""
+        kind = "macro table" if self.macro else "view"
+        return f"drop {kind} if exists {self.name.partition('(')[0]}"
+
+
+# Names are selected from one list rather than joined per label, which stays fast on
+# millions of events.
+_NAMES = "(select list(name order by class_id) as names from classes)"
+_SPELT = "list_select(v.names, list_transform({0}.labels, lambda class_id: class_id + 1))"
+# The newest events from the maintained part and, of clips touched since, from the tail.
+_MARK = "(select coalesce(max(event_id), -1) from clip_state_mark)"
+_NOW = (
+    f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
+    "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
+)
+
+VIEWS = (
+    View(
+        "taken_back",
+        "Batches that were undone, where the undo was not undone in turn.",
+        """
+with recursive line as (
+    select undoes as batch_id, batch_id as last, 1 as n from batches where undoes is not null
+    union all
+    select l.batch_id, b.batch_id, n + 1 from line l join batches b on b.undoes = l.last
+)
+select batch_id from line group by batch_id having max(n) % 2 = 1
+""",
+    ),
+    View(
+        "current_events",
+        "The newest event of every clip, as numbers; what `labels_now` is made of.",
+        f"""
+select e.clip_id, e.event_id, e.batch_id, e.state, e.labels, e.source, e.run_id, e.iteration,
+       e.score, e.made_at
+from label_events e
+where e.event_id in (
+    select max(event_id) from label_events where event_id > {_MARK} group by clip_id
+)
+union all
+select s.clip_id, s.event_id, s.batch_id, s.state, s.labels, s.source, s.run_id, s.iteration,
+       s.score, s.made_at
+from clip_state s
+anti join (select clip_id from label_events where event_id > {_MARK}) t on t.clip_id = s.clip_id
+""",
+    ),
+    View(
+        "label_history",
+        "Every event of every clip: what it made of the clip, and who, when and why.",
+        f"""
+select e.event_id, e.batch_id, e.clip_id, c.path, {_SPELT.format("e")} as labels,
+       e.state, e.source, b.kind, b.actor, b.reason, e.made_at, e.run_id, e.iteration,
+       e.score, e.evidence, b.by_person
+from label_events e
+join batches b on b.batch_id = e.batch_id
+join clips c on c.clip_id = e.clip_id
+cross join {_NAMES} v
+""",
+    ),
+    View(
+        "labels_now",
+        "The state and the labels of every clip as they stand, one row a clip.",
+        f"""
+select {_NOW}
+from current_events e
+join clips c on c.clip_id = e.clip_id
+cross join {_NAMES} v
+""",
+    ),
+    View(
+        "labels_at(moment)",
+        "`labels_now` as it was: after a batch (its number), at the end of a day (UTC), or at a "
+        "time.",
+        f"""
+with said as (
+    select moment::varchar as word, try_cast(moment::varchar as bigint) as batch_id,
+           try_cast(moment::varchar as timestamp) as time
+),
+ends as (
+    select case
+        when batch_id is not null then batch_id
+        when time is null then error('labels_at: ' || word || ' is no batch, date or time')
+        else coalesce(
+            (select min(b.batch_id) - 1 from batches b where b.made_at > case
+                when length(word) = 10 then time + interval 1 day - interval 1 microsecond
+                else time end),
+            9223372036854775807)
+    end as batch_id
+    from said
+)
+select {_NOW}
+from label_events e
+join clips c on c.clip_id = e.clip_id
+cross join {_NAMES} v
+where e.event_id in (
+    select max(event_id) from label_events
+    where batch_id <= (select batch_id from ends)
+    group by clip_id
+)
+""",
+    ),
+    View(
+        "label_states",
+        "Clip and class, wherever the clip has the label or somebody said something of it: "
+        "whether it is given, and the verdict in force (of people before machines). A pair "
+        "without a verdict is one nobody looked at, which is not the same as absent.",
+        """
+with lasting as (
+    select v.clip_id, v.class_id, b.actor, b.by_person, max(v.verdict_id) as verdict_id
+    from label_verdicts v
+    join batches b on b.batch_id = v.batch_id
+    where v.start_s is null and v.batch_id not in (select batch_id from taken_back)
+    group by all
+),
+said as (
+    select v.clip_id, v.class_id, max_by(v, (l.by_person, v.verdict_id)) as v,
+           max_by(l.actor, (l.by_person, v.verdict_id)) as actor, max(l.by_person) as by_person
+    from lasting l
+    join label_verdicts v on v.verdict_id = l.verdict_id
+    where v.verdict <> 'withdrawn'
+    group by v.clip_id, v.class_id
+),
+given as (select clip_id, unnest(labels) as class_id from current_events),
+pairs as (
+    select coalesce(g.clip_id, s.clip_id) as clip_id, coalesce(g.class_id, s.class_id) as class_id,
+           g.clip_id is not null as given, s.v.verdict as verdict, s.by_person, s.actor,
+           s.v.rule as rule, s.v.score as score, s.v.batch_id as batch_id
+    from given g
+    full join said s on s.clip_id = g.clip_id and s.class_id = g.class_id
+)
+select p.clip_id, c.path, k.name as class, p.given, p.verdict, p.by_person, p.actor, p.rule,
+       p.score, p.batch_id, b.made_at, e.state, c.group_name, c.subset
+from pairs p
+join clips c on c.clip_id = p.clip_id
+join classes k on k.class_id = p.class_id
+join current_events e on e.clip_id = p.clip_id
+left join batches b on b.batch_id = p.batch_id
+""",
+    ),
+    View(
+        "flips",
+        "Every label an event gave to a clip or took from it after the first: one row each.",
+        """
+with told as (
+    select event_id, batch_id, clip_id, labels, state, source, run_id, made_at,
+           lag(labels) over of_clip as before, lag(state) over of_clip as state_before
+    from label_events
+    window of_clip as (partition by clip_id order by event_id)
+),
+changed as (
+    select *, unnest(list_concat(
+        list_transform(list_filter(labels, lambda x: not list_contains(before, x)),
+                       lambda x: {'class_id': x, 'change': 'added'}),
+        list_transform(list_filter(before, lambda x: not list_contains(labels, x)),
+                       lambda x: {'class_id': x, 'change': 'removed'})
+    )) as flip
+    from told where before is not null and before <> labels
+)
+select h.clip_id, c.path, k.name as class, h.flip.change as change, h.state_before, h.state,
+       h.event_id, h.batch_id, h.made_at, h.source, b.kind, b.actor, b.by_person, b.reason,
+       h.run_id
+from changed h
+join clips c on c.clip_id = h.clip_id
+join classes k on k.class_id = h.flip.class_id
+join batches b on b.batch_id = h.batch_id
+""",
+    ),
+    View(
+        "class_summary",
+        "Clips of each class by state, locked clips apart.",
+        """
+with given as (
+    select unnest(e.labels) as class_id, e.state, c.subset
+    from current_events e join clips c on c.clip_id = e.clip_id
+),
+counts as (
+    select class_id,
+           count(*) filter (state <> 'rejected') as clips,
+           count(*) filter (state = 'verified' and subset = 'train') as verified,
+           count(*) filter (state = 'relabeled' and subset = 'train') as relabeled,
+           count(*) filter (state = 'self_verified' and subset = 'train') as self_verified,
+           count(*) filter (state = 'unverified' and subset = 'train') as unverified,
+           count(*) filter (state <> 'rejected' and subset = 'test') as locked,
+           count(*) filter (state = 'rejected') as rejected
+    from given group by class_id
+)
+select k.class_id, k.name as class, coalesce(n.clips, 0) as clips,
+       coalesce(n.verified, 0) as verified, coalesce(n.relabeled, 0) as relabeled,
+       coalesce(n.self_verified, 0) as self_verified, coalesce(n.unverified, 0) as unverified,
+       coalesce(n.locked, 0) as locked, coalesce(n.rejected, 0) as rejected
+from classes k left join counts n on n.class_id = k.class_id
+order by k.class_id
+""",
+    ),
+    View(
+        "run_summary",
+        "Finished runs: the labels they read, what they trained on and judged, their scores.",
+        """
+with judged as (select run_id, count(*) as n from predictions group by run_id)
+select r.run_id, r.kind, r.recipe, r.part_of, r.iteration, r.fold, r.fold_set, r.seed, r.as_of,
+       a.made_at as labels_of, len(r.trained_on) as trained_on, coalesce(j.n, 0) as judged,
+       coalesce(json_extract(r.metrics, '$.verified_accuracy'),
+                json_extract(r.metrics, '$.verified_lwlrap'))::double as verified_score,
+       coalesce(json_extract(r.metrics, '$.test_accuracy'),
+                json_extract(r.metrics, '$.test_lwlrap'))::double as test_score,
+       json_extract(r.metrics, '$.self_verified')::bigint as self_verified,
+       b.actor, r.finished_at, r.batch_id, r.parents, r.settings, r.metrics
+from runs r
+join batches b on b.batch_id = r.batch_id
+left join batches a on a.batch_id = r.as_of
+left join judged j on j.run_id = r.run_id
+order by r.batch_id, r.run_id
+""",
+    ),
+    View(
+        "predictions_long",
+        "Probabilities, one row for each run, clip and class.",
+        """
+select p.run_id, p.clip_id, c.path, unnest(r.classes) as class, unnest(p.probs) as probability
+from predictions p
+join runs r on r.run_id = p.run_id
+join clips c on c.clip_id = p.clip_id
+""",
+    ),
+    View(
+        "review_queue",
+        "Clips no person has decided, the most doubtful first, with the newest scores and the "
+        "class the newest model takes them for.",
+        f"""
+with recency as (
+    select run_id, kind, batch_id,
+           row_number() over (order by batch_id, iteration nulls first, run_id) as age
+    from runs
+),
+aged as (
+    select s.clip_id,
+           max_by(s.value, r.age) filter (s.metric = 'fusion') as fusion,
+           max(r.batch_id) filter (s.metric = 'fusion') as fused,
+           max_by(s.value, r.age) filter (s.metric = 'lwlrap') as lwlrap,
+           max_by(s.value, r.age) filter (s.metric = 'self_confidence') as self_confidence,
+           max(r.batch_id) filter (r.kind <> 'score') as trained
+    from scores s
+    join recency r on r.run_id = s.run_id
+    where s.class_id = -1
+    group by s.clip_id
+),
+judged as (
+    select p.clip_id, max_by(p.top_class, r.age) as top_class, max_by(p.run_id, r.age) as run_id
+    from predictions p
+    join recency r on r.run_id = p.run_id
+    group by p.clip_id
+),
+queue as (
+    select e.clip_id, c.path, e.labels, e.state,
+           -- A fusion older than the last training is of another judgement.
+           case when s.fused >= coalesce(s.trained, 0) then s.fusion end as fusion,
+           s.lwlrap, s.self_confidence
+    from current_events e
+    join clips c on c.clip_id = e.clip_id
+    join aged s on s.clip_id = e.clip_id
+    where e.state in ('unverified', 'self_verified')
+)
+select e.clip_id, e.path, {_SPELT.format("e")} as labels, e.state, e.fusion, e.lwlrap,
+       e.self_confidence, v.names[j.top_class + 1] as suggested, j.run_id
+from queue e
+left join judged j on j.clip_id = e.clip_id
+cross join {_NAMES} v
+order by e.fusion nulls last, e.lwlrap, e.self_confidence, e.clip_id
+""",
+    ),
+    View(
+        "reviews_now",
+        "What people answered in Label Studio and did not take back, in its newest version.",
+        f"""
+with newest as (
+    select *, row_number() over (
+               partition by project, annotation_id, answer = 'task_deleted'
+               order by review_id desc
+           ) as age
+    from reviews where batch_id not in (select batch_id from taken_back)
+)
+select r.review_id, r.clip_id, c.path, r.annotator, r.answer, {_SPELT.format("r")} as labels,
+       r.comment, r.origin, r.model_version, r.lead_time_s, r.updated_at, r.project, r.task_id,
+       r.annotation_id, r.annotator_id, r.problem, r.raw, r.batch_id
+from newest r
+left join clips c on c.clip_id = r.clip_id
+cross join {_NAMES} v
+where r.age = 1 and r.answer not in ('deleted', 'task_deleted')
+and not exists (
+    from newest d where d.project = r.project and d.task_id = r.task_id
+    and d.answer = 'task_deleted'
+)
+""",
+    ),
+    View(
+        "quarantine",
+        "Answers that do not fit the vocabulary, raw, until somebody repairs them.",
+        """
+select review_id, path, annotator, problem, raw, updated_at, project, task_id, annotation_id
+from reviews_now where answer = 'quarantined' order by review_id
+""",
+    ),
+    View(
+        "disagreements",
+        "Clip and class where one says it is there and another that it is not.",
+        """
+with newest as (
+    select d.clip_id, d.class_id, b.actor, d.verdict,
+           row_number() over (
+               partition by d.clip_id, d.class_id, b.actor order by d.verdict_id desc
+           ) as age
+    from label_verdicts d
+    join batches b on b.batch_id = d.batch_id
+    where d.start_s is null and d.batch_id not in (select batch_id from taken_back)
+)
+select n.clip_id, c.path, k.name as class,
+       list(n.actor order by n.actor) filter (where n.verdict = 'present') as present,
+       list(n.actor order by n.actor) filter (where n.verdict = 'absent') as absent
+from newest n
+join clips c on c.clip_id = n.clip_id
+join classes k on k.class_id = n.class_id
+where n.age = 1
+group by n.clip_id, c.path, k.name
+having present is not null and absent is not null
+order by c.path, k.name
+""",
+    ),
+)
+
+
+def drop_views(con: Any) -> None:
+    """Remove every view and macro of labelkit, whatever version made them."""
+    there = {name for (name,) in con.execute("select view_name from duckdb_views()").fetchall()}
+    for view in reversed(VIEWS):
+        if view.macro or view.name in there:
+            con.execute(view.drop())
+
+
+def create_views(con: Any) -> None:
+    """Make every view and macro, in an open transaction."""
+    create_predictions(con)
+    for view in VIEWS:
+        con.execute(view.create())
+
+
+def create_predictions(con: Any, *, temporary: bool = False) -> None:
+    """Make the view of all predictions: those in the store and those of runs kept as Parquet.
+
+    Paths are relative to the folder of the store; connections search there.
+    """
+    sql = "select run_id, clip_id, probs, top_class from prediction_rows"
+    files = con.execute("select file from prediction_files order by file").fetchall()
+    if files:
+        names = ", ".join("'" + file.replace("'", "''") + "'" for (file,) in files)
+        sql += f" union all select run_id, clip_id, probs, top_class from read_parquet([{names}])"
+    con.execute(f"create or replace {'temp ' if temporary else ''}view predictions as {sql}")
+
+
+# Tables whose rows came in with a run rather than with a batch of their own.
+_OF_RUNS = ("prediction_rows", "prediction_files", "scores")
+
+
+def show_past(con: Any, batch_id: int) -> None:
+    """Let the connection see the store as it was after a batch: tables, views and macros.
+
+    Temporary views over the tables hide them; the views are made once more on top of these.
+    """
+    catalog = con.execute("select current_database()").fetchone()[0].replace('"', '""')
+    tables = con.execute(
+        "select table_name from duckdb_columns() where column_name = 'batch_id' "
+        "and table_name in (select table_name from duckdb_tables() where not internal)"
+    ).fetchall()
+    filters = {table: f"batch_id <= {batch_id:d}" for (table,) in tables}
+    runs = f'"{catalog}".main.runs where batch_id <= {batch_id:d}'
+    filters |= dict.fromkeys(_OF_RUNS, f"run_id in (select run_id from {runs})")
+    # What is maintained up to a later batch knows too much; the mark is hidden then, too.
+    filters["clip_state"] = "exists (from clip_state_mark)"
+    for table in sorted(filters, key=lambda name: name == "clip_state"):
+        con.execute(
+            f'create temp view {table} as from "{catalog}".main.{table} where {filters[table]}'
+        )
+    create_predictions(con, temporary=True)
+    for view in VIEWS:
+        con.execute(view.create(temporary=True))

@@ -1,0 +1,65 @@
+"""The high-water witness: the number of the last batch, in a file beside the store.
+
+A store whose last commits are lost looks like one that never had them (a log cut short, a
+file put back from yesterday). What lies beside it remembers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from labelkit.files import replacing
+
+
+@dataclass(frozen=True)
+class Witness:
+    """The last batch that was acknowledged, its key, and the store it belongs to."""
+
+    store_id: str
+    batch_id: int
+    batch_key: str
+
+
+def witness_path(store: Path) -> Path:
+    """Where the witness of a store lies."""
+    return store.with_name(f"{store.name}.hwm")
+
+
+def read_witness(store: Path) -> Witness | None:
+    """What the witness of a store says; None if there is none, or it is not readable."""
+    try:
+        said = json.loads(witness_path(store).read_text(encoding="utf-8"))
+        return Witness(str(said["store_id"]), int(said["batch_id"]), str(said["batch_key"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_witness(store: Path, witness: Witness) -> None:
+    """Remember the last batch, so that it lasts."""
+    with replacing(witness_path(store)) as file:
+        file.write(json.dumps(asdict(witness)).encode())
+    # The new name is on the disk only once its folder is.
+    folder = os.open(store.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def missing_batches(store: Path, store_id: str, last: tuple[int, str], found: Witness) -> str:
+    """What is lost of a store, in words; empty if nothing is.
+
+    Args:
+        store: Its file.
+        store_id: What it calls itself.
+        last: Number and key of its last batch.
+        found: What its witness says.
+    """
+    if found.store_id != store_id:
+        return f"{witness_path(store).name} is of another store"
+    if last[0] < found.batch_id:
+        return f"it ends at batch {last[0]}, but batch {found.batch_id} was acknowledged"
+    return ""
