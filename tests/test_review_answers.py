@@ -9,7 +9,6 @@ import pytest
 from labelkit.config import ReviewSpec
 from labelkit.errors import StoreError
 from labelkit.records import Batch, Clip, LabelEvent, Review, ReviewTask, Verdict
-from labelkit.stores import schema
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.reviews import sent_tasks, standing_reviews
 from labelkit.workflows.review.ledger import Ledger
@@ -474,31 +473,6 @@ def test_repair_keeps_who_and_when(store):
         ]  # fmt: skip
         reasons = session.rows("select reason from batches where kind = 'review' order by all")
     assert sum("brought by me" in reason for (reason,) in reasons) == 2
-
-
-def test_a_store_before_reviews_is_brought_up(tmp_path, monkeypatch):
-    store = LabelStore(tmp_path / "labels.duckdb")
-    with monkeypatch.context() as old:
-        old.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:3])
-        old.setattr(schema, "VERSION", 3)
-        with store.connect(read_only=False, must_exist=False) as con:
-            schema.migrate(con, "labels.duckdb")
-            con.execute("insert into batches values (1, 'k', 'import', 'me', true, '', null, null, "
-                        "'0', now())")  # fmt: skip
-            con.execute("insert into label_verdicts values "
-                        "(0, 1, 5, 2, null, null, 'present', 'r', null), "
-                        "(1, 1, 5, 2, 0.5, 1, 'unsure', 'r', 0.25)")  # fmt: skip
-    with pytest.raises(StoreError, match="labelkit init"), store.read():
-        pass
-    store.create()
-    with store.read() as session:
-        assert session.rows("from label_verdicts order by verdict_id") == [
-            (0, 1, 5, 2, None, None, "present", "r", None),
-            (1, 1, 5, 2, 0.5, 1.0, "unsure", "r", 0.25),
-        ]
-        assert session.decided() == [(5, 2)]
-    with pytest.raises(StoreError), store.write() as session:
-        session.rows("insert into label_verdicts values (2, 1, 5, 2, null, null, 'maybe', 'r', 0)")
 
 
 @pytest.mark.parametrize(

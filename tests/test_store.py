@@ -10,9 +10,10 @@ import pytest
 
 from labelkit.errors import StoreBusy, StoreError
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Scores, Verdict
-from labelkit.stores import schema
+from labelkit.stores import growth, schema
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
+from labelkit.stores.query import query
 
 
 @pytest.fixture
@@ -315,3 +316,68 @@ def test_the_lock_is_not_lost_when_the_file_is_read_beside(store):
             locked(store.path, exclusive=True, timeout_s=0.05),
         ):
             pass
+
+
+def test_a_large_run_lies_beside_the_store(store, monkeypatch, tmp_path):
+    probs = np.array([[0.25, 0.75], [0.875, 0.125]], np.float32)
+    small = Predictions(run_id="small", clip_ids=np.array([2]), probs=probs[:1])
+    large = Predictions(run_id="it's/large", clip_ids=np.array([3, 1]), probs=probs)
+    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    append(store, runs=[run("small"), run("it's/large")], predictions=[small, large])
+    everything = [
+        ("it's/large", 1, [0.875, 0.125], 0), ("it's/large", 3, [0.25, 0.75], 1),
+        ("small", 2, [0.25, 0.75], 1),
+    ]  # fmt: skip
+    assert rows(store, "from predictions order by all") == everything
+    [(file,)] = rows(store, "select file from prediction_files")
+    assert rows(store, "select count(*) from prediction_rows") == [(1,)]
+    assert sorted(p.name for p in (tmp_path / file).parent.iterdir()) == [Path(file).name]
+    with store.read() as session:
+        clip_ids, _, found = session.predictions("it's/large")
+    assert clip_ids.tolist() == [1, 3] and found.tolist() == [[0.875, 0.125], [0.25, 0.75]]
+    assert rows(store, "select class, probability from predictions_long where clip_id = 1") == [
+        ("Cat", 0.875), ("Dog", 0.125),
+    ]  # fmt: skip
+    # Users reach it through the sandbox, and the past without it.
+    assert query(store, "from predictions order by all", timeout_s=9).rows == everything
+    assert rows(LabelStore(store.path, as_of="1"), "from predictions") == []
+    # The folder may move.
+    monkeypatch.chdir("/")
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert rows(LabelStore(moved / store.path.name), "from predictions order by all") == everything
+
+
+def test_a_large_run_names_each_clip_once_and_leaves_nothing_behind(store, monkeypatch, tmp_path):
+    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    twice = Predictions(run_id="r", clip_ids=np.array([1, 1]), probs=np.full((2, 2), 0.5))
+    with pytest.raises(StoreError, match="predictions of 'r': a clip is there twice"):
+        append(store, runs=[run("r")], predictions=[twice])
+    assert rows(store, "from prediction_files") == [] and not list(tmp_path.rglob("*.parquet"))
+
+
+def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
+    monkeypatch.setattr(growth, "TAIL", 3)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        given = [event(int(clip), "unverified", (number % 2,)) for clip in rng.integers(1, 4, 2)]
+        append(store, key=str(number), events=given)
+        naive = rows(store, "select clip_id, max(event_id), max_by(state, event_id), max_by(labels,"
+                            " event_id) from label_events group by all order by 1")  # fmt: skip
+        assert rows(store, "select clip_id, event_id, state, labels from current_events "
+                           "order by 1") == naive  # fmt: skip
+    kept, mark = rows(
+        store, "select (select count(*) from clip_state), event_id from clip_state_mark"
+    )[0]
+    assert kept == 4 and 20 < mark < 28
+    # A past before the mark knows nothing of what is kept.
+    past = LabelStore(store.path, as_of="3")
+    assert rows(past, "select max(event_id) from current_events") == [(7,)]
+    with store.write() as session:
+        session.rows("update clip_state set state = 'rejected' where clip_id = 1")
+    assert rows(store, "select count(*) from labels_now where state = 'rejected'")[0][0] <= 1
+    with store.write() as session:
+        growth.rebuild_state(session)
+    assert (
+        rows(store, "select clip_id, event_id, state, labels from current_events order by 1")
+        == naive
+    )

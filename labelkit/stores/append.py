@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -26,10 +25,11 @@ from labelkit.records import (
     Scores,
     Verdict,
 )
+from labelkit.stores import growth
 from labelkit.stores.columns import as_column, as_lists
-from labelkit.stores.growth import keep_state
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
+from labelkit.stores.views import MARK, create_predictions
 
 IMPORTED_FOLDS = "imported"
 
@@ -161,7 +161,7 @@ class WriteSession(Session):
         return {path for (path,) in self._rows_beside({"path": as_column(paths)}, sql)}
 
     def _rows_beside(
-        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] = ()
+        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         """All rows of a statement that reads ``arrays`` like a table."""
         return self._con.execute(sql, values).fetchall()
@@ -170,33 +170,42 @@ class WriteSession(Session):
         n = len(events.clip_ids)
         if not n:
             return
-        self._check_events(events)
+        labels = self._check_events(events)
         if not by_person:
             self._check_machine(events)
-        nothing = [None] * n
         first = self.next_id("label_events", "event_id")
+        columns = {
+            "event_id": range(first, first + n),
+            "clip_id": events.clip_ids,
+            "state": events.states,
+            "labels": labels,
+            "source": events.sources,
+        }
+        optional = {
+            "run_id::varchar": events.run_ids,
+            "iteration::integer": events.iterations,
+            "score::double": events.scores,
+            "evidence::varchar": events.evidence,
+        }
+        for name, values in optional.items():
+            if values is not None:
+                columns[name.partition(":")[0]] = values
+        # A column of nothing but None arrives without a type, hence the casts.
+        rest = ["null" if values is None else name for name, values in optional.items()]
         self.insert(
             "label_events",
-            {
-                "event_id": range(first, first + n),
-                "clip_id": events.clip_ids,
-                "state": events.states,
-                "labels": as_lists(sorted(set(labels)) for labels in events.labels),
-                "source": events.sources,
-                "run_id": events.run_ids or nothing,
-                "iteration": nothing if events.iterations is None else events.iterations,
-                "score": nothing if events.scores is None else events.scores,
-                "evidence": events.evidence or nothing,
-            },
-            # A column of nothing but None arrives without a type, hence the casts.
-            f"select event_id, {batch_id}, clip_id, state, labels, source, run_id::varchar, "
-            "iteration::integer, score::double, evidence::varchar, now() at time zone 'utc' "
-            "from arrays",
+            columns,
+            f"select event_id, {batch_id}, clip_id, state, labels, source, {', '.join(rest)}, "
+            "now() at time zone 'utc' from arrays",
         )
-        keep_state(self, first + n - 1, batch_id)
+        growth.keep_state(self, first + n - 1, batch_id)
 
-    def _check_events(self, events: LabelEvents) -> None:
-        """Refuse columns that name what is not there, and name the first row that does."""
+    def _check_events(self, events: LabelEvents) -> np.ndarray:
+        """Refuse columns that name what is not there, and name the first row that does.
+
+        Returns:
+            The labels of each event, in order and each once, as a column.
+        """
 
         def refuse(row: int, problem: str) -> None:
             raise StoreError(f"label event of clip {events.clip_ids[row]}: {problem}")
@@ -209,33 +218,57 @@ class WriteSession(Session):
             known = ", ".join(STATES)
             refuse(list(events.states).index(state), f"no state {state!r}; known: {known}")
         n_classes = len(self.classes())
-        lengths = [len(labels) for labels in events.labels]
-        classes = np.fromiter(chain.from_iterable(events.labels), np.int64, sum(lengths))
+        labels = events.labels if isinstance(events.labels, np.ndarray) else as_lists(events.labels)
+        lengths = np.fromiter(map(len, labels), np.int64, len(labels))
+        rows = np.repeat(np.arange(len(labels)), lengths)
+        classes = np.fromiter(chain.from_iterable(labels), np.int64, len(rows))
         odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
         if len(odd):
-            row = int(np.repeat(np.arange(len(lengths)), lengths)[odd[0]])
-            refuse(row, f"no class {classes[odd[0]]}")
+            refuse(rows[odd[0]], f"no class {classes[odd[0]]}")
+        unsorted = rows[1:][(rows[1:] == rows[:-1]) & (classes[1:] <= classes[:-1])]
+        if len(unsorted):
+            labels = labels.copy()
+            for row in set(unsorted.tolist()):
+                labels[row] = sorted(set(labels[row]))
         if events.scores is not None:
-            for row, score in enumerate(events.scores):
-                if score is not None and not math.isfinite(score):
-                    refuse(row, f"score is {score}; scores must be finite")
+            scores = np.asarray(events.scores)
+            if scores.dtype == object:
+                scores = np.array([0 if score is None else score for score in scores], float)
+            odd = np.flatnonzero(~np.isfinite(scores))
+            if len(odd):
+                refuse(odd[0], f"score is {scores[odd[0]]}; scores must be finite")
         for run_id in set(events.run_ids or ()) - {None}:
             if not self.rows("select 1 from runs where run_id = ?", [run_id]):
                 refuse(list(events.run_ids or ()).index(run_id), f"no run {run_id!r}")
+        return labels
 
     def _check_machine(self, events: LabelEvents) -> None:
         """Refuse events by which a machine decides for a person, or against one."""
         wanted = np.array(events.states, object)
-        odd = np.flatnonzero(~np.isin(wanted, MACHINE_STATES))
+        odd: Any = []
+        if set(events.states) - set(MACHINE_STATES):
+            odd = np.flatnonzero(~np.isin(wanted, MACHINE_STATES))
+        # Of the few clips that a person ever decided among these, the newest event counts.
         people = dict(
             self._rows_beside(
-                {"clip_id": np.unique(events.clip_ids)},
-                "select clip_id, state from current_events semi join arrays using (clip_id) "
-                "where not list_contains(?, state)",
-                [list(MACHINE_STATES)],
+                {"clip_id": events.clip_ids},
+                f"""
+                with decided as (
+                    select clip_id from clip_state where not list_contains($machine, state)
+                    union all
+                    select clip_id from label_events
+                    where event_id > {MARK} and not list_contains($machine, state)
+                )
+                select clip_id, max_by(state, event_id) as state from label_events
+                where clip_id in (select clip_id from decided semi join arrays using (clip_id))
+                group by clip_id having not list_contains($machine, state)
+                """,
+                {"machine": list(MACHINE_STATES)},
             )
         )
-        overridden = np.flatnonzero(np.isin(events.clip_ids, list(people)))
+        overridden: Any = []
+        if people:
+            overridden = np.flatnonzero(np.isin(events.clip_ids, list(people)))
         if len(odd) or len(overridden):
             row = min([*odd, *overridden])
             clip_id = int(events.clip_ids[row])
@@ -333,12 +366,20 @@ class WriteSession(Session):
         # One column a class, put together by the database: a flat copy, no Python lists.
         names = [f"c{index}" for index in range(probs.shape[1])]
         columns = {name: probs[:, index] for index, name in enumerate(names)}
-        self.insert(
-            "prediction_rows",
-            {"clip_id": clip_ids, "top_class": probs.argmax(axis=1), **columns},
-            f"select ?, clip_id, [{', '.join(names)}], top_class from arrays",
-            [predictions.run_id],
+        columns |= {"clip_id": clip_ids, "top_class": probs.argmax(axis=1).astype(np.int32)}
+        query = (
+            f"select ? as run_id, clip_id, [{', '.join(names)}]::float[] as probs, top_class "
+            "from arrays"
         )
+        if len(clip_ids) <= growth.ROWS_OF_RUN:
+            self.insert("prediction_rows", columns, query, [predictions.run_id])
+        elif len(np.unique(clip_ids)) < len(clip_ids):
+            raise StoreError(f"predictions of {predictions.run_id!r}: a clip is there twice")
+        else:
+            with growth.prediction_file(self, predictions.run_id, len(clip_ids)) as file:
+                target = str(file).replace("'", "''")
+                self._rows_beside(columns, f"copy ({query}) to '{target}'", [predictions.run_id])
+            create_predictions(self._con)
 
     def _append_scores(self, scores: Scores) -> None:
         known = self.rows("select 1 from runs where run_id = ?", [scores.run_id])
@@ -377,7 +418,7 @@ def _as_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
     return LabelEvents(
         clip_ids=np.array([e.clip_id for e in events], np.int64),
         states=[e.state for e in events],
-        labels=[e.labels for e in events],
+        labels=[list(e.labels) for e in events],
         sources=[e.source for e in events],
         run_ids=[e.run_id for e in events],
         iterations=[e.iteration for e in events],

@@ -7,6 +7,11 @@ store, so an append stays an append.
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +19,12 @@ if TYPE_CHECKING:
 
 # Events behind the mark that are looked up rather than kept: so many, or a share of the clips.
 TAIL = 100_000
-TAIL_SHARE = 0.1
+TAIL_SHARE = 0.5
+
+# Predictions of a run that lie in the store; a run of more clips is one Parquet file, in a
+# folder beside the store.
+ROWS_OF_RUN = 10_000_000
+FOLDER = ".labelkit/predictions"
 
 _COLUMNS = "clip_id, event_id, batch_id, state, labels, source, run_id, iteration, score, made_at"
 
@@ -47,7 +57,7 @@ def move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> No
     )
     session.rows(
         f"insert into clip_state select {_COLUMNS} from label_events semi join moved "
-        f"using (event_id) where event_id > {mark:d} order by clip_id"
+        f"using (event_id) where event_id > {mark:d}"
     )
     session.rows("delete from clip_state_mark")
     session.rows("insert into clip_state_mark values (?, ?)", [last_event, batch_id])
@@ -63,3 +73,32 @@ def rebuild_state(session: Session) -> None:
         "from label_events"
     )
     keep_state(session, last_event, batch_id)
+
+
+@contextmanager
+def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Path]:
+    """A file for the predictions of a large run; registered once it is written.
+
+    It is whole on the disk before the transaction that names it commits.
+
+    Args:
+        session: An open transaction.
+        run_id: The run.
+        n_clips: How many clips it judged.
+
+    Yields:
+        Where to write.
+    """
+    [(root,)] = session.rows("select current_setting('file_search_path')")
+    name = f"{FOLDER}/{hashlib.sha256(run_id.encode()).hexdigest()[:16]}.parquet"
+    path = Path(root) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.parquet")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    session.rows("insert into prediction_files values (?, ?, ?)", [run_id, name, n_clips])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from labelkit.stores.moments import find_batch
 from labelkit.stores.session import Session
 from labelkit.stores.views import show_past
 from labelkit.stores.witness import (
-    Witness,
+    last_batch,
     missing_batches,
     read_witness,
     witness_path,
@@ -33,10 +33,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
-_LAST = (
-    "select (select store_id from store_info), coalesce(max(batch_id), 0), "
-    "coalesce(max_by(batch_key, batch_id), '') from batches"
-)
 
 
 class LabelStore:
@@ -78,6 +74,7 @@ class LabelStore:
         """
         with self._locked(exclusive=True):
             new = not self.path.exists()
+            self._look_at_log()
             found = read_witness(self.path)
             if new and found is not None and found.batch_id:
                 raise StoreError(
@@ -91,14 +88,14 @@ class LabelStore:
                 witness_path(self.path).unlink(missing_ok=True)
             else:
                 self._back_up_older()
-            with self._opened(read_only=False) as con:
+            with self.opened(read_only=False) as con:
                 schema.migrate(con, self.path.name)
-            with self._opened(read_only=False) as con:
+            with self.opened(read_only=False) as con:
                 self._check_witness(con)
                 self._witness(con)
 
     def _back_up_older(self) -> None:
-        with self._opened(read_only=False) as con:
+        with self.opened(read_only=False) as con:
             found = schema.version(con)
             if found > schema.VERSION:
                 schema.check_version(con, self.path.name)
@@ -134,10 +131,11 @@ class LabelStore:
 
         self._check_exists()
         with self._locked(exclusive=True):
+            self._look_at_log()
             session: WriteSession | None = None
             committed = False
             try:
-                with self._opened(read_only=False) as con:
+                with self.opened(read_only=False) as con:
                     self._check(con)
                     con.execute("begin")
                     session = WriteSession(con)
@@ -163,7 +161,7 @@ class LabelStore:
     def _kept(self, session: WriteSession, committed: bool) -> bool:
         """Whether a transaction that ended in an error is in the store."""
         try:
-            with self._opened(read_only=False) as con:
+            with self.opened(read_only=False) as con:
                 key = session.appended[-1]
                 found = con.execute("select 1 from batches where batch_key = ?", [key]).fetchone()
                 if found:
@@ -185,7 +183,11 @@ class LabelStore:
             files: What it may read and write besides.
         """
         self._check_exists()
-        with self._locked(exclusive=not read_only), self._opened(read_only=read_only) as con:
+        with ExitStack() as stack:
+            stack.enter_context(self._locked(exclusive=not read_only))
+            if not read_only:
+                self._look_at_log()
+            con = stack.enter_context(self.opened(read_only=read_only))
             self._check(con)
             if read_only and self.as_of is not None:
                 show_past(con, find_batch(con, self.as_of))
@@ -213,7 +215,7 @@ class LabelStore:
             raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
 
     @contextmanager
-    def _opened(self, *, read_only: bool) -> Iterator[Any]:
+    def opened(self, *, read_only: bool) -> Iterator[Any]:
         """A connection, with the lock held already."""
         import duckdb
 
@@ -238,12 +240,17 @@ class LabelStore:
         schema.check_version(con, self.path.name)
         self._check_witness(con)
 
+    def _look_at_log(self) -> None:
+        """Refuse a log that lost something before a writer takes it into the file."""
+        if self.path.exists() and Path(f"{self.path}.wal").exists():
+            with self.opened(read_only=True) as con:
+                self._check_witness(con)
+
     def _check_witness(self, con: Any) -> None:
         found = read_witness(self.path)
         if found is None:
             return
-        store_id, batch_id, key = con.execute(_LAST).fetchone()
-        lost = missing_batches(self.path, store_id, (batch_id, key), found)
+        lost = missing_batches(self.path, last_batch(con), found)
         if lost:
             raise StoreError(
                 f"{self.path.name} has lost something: {lost}; bring a backup back with: labelkit "
@@ -253,7 +260,7 @@ class LabelStore:
     def _witness(self, con: Any) -> None:
         """Remember the last batch; where that cannot be written, the store is none the worse."""
         try:
-            write_witness(self.path, Witness(*con.execute(_LAST).fetchone()))
+            write_witness(self.path, last_batch(con))
         except OSError as error:
             say(f"{witness_path(self.path).name} could not be written ({error.strerror})")
 

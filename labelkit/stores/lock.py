@@ -2,7 +2,8 @@
 
 DuckDB's own lock is a POSIX one, which any second open and close of the file in the
 same process drops without a word; this one stays. Writers queue on a second file, so that
-only the first of them ever competes with readers: a reader waits for one commit at most.
+only the first of them ever competes with readers. Readers who wait hold a third, which the
+next writer needs to get in: a reader waits for one commit at most.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def locked(
 
     Args:
         path: The file to protect; the lock lies beside it as ``<path>.lock``, the queue of
-            those who want to write as ``<path>.queue``.
+            those who want to write as ``<path>.queue``, the door as ``<path>.door``.
         exclusive: True to write, False to read beside other readers.
         timeout_s: Seconds to wait.
         notify: Gets one line that names the holder after a second of waiting.
@@ -45,12 +46,18 @@ def locked(
     with ExitStack() as stack:
         lock = _open(stack, f"{path}.lock", exclusive)
         wait = _Wait(path, lock, timeout_s, notify)
-        if exclusive:
-            wait.acquire(_open(stack, f"{path}.queue", True), fcntl.LOCK_EX)
-        wait.acquire(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         if not exclusive:
+            if not _try(lock, fcntl.LOCK_SH):
+                with ExitStack() as waiting:
+                    wait.acquire(_open(waiting, f"{path}.door", False), fcntl.LOCK_SH)
+                    wait.acquire(lock, fcntl.LOCK_SH)
             yield
             return
+        wait.acquire(_open(stack, f"{path}.queue", True), fcntl.LOCK_EX)
+        with ExitStack() as waiting:
+            # Whoever waits to read is let in before.
+            wait.acquire(_open(waiting, f"{path}.door", True), fcntl.LOCK_EX)
+            wait.acquire(lock, fcntl.LOCK_EX)
         command = " ".join(os.path.basename(part) for part in sys.argv[:2])
         holder = f"PID {os.getpid()} on {socket.gethostname()} ({command})"
         os.ftruncate(lock, 0)
@@ -58,9 +65,23 @@ def locked(
         try:
             yield
         finally:
-            os.ftruncate(lock, 0)
-            # Readers who wait get in before the next writer leaves the queue.
-            fcntl.flock(lock, fcntl.LOCK_UN)
+            if lock in _open_here:
+                os.ftruncate(lock, 0)
+                # Before the queue is left, so that a name is never wiped by the one before.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+# A lock goes with its last descriptor, and a forked child has all of them: it closes them.
+_open_here: set[int] = set()
+
+
+def _close_in_child() -> None:
+    for descriptor in _open_here:
+        os.close(descriptor)
+    _open_here.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _open(stack: ExitStack, path: str, exclusive: bool) -> int:
@@ -74,8 +95,23 @@ def _open(stack: ExitStack, path: str, exclusive: bool) -> int:
             descriptor = -1
         if descriptor < 0:
             raise StoreError(f"{path}: {error.strerror}; is the folder writable?") from error
-    stack.callback(os.close, descriptor)
+    _open_here.add(descriptor)
+    stack.callback(_close, descriptor)
     return descriptor
+
+
+def _close(descriptor: int) -> None:
+    if descriptor in _open_here:
+        _open_here.remove(descriptor)
+        os.close(descriptor)
+
+
+def _try(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class _Wait:
@@ -89,13 +125,12 @@ class _Wait:
         self.tell_at: float | None = time.monotonic() + 1
 
     def acquire(self, descriptor: int, mode: int) -> None:
-        try:
-            return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
+        if _try(descriptor, mode):
+            return
         # A blocking call keeps its place in the queue, but cannot be called off: a thread
         # does it on a descriptor of its own, which it gives back if it comes too late.
         got, twin, guard = threading.Event(), os.dup(descriptor), threading.Lock()
+        _open_here.add(twin)
         given_up = False
 
         def block() -> None:
@@ -103,7 +138,7 @@ class _Wait:
             with guard:
                 if given_up:
                     fcntl.flock(twin, fcntl.LOCK_UN)
-                os.close(twin)
+                _close(twin)
                 got.set()
 
         threading.Thread(target=block, daemon=True).start()

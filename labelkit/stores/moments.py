@@ -35,16 +35,33 @@ def find_batch(con: Any, moment: str) -> int:
     run = ask("select as_of from runs where run_id = ?", word)
     if run is not None:
         return run
-    try:
-        time = datetime.fromisoformat(word)
-    except ValueError as error:
-        raise InvalidInput(f"no moment {moment!r}; {_KINDS}") from error
-    if len(word) == len("2026-01-01"):
+    time = read_time(word)
+    if is_date(word):
         time += timedelta(days=1, microseconds=-1)
-    if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
     first = ask("select min(batch_id) from batches where made_at > ?", time)
     last = ask("select coalesce(max(batch_id), 0) from batches") if first is None else first - 1
     if not last:
         raise InvalidInput(f"{moment} lies before the first batch; see: labelkit log")
     return last
+
+
+def read_time(moment: str) -> datetime:
+    """A time a user wrote, in UTC without saying so; a date is its first instant.
+
+    Raises:
+        InvalidInput: If it is no time as ISO 8601.
+
+    Example:
+        >>> read_time("2026-11-01T12:00:00+02:00")
+        datetime.datetime(2026, 11, 1, 10, 0)
+    """
+    try:
+        time = datetime.fromisoformat(moment.strip())
+        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"no moment {moment!r}; {_KINDS}") from error
+
+
+def is_date(moment: str) -> bool:
+    """Whether a moment names a day rather than a time."""
+    return len(moment) == len("2026-01-01")

@@ -254,15 +254,45 @@ MIGRATIONS: list[tuple[int, str, str]] = [
 ]
 VERSION = MIGRATIONS[-1][0]
 
+# What a row of each table is; docs/store.md is made of it.
+ABOUT = {
+    "clips": "A recording: its path below the audio folder, the hash of its bytes, its length in "
+    "seconds, what it was cut from (group), and whether it is for training or locked.",
+    "classes": "A class of the vocabulary; the order is that of the ids and never changes.",
+    "batches": "One atomic append: the caller's key, who and why, when (UTC), by which version; "
+    "`undoes` names the batch it takes back.",
+    "label_events": "What became of a clip: its state and its whole label set afterwards (ids of "
+    "classes), from what source, with score and evidence (JSON).",
+    "label_verdicts": "What somebody said of a clip and class, for the whole clip or for seconds "
+    "of it: present, absent, unsure, or that an earlier word is withdrawn.",
+    "folds": "The frozen fold of a clip in a fold set.",
+    "runs": "A finished training or selection: settings, seed, classes, the batch whose labels it "
+    "read (`as_of`), the clips it was trained on, the runs it started from, metrics (JSON).",
+    "prediction_rows": "Probabilities of a run for a clip, in the order of the run's classes, and "
+    "the id of the most probable class. Ask `predictions`, which has large runs, too.",
+    "prediction_files": "A run whose predictions lie beside the store as Parquet.",
+    "scores": "A number for a run and clip (`class_id` -1) or a run, clip and class; lower is "
+    "worse.",
+    "review_projects": "A project in Label Studio as it was set up; the last one is in force.",
+    "review_tasks": "A clip as it was sent to Label Studio, with what was suggested.",
+    "reviews": "One version of an answer from Label Studio, verbatim in `raw`.",
+    "review_pulls": "A complete pull, and up to when it went.",
+    "clip_state": "The newest event of each clip up to the mark, kept for speed; `labelkit doctor` "
+    "compares it with the events. Ask `current_events`.",
+    "clip_state_mark": "Up to which event and batch `clip_state` goes.",
+    "store_info": "The name of the store, which its copies share.",
+    "schema_migrations": "Versions of these tables, and when they were made.",
+}
+
 
 def version(con: Any) -> int:
     """Number of the last migration of an open store; 0 for an empty file."""
-    tables = con.execute(
-        "select count(*) from duckdb_tables() where table_name = 'schema_migrations'"
-    ).fetchone()[0]
-    if not tables:
+    import duckdb
+
+    try:
+        return con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()[0]
+    except duckdb.CatalogException:
         return 0
-    return con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()[0]
 
 
 def check_version(con: Any, name: str) -> None:

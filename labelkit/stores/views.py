@@ -34,12 +34,12 @@ class View:
         return f"drop {kind} if exists {self.name.partition('(')[0]}"
 
 
-# Names are selected from one list rather than joined per label, which stays fast on
-# millions of events.
+# Names are selected from one list rather than joined per label, which stays fast on millions of
+# events; by a left join, which comes last, as a list that travels through other joins does not.
 _NAMES = "(select list(name order by class_id) as names from classes)"
 _SPELT = "list_select(v.names, list_transform({0}.labels, lambda class_id: class_id + 1))"
-# The newest events from the maintained part and, of clips touched since, from the tail.
-_MARK = "(select coalesce(max(event_id), -1) from clip_state_mark)"
+# Up to this event `clip_state` is maintained; what came later is looked up.
+MARK = "(select coalesce(max(event_id), -1) from clip_state_mark)"
 _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
     "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
@@ -66,13 +66,13 @@ select e.clip_id, e.event_id, e.batch_id, e.state, e.labels, e.source, e.run_id,
        e.score, e.made_at
 from label_events e
 where e.event_id in (
-    select max(event_id) from label_events where event_id > {_MARK} group by clip_id
+    select max(event_id) from label_events where event_id > {MARK} group by clip_id
 )
 union all
 select s.clip_id, s.event_id, s.batch_id, s.state, s.labels, s.source, s.run_id, s.iteration,
        s.score, s.made_at
 from clip_state s
-anti join (select clip_id from label_events where event_id > {_MARK}) t on t.clip_id = s.clip_id
+anti join (select clip_id from label_events where event_id > {MARK}) t on t.clip_id = s.clip_id
 """,
     ),
     View(
@@ -85,7 +85,7 @@ select e.event_id, e.batch_id, e.clip_id, c.path, {_SPELT.format("e")} as labels
 from label_events e
 join batches b on b.batch_id = e.batch_id
 join clips c on c.clip_id = e.clip_id
-cross join {_NAMES} v
+left join {_NAMES} v on true
 """,
     ),
     View(
@@ -95,7 +95,7 @@ cross join {_NAMES} v
 select {_NOW}
 from current_events e
 join clips c on c.clip_id = e.clip_id
-cross join {_NAMES} v
+left join {_NAMES} v on true
 """,
     ),
     View(
@@ -122,7 +122,7 @@ ends as (
 select {_NOW}
 from label_events e
 join clips c on c.clip_id = e.clip_id
-cross join {_NAMES} v
+left join {_NAMES} v on true
 where e.event_id in (
     select max(event_id) from label_events
     where batch_id <= (select batch_id from ends)
@@ -258,30 +258,31 @@ join clips c on c.clip_id = p.clip_id
         "Clips no person has decided, the most doubtful first, with the newest scores and the "
         "class the newest model takes them for.",
         f"""
-with recency as (
+with recency as not materialized (
     select run_id, kind, batch_id,
-           row_number() over (order by batch_id, iteration nulls first, run_id) as age
+           -- By the labels that were read: those of the past can be read at any time.
+           row_number() over (order by as_of, batch_id, iteration nulls first, run_id) as age
     from runs
 ),
-aged as (
+aged as not materialized (
     select s.clip_id,
            max_by(s.value, r.age) filter (s.metric = 'fusion') as fusion,
-           max(r.batch_id) filter (s.metric = 'fusion') as fused,
+           max(r.age) filter (s.metric = 'fusion') as fused,
            max_by(s.value, r.age) filter (s.metric = 'lwlrap') as lwlrap,
            max_by(s.value, r.age) filter (s.metric = 'self_confidence') as self_confidence,
-           max(r.batch_id) filter (r.kind <> 'score') as trained
+           max(r.age) filter (r.kind <> 'score') as trained
     from scores s
     join recency r on r.run_id = s.run_id
     where s.class_id = -1
     group by s.clip_id
 ),
-judged as (
-    select p.clip_id, max_by(p.top_class, r.age) as top_class, max_by(p.run_id, r.age) as run_id
+judged as not materialized (
+    select p.clip_id, max_by(p.top_class, r.age) as top_class, max(r.age) as age
     from predictions p
     join recency r on r.run_id = p.run_id
     group by p.clip_id
 ),
-queue as (
+queue as not materialized (
     select e.clip_id, c.path, e.labels, e.state,
            -- A fusion older than the last training is of another judgement.
            case when s.fused >= coalesce(s.trained, 0) then s.fusion end as fusion,
@@ -292,10 +293,11 @@ queue as (
     where e.state in ('unverified', 'self_verified')
 )
 select e.clip_id, e.path, {_SPELT.format("e")} as labels, e.state, e.fusion, e.lwlrap,
-       e.self_confidence, v.names[j.top_class + 1] as suggested, j.run_id
+       e.self_confidence, v.names[j.top_class + 1] as suggested, r.run_id
 from queue e
 left join judged j on j.clip_id = e.clip_id
-cross join {_NAMES} v
+left join recency r on r.age = j.age
+left join {_NAMES} v on true
 order by e.fusion nulls last, e.lwlrap, e.self_confidence, e.clip_id
 """,
     ),
@@ -315,7 +317,7 @@ select r.review_id, r.clip_id, c.path, r.annotator, r.answer, {_SPELT.format("r"
        r.annotation_id, r.annotator_id, r.problem, r.raw, r.batch_id
 from newest r
 left join clips c on c.clip_id = r.clip_id
-cross join {_NAMES} v
+left join {_NAMES} v on true
 where r.age = 1 and r.answer not in ('deleted', 'task_deleted')
 and not exists (
     from newest d where d.project = r.project and d.task_id = r.task_id

@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from labelkit.files import replacing
 
@@ -49,17 +50,26 @@ def write_witness(store: Path, witness: Witness) -> None:
         os.close(folder)
 
 
-def missing_batches(store: Path, store_id: str, last: tuple[int, str], found: Witness) -> str:
+def last_batch(con: Any) -> Witness:
+    """What the witness of an open store should say."""
+    return Witness(
+        *con.execute(
+            "select (select store_id from store_info), coalesce(max(batch_id), 0), "
+            "coalesce(max_by(batch_key, batch_id), '') from batches"
+        ).fetchone()
+    )
+
+
+def missing_batches(store: Path, last: Witness, found: Witness) -> str:
     """What is lost of a store, in words; empty if nothing is.
 
     Args:
         store: Its file.
-        store_id: What it calls itself.
-        last: Number and key of its last batch.
+        last: What it holds.
         found: What its witness says.
     """
-    if found.store_id != store_id:
+    if found.store_id != last.store_id:
         return f"{witness_path(store).name} is of another store"
-    if last[0] < found.batch_id:
-        return f"it ends at batch {last[0]}, but batch {found.batch_id} was acknowledged"
+    if last.batch_id < found.batch_id:
+        return f"it ends at batch {last.batch_id}, but batch {found.batch_id} was acknowledged"
     return ""
