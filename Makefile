@@ -3,7 +3,7 @@ BIN := .venv/bin
 SUDO := $(shell which sudo)
 LABEL_STUDIO := 1.23.2
 
-.PHONY: setup label-studio browser fmt lint test test-fast docs demo bench
+.PHONY: setup label-studio browser fmt lint test test-fast docs demo bench crash
 
 setup: .venv/.ready
 
@@ -50,3 +50,8 @@ docs: setup
 
 bench: setup
 	$(BIN)/python benchmarks/esc10_verify.py
+
+# Hundreds of kills, torn logs, eight writers for a minute; SEED repeats a run.
+crash: SEED ?= 0
+crash: setup label-studio
+	$(BIN)/python -m tests.crash $(SEED)

@@ -11,8 +11,19 @@ from typing import Any
 import click
 
 from labelkit import __version__
-from labelkit.commands import learning, noise, project, rehearsal, review, similarity
-from labelkit.commands.options import Place
+from labelkit.commands import (
+    asking,
+    exchange,
+    health,
+    learning,
+    noise,
+    past,
+    project,
+    rehearsal,
+    review,
+    similarity,
+)
+from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
 
 
@@ -45,7 +56,7 @@ class Cli(click.Group):
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-C", "folder", type=click.Path(path_type=Path), help="Work on the project there.")
 @click.option(
-    "--lock-timeout", type=click.FloatRange(min=0), default=30.0, show_default=True,
+    "--lock-timeout", type=Finite(min=0), default=30.0, show_default=True,
     help="Seconds to wait for the store.",
 )  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show where an error comes from.")
@@ -59,6 +70,8 @@ def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: boo
     ctx.obj = Place(folder, lock_timeout)
 
 
-for module in (project, learning, noise, similarity, rehearsal, review):
+for module in (
+    project, learning, noise, similarity, rehearsal, review, past, asking, exchange, health
+):  # fmt: skip
     for command in module.COMMANDS:
         cli.add_command(command)

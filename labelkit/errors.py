@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SHOWN_FAULTS = 50
+
 
 class LabelkitError(Exception):
     """Base class; the command line prints it without a traceback."""
@@ -37,12 +39,15 @@ class NoProject(InvalidInput):
 
 
 class FaultyFile(InvalidInput):
-    """A label file has faults; ``faults`` holds one line for each of them."""
+    """A label file has faults; ``faults`` holds one line for each, the message the first."""
 
     def __init__(self, name: str, faults: Sequence[str]) -> None:
         self.faults = list(faults)
         count = f"{len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}"
-        super().__init__("\n  ".join([f"{name}: {count}, nothing was imported", *self.faults]))
+        lines = [f"{name}: {count}, nothing was imported", *self.faults[:SHOWN_FAULTS]]
+        if len(self.faults) > SHOWN_FAULTS:
+            lines.append(f"... and {len(self.faults) - SHOWN_FAULTS:,} more")
+        super().__init__("\n  ".join(lines))
 
 
 class WorkerDied(LabelkitError):

@@ -1,10 +1,12 @@
-"""What commands print: rows as a table or as JSON. stdout is data, stderr everything else."""
+"""What commands print: rows as a table, JSON or CSV. stdout is data, stderr everything else."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -34,6 +36,25 @@ def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> No
         click.echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
 
 
+def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print what :func:`show` prints as JSON, a row at a time, however many there are."""
+    start = "["
+    for row in rows:
+        item = _plain(dict(zip(columns, row, strict=True)))
+        text = json.dumps(item, ensure_ascii=False, allow_nan=False, indent=1)
+        click.echo(f"{start}\n " + text.replace("\n", "\n "), nl=False)
+        start = ","
+    click.echo("[]" if start == "[" else "\n]")
+
+
+def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV (RFC 4180): NULL is empty, lists and the like are JSON."""
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in row])
+
+
 def cell(value: Any) -> str:
     """A value in a table."""
     if value is None:
@@ -43,6 +64,14 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(cell, value))
     return " ".join(str(value).split())
+
+
+def _csv_cell(value: Any) -> Any:
+    # Here a number need not be one that JSON knows.
+    value = value if isinstance(value, float | Decimal) else _plain(value)
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def plain_setting(value: Any) -> Any:

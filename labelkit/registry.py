@@ -52,6 +52,7 @@ TABLE: dict[str, dict[str, str]] = {
         "folder": "labelkit.datasets.formats:read_folder",
         "csv": "labelkit.datasets.formats:read_csv",
         "jsonl": "labelkit.datasets.formats:read_jsonl",
+        "parquet": "labelkit.datasets.formats:read_parquet",
         "corrections": "labelkit.datasets.formats:read_corrections",
     },
     "loss": {
@@ -131,6 +132,13 @@ TABLE: dict[str, dict[str, str]] = {
         "mixture": "labelkit.noise.selection:select_mixture",
         "rank_mean": "labelkit.noise.selection:select_rank_mean",
         "small_loss": "labelkit.noise.selection:select_small_loss",
+    },
+    "writer": {
+        "csv": "labelkit.datasets.writers:write_csv",
+        "fsdkaggle2018": "labelkit.datasets.writers:write_fsdkaggle2018",
+        "fsdkaggle2019": "labelkit.datasets.writers:write_fsdkaggle2019",
+        "jsonl": "labelkit.datasets.writers:write_jsonl",
+        "parquet": "labelkit.datasets.writers:write_parquet",
     },
 }
 

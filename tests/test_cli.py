@@ -14,7 +14,8 @@ from tests.conftest import write_csv
 
 COMMANDS = (
     "init import check features folds recipes train verify score classes select missing undo "
-    "duplicates similar embed rehearse review push pull status history query demo"
+    "duplicates similar embed rehearse review push pull status history query demo log blame diff "
+    "sql export changes backup restore doctor"
 ).split()
 
 

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import duckdb
 import pytest
 
 from labelkit import registry
+from labelkit.audio.io import hash_file
 from labelkit.config import FormatSpec
+from labelkit.datasets.reading import split_names
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.workflows.importing import import_labels
 from tests.conftest import write_csv
@@ -39,6 +42,18 @@ def sound_jsonl(folder):
     return path
 
 
+def write_parquet(path, sql):
+    duckdb.sql(f"copy ({sql}) to '{path}' (format parquet)")
+    return path
+
+
+def sound_parquet(folder):
+    rows = ", ".join(str((p, list(ls), s)) for p, (ls, s) in CLIPS.items())
+    return write_parquet(
+        folder / "x.parquet", f"select * from (values {rows}) as t(path, labels, state)"
+    )
+
+
 def sound_folder(folder):
     for label, name in (("Dog", "a.wav"), ("Cat", "b.flac"), ("Dog", "deep/c.ogg")):
         path = folder / label / name
@@ -60,6 +75,7 @@ SOUND = {
     "fsdkaggle2018": (sound_csv, FormatSpec(), CLIPS),
     "fsdkaggle2019": (sound_2019, FormatSpec(), CLIPS),
     "jsonl": (sound_jsonl, FormatSpec(), CLIPS),
+    "parquet": (sound_parquet, FormatSpec(), CLIPS),
     "folder": (
         sound_folder, FormatSpec(state="verified"),
         {
@@ -101,11 +117,34 @@ def broken_jsonl(folder):
         '{"path": "e.wav", "labels": ["Dog"], "subset": "half"}\n[1]\n'
         '{"path": "f.wav", "labels": ["Dog"], "fold": "x"}\n'
         '{"path": "g.wav", "labels": "Dog"}\n'
+        '{"path": "h.wav", "labels": [], "verified": 1, "state": "verified"}\n'
+        '{"path": "i.wav", "labels": [], "state": "good"}\n{"path": null, "labels": []}\n'
+        '{"path": "j.wav", "path": "k.wav", "labels": []}\n[["path", "l.wav"], ["labels", []]]\n'
+        '{"path": "m.wav", "labels": [], "duration_s": -1}\n'
+        '{"path": "n.wav", "labels": [], "content_hash": "abc"}\n'
+        '{"path": "o.wav", "labels": [], "group": "\\ud800"}\n{"classes": ["Dog"]}\n'
     )
     return path, [
         "row 1: not a JSON object", "row 2: no key 'labels'", "row 3: label list",
         "row 4: labels [3]", "row 5: unknown key 'colour'", "row 6: subset 'half'",
         "row 7: not a JSON", "row 8: fold is 'x'", "row 9: labels 'Dog'",
+        "row 10: both verified and state", "row 11: state 'good'", "row 12: path None",
+        "row 13: not a JSON object", "row 14: not a JSON object", "row 15: duration_s is '-1'",
+        "row 16: content_hash 'abc'", "row 17: group '\\ud800'", "row 18: no key 'path'",
+    ]  # fmt: skip
+
+
+def broken_parquet(folder):
+    path = write_parquet(
+        folder / "x.parquet",
+        "select * from (values ('a.wav', ['Dog'], 'verified', 1), ('a.wav', ['Dog'], 'good', -1), "
+        "(null, ['Dog'], 'verified', 2), ('../b.wav', ['Dog', 'Dog'], null, 3), "
+        "('c.wav', [null], null, null), ('a.wav', ['Dog'], null, null)) "
+        "as t(path, labels, state, fold)",
+    )
+    return path, [
+        "row 2: state 'good'", "row 2: fold is '-1'", "row 3: no key 'path'",
+        "row 4: label list", "row 5: labels [None]", "row 6: duplicate file name 'a.wav'",
     ]  # fmt: skip
 
 
@@ -125,6 +164,7 @@ BROKEN = {
     "fsdkaggle2018": (broken_csv, FormatSpec()),
     "fsdkaggle2019": (broken_2019, FormatSpec()),
     "jsonl": (broken_jsonl, FormatSpec()),
+    "parquet": (broken_parquet, FormatSpec()),
     "folder": (broken_folder, FormatSpec()),
     "corrections": (broken_corrections, FormatSpec()),
 }
@@ -181,6 +221,93 @@ def test_columns_are_named_by_options(tmp_path):
     )
     assert (first.state, first.subset) == ("verified", "test")
     assert (second.group, second.fold) == (None, None)
+
+
+def test_an_exported_csv_needs_no_options(tmp_path):
+    source = tmp_path / "x.csv"
+    source.write_text(
+        'path,labels,state,fold,group,note\n" a.wav ","""Rain, heavy"",Dog",verified,1,anna,x\n'
+        '""" b.wav """,,rejected,,,\n'
+    )
+    read = registry.resolve("format", "csv")
+    found = read(source, FormatSpec())
+    assert found.faults == []
+    first, second = found.clips
+    assert (first.path, first.labels, first.state, first.fold, first.group) == (
+        "a.wav", ("Rain, heavy", "Dog"), "verified", 1, "anna",
+    )  # fmt: skip
+    assert (second.path, second.labels, second.state) == (" b.wav ", (), "rejected")
+    assert (second.fold, second.group) == (None, None)
+    # A column that is named counts instead of the one that would.
+    found = read(source, FormatSpec(verified_column="fold", group_column="note"))
+    assert [(c.state, c.group) for c in found.clips if c.labels] == [("verified", "x")]
+    assert read(source, FormatSpec(verified_column="fold", state_column="state")).faults == [
+        "columns of both verified and state; name one of them"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "labels"),
+    [
+        ("Dog, Cat ", ("Dog", "Cat")), ('"Dog"', ("Dog",)), ('"a ""b"" c",d', ('a "b" c', "d")),
+        ('5" tape,7" tape', ('5" tape', '7" tape')), ('a, "b,c"', ("a", "b,c")),
+        ('"a,b', None), ('"a"b,c', None), ('a,"', None), ('"a",', ("a", "")),
+    ],
+)  # fmt: skip
+def test_names_in_quotes(cell, labels):
+    assert split_names(cell, ",") == labels
+
+
+def test_the_recordings_count_where_the_file_tells_of_others(tone_project, capsys):
+    source = tone_project.root / "x.jsonl"
+    source.write_text(
+        json.dumps({"path": "0.wav", "labels": ["A"], "content_hash": "0" * 32, "duration_s": 9})
+    )
+    import_labels(tone_project, source, "jsonl", FormatSpec())
+    assert "1 recordings are not those whose hashes the file holds" in capsys.readouterr().err
+    with tone_project.store.read() as session:
+        rows = session.rows("select content_hash, duration_s from clips")
+    assert rows == [(hash_file(tone_project.audio_dir / "0.wav"), 1.0)]
+
+
+def test_another_group_of_an_imported_clip_is_a_fault(tone_project):
+    spec = FormatSpec(group_column="who")
+    import_csv(tone_project, [("0.wav", "A", "x")], ("fname", "label", "who"), spec)
+    with pytest.raises(FaultyFile, match="imported before with group 'x'; a group stays"):
+        import_csv(tone_project, [("0.wav", "A", "y")], ("fname", "label", "who"), spec)
+    assert import_csv(tone_project, [("0.wav", "A")]).added == 0
+
+
+def test_a_path_said_in_two_ways_is_one_clip(tone_project):
+    with pytest.raises(FaultyFile, match=r"row 3: duplicate file name '0.wav', first in row 2"):
+        import_csv(tone_project, [("./0.wav", "A"), ("0.wav", "B")])
+    assert import_csv(tone_project, [(".//0.wav", "A")]).added == 1
+    assert import_csv(tone_project, [("0.wav", "A")]).added == 0
+
+
+def test_two_corrections_of_one_clip_are_a_fault(tone_project):
+    import_csv(tone_project, [("deep/0.wav", "A"), ("1.wav", "B")], metadata_only=True)
+    source = tone_project.root / "c.json"
+    source.write_text('{"0.wav": "B", "deep/0.wav": "remove"}')
+    with pytest.raises(FaultyFile, match=r"row 2: 'deep/0.wav' is the clip of row 1"):
+        import_labels(tone_project, source, "corrections", FormatSpec())
+
+
+def test_a_class_folder_cannot_be_called_remove(tmp_path):
+    (tmp_path / "remove").mkdir()
+    (tmp_path / "remove" / "a.wav").touch()
+    found = registry.resolve("format", "folder")(tmp_path, FormatSpec())
+    assert found.faults == [
+        "row 1: label list 'remove' has a name no class can have; rename the class"
+    ]
+
+
+def test_a_file_name_need_not_be_utf8(tone_project):
+    source = tone_project.root / "x\udcff.csv"
+    source.write_text("fname,label\n0.wav,A\n")
+    assert import_labels(tone_project, source, "csv", FormatSpec()).added == 1
+    with tone_project.store.read() as session:
+        assert session.rows("select reason from batches") == [("csv x\\udcff.csv",)]
 
 
 def import_csv(project, rows, header=("fname", "label"), spec=None, **options):

@@ -381,3 +381,57 @@ def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
         rows(store, "select clip_id, event_id, state, labels from current_events order by 1")
         == naive
     )
+
+
+def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def add(number, tail):
+        monkeypatch.setattr(growth, "TAIL", tail)
+        monkeypatch.setattr(growth, "TAIL_SHARE", 0)
+        name, kind = f"r{number}", "score" if number % 3 == 2 else "train"
+        clips = np.sort(rng.choice(4, rng.integers(1, 5), replace=False))
+        metrics = [("fusion",), ("lwlrap", "self_confidence"), ("lwlrap",), ()][number % 4]
+        given = [
+            Scores(run_id=name, metric=metric, clip_ids=clips, values=rng.random(len(clips)))
+            for metric in metrics
+        ]
+        judged = [Predictions(run_id=name, clip_ids=clips, probs=rng.random((len(clips), 2)))]
+        append(store, key=name, runs=[run(name, kind=kind, iteration=number % 2)], scores=given,
+               predictions=judged if number % 2 else [])  # fmt: skip
+
+    for number in range(14):
+        add(number, tail=(2, 1000)[number % 3 == 0])
+        with store.write() as session:
+            found = session.rows("from newest_scores order by clip_id")
+            queue = session.rows("from review_queue")
+            session.rows("delete from clip_scores")
+            session.rows("delete from clip_scores_mark")
+            assert session.rows("from newest_scores order by clip_id") == found
+            assert session.rows("from review_queue") == queue and len(queue) <= 3
+            assert queue == sorted(
+                queue, key=lambda row: [value if value is not None else 2 for value in row[4:7]]
+            )
+            raise_back(session)
+    assert rows(store, "select count(*) from clip_scores")[0][0] == 4
+
+
+def raise_back(session):
+    """Leave a transaction that only looked as it was."""
+    session.rows("rollback")
+    session.rows("begin")
+
+
+def test_scores_that_come_later_to_an_old_run_count(store, monkeypatch):
+    monkeypatch.setattr(growth, "TAIL", 0)
+    monkeypatch.setattr(growth, "TAIL_SHARE", 0)
+    ids = np.array([1, 2])
+    append(store, key="1", runs=[run("r")],
+           predictions=[Predictions(run_id="r", clip_ids=ids, probs=np.eye(2))])  # fmt: skip
+    assert rows(store, "select count(*) from clip_scores") == [(2,)]
+    late = Scores(run_id="r", metric="lwlrap", clip_ids=ids, values=np.array([0.5, 0.25]))
+    append(store, key="2", scores=[late])
+    assert rows(store, "select path, lwlrap, suggested from review_queue") == [
+        ("c.wav", 0.25, "Dog"), ("b.wav", 0.5, "Cat"),
+    ]  # fmt: skip
+    assert rows(LabelStore(store.path, as_of="1"), "select path, lwlrap from newest_scores") == []

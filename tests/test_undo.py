@@ -148,7 +148,7 @@ def test_nobody_undoes_twice(selected):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (999, "no batch 999; see: labelkit query"),
+        (999, "no batch 999; see: labelkit log"),
         (0, "no batch 0"),
         (10**30, "no batch 1000000000"),
         (1, "batch 1 brought clips in; their import cannot be undone"),

@@ -10,6 +10,7 @@ import click
 from labelkit import config
 from labelkit.commands.options import (
     Place,
+    as_of_option,
     flavour_option,
     json_option,
     options,
@@ -24,6 +25,7 @@ from labelkit.output import cell, plain_setting, show, show_facts
 @click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
 @click.option("--start", metavar="RUN", help="Start from the models of a finished run.")
 @training_options
+@as_of_option
 @json_option
 @click.pass_obj
 def train(place: Place, as_json: bool, **kwargs: Any) -> None:
@@ -86,6 +88,7 @@ def show_recipe(
 @click.option("--rule", type=click.Choice(sorted(RULES)), help="Thresholds of a published rule.")
 @options(VerifySpec, as_changes=True)
 @training_options
+@as_of_option
 @json_option
 @click.pass_obj
 def verify(

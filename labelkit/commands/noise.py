@@ -10,7 +10,9 @@ import click
 from labelkit import registry
 from labelkit.commands.options import (
     Command,
+    Finite,
     Place,
+    as_of_option,
     json_option,
     probe_option,
     rule_options,
@@ -65,6 +67,7 @@ def judge_options(command: Command) -> Command:
 )  # fmt: skip
 @probe_option
 @workers_option
+@as_of_option
 @json_option
 @click.pass_obj
 def score(
@@ -93,6 +96,7 @@ def score(
 
 @click.command()
 @judge_options
+@as_of_option
 @json_option
 @click.pass_obj
 def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
@@ -120,6 +124,7 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
               help="listed: file of a path a line, or JSON of paths.")  # fmt: skip
 @click.option("--add", is_flag=True, help="Leave what a machine trusted before trusted.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, show what would change.")
+@as_of_option
 @json_option
 @click.pass_obj
 def select(
@@ -149,7 +154,7 @@ def select(
 @click.command()
 @judge_options
 @click.option(
-    "--percentile", type=click.FloatRange(0, 100), default=99.0, show_default=True,
+    "--percentile", type=Finite(0, 100), default=99.0, show_default=True,
     help="Of each class's absent labels, those above are proposed.",
 )  # fmt: skip
 @click.option("--mask", is_flag=True, help="Let none of them count as absent in training.")
@@ -157,6 +162,7 @@ def select(
               help="How many to show.")  # fmt: skip
 @probe_option
 @workers_option
+@as_of_option
 @json_option
 @click.pass_obj
 def missing(
@@ -175,14 +181,4 @@ def missing(
     show_facts(report, False, err=True)
 
 
-@click.command()
-@click.argument("batch", type=int)
-@click.pass_obj
-def undo(place: Place, batch: int) -> None:
-    """Take a batch back: its clips get the state and labels they had before it."""
-    from labelkit.workflows.undo import undo as take_back
-
-    show_facts(take_back(place.project(), batch), False, err=True)
-
-
-COMMANDS = (score, classes, select, missing, undo)
+COMMANDS = (score, classes, select, missing)

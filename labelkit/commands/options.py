@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,11 +26,14 @@ class Place:
     as_of: str | None = None
 
     def project(self) -> Any:
-        """The project there."""
+        """The project there, looking back where the user wants it to."""
+        from labelkit.workflows.past import look_back
         from labelkit.workflows.project import find_root, open_project
 
-        return open_project(
-            find_root(self.folder), lock_timeout_s=self.lock_timeout_s, as_of=self.as_of
+        return look_back(
+            open_project(
+                find_root(self.folder), lock_timeout_s=self.lock_timeout_s, as_of=self.as_of
+            )
         )
 
 
@@ -135,6 +139,19 @@ as_of_option = click.option(
     help="Labels as they were: after a batch (its number), at the end of a day, at a time (UTC), "
          "or as a run read them.",
 )  # fmt: skip
+
+
+class Finite(click.FloatRange):
+    """A number in a range that is neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Read the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 SEED = click.IntRange(min=0, max=2**31 - 1)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Processes at once; all cores if not given."

@@ -10,6 +10,7 @@ from labelkit import config, registry
 from labelkit.commands.options import (
     SEED,
     Place,
+    as_of_option,
     device_option,
     json_option,
     options,
@@ -49,7 +50,10 @@ def import_(
     add_classes: bool,
     spec: FormatSpec,
 ) -> None:
-    """Bring labels into the store, whole or not at all; twice adds nothing."""
+    """Bring labels into the store, whole or not at all; twice adds nothing.
+
+    What labelkit exported needs no option but --format.
+    """
     from labelkit.workflows import importing
 
     report = importing.import_labels(
@@ -71,6 +75,7 @@ def import_(
 )  # fmt: skip
 @recipe_options
 @workers_option
+@as_of_option
 @json_option
 @click.pass_obj
 def check(
@@ -109,6 +114,7 @@ def check(
 @recipe_options
 @workers_option
 @device_option
+@as_of_option
 @click.pass_obj
 def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
@@ -145,6 +151,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
 
 @click.command()
+@as_of_option
 @json_option
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
@@ -152,33 +159,6 @@ def status(place: Place, as_json: bool) -> None:
     from labelkit.workflows import overview
 
     show(overview.status(place.project()), as_json)
-
-
-@click.command()
-@click.argument("clip")
-@json_option
-@click.pass_obj
-def history(place: Place, clip: str, as_json: bool) -> None:
-    """Show every event of a clip, named by its path below the audio folder."""
-    from labelkit.workflows import overview
-
-    show(overview.history(place.project(), clip), as_json)
-
-
-@click.command()
-@click.argument("sql")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True,
-    help="Seconds it may take.",
-)  # fmt: skip
-@json_option
-@click.pass_obj
-def query(place: Place, sql: str, timeout: float, as_json: bool) -> None:
-    """Answer one SELECT over the store, from labels_now or label_history say."""
-    from labelkit.workflows import overview
-
-    answer = overview.query(place.project(), sql, timeout_s=timeout)
-    show(answer.dicts(), as_json, answer.columns)
 
 
 @click.command()
@@ -196,4 +176,4 @@ def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     show(report, False)
 
 
-COMMANDS = (init, import_, check, features, folds, status, history, query, demo)
+COMMANDS = (init, import_, check, features, folds, status, demo)

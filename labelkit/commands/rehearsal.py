@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from labelkit import registry
-from labelkit.commands.options import Place, json_option, training_options
+from labelkit.commands.options import Place, as_of_option, json_option, training_options
 from labelkit.output import show, show_facts
 
 
@@ -26,6 +26,7 @@ from labelkit.output import show, show_facts
     help="How often, with other clips hidden each time; 2 where hide leaves room, if not given.",
 )  # fmt: skip
 @training_options
+@as_of_option
 @json_option
 @click.pass_obj
 def rehearse(place: Place, as_json: bool, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labelkit.commands.options import Place, json_option, options
+from labelkit.commands.options import Finite, Place, json_option, options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
 from labelkit.output import show, show_facts
@@ -86,7 +86,7 @@ def push(
 
 @click.command()
 @click.option("--full", is_flag=True, help="Look at every task, not only at changed ones.")
-@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS",
+@click.option("--watch", type=Finite(min=1), metavar="SECONDS",
               help="Pull again and again, until stopped.")  # fmt: skip
 @click.option("--from", "file", type=click.Path(path_type=Path),
               help="Take the answers of a JSON export; no server is asked.")  # fmt: skip

@@ -8,7 +8,9 @@ import click
 
 from labelkit import config
 from labelkit.commands.options import (
+    Finite,
     Place,
+    as_of_option,
     device_option,
     json_option,
     probe_option,
@@ -22,10 +24,11 @@ _NAMED = 10
 
 @click.command()
 @click.option(
-    "--threshold", type=click.FloatRange(0, 1, min_open=True),
+    "--threshold", type=Finite(0, 1, min_open=True),
     help="Lowest similarity of a pair, 1 for copies; as chosen on ESC-10 if not given.",
 )  # fmt: skip
 @workers_option
+@as_of_option
 @json_option
 @click.pass_obj
 def duplicates(place: Place, threshold: float | None, workers: int | None, as_json: bool) -> None:
@@ -58,6 +61,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
 @probe_option
 @workers_option
 @device_option
+@as_of_option
 @json_option
 @click.pass_obj
 def similar(
@@ -89,6 +93,7 @@ def similar(
 @probe_option
 @workers_option
 @device_option
+@as_of_option
 @click.pass_obj
 def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the embeddings of all clips that are not there yet, by any embedder.

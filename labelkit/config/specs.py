@@ -13,18 +13,36 @@ from labelkit.config.settings import setting
 class FormatSpec:
     """How a label file is to be read, where its format leaves a choice."""
 
-    path_column: str = setting("fname", "csv: column of the clip's path.", filled=True)
-    label_column: str = setting("label", "csv: column of its label or labels.", filled=True)
+    path_column: str | None = setting(
+        None, "csv: column of the clip's path; fname if not given, path in an exported file."
+    )
+    label_column: str | None = setting(
+        None,
+        "csv: column of its label or labels; label if not given. A file with columns path, labels "
+        "and state is an exported one, and its other columns count as well.",
+    )
     verified_column: str | None = setting(None, "csv: column that says 1 where it is verified.")
+    state_column: str | None = setting(None, "csv: column of the state; labels may be empty then.")
     fold_column: str | None = setting(None, "csv: column of a given fold.")
     group_column: str | None = setting(None, "csv: column of the source or uploader.")
-    separator: str = setting(",", "csv: what parts several labels of a clip.", filled=True)
+    subset_column: str | None = setting(None, "csv: column of the subset, train or test.")
+    hash_column: str | None = setting(None, "csv: column of the hash of the recording.")
+    duration_column: str | None = setting(None, "csv: column of its length in seconds.")
+    separator: str = setting(
+        ",",
+        "csv: what parts several labels of a clip; one that holds it stands in quotes.",
+        filled=True,
+    )
     state: str | None = setting(
         None,
         "State of all rows, where the file does not say it.",
         choices=("unverified", "verified"),
     )
-    subset: str = setting("train", "test locks the clips away.", choices=("train", "test"))
+    subset: str = setting(
+        "train",
+        "Subset of all rows, where the file does not say it; test locks the clips away.",
+        choices=("train", "test"),
+    )
     prefix: str = setting("", "Folder below the audio folder in which the file's paths lie.")
 
 

@@ -4,7 +4,8 @@ A reader takes a path and a ``FormatSpec`` and returns the clips it found togeth
 with every fault of the file, one line each: row, value, remedy. It checks the file
 alone; whether classes and recordings exist is the importer's business.
 
-A new format is one function here and one line in ``registry.TABLE["format"]``.
+A new format is one function here and one line in ``registry.TABLE["format"]``; what
+labelkit can also write is in ``datasets/writers.py``.
 """
 
 from __future__ import annotations
@@ -12,114 +13,36 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
-from labelkit.records import REJECTED, RELABELED, UNVERIFIED, VERIFIED, Clip
+from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
+from labelkit.records import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
-REMOVE = "remove"
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
-
-
-@dataclass
-class Reading:
-    """What a reader found: clips in the order of the file, and its faults."""
-
-    clips: list[Clip] = field(default_factory=list)
-    noted: list[tuple[int, str]] = field(default_factory=list)
-    _rows: dict[str, int] = field(default_factory=dict)
-
-    def fault(self, row: int, problem: str, remedy: str) -> None:
-        """Note what is wrong with a row and how to mend it."""
-        where = f"row {row}: " if row else ""
-        self.noted.append((row, f"{where}{problem}; {remedy}"))
-
-    @property
-    def faults(self) -> list[str]:
-        """One line a fault, in the order of the rows, those of the whole file first."""
-        return [text for _, text in sorted(self.noted, key=lambda fault: fault[0])]
-
-    def add(self, clip: Clip) -> None:
-        """Take a clip, unless its path cannot be one or was there before."""
-        parts = PurePosixPath(clip.path).parts
-        if not clip.path or clip.path.startswith("/") or ".." in parts or _unsayable(clip.path):
-            self.fault(clip.row, f"path {clip.path!r}", "give a path below the audio folder")
-        elif clip.path in self._rows:
-            self.fault(
-                clip.row,
-                f"duplicate file name {clip.path!r}, first in row {self._rows[clip.path]}",
-                "keep one of the two",
-            )
-        else:
-            self._rows[clip.path] = clip.row
-            self.clips.append(clip)
-
-    def split(self, text: str, separator: str, row: int) -> tuple[str, ...] | None:
-        """Labels of a cell, or None and a fault if one of them is empty or said twice."""
-        labels = tuple(label.strip() for label in text.split(separator))
-        return self.check_labels(labels, row, repr(text))
-
-    def check_labels(self, labels: tuple[str, ...], row: int, shown: str) -> tuple[str, ...] | None:
-        """The labels, or None and a fault if one of them is empty or said twice."""
-        if any(label == REMOVE or _unsayable(label) for label in labels):
-            self.fault(row, f"label list {shown} has a name no class can have", "rename the class")
-            return None
-        if any(not label for label in labels):
-            self.fault(row, f"label list {shown} has an empty entry", "give a class or remove it")
-            return None
-        if len(set(labels)) < len(labels):
-            self.fault(row, f"label list {shown} repeats a class", "name each class once")
-            return None
-        return labels
-
-
-def _unsayable(name: str) -> bool:
-    """Whether a name holds control characters, or bytes that are no UTF-8."""
-    return any(unicodedata.category(c) in ("Cc", "Cs") for c in name)
+# What an exported file says of a clip.
+COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s")
+CURATED, NOISY = "train_curated.csv", "train_noisy.csv"
+# Millions more than a project can hold; a file that claims them would fill the memory.
+_MOST_ROWS = 20_000_000
 
 
 def read_csv(path: Path, spec: FormatSpec) -> Reading:
-    """Read a CSV file whose columns the spec names."""
-    found = Reading()
-    columns = {
-        "path": spec.path_column,
-        "labels": spec.label_column,
-        "verified": spec.verified_column,
-        "fold": spec.fold_column,
-        "group": spec.group_column,
-    }
-    state = spec.state or UNVERIFIED
-    for number, row in _csv_rows(path, [c for c in columns.values() if c], found):
-        cells = {key: row[column].strip() for key, column in columns.items() if column}
-        labels = found.split(cells["labels"], spec.separator, number)
-        verified = _flag(cells["verified"], number, found) if "verified" in cells else None
-        fold = _fold(cells["fold"], number, found) if "fold" in cells else None
-        if labels is not None:
-            found.add(
-                Clip(
-                    path=_join(spec.prefix, cells["path"]),
-                    labels=labels,
-                    state=state if verified is None else (UNVERIFIED, VERIFIED)[verified],
-                    fold=fold,
-                    group=cells.get("group") or None,
-                    subset=spec.subset,
-                    row=number,
-                )
-            )
-    return found
+    """Read a CSV file whose columns the spec names, or one that labelkit exported.
+
+    With columns path, labels and state it is taken for an exported one, whose other columns
+    count too; only there, or with a column of states, may a clip have no labels.
+    """
+    return _read_table(path, spec, lambda text: split_names(text, spec.separator))
 
 
 def read_fsdkaggle2018(path: Path, spec: FormatSpec) -> Reading:
     """Read FSDKaggle2018's training table: fname, one label, manually_verified."""
-    return read_csv(
-        path,
-        _columns(spec, label_column="label", verified_column="manually_verified", separator="\0"),
-    )
+    columns = _columns(spec, label_column="label", verified_column="manually_verified")
+    return _read_table(path, columns, lambda text: (text,))
 
 
 def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
@@ -129,10 +52,9 @@ def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
     a file says which of the two it is; the curated labels count as verified.
     """
     found = Reading()
-    names = ("train_curated.csv", "train_noisy.csv")
-    files = [path / name for name in names if (path / name).exists()] if path.is_dir() else [path]
+    files = [path / n for n in (CURATED, NOISY) if (path / n).exists()] if path.is_dir() else [path]
     if not files:
-        found.fault(0, f"neither {names[0]} nor {names[1]} lies in {path}", "give the CSV file")
+        found.fault(0, f"neither {CURATED} nor {NOISY} lies in {path}", "give the CSV file")
     for file in files:
         state = spec.state or next(
             (s for key, s in (("noisy", UNVERIFIED), ("curated", VERIFIED)) if key in file.stem),
@@ -141,17 +63,24 @@ def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
         if state is None:
             found.fault(0, f"{file.name} is neither curated nor noisy by name", "give --state")
             continue
-        part = read_csv(file, _columns(spec, label_column="labels", state=state))
+        part = _read_table(
+            file,
+            _columns(spec, label_column="labels", state=state),
+            lambda text: tuple(name.strip() for name in text.split(",")),
+            rows_needed=len(files) == 1,
+        )
         found.noted += [(row, f"{file.name} {text}") for row, text in part.noted]
         for clip in part.clips:
             found.add(clip)
+    if path.is_dir() and not found.clips and not found.noted:
+        found.fault(0, f"no rows in {CURATED} and {NOISY}", "add some")
     return found
 
 
 def _columns(spec: FormatSpec, **fixed: Any) -> FormatSpec:
     kept = {"subset": spec.subset, "prefix": spec.prefix, "state": spec.state}
     kept |= {"group_column": spec.group_column, "fold_column": spec.fold_column}
-    return FormatSpec(**(kept | fixed))
+    return FormatSpec(**(kept | {"path_column": "fname"} | fixed))
 
 
 def read_folder(path: Path, spec: FormatSpec) -> Reading:
@@ -163,69 +92,92 @@ def read_folder(path: Path, spec: FormatSpec) -> Reading:
     if not path.is_dir():
         found.fault(0, f"{path} is not a folder", "give a folder with one folder per class")
         return found
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS)
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
     for number, file in enumerate(files, 1):
         parts = file.relative_to(path).parts
         if len(parts) < 2:
-            found.fault(number, f"{parts[0]!r} lies in no class folder", "move it into one")
-            continue
-        found.add(
-            Clip(
-                path=_join(spec.prefix, "/".join(parts)),
-                labels=(parts[0],),
-                state=spec.state or UNVERIFIED,
-                subset=spec.subset,
-                row=number,
-            )
-        )
+            found.fault(number, f"{shown(parts[0])} lies in no class folder", "move it into one")
+        elif found.check_labels(parts[:1], number, parts[0]):
+            found.describe("/".join(parts), parts[:1], number, {}, spec)
     if not files:
         found.fault(0, f"no recordings below {path}", f"known: {', '.join(EXTENSIONS)}")
     return found
 
 
 def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
-    """Read one JSON object a line: path, labels, and if wanted verified, fold, group, subset.
+    """Read one JSON object a line: path, labels, and if wanted the keys of an exported file.
 
-    An empty list of labels is allowed: a clip nobody labelled.
+    These are state (or verified), fold, group, subset, content_hash, duration_s. The first
+    line may be ``{"classes": [...]}``, the vocabulary in its order.
     """
-    found = Reading()
+    found, first = Reading(), True
     for number, line in enumerate(_text(path, found).split("\n"), 1):
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
-            values = dict(item)
-            name, labels = str(values.pop("path")), values.pop("labels")
-        except (ValueError, TypeError, RecursionError):
-            found.fault(number, f"not a JSON object: {line[:60]!r}", "one object a line")
-            continue
-        except KeyError as error:
-            found.fault(number, f"no key {error}", 'give {"path": ..., "labels": [...]}')
-            continue
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            found.fault(number, f"labels {labels!r}", "give a list of class names")
-            continue
-        checked = found.check_labels(tuple(labels), number, repr(labels))
-        verified = _flag(str(values.pop("verified", "")), number, found)
-        fold = _fold(str(values.pop("fold", "")), number, found)
-        group, subset = values.pop("group", None), values.pop("subset", spec.subset)
-        if subset not in ("train", "test"):
-            found.fault(number, f"subset {subset!r}", "give train or test")
-        elif values:
-            found.fault(number, f"unknown key {min(values)!r}", "remove it")
-        elif checked is not None:
-            found.add(
-                Clip(
-                    path=_join(spec.prefix, name),
-                    labels=checked,
-                    state=VERIFIED if verified else spec.state or UNVERIFIED,
-                    fold=fold,
-                    group=None if group is None else str(group),
-                    subset=subset,
-                    row=number,
-                )
-            )
+            item = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            item = None
+        if not isinstance(item, dict):
+            remedy = "one object a line, each key once"
+            found.fault(number, f"not a JSON object: {shown(line)}", remedy)
+        elif first and list(item) == ["classes"]:
+            _take_classes(item["classes"], number, found)
+        else:
+            _take_item(item, number, found, spec)
+        first = False
     return found
+
+
+def read_parquet(path: Path, spec: FormatSpec) -> Reading:
+    """Read a Parquet file with the columns of an exported one, of which two are needed.
+
+    These are path (text) and labels (list of texts); the vocabulary in its order may stand
+    as JSON in its metadata, under ``classes``.
+    """
+    import duckdb
+
+    found = Reading()
+    # As a pattern that only this name fits.
+    source = [re.sub(r"([*?\[])", r"[\1]", str(path.absolute()))]
+    table = "from read_parquet(?, hive_partitioning = false)"
+    try:
+        with duckdb.connect(config={"memory_limit": "2GB", "threads": 1}) as con:
+            n_rows = con.execute("select num_rows from parquet_file_metadata(?)", source).fetchall()
+            columns = [row[0] for row in con.execute(f"describe {table}", source).fetchall()]
+            unknown = [name for name in columns if name not in COLUMNS]
+            missing = [name for name in COLUMNS[:2] if name not in columns]
+            if unknown or missing:
+                name = shown((missing or unknown)[0])
+                remedy = f"give path and labels, and none but {', '.join(COLUMNS)}"
+                found.fault(0, f"{'no' if missing else 'unknown'} column {name}", remedy)
+            elif n_rows[0][0] > _MOST_ROWS:
+                found.fault(0, f"{n_rows[0][0]:,} rows", f"give at most {_MOST_ROWS:,} a file")
+            else:
+                _take_parquet(con, source, columns, table, found, spec)
+    except (duckdb.Error, OSError, ValueError, MemoryError) as error:
+        problem = f"not Parquet, or damaged: {shown(str(error))}"
+        found.fault(0, problem, "give a file as labelkit export makes it")
+    return found
+
+
+def _take_parquet(
+    con: Any, source: list[str], columns: list[str], table: str, found: Reading, spec: FormatSpec
+) -> None:
+    metadata = "select value from parquet_kv_metadata(?) where key = 'classes'::blob"
+    for (text,) in con.execute(metadata, source).fetchall():
+        _take_classes(_parse(text), 0, found)
+    names = ", ".join(f'"{name}"' for name in columns)
+    rows = con.execute(f"select {names} {table}", source)
+    number = 0
+    while batch := rows.fetchmany(10_000):
+        for row in batch:
+            number += 1
+            values = dict(zip(columns, row, strict=True))
+            _take_item(
+                {key: value for key, value in values.items() if value is not None},
+                number, found, spec,
+            )  # fmt: skip
 
 
 def read_corrections(path: Path, spec: FormatSpec) -> Reading:
@@ -237,26 +189,74 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     The clips come back as ``relabeled``, or ``rejected`` and without labels.
     """
     found = Reading()
+    text = _text(path, found)
+    if found.noted:
+        return found
     try:
-        pairs = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=list)
-    except (ValueError, OSError, RecursionError) as error:
-        found.fault(0, f"not a JSON file: {error}", 'give {"fname": "labels"}')
+        pairs = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        found.fault(0, f"not a JSON file: {shown(str(error))}", 'give {"fname": "labels"}')
         return found
     for number, pair in enumerate(pairs if isinstance(pairs, list) else [pairs], 1):
         name, said = pair if isinstance(pair, tuple) else (None, None)
         if said == REMOVE:
-            labels: tuple[str, ...] | None = ()
+            labels: tuple[str, ...] = ()
         elif isinstance(said, str):
-            labels = found.split(said, spec.separator, number)
+            labels = tuple(label.strip() for label in said.split(spec.separator))
         elif isinstance(said, list) and said and all(isinstance(label, str) for label in said):
-            labels = found.check_labels(tuple(said), number, repr(said))
+            labels = tuple(said)
         else:
-            found.fault(number, f"{pair!r} is no correction", 'give "fname": "labels"')
+            found.fault(number, f"{shown(pair)} is no correction", 'give "fname": "labels"')
             continue
-        if labels is not None:
-            state = REJECTED if said == REMOVE else RELABELED
-            found.add(Clip(path=_join(spec.prefix, name), labels=labels, state=state, row=number))
+        if found.check_labels(labels, number, said):
+            clip = {"state": REJECTED if said == REMOVE else RELABELED}
+            found.describe(name, labels, number, clip, spec)
     return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    item = dict(pairs)
+    if len(item) < len(pairs):
+        raise ValueError("a key is there twice")
+    return item
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _take_classes(names: Any, row: int, found: Reading) -> None:
+    """Take the vocabulary that travels with the clips."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        found.fault(row, f"classes {shown(names)}", "give a list of class names")
+    elif found.check_labels(tuple(names), row, names):
+        found.classes = tuple(names)
+
+
+def _take_item(item: dict[str, Any], row: int, found: Reading, spec: FormatSpec) -> None:
+    """Take a clip of which the file says things by name."""
+    missing = [key for key in COLUMNS[:2] if key not in item]
+    unknown = sorted(set(item) - {*COLUMNS, "verified"})
+    if missing:
+        found.fault(row, f"no key {missing[0]!r}", 'give {"path": ..., "labels": [...]}')
+        return
+    path, labels = item["path"], item["labels"]
+    if not isinstance(path, str):
+        found.fault(row, f"path {shown(path)}", "give a text")
+    elif not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        found.fault(row, f"labels {shown(labels)}", "give a list of class names")
+    elif unknown:
+        found.fault(row, f"unknown key {shown(unknown[0])}", "remove it")
+    elif "verified" in item and "state" in item:
+        found.fault(row, "both verified and state", "give one of them")
+    elif not isinstance(item.get("group", ""), str | int | None):
+        found.fault(row, f"group {shown(item['group'])}", "give a text")
+    elif found.check_labels(tuple(labels), row, labels):
+        said = {k: str(v) for k, v in item.items() if k not in COLUMNS[:2] and v is not None}
+        found.describe(path, tuple(labels), row, said, spec)
 
 
 def _text(path: Path, found: Reading) -> str:
@@ -271,56 +271,101 @@ def _text(path: Path, found: Reading) -> str:
     return ""
 
 
-def _csv_rows(
-    path: Path, columns: list[str], found: Reading
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row; faults for missing columns and short rows."""
+def _read_table(
+    path: Path,
+    spec: FormatSpec,
+    split: Callable[[str], tuple[str, ...] | None],
+    *,
+    rows_needed: bool = True,
+) -> Reading:
+    """Read a CSV file; ``split`` makes labels of a cell, None if its quotes are wrong."""
+    found = Reading()
     text = _text(path, found)
-    if found.faults:
+    if found.noted:
+        return found
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = _lines(reader, found)
+    _, header = next(rows, (0, []))
+    columns = _find_columns(header, spec)
+    _check_columns(header, columns, found)
+    if found.noted:
+        return found
+    places = {key: header.index(column) for key, column in columns.items()}
+    reach = max(places.values())
+    n_rows = 0
+    for number, row in rows:
+        n_rows += 1
+        if len(row) <= reach:
+            found.fault(number, "too few cells", f"give {len(header)}")
+            continue
+        if len(row) > len(header):
+            found.fault(number, "too many cells", "put quotes around commas in a cell")
+            continue
+        cells = {key: row[place].strip() for key, place in places.items()}
+        name, said = unquote(cells.pop("path")), cells.pop("labels")
+        labels = split(said) if said or "state" not in cells else ()
+        if cells.get("group") == "":
+            del cells["group"]
+        elif "group" in cells:
+            cells["group"] = unquote(cells["group"])
+        if labels is None:
+            problem = f"label list {shown(said)} has a quote that ends in no name's end"
+            found.fault(number, problem, "double each quote of a name, and quote the name")
+        elif found.check_labels(labels, number, said):
+            found.describe(name, labels, number, cells, spec)
+    if not n_rows and rows_needed and not found.noted:
+        found.fault(0, "no rows below the header", "add some")
+    return found
+
+
+def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line that is not blank."""
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        found.fault(reader.line_num, f"not CSV: {error}", "mend the quotes")
+
+
+def _find_columns(header: list[str], spec: FormatSpec) -> dict[str, str]:
+    """Column of each thing a clip has: those the spec names, and those of an exported file."""
+    named = {
+        "path": spec.path_column,
+        "labels": spec.label_column,
+        "verified": spec.verified_column,
+        "state": spec.state_column,
+        "fold": spec.fold_column,
+        "group": spec.group_column,
+        "subset": spec.subset_column,
+        "content_hash": spec.hash_column,
+        "duration_s": spec.duration_column,
+    }
+    columns = {"path": "fname", "labels": "label"}
+    exported = set(COLUMNS[:3]) <= set(header)
+    if exported and named["path"] in (None, "path") and named["labels"] in (None, "labels"):
+        columns = {name: name for name in COLUMNS if name in header}
+        if named["verified"]:
+            del columns["state"]
+    return columns | {key: column for key, column in named.items() if column}
+
+
+def _check_columns(header: list[str], columns: dict[str, str], found: Reading) -> None:
+    if found.noted:
         return
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    header = reader.fieldnames or []
-    for column in columns:
+    if "verified" in columns and "state" in columns:
+        found.fault(0, "columns of both verified and state", "name one of them")
+    for column in columns.values():
         if column not in header:
+            there = ", ".join(map(str.strip, header))
             found.fault(
-                0, f"no column {column!r} in {', '.join(header) or 'an empty file'}",
+                0, f"no column {column!r} in {_on_one_line(there) or 'an empty file'}",
                 "part the cells by commas" if ";" in "".join(header)
                 else "rename it, or name yours (see labelkit import --help)",
             )  # fmt: skip
         elif header.count(column) > 1:
             found.fault(1, f"column {column!r} is there {header.count(column)} times", "keep one")
-    if found.faults:
-        return
-    n_rows = 0
-    try:
-        for row in reader:
-            n_rows += 1
-            if any(row[column] is None for column in columns):
-                found.fault(reader.line_num, "too few cells", f"give {len(header)}")
-            elif None in row:
-                found.fault(reader.line_num, "too many cells", "put quotes around commas in a cell")
-            else:
-                yield reader.line_num, row
-    except csv.Error as error:
-        found.fault(reader.line_num, f"not CSV: {error}", "mend the quotes")
-    if not n_rows:
-        found.fault(0, "no rows below the header", "add some")
 
 
-def _flag(text: str, row: int, found: Reading) -> bool | None:
-    if text.lower() not in _TRUE + _FALSE:
-        found.fault(row, f"verified is {text!r}", "give 1 or 0")
-    return text.lower() in _TRUE
-
-
-def _fold(text: str, row: int, found: Reading) -> int | None:
-    if text == "":
-        return None
-    if not text.isdecimal() or len(text) > 4:
-        found.fault(row, f"fold is {text[:20]!r}", "give a whole number from 0 to 9999")
-        return None
-    return int(text)
-
-
-def _join(prefix: str, path: str) -> str:
-    return f"{prefix.rstrip('/')}/{path}" if prefix else path
+def _on_one_line(text: str) -> str:
+    return text if len(text) < 400 and text.isprintable() else shown(text)

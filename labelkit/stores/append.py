@@ -15,6 +15,7 @@ import labelkit
 from labelkit.errors import StoreError
 from labelkit.records import (
     MACHINE_STATES,
+    RELABELED,
     STATES,
     VERIFIED,
     Batch,
@@ -71,6 +72,10 @@ class WriteSession(Session):
             self._append_predictions(predictions)
         for scores in batch.scores:
             self._append_scores(scores)
+        if batch.predictions or batch.scores:
+            told = {p.run_id for p in batch.predictions} | {s.run_id for s in batch.scores}
+            old = told - {run.run_id for run in batch.runs}
+            growth.keep_scores(self, batch_id, anew=bool(old))
         append_reviews(self, batch, batch_id)
         self.appended.append(batch.key)
         return Receipt(batch_id=batch_id, repeated=False)
@@ -143,11 +148,11 @@ class WriteSession(Session):
             True,
             batch_id,
         )
-        # A verified label is somebody's word that its class is there.
+        # A label that people gave or confirmed is somebody's word that its class is there.
         said = [
             Verdict(clip_id=index, class_id=label, verdict="present", rule=batch.kind)
             for index, state, given in zip(ids, states, labels, strict=True)
-            if state == VERIFIED
+            if state in (VERIFIED, RELABELED)
             for label in given
         ]
         self._append_verdicts(said, batch_id)

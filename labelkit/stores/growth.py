@@ -1,8 +1,8 @@
 """What keeps a large store fast: the maintained state of clips, and large runs as Parquet.
 
 ``clip_state`` holds the newest event of every clip up to a mark, ``current_events`` adds what
-came since. Moving the mark costs as much as the events it moves over, not as much as the
-store, so an append stays an append.
+came since. Moving the mark costs about as much as the events it moves over, so an append stays
+an append. ``clip_scores`` is the same for scores, which come by the run rather than one by one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labelkit.stores.views import SCORES_MARK
+
 if TYPE_CHECKING:
     from labelkit.stores.session import Session
 
-# Events behind the mark that are looked up rather than kept: so many, or a share of the clips.
+# Rows behind a mark that are looked up rather than kept: so many, or a share of the clips.
 TAIL = 100_000
 TAIL_SHARE = 0.5
 
@@ -30,19 +32,46 @@ _COLUMNS = "clip_id, event_id, batch_id, state, labels, source, run_id, iteratio
 
 
 def keep_state(session: Session, last_event: int, batch_id: int) -> None:
-    """Move the mark to the last event where too many lie behind it.
+    """Move the mark of ``clip_state`` to the last event where too many lie behind it.
 
     Args:
         session: An open transaction.
         last_event: Id of the newest event.
         batch_id: The batch it belongs to.
     """
-    [(mark, n_clips)] = session.rows(
-        "select coalesce((select max(event_id) from clip_state_mark), -1), "
-        "coalesce((select max(clip_id) + 1 from clips), 0)"
-    )
-    if last_event - mark > max(TAIL, TAIL_SHARE * n_clips):
+    [(mark,)] = session.rows("select coalesce(max(event_id), -1) from clip_state_mark")
+    if last_event - mark > _longest_tail(session):
         move_mark(session, mark, last_event, batch_id)
+
+
+def keep_scores(session: Session, batch_id: int, *, anew: bool = False) -> None:
+    """Take scores and judgements behind the mark into ``clip_scores`` where there are too many.
+
+    Args:
+        session: An open transaction.
+        batch_id: The newest batch.
+        anew: Runs before the mark have been added to, so that all is looked at once more.
+    """
+    if anew:
+        session.rows("delete from clip_scores")
+        session.rows("delete from clip_scores_mark")
+    [(n_rows,)] = session.rows(
+        "with late as (select run_id from runs where batch_id > "
+        f"{SCORES_MARK}) select (select count(*) from scores semi join late using (run_id)) "
+        "+ (select count(*) from predictions semi join late using (run_id))"
+    )
+    if n_rows > _longest_tail(session):
+        session.rows("create or replace temp table moved as from newest_scores")
+        session.rows("delete from clip_scores")
+        session.rows("insert into clip_scores from moved")
+        session.rows("delete from clip_scores_mark")
+        session.rows("insert into clip_scores_mark values (?)", [batch_id])
+        session.rows("drop table moved")
+
+
+def _longest_tail(session: Session) -> float:
+    [(n_clips,)] = session.rows("select coalesce(max(clip_id) + 1, 0) from clips")
+    return max(TAIL, TAIL_SHARE * n_clips)
 
 
 def move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
@@ -65,7 +94,7 @@ def move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> No
 
 
 def rebuild_state(session: Session) -> None:
-    """Make ``clip_state`` anew from the events, where there are enough to be worth it."""
+    """Make ``clip_state`` and ``clip_scores`` anew, where there is enough to be worth it."""
     session.rows("delete from clip_state")
     session.rows("delete from clip_state_mark")
     [(last_event, batch_id)] = session.rows(
@@ -73,6 +102,7 @@ def rebuild_state(session: Session) -> None:
         "from label_events"
     )
     keep_state(session, last_event, batch_id)
+    keep_scores(session, session.last_batch(), anew=True)
 
 
 @contextmanager

@@ -33,6 +33,14 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
+# The log of commits, and what a checkpoint that was stopped may leave beside it.
+_LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
+
+
+def log_files(store: Path) -> list[Path]:
+    """Logs that wait beside a store to be taken into it; a clean end leaves none."""
+    files = [store.with_name(f"{store.name}{suffix}") for suffix in _LOGS]
+    return [file for file in files if file.exists() and file.stat().st_size]
 
 
 class LabelStore:
@@ -84,7 +92,8 @@ class LabelStore:
                 )
             if new:
                 # What a lost store of this name left must not be taken for the new one's.
-                Path(f"{self.path}.wal").unlink(missing_ok=True)
+                for log in log_files(self.path):
+                    log.unlink()
                 witness_path(self.path).unlink(missing_ok=True)
             else:
                 self._back_up_older()
@@ -242,7 +251,7 @@ class LabelStore:
 
     def _look_at_log(self) -> None:
         """Refuse a log that lost something before a writer takes it into the file."""
-        if self.path.exists() and Path(f"{self.path}.wal").exists():
+        if self.path.exists() and log_files(self.path):
             with self.opened(read_only=True) as con:
                 self._check_witness(con)
 

@@ -206,8 +206,8 @@ drop table label_verdicts;
 alter table verdicts_anew rename to label_verdicts;
 """
 
-# A copy of the newest event of each clip, maintained in steps (stores/append.py): what came
-# after the mark is looked up in label_events. Runs too large for the store lie beside it.
+# The newest event and the newest scores of each clip, maintained in steps (stores/growth.py):
+# what came after a mark is looked up. Runs too large for the store lie beside it.
 _GROWTH = """
 create table store_info (store_id varchar not null, made_at timestamp not null);
 insert into store_info values (uuid()::varchar, now() at time zone 'utc');
@@ -225,6 +225,18 @@ create table clip_state (
     made_at timestamp not null
 );
 create table clip_state_mark (event_id bigint not null, batch_id bigint not null);
+create table clip_scores (
+    clip_id bigint not null,
+    path varchar not null,
+    fusion double,
+    fused bigint,
+    lwlrap double,
+    self_confidence double,
+    trained bigint,
+    top_class integer,
+    judge varchar
+);
+create table clip_scores_mark (batch_id bigint not null);
 
 create table prediction_rows (
     run_id varchar not null,
@@ -280,6 +292,9 @@ ABOUT = {
     "clip_state": "The newest event of each clip up to the mark, kept for speed; `labelkit doctor` "
     "compares it with the events. Ask `current_events`.",
     "clip_state_mark": "Up to which event and batch `clip_state` goes.",
+    "clip_scores": "The newest scores of each clip, and the class that the newest model takes it "
+    "for, by runs up to the mark; kept for speed. Ask `newest_scores`.",
+    "clip_scores_mark": "Up to which batch `clip_scores` goes.",
     "store_info": "The name of the store, which its copies share.",
     "schema_migrations": "Versions of these tables, and when they were made.",
 }

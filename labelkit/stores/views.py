@@ -36,10 +36,12 @@ class View:
 
 # Names are selected from one list rather than joined per label, which stays fast on millions of
 # events; by a left join, which comes last, as a list that travels through other joins does not.
-_NAMES = "(select list(name order by class_id) as names from classes)"
+_NAMES = "(select coalesce(list(name order by class_id), []) as names from classes)"
 _SPELT = "list_select(v.names, list_transform({0}.labels, lambda class_id: class_id + 1))"
-# Up to this event `clip_state` is maintained; what came later is looked up.
+# Up to this event and this batch `clip_state` and `clip_scores` are maintained; what came later
+# is looked up.
 MARK = "(select coalesce(max(event_id), -1) from clip_state_mark)"
+SCORES_MARK = "(select coalesce(max(batch_id), 0) from clip_scores_mark)"
 _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
     "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
@@ -254,51 +256,67 @@ join clips c on c.clip_id = p.clip_id
 """,
     ),
     View(
-        "review_queue",
-        "Clips no person has decided, the most doubtful first, with the newest scores and the "
-        "class the newest model takes them for.",
+        "newest_scores",
+        "The newest scores of every clip, and what the newest model takes it for (the id of a "
+        "class); what `review_queue` is made of. `fused` and `trained` are the batches of the "
+        "newest fusion and of the newest training.",
         f"""
 with recency as not materialized (
     select run_id, kind, batch_id,
-           -- By the labels that were read: those of the past can be read at any time.
-           row_number() over (order by as_of, batch_id, iteration nulls first, run_id) as age
-    from runs
+           row_number() over (order by batch_id, iteration nulls first, run_id) as age
+    from runs where batch_id > {SCORES_MARK}
 ),
-aged as not materialized (
+scored as not materialized (
     select s.clip_id,
            max_by(s.value, r.age) filter (s.metric = 'fusion') as fusion,
-           max(r.age) filter (s.metric = 'fusion') as fused,
+           max(r.batch_id) filter (s.metric = 'fusion') as fused,
            max_by(s.value, r.age) filter (s.metric = 'lwlrap') as lwlrap,
            max_by(s.value, r.age) filter (s.metric = 'self_confidence') as self_confidence,
-           max(r.age) filter (r.kind <> 'score') as trained
-    from scores s
-    join recency r on r.run_id = s.run_id
+           max(r.batch_id) filter (r.kind <> 'score') as trained
+    from scores s join recency r on r.run_id = s.run_id
     where s.class_id = -1
     group by s.clip_id
 ),
 judged as not materialized (
     select p.clip_id, max_by(p.top_class, r.age) as top_class, max(r.age) as age
-    from predictions p
-    join recency r on r.run_id = p.run_id
+    from predictions p join recency r on r.run_id = p.run_id
     group by p.clip_id
 ),
-queue as not materialized (
-    select e.clip_id, c.path, e.labels, e.state,
-           -- A fusion older than the last training is of another judgement.
-           case when s.fused >= coalesce(s.trained, 0) then s.fusion end as fusion,
-           s.lwlrap, s.self_confidence
-    from current_events e
-    join clips c on c.clip_id = e.clip_id
-    join aged s on s.clip_id = e.clip_id
-    where e.state in ('unverified', 'self_verified')
+tail as not materialized (
+    select coalesce(s.clip_id, j.clip_id) as clip_id, s.fusion, s.fused, s.lwlrap,
+           s.self_confidence, s.trained, j.top_class, r.run_id as judge
+    from scored s
+    full join judged j on j.clip_id = s.clip_id
+    left join recency r on r.age = j.age
 )
-select e.clip_id, e.path, {_SPELT.format("e")} as labels, e.state, e.fusion, e.lwlrap,
-       e.self_confidence, v.names[j.top_class + 1] as suggested, r.run_id
-from queue e
-left join judged j on j.clip_id = e.clip_id
-left join recency r on r.age = j.age
+select t.clip_id, c.path,
+       coalesce(t.fusion, k.fusion) as fusion, coalesce(t.fused, k.fused) as fused,
+       coalesce(t.lwlrap, k.lwlrap) as lwlrap,
+       coalesce(t.self_confidence, k.self_confidence) as self_confidence,
+       coalesce(t.trained, k.trained) as trained,
+       coalesce(t.top_class, k.top_class) as top_class, coalesce(t.judge, k.judge) as judge
+from tail t
+join clips c on c.clip_id = t.clip_id
+left join clip_scores k on k.clip_id = t.clip_id
+union all
+select k.* from clip_scores k anti join tail t on t.clip_id = k.clip_id
+""",
+    ),
+    View(
+        "review_queue",
+        "Clips no person has decided, the most doubtful first, with the newest scores and the "
+        "class the newest model takes them for.",
+        f"""
+select e.clip_id, s.path, {_SPELT.format("e")} as labels, e.state,
+       -- A fusion older than the last training is of another judgement.
+       case when s.fused >= coalesce(s.trained, 0) then s.fusion end as fusion,
+       s.lwlrap, s.self_confidence, v.names[s.top_class + 1] as suggested, s.judge as run_id
+from current_events e
+join newest_scores s on s.clip_id = e.clip_id
 left join {_NAMES} v on true
-order by e.fusion nulls last, e.lwlrap, e.self_confidence, e.clip_id
+where e.state in ('unverified', 'self_verified')
+  and coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null
+order by fusion nulls last, s.lwlrap, s.self_confidence, e.clip_id
 """,
     ),
     View(
@@ -403,15 +421,13 @@ def show_past(con: Any, batch_id: int) -> None:
         "select table_name from duckdb_columns() where column_name = 'batch_id' "
         "and table_name in (select table_name from duckdb_tables() where not internal)"
     ).fetchall()
-    filters = {table: f"batch_id <= {batch_id:d}" for (table,) in tables}
+    # What is maintained up to a later batch knows too much; its mark is hidden then, too.
+    kept = {name: f"exists (from {name}_mark)" for name in ("clip_state", "clip_scores")}
+    filters = {table: f"batch_id <= {batch_id:d}" for (table,) in tables if table not in kept}
     runs = f'"{catalog}".main.runs where batch_id <= {batch_id:d}'
     filters |= dict.fromkeys(_OF_RUNS, f"run_id in (select run_id from {runs})")
-    # What is maintained up to a later batch knows too much; the mark is hidden then, too.
-    filters["clip_state"] = "exists (from clip_state_mark)"
-    for table in sorted(filters, key=lambda name: name == "clip_state"):
-        con.execute(
-            f'create temp view {table} as from "{catalog}".main.{table} where {filters[table]}'
-        )
+    for table, condition in (*filters.items(), *kept.items()):
+        con.execute(f'create temp view {table} as from "{catalog}".main.{table} where {condition}')
     create_predictions(con, temporary=True)
     for view in VIEWS:
         con.execute(view.create(temporary=True))

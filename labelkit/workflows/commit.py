@@ -32,7 +32,8 @@ def sole(project: Project, run_id: str) -> Iterator[dict[str, Any] | None]:
     project.runs.mkdir(parents=True, exist_ok=True)
     timeout_s = project.store.timeout_s
     with locked(project.runs / run_id, exclusive=True, timeout_s=timeout_s):
-        with project.store.read() as session:
+        # A run is finished, too, where it was not yet at the moment the project looks back to.
+        with project.present.read() as session:
             done = read_summary(session, run_id)
         yield done
 
@@ -82,6 +83,12 @@ def commit_trainings(
     names = [state.name for state in states]
     for state in states:
         project.windows.write(state.name, recorder.windows(state))
+    # Of labels of the past they would stand as the newest word on those of today.
+    scores = (
+        recorder.scores(names, [state.fold for state in states], probs, ROUND_SCORES)
+        if project.store.as_of is None
+        else []
+    )
     with project.store.write() as session:
         events = decide(session)
         receipt = session.append(
@@ -96,9 +103,7 @@ def commit_trainings(
                 events=events,
                 verdicts=[v for event in events for v in verdicts_of(event, reason)],
                 predictions=recorder.predictions(states, probs),
-                scores=recorder.scores(
-                    names, [state.fold for state in states], probs, ROUND_SCORES
-                ),
+                scores=scores,
             )
         )
         if receipt.repeated and not recorder.matches(session, states, probs):

@@ -107,7 +107,7 @@ class Evidence:
     def folds(self) -> np.ndarray:
         """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
         fold_set = self.run["fold_set"] or freeze_folds(self.project)
-        with self.project.store.read() as session:
+        with self.project.present.read() as session:
             folds = session.folds(fold_set)
         return np.array([folds.get(int(clip_id), -1) for clip_id in self.clip_ids])
 
@@ -117,7 +117,7 @@ class Evidence:
 
         Of a clip whose label has changed since, nothing is known.
         """
-        with self.project.store.read() as session:
+        with self.project.present.read() as session:
             trainings = session.rows(
                 "select run_id, iteration, trained_on, metrics from runs where part_of = ? "
                 "and kind = 'fold' order by iteration, fold",
@@ -257,11 +257,12 @@ def read_evidence(
     probe: Recipe | None = None,
     workers: int | None = None,
 ) -> Evidence:
-    """Open what a finished run says of the labels as they stand.
+    """Open what a finished run says of the labels as they stand, or as they stood.
 
     Args:
         project: Where the run is.
-        run_id: A finished run; the last training if None.
+        run_id: A finished run, also a later one where the project looks back; the last
+            training of that moment if None.
         probe: Recipe of the embeddings and of the classifier on them; ``probe`` if None.
         workers: Processes at once; all cores if None.
 
@@ -269,15 +270,19 @@ def read_evidence(
         InvalidInput: If there is no such run.
     """
     with project.store.read() as session:
-        wanted = run_id or session.last_run()
+        wanted, table = run_id or session.last_run(), session.labels()
+    with project.present.read() as session:
         run = session.run(wanted) if wanted else None
         if run is None or wanted is None:
             raise InvalidInput(
                 f"no finished run {run_id!r}; see: labelkit status" if run_id
                 else "no finished run; make one with: labelkit train"
+                if project.store.as_of is None
+                else "no run was finished by then; name a later one with --run"
             )  # fmt: skip
         clip_ids, judges, probs = session.predictions(wanted)
-        table = session.labels()
+    known = np.isin(clip_ids, table.clip_ids)
+    clip_ids, judges, probs = clip_ids[known], judges[known], probs[known, : len(table.classes)]
     rows = np.searchsorted(table.clip_ids, clip_ids)
     keep = (table.subsets[rows] == "train") & (table.states[rows] != REJECTED)
     if not keep.any():

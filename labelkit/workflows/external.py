@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import lzma
+import struct
+import tokenize
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.audio.io import hash_file
+from labelkit.datasets.reading import shown
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.noise.classes import find_class_order
 from labelkit.records import Batch, LabelTable, Predictions, Run, multi_hot
@@ -21,8 +26,12 @@ from labelkit.workflows.evidence import EXTERNAL
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
 
-# What reading a file of the wrong kind, or half of one, can come to.
-_UNREADABLE = (*UNREADABLE, csv.Error)
+# What reading a file of the wrong kind, or half of one, can come to; RuntimeError is an
+# encrypted or unknown kind of zip.
+_UNREADABLE = (
+    *UNREADABLE, csv.Error, lzma.LZMAError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    struct.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def import_probs(project: Project, file: Path) -> str:
@@ -47,7 +56,8 @@ def import_probs(project: Project, file: Path) -> str:
     if not file.is_file():
         raise InvalidInput(f"{file}: no such file; give a CSV, npz or npy of probabilities")
     run_id = f"{EXTERNAL}-{hash_file(file)[:12]}"
-    with project.store.read() as session:
+    # A file tells of the clips there are, whatever moment the labels are read from.
+    with project.present.read() as session:
         if session.run(run_id) is not None:
             return run_id
         table = session.labels()
@@ -57,7 +67,9 @@ def import_probs(project: Project, file: Path) -> str:
     try:
         paths, names, probs = readers[file.suffix.lower()](file, table)
     except _UNREADABLE as error:
-        raise InvalidInput(f"{file} cannot be read ({error}); give a CSV, npz or npy") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason if len(reason) < 200 else f"{reason[:190]} ..."
+        raise InvalidInput(f"{file} cannot be read ({reason}); give a CSV, npz or npy") from error
     rows = _rows_of(file, table, paths)
     probs = probs[:, _columns_of(file, table, names)]
     _check_values(file, paths, probs)
@@ -107,16 +119,28 @@ def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
                 raise ValueError(f"line {number} has {len(row)} fields, the header {len(header)}")
             paths.append(row[0])
             try:
-                rows.append(np.array(row[1:], np.float64).astype(np.float32))
+                values = np.array(row[1:], np.float64)
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
+            # What float32 cannot hold is infinite in it, and no probability either.
+            with np.errstate(over="ignore"):
+                rows.append(values.astype(np.float32))
     return paths, header[1:], np.array(rows, np.float32).reshape(len(rows), len(header[1:]))
 
 
 def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
-    with file.open("rb") as opened, np.load(opened) as saved:
-        paths, names = ([str(n) for n in np.ravel(saved[key])] for key in ("paths", "classes"))
-        probs = np.asarray(saved["probs"], float)
+    with file.open("rb") as opened:
+        # A small file can claim to hold much more than the project has use for.
+        longest = max([0, *map(len, table.paths), *map(len, table.classes)])
+        most = 2**20 + (len(table.paths) + len(table.classes)) * 8 * (longest + 1000)
+        most += 32 * len(table.paths) * len(table.classes)
+        size = sum(part.file_size for part in zipfile.ZipFile(opened).infolist())
+        if size > most:
+            raise ValueError(f"it unpacks to {size:,} bytes, far more than the project needs")
+        opened.seek(0)
+        with np.load(opened) as saved:
+            paths, names = ([str(n) for n in np.ravel(saved[key])] for key in ("paths", "classes"))
+            probs = _as_numbers(saved["probs"])
     if probs.shape != (len(paths), len(names)):
         raise ValueError(
             f"probs has shape {probs.shape}, paths and classes {len(paths), len(names)}"
@@ -125,14 +149,22 @@ def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
 
 
 def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
-    with file.open("rb") as opened:
-        probs = np.asarray(np.load(opened), float)
+    if not file.stat().st_size:
+        raise ValueError("No data left in file")
+    # Mapped, a file that claims more than it holds takes no memory.
+    saved = np.lib.format.open_memmap(file, mode="r")
     wanted = (len(table.paths), len(table.classes))
-    if probs.shape != wanted:
+    if saved.shape != wanted:
         raise ValueError(
-            f"it has shape {probs.shape}, the project {wanted[0]} clips and {wanted[1]} classes"
+            f"it has shape {saved.shape}, the project {wanted[0]} clips and {wanted[1]} classes"
         )
-    return sorted(table.paths), table.classes, probs
+    return sorted(table.paths), table.classes, _as_numbers(saved)
+
+
+def _as_numbers(saved: np.ndarray) -> np.ndarray:
+    if saved.dtype.kind not in "fiub":
+        raise ValueError(f"probs are {saved.dtype}, wanted numbers")
+    return np.array(saved, float)
 
 
 def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> np.ndarray:
@@ -143,7 +175,7 @@ def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> np.ndarray:
         hint = f"did you mean {close[0]!r}" if close else "give paths as labels_now shows them"
         raise InvalidInput(
             f"{file}: {len(unknown)} of {len(paths)} paths are no clips of the project, "
-            f"{unknown[0]!r} is the first; {hint}"
+            f"{shown(unknown[0])} is the first; {hint}"
         )
     rows = np.array([row_of[path] for path in paths], int)
     if not len(rows):
@@ -159,7 +191,7 @@ def _columns_of(file: Path, table: LabelTable, names: list[str]) -> list[int]:
     unknown = [name for name in names if name not in table.classes]
     if unknown:
         raise UnknownName(
-            f"{file}: no class {unknown[0]!r} in the project; "
+            f"{file}: no class {shown(unknown[0])} in the project; "
             f"{suggestion(unknown[0], table.classes)}"
         )
     missing = [name for name in table.classes if name not in names]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from labelkit import registry
 from labelkit.audio import io
 from labelkit.config import FormatSpec, fingerprint
-from labelkit.datasets.formats import Reading
-from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.datasets.reading import Reading, shown
+from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.session import Session
-from labelkit.workflows.progress import track
+from labelkit.workflows.progress import say, track
 from labelkit.workflows.project import Project, user
 
 
@@ -59,20 +59,20 @@ def import_labels(
     if format == "folder":
         spec = replace(spec, prefix=_below_audio(project, source))
     reading: Reading = registry.resolve("format", format)(source, spec)
-    batch = Batch(
-        key="", kind="import", actor=user(), by_person=True, reason=f"{format} {source.name}"
-    )
+    # A name need not be UTF-8, the reason must.
+    name = source.name.encode(errors="backslashreplace").decode()
+    batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
     if format == "corrections":
         return _import_corrections(project, source, reading, batch)
     clips = reading.clips if metadata_only else _look_at_files(project, reading)
     with project.store.write() as session:
         classes = _new_classes(session, reading, add_classes)
         new = _new_clips(session, clips, reading)
-        _check_kinship(session, new, reading)
-        if reading.faults:
+        check_kinship(session, new, reading)
+        if reading.noted:
             raise FaultyFile(str(source), reading.faults)
         if new or classes:
-            key = f"import:{session.last_batch()}:{fingerprint([asdict(clip) for clip in new])}"
+            key = f"import:{session.last_batch()}:{fingerprint([vars(clip) for clip in new])}"
             session.append(replace(batch, key=key, classes=classes, clips=new))
         vocabulary = session.classes()
     return ImportReport(len(clips), len(new), 0, vocabulary, _count_states(clips))
@@ -95,7 +95,10 @@ def _below_audio(project: Project, folder: Path) -> str:
 
 
 def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
-    """Hash every recording and read its length; a missing one is a fault."""
+    """Hash every recording and read its length; a missing one is a fault.
+
+    What the file says of both is told where it differs; that of the recording counts.
+    """
 
     def look(clip: Clip) -> Clip | None:
         path = project.audio_dir / clip.path
@@ -114,21 +117,35 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
         if seen is None:
             reading.fault(
                 clip.row,
-                f"no recording {clip.path!r} in {project.audio_dir}",
+                f"no recording {shown(clip.path)} in {project.audio_dir}",
                 "put it there, give --prefix, or import with --metadata-only",
             )
-    return [clip for clip in found if clip is not None]
+    looked = [clip for clip in found if clip is not None]
+    said = {clip.path: clip.content_hash for clip in reading.clips}
+    changed = [clip.path for clip in looked if said[clip.path] not in (None, clip.content_hash)]
+    if changed:
+        say(
+            f"{len(changed)} recordings are not those whose hashes the file holds, "
+            f"{shown(changed[0])} say; they are taken as they are"
+        )
+    return looked
 
 
-def _check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
+def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
     """Clips of one group, or of the same bytes, must share their subset and any given fold.
 
     Otherwise a model would be judged on what it was trained on.
     """
     standing = session.rows(
         "select c.path, c.group_name, c.content_hash, c.subset, f.fold from clips c "
-        "left join folds f on f.clip_id = c.clip_id and f.fold_set = ? order by c.clip_id",
-        [IMPORTED_FOLDS],
+        "left join folds f on f.clip_id = c.clip_id and f.fold_set = $fold_set "
+        "where c.group_name in (select unnest($groups)) "
+        "or c.content_hash in (select unnest($hashes)) order by c.clip_id",
+        {
+            "fold_set": IMPORTED_FOLDS,
+            "groups": [clip.group for clip in new if clip.group is not None],
+            "hashes": [clip.content_hash for clip in new if clip.content_hash is not None],
+        },
     )
     kin = [
         Clip(path=path, group=group, content_hash=content, subset=subset, fold=fold)
@@ -145,49 +162,66 @@ def _check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> N
                 if theirs != value and clip.row:
                     reading.fault(
                         clip.row,
-                        f"{clip.path!r} is in {part} {value}, {other.path!r} of the same {kind} "
-                        f"in {part} {theirs}",
+                        f"{shown(clip.path)} is in {part} {value}, {shown(other.path)} of the "
+                        f"same {kind} in {part} {theirs}",
                         f"put them in one {part}, or leave one out",
                     )
 
 
 def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[str]:
-    """Classes to append to the vocabulary, sorted; the first import makes it."""
+    """Classes to append to the vocabulary: in the order of the file if it has one, then sorted."""
     known = session.classes()
-    first_row: dict[str, int] = {}
+    first_row: dict[str, int] = dict.fromkeys(reading.classes, 0)
     for clip in reading.clips:
         for name in clip.labels:
             first_row.setdefault(name, clip.row)
-    unknown = sorted(set(first_row) - set(known))
+    told = [name for name in reading.classes if name not in known]
+    unknown = [*told, *sorted(set(first_row) - set(known) - set(told))]
     if not known or add_classes:
         return unknown
-    for name in unknown:
+    for number, name in enumerate(unknown):
+        # To look for the nearest takes long, and nobody reads so many.
+        near = f"{registry.suggestion(name, known)}, or " if number < SHOWN_FAULTS else ""
         reading.fault(
-            first_row[name],
-            f"unknown class {name!r}",
-            f"{registry.suggestion(name, known)}, or import with --add-classes",
+            first_row[name], f"unknown class {shown(name)}", f"{near}import with --add-classes"
         )
     return []
 
 
 def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> list[Clip]:
-    """Clips the store does not have; one it has from an import that said otherwise is a fault."""
+    """Clips the store does not have; of one it has, the file must say what the store does.
+
+    That is how it came in, or how it stands.
+    """
+    classes = session.classes()
     before = {
-        path: (frozenset(labels), state, subset)
-        for path, labels, state, subset in session.rows(
-            "select h.path, h.labels, h.state, c.subset from label_history h "
-            "join clips c using (clip_id) where h.event_id in "
-            "(select min(event_id) from label_events group by clip_id)"
+        path: (subset, group, *((frozenset(classes[i] for i in ids), state) for ids, state in said))
+        for path, subset, group, *said in session.rows(
+            "with known as (select clip_id, path, subset, group_name from clips "
+            "where path in (select unnest($paths))), "
+            "firsts as (select clip_id, min_by((labels, state), event_id) as said "
+            "from label_events where clip_id in (select clip_id from known) group by clip_id) "
+            "select k.path, k.subset, k.group_name, f.said, (n.labels, n.state) "
+            "from known k join firsts f using (clip_id) join current_events n using (clip_id)",
+            {"paths": [clip.path for clip in clips]},
         )
     }
     for clip in clips:
-        said = before.get(clip.path)
-        if said is not None and said != (frozenset(clip.labels), clip.state, clip.subset):
-            labels, state, subset = ", ".join(sorted(said[0])), said[1], said[2]
+        if clip.path not in before:
+            continue
+        subset, group, first, now = before[clip.path]
+        if clip.subset != subset or (frozenset(clip.labels), clip.state) not in (first, now):
             reading.fault(
                 clip.row,
-                f"{clip.path!r} was imported before as {labels} ({state}, {subset})",
+                f"{shown(clip.path)} was imported before as {', '.join(sorted(first[0]))} "
+                f"({first[1]}, {subset})",
                 "bring new labels in with --format corrections; a subset stays",
+            )
+        elif clip.group not in (None, group):
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} was imported before with group {shown(group)}",
+                "a group stays",
             )
     return [clip for clip in clips if clip.path not in before]
 
@@ -205,16 +239,24 @@ def _import_corrections(
         class_id = {name: number for number, name in enumerate(table.classes)}
         events: list[LabelEvent] = []
         verdicts: list[Verdict] = []
+        row_of: dict[str, int] = {}
         for clip in reading.clips:
             paths = [clip.path] if clip.path in index else by_name.get(clip.path, [])
             unknown = [name for name in clip.labels if name not in class_id]
             if len(paths) != 1:
                 problem = "is in the store under several paths" if paths else "is not in the store"
-                reading.fault(clip.row, f"clip {clip.path!r} {problem}", "give the path of one")
+                reading.fault(
+                    clip.row, f"clip {shown(clip.path)} {problem}", "give the path of one"
+                )
                 continue
+            if row_of.setdefault(paths[0], clip.row) != clip.row:
+                problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
+                reading.fault(clip.row, problem, "keep one of the two")
             for name in unknown:
-                hint = registry.suggestion(name, table.classes)
-                reading.fault(clip.row, f"unknown class {name!r} for {clip.path!r}", hint)
+                # To look for the nearest takes long, and nobody reads so many.
+                few = len(reading.noted) < SHOWN_FAULTS
+                hint = registry.suggestion(name, table.classes) if few else "give a known one"
+                reading.fault(clip.row, f"unknown class {shown(name)} for {shown(clip.path)}", hint)
             if not unknown:
                 number = index[paths[0]]
                 labels = sorted(class_id[name] for name in clip.labels)
@@ -227,7 +269,7 @@ def _import_corrections(
                     )
                     events.append(event)
                     verdicts += verdicts_of(event, "corrections", table.labels[number])
-        if reading.faults:
+        if reading.noted:
             raise FaultyFile(str(source), reading.faults)
         if events:
             content = [(clip.path, clip.labels, clip.state) for clip in reading.clips]

@@ -55,6 +55,8 @@ def find_missing_labels(
         for clip_id, class_id in session.decided():
             if clip_id in row_of:
                 known[row_of[clip_id], class_id] = True
+    with project.present.read() as session:
+        now, settled = session.labels(), set(session.decided())
         # Proposals that were taken back may be made again.
         undone = session.rows(
             "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
@@ -82,6 +84,9 @@ def find_missing_labels(
     if not proposals:
         say("no label is likely missing; of few clips only a lower --percentile finds some")
         return rows, report
+    if project.store.as_of is not None and not mask:
+        say("proposals for labels of the past are shown and not kept")
+        return rows, report
     clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
     rule = f"{METRIC}: percentile {percentile:g}, judged by {evidence.run_id}"
     if evidence.both_probs is not evidence.probs:
@@ -90,6 +95,14 @@ def find_missing_labels(
     content = [rule, found_ids, mask, undone]
     run_name = f"{METRIC}-{fingerprint(content)}"
     judges = sorted({str(evidence.judges[k]) for k in clips})
+    given = dict(zip(now.clip_ids.tolist(), now.labels, strict=True))
+    # What was settled since the labels were read stays so.
+    masked = [
+        Verdict(clip_id=clip_id, class_id=int(c), verdict="unsure", rule=rule, score=float(1 - p))
+        for k, c, p in proposals
+        for clip_id in [int(evidence.clip_ids[k])]
+        if mask and (clip_id, int(c)) not in settled and c not in given[clip_id]
+    ]
     with project.store.write() as session:
         receipt = session.append(
             Batch(
@@ -120,12 +133,8 @@ def find_missing_labels(
                     for number, judge in enumerate(judges)
                     for mine in [evidence.judges[clips] == judge]
                 ],
-                verdicts=[
-                    Verdict(clip_id=int(evidence.clip_ids[k]), class_id=int(c), verdict="unsure",
-                            rule=rule, score=float(1 - p))
-                    for k, c, p in proposals
-                ] if mask else [],
+                verdicts=masked,
             )
         )  # fmt: skip
         refuse_leaks(session, [f"{run_name}/{number}" for number in range(len(judges))])
-    return rows, report | ({"masked": len(proposals), "batch": receipt.batch_id} if mask else {})
+    return rows, report | ({"masked": len(masked), "batch": receipt.batch_id} if mask else {})

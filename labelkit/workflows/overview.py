@@ -1,11 +1,9 @@
-"""Looking at a project: its state, a clip's history, SQL."""
+"""Looking at a project: its state, and SQL."""
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from labelkit.errors import InvalidInput
 from labelkit.stores.query import Answer
 from labelkit.stores.query import query as run_query
 from labelkit.workflows.project import Project
@@ -40,7 +38,8 @@ def status(project: Project) -> list[dict[str, Any]]:
     rows += [
         {"what": f"run {name}", "value": f"{recipe}, {when[:19]}"} for name, recipe, when in runs
     ]
-    if project.runs.is_dir():
+    # What is on disk is of now.
+    if project.store.as_of is None and project.runs.is_dir():
         rows += [
             {"what": f"run {folder.name}", "value": "unfinished"}
             for folder in sorted(project.runs.iterdir())
@@ -48,30 +47,6 @@ def status(project: Project) -> list[dict[str, Any]]:
         ]
     rows.append({"what": "last batch", "value": last_batch})
     return rows
-
-
-def history(project: Project, clip: str) -> list[dict[str, Any]]:
-    """Every event of a clip, the oldest first.
-
-    Args:
-        project: The project.
-        clip: Path below the audio folder, as ``labels_now`` shows it.
-
-    Raises:
-        InvalidInput: If there is no such clip.
-    """
-    columns = "event_id made_at state labels kind source actor reason run_id iteration".split()
-    columns += ["score", "evidence"]
-    with project.store.read() as session:
-        rows = session.rows(
-            f"select {', '.join(columns)} from label_history where path = ? order by event_id",
-            [clip],
-        )
-        if not rows:
-            close = difflib.get_close_matches(clip, session.labels().paths, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "give a path of labels_now"
-            raise InvalidInput(f"no clip {clip!r}; {hint}")
-    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def query(project: Project, sql: str, *, timeout_s: float = 30.0) -> Answer:

@@ -56,6 +56,11 @@ class Project:
             )
 
     @property
+    def present(self) -> LabelStore:
+        """The store as it is now, also where the project looks back."""
+        return LabelStore(self.store.path, timeout_s=self.store.timeout_s)
+
+    @property
     def features(self) -> Path:
         """Folder of the cached spectrograms."""
         return self.cache / "features"

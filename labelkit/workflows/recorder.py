@@ -174,7 +174,9 @@ class Recorder:
         rule: str,
         iteration: int,
     ) -> list[LabelEvent]:
-        """Events that bring the store to a decision, leaving what people decided since.
+        """Events that bring the store to a decision, leaving what was decided since by people.
+
+        A clip whose labels are no longer those that were judged is left, too.
 
         Args:
             session: The store as it is.
@@ -185,21 +187,22 @@ class Recorder:
             iteration: Round or stage of the run.
         """
         data = self.data
-        state_now = self._states_now(session)
+        now = self._now(session)
         judge = {state.fold: state for state in judges}
         confidence = registry.resolve("score", "self_confidence")(data.labels, judged)
         events = []
         for k in np.flatnonzero(~data.human):
             clip_id, wanted = int(data.ids[k]), SELF_VERIFIED if chosen[k] else UNVERIFIED
-            state = state_now[clip_id]
-            if state not in MACHINE_STATES or state == wanted:
+            labels = data.table.labels[data.train[k]]
+            state, labels_now = now[clip_id]
+            if state not in MACHINE_STATES or state == wanted or labels_now != labels:
                 continue
             fold = int(data.folds[k])
             events.append(
                 LabelEvent(
                     clip_id=clip_id,
                     state=wanted,
-                    labels=data.table.labels[data.train[k]],
+                    labels=labels,
                     source="self_verification",
                     run_id=judge[fold].name,
                     iteration=iteration,
@@ -216,17 +219,20 @@ class Recorder:
 
     def removals(self, session: Session, removed: np.ndarray, rule: str) -> list[Verdict]:
         """Verdicts that the labels of noisy clips left out by a rule are absent."""
-        data, state_now = self.data, self._states_now(session)
+        data, now = self.data, self._now(session)
         return [
             Verdict(clip_id=int(data.ids[k]), class_id=int(label), verdict="absent", rule=rule)
             for k in np.flatnonzero(removed)
-            if state_now[int(data.ids[k])] in MACHINE_STATES
+            if now[int(data.ids[k])][0] in MACHINE_STATES
+            and now[int(data.ids[k])][1] == data.table.labels[data.train[k]]
             for label in data.table.labels[data.train[k]]
         ]
 
-    def _states_now(self, session: Session) -> dict[int, str]:
+    def _now(self, session: Session) -> dict[int, tuple[str, list[int]]]:
+        """State and labels of each clip id, as the store has them now."""
         now = session.labels()
-        return dict(zip(now.clip_ids.tolist(), now.states.tolist(), strict=True))
+        pairs = zip(now.states.tolist(), now.labels, strict=True)
+        return dict(zip(now.clip_ids.tolist(), pairs, strict=True))
 
     def matches(self, session: Session, states: Sequence[Any], probs: np.ndarray) -> bool:
         """Whether the store holds the judgements of trainings as they are."""

@@ -195,6 +195,10 @@ def _store(
         columns: Of each the rows of the clips, their classes or None, and the numbers.
     """
     run, table = evidence.run, evidence.table
+    if evidence.project.store.as_of is not None:
+        # They would stand as the newest word on labels that are others now.
+        say("scores of labels of the past are shown and not kept")
+        return
     with evidence.project.store.read() as session:
         # Labels that went back to what they were are scored anew: the newest scores count.
         moment = session.rows("select max(event_id) from label_events")

@@ -116,8 +116,15 @@ def _commit(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     evidence = judges[0]
     table, probs = evidence.table, np.mean([judge.probs for judge in judges], axis=0)
-    states = table.states[evidence.rows]
-    accepted = kept & (states == UNVERIFIED)
+    with evidence.project.present.read() as session:
+        now = session.labels()
+    rows_now = np.searchsorted(now.clip_ids, evidence.clip_ids)
+    states = now.states[rows_now]
+    # Labels that are others now were not judged.
+    open_to = open_to & np.array(
+        [now.labels[i] == table.labels[k] for i, k in zip(rows_now, evidence.rows, strict=True)]
+    )
+    accepted = kept & open_to & (states == UNVERIFIED)
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
     confidence = score_self_confidence(evidence.labels, probs)
     suggested = suggest_labels(evidence.labels, probs)
@@ -126,7 +133,11 @@ def _commit(
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
         rows.append(
             describe_clip(evidence, k, int(suggested[k]))
-            | {"score": round(float(confidence[k]), 4), "becomes": state}
+            | {
+                "state": str(states[k]),
+                "score": round(float(confidence[k]), 4),
+                "becomes": state,
+            }
         )
         events.append(
             LabelEvent(
@@ -149,7 +160,7 @@ def _commit(
     }  # fmt: skip
     if dry_run or not events:
         return rows, report
-    content = [words, table.as_of, [(e.clip_id, e.state) for e in events]]
+    content = [words, now.as_of, [(e.clip_id, e.state) for e in events]]
     with evidence.project.store.write() as session:
         receipt = session.append(
             Batch(

@@ -248,7 +248,7 @@ def _start_states(project: Project, run_id: str, data: TrainingSet) -> dict[int,
     """
     from labelkit.training.results import read_result
 
-    with project.store.read() as session:
+    with project.present.read() as session:
         run = session.run(run_id)
         parents = session.rows("select parents from runs where run_id = ?", [run_id])
     if run is None or run["kind"] not in ("train", "verify"):

@@ -133,8 +133,11 @@ def read_training_set(
     else:
         arrays = compute_features(project, recipe.features, workers=workers, device=device)
     fold_set = freeze_folds(project)
+    with project.present.read() as session:
+        # A clip never changes its fold, so what stands now stood then.
+        folds = session.folds(fold_set)
     with project.store.read() as session:
-        table, folds = session.labels(), session.folds(fold_set)
+        table = session.labels()
         first_states, unsure = session.first_states(), session.unsure()
     left_out = unusable(arrays, table)
     if left_out:

@@ -104,7 +104,7 @@ def verify(
 
 def _superseded(project: Project, run_id: str) -> dict[str, str]:
     """The run whose decisions are in force, if it is a later one."""
-    with project.store.read() as session:
+    with project.present.read() as session:
         last = session.last_run(["verify"])
     return {"superseded_by": last} if last not in (None, run_id) else {}
 

@@ -1,0 +1,72 @@
+"""Commands that look after the store: a backup, the way back, and a doctor."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from labelkit.commands.options import Place, json_option
+from labelkit.output import show, show_facts
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--force", is_flag=True, help="Replace FILE where it is there.")
+@click.pass_obj
+def backup(place: Place, file: Path, force: bool) -> None:
+    """Write the label store into FILE, consistent, while others read it.
+
+    It holds every label with its history, runs, predictions and reviews; neither recordings
+    nor .labelkit/, which can be computed again.
+    """
+    from labelkit.workflows import backups
+
+    show_facts(backups.backup(place.project(), file, force=force), False, err=True)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.pass_obj
+def restore(place: Place, file: Path) -> None:
+    """Put the backup FILE in the place of the label store; the present one is kept beside it.
+
+    A backup of an older version is brought up to date on the way. FILE is only read.
+    """
+    from labelkit.workflows import backups
+
+    show_facts(backups.restore(place.project(), file), False, err=True)
+
+
+@click.command()
+@click.option("--fast", is_flag=True, help="Do not read the recordings.")
+@click.option(
+    "--repair", is_flag=True,
+    help="Mend what can be mended first; whatever is changed is copied beside it before.",
+)  # fmt: skip
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
+    """Examine the label store and what belongs to it; works on damaged ones, too.
+
+    Exit code 3 if there is a problem; warnings alone are none.
+    """
+    from labelkit.errors import StoreError
+    from labelkit.workflows import health, mending
+
+    project = ctx.obj.project()
+    if repair:
+        mending.repair(project, lambda line: click.echo(line, err=True))
+    findings = health.examine(project, fast=fast)
+    show([asdict(finding) for finding in findings], as_json)
+    states = [finding.state for finding in findings]
+    n, warnings = states.count("problem"), states.count("warning")
+    click.echo(f"{n} problems, {warnings} warnings in {len(findings)} findings", err=True)
+    if n:
+        ctx.exit(StoreError.exit_code)
+
+
+COMMANDS = (backup, restore, doctor)

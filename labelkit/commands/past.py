@@ -1,0 +1,116 @@
+"""Commands on what was: the log, a clip's history, who to ask about a label, and undo."""
+
+from __future__ import annotations
+
+import click
+
+from labelkit.commands.options import Place, as_of_option, json_option
+from labelkit.output import show, show_facts
+
+# Batches that fit on a screen.
+_MOST = 30
+
+
+@click.command()
+@click.argument("clip", required=False)
+@click.option("--kind", help="Only batches of this kind: import, verify, select, undo, say.")
+@click.option("--actor", help="Only batches of this person or program.")
+@click.option(
+    "--since", metavar="MOMENT",
+    help="Only a batch and later ones, from a day or time (UTC) on, or since a run read labels.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), default=_MOST, show_default=True,
+              help="How many to show.")  # fmt: skip
+@as_of_option
+@json_option
+@click.pass_obj
+def log(
+    place: Place,
+    clip: str | None,
+    kind: str | None,
+    actor: str | None,
+    since: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the batches, the newest first, or those that said something of CLIP.
+
+    labels counts what a batch gave to clips and took from them; undone_by is the batch that
+    takes it back.
+    """
+    from labelkit.workflows import past
+
+    rows, n = past.log(place.project(), clip, kind=kind, actor=actor, since=since, limit=limit)
+    show(rows, as_json)
+    if n > len(rows):
+        click.echo(f"{len(rows)} of {n} batches; more with --limit", err=True)
+
+
+@click.command()
+@click.argument("clip")
+@as_of_option
+@json_option
+@click.pass_obj
+def history(place: Place, clip: str, as_json: bool) -> None:
+    """Show what was said of a clip, named by its path below the audio folder.
+
+    Events made it what it is; verdicts, masks and answers of people stand between them, but
+    for verdicts that only repeat an event.
+    """
+    from labelkit.workflows import past
+
+    show(past.history(place.project(), clip), as_json)
+
+
+@click.command()
+@click.argument("clip")
+@click.option("--all", "all_", is_flag=True, help="Also classes that were called absent or unsure.")
+@as_of_option
+@json_option
+@click.pass_obj
+def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
+    """Show who gave a clip each of its labels, when and why, and who vouched for it last.
+
+    Kind import means that the label came in with the clip.
+    """
+    from labelkit.workflows import past
+
+    rows = past.blame(place.project(), clip, all_=all_)
+    show(rows, as_json)
+    if not rows:
+        click.echo(f"{clip} has no labels", err=True)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", required=False)
+@json_option
+@click.pass_obj
+def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
+    """Show which clips changed from moment A to moment B, or to now.
+
+    A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
+    """
+    from labelkit.workflows import past
+
+    rows = past.diff(place.project(), a, b)
+    show(rows, as_json)
+    click.echo(past.describe_diff(rows), err=True)
+
+
+@click.command()
+@click.argument("batch", metavar="BATCH|RUN")
+@click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done.")
+@json_option
+@click.pass_obj
+def undo(place: Place, batch: str, dry_run: bool, as_json: bool) -> None:
+    """Take a batch back, or all of a run: its clips get the state and labels they had before it.
+
+    What was decided since then stays. An undo is a batch of its own, and can be taken back.
+    """
+    from labelkit.workflows.undo import undo as take_back
+
+    show_facts(take_back(place.project(), batch, dry_run=dry_run), as_json, err=not as_json)
+
+
+COMMANDS = (log, history, blame, diff, undo)

@@ -1,0 +1,1 @@
+"""Change sets: what became of the labels in one copy of a data set, brought into another."""

@@ -1,0 +1,141 @@
+"""What a change set holds, and the file of it: a JSON that people can read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from typing import Any
+
+from labelkit.records import Clip
+
+VERSION = 1
+# Containers of the file down to this depth have a line for each entry.
+_OPEN = 4
+_KEYS = {"name": "class"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a batch was first made; the key alone may stand for two in copies that parted."""
+
+    key: str
+    made_at: datetime
+    store_id: str
+
+    @property
+    def id(self) -> str:
+        """What tells the batch from every other, in whatever copy it lies."""
+        text = f"{self.made_at.isoformat()} {self.key}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What a clip was before an event, and the batch (its ``Origin.id``) that made it so."""
+
+    state: str
+    labels: tuple[str, ...]
+    batch: str
+
+    @property
+    def content(self) -> tuple[str, tuple[str, ...]]:
+        """State and labels."""
+        return self.state, self.labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An event of a clip, with class names; ``before`` is None where the clip came in."""
+
+    path: str
+    content_hash: str | None
+    before: Before | None
+    state: str
+    labels: tuple[str, ...]
+    source: str
+    score: float | None
+    iteration: int | None
+    evidence: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A verdict, with the name of its class."""
+
+    path: str
+    content_hash: str | None
+    name: str
+    verdict: str
+    rule: str
+    score: float | None
+    start_s: float | None
+    end_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One batch of a change set; ``undoes`` is the origin of the batch it takes back."""
+
+    origin: Origin
+    kind: str
+    actor: str
+    by_person: bool
+    reason: str
+    undoes: Origin | None
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    events: tuple[Change, ...]
+    verdicts: tuple[Said, ...]
+
+    def recordings(self) -> Iterator[tuple[str, str | None]]:
+        """Path and content of everything that is named."""
+        rows: tuple[Clip | Change | Said, ...] = (*self.clips, *self.events, *self.verdicts)
+        for row in rows:
+            yield row.path, row.content_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeSet:
+    """What became of labels: batches, the oldest first, and the vocabulary they speak.
+
+    ``shared_recordings`` are contents that several clips of the copy have: by these no
+    clip can be told.
+    """
+
+    store_id: str
+    made_at: datetime | None
+    since: datetime | None
+    people: bool
+    classes: tuple[str, ...]
+    shared_recordings: tuple[str, ...]
+    batches: tuple[Part, ...]
+
+
+def format_changes(changes: ChangeSet) -> str:
+    """The text of a change set: the same one always the same text."""
+    return _open({"labelkit_changes": VERSION, **_plain(changes)}, _OPEN) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        names = [f.name for f in fields(value) if not (f.name == "row" and type(value) is Clip)]
+        return {_KEYS.get(name, name): _plain(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _open(value: Any, depth: int, indent: str = "") -> str:
+    if not depth or not isinstance(value, dict | list) or not value:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    inner = indent + " "
+    if isinstance(value, list):
+        lines = [_open(part, depth - 1, inner) for part in value]
+    else:
+        lines = [f"{json.dumps(key)}: {_open(part, depth - 1, inner)}"
+                 for key, part in value.items()]  # fmt: skip
+    left, right = "[]" if isinstance(value, list) else "{}"
+    return f"{left}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{right}"

@@ -1,0 +1,77 @@
+"""The short form of `make crash`: the same work, fewer kills of each kind."""
+
+import pytest
+
+from labelkit.stores.labels import LabelStore
+from tests.conftest import make_demo_project
+from tests.crash.campaign import (
+    Campaign,
+    answer_project,
+    make_empty_project,
+    make_probe_project,
+    make_store,
+    make_undo_project,
+    show,
+)
+from tests.crash.damage import KINDS, make_torn_store, run_damage, show_damage
+from tests.crash.workers import STORE
+
+pytestmark = pytest.mark.slow
+
+
+def attack(work, template, folder, kills, setting=None):
+    row = Campaign(work, template, folder, setting=setting, seed=7).run(kills)
+    assert row.passed(), show([row])
+    assert row.kills == kills and row.acknowledged
+    return row
+
+
+@pytest.mark.parametrize("work", ["append", "checkpoint"])
+def test_plain_work_is_killed(work, tmp_path):
+    template = make_store(tmp_path / "store", 5_000)
+    assert attack(work, template, tmp_path / "w", 5).with_log
+
+
+def test_imports_are_killed_and_end_as_if_they_were_not(tmp_path):
+    template = make_empty_project(tmp_path / "p")
+    assert attack("import", template, tmp_path / "w", 3, setting=20).finished
+
+
+def test_undoing_is_killed_and_ends_as_if_it_was_not(tmp_path):
+    template = make_undo_project(tmp_path / "p")
+    assert attack("undo", template, tmp_path / "w", 3).finished
+
+
+def test_verify_is_killed_and_ends_as_if_it_was_not(demo_project, tmp_path):
+    template = make_probe_project(demo_project)
+    assert attack("verify", template, tmp_path / "w", 2, setting=1).finished
+
+
+def test_pull_is_killed_and_ends_as_if_it_was_not(demo_clips, label_studio, tmp_path):
+    project = make_demo_project(demo_clips, tmp_path / "p")
+    token = answer_project(project, label_studio, 24)
+    assert attack("pull", project.root, tmp_path / "w", 2, setting=token).finished
+
+
+def test_a_damaged_log_is_right_or_refused(tmp_path):
+    """The witness tells what DuckDB opens without a word (spec: STORE.md 2.2)."""
+    torn = make_torn_store(tmp_path / "torn", 6)
+    table, faults = run_damage(torn, tmp_path / "d", dict.fromkeys(KINDS, 3) | {"torn": 8})
+    assert not faults, "\n".join([show_damage(table), *faults])
+    for kind, found in table.items():
+        refused = found["refused by DuckDB"] + found["refused by the witness"]
+        assert found["right"] + refused == found["n"], show_damage(table)
+        assert found["refused by the witness"] == found["silent without it"]
+        if kind in ("torn", "deleted"):
+            assert refused == found["refused by the witness"] == found["n"], show_damage(table)
+
+
+def test_a_log_that_is_whole_is_taken_in(tmp_path):
+    torn = make_torn_store(tmp_path / "torn", 3)
+    store = LabelStore(torn / STORE)
+    with store.read() as session:
+        assert session.last_batch() == 4
+    assert (torn / f"{STORE}.wal").exists()
+    with store.write() as session:
+        assert session.last_batch() == 4
+    assert not (torn / f"{STORE}.wal").exists()
