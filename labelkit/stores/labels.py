@@ -235,6 +235,8 @@ class LabelStore:
         try:
             # A long query would draw its bar on stdout, into the data.
             con.execute("set enable_progress_bar = false")
+            # What needs more goes by way of a folder beside the store.
+            con.execute("set memory_limit = '2GB'")
             # Column types come from all rows, not from a sample that may miss the lists.
             con.execute("set pandas_analyze_sample = 0")
             folder = str(self.path.parent.resolve()).replace("'", "''")
