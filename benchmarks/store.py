@@ -55,10 +55,7 @@ def make_events(rng: np.random.Generator, n_clips: int, n: int) -> LabelEvents:
     return LabelEvents(
         clip_ids=rng.integers(0, n_clips, n),
         states=STATES[rng.integers(0, 2, n)],
-        labels=as_lists(
-            sorted(set(row[:k]))
-            for row, k in zip(wide.tolist(), rng.integers(1, 4, n), strict=True)
-        ),
+        labels=as_lists(sorted(set(row[:k])) for row, k in wide),
         sources=np.full(n, "self_verification", object),
         iterations=np.full(n, 1, object),
         scores=rng.random(n),
