@@ -18,7 +18,10 @@ from labelkit.workflows import overview
 ROOT = Path(__file__).parent.parent
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/noise.md", "docs/examples.md", "docs/review.md")
+    for name in (
+        "README.md",
+        *(f"docs/{page}.md" for page in "noise examples review store".split()),
+    )
 }
 README = PAGES["README.md"]
 # A number of its own: not a part of a file name.
