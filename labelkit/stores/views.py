@@ -146,20 +146,27 @@ with lasting as (
     group by all
 ),
 said as (
-    select v.clip_id, v.class_id, max_by(v, (l.by_person, v.verdict_id)) as v,
+    select l.clip_id, l.class_id, max_by(v, (l.by_person, v.verdict_id)) as v,
            max_by(l.actor, (l.by_person, v.verdict_id)) as actor, max(l.by_person) as by_person
     from lasting l
-    join label_verdicts v on v.verdict_id = l.verdict_id
+    join label_verdicts v on v.verdict_id = l.verdict_id and v.clip_id = l.clip_id
     where v.verdict <> 'withdrawn'
-    group by v.clip_id, v.class_id
+    group by l.clip_id, l.class_id
 ),
-given as (select clip_id, unnest(labels) as class_id from current_events),
 pairs as (
-    select coalesce(g.clip_id, s.clip_id) as clip_id, coalesce(g.class_id, s.class_id) as class_id,
-           g.clip_id is not null as given, s.v.verdict as verdict, s.by_person, s.actor,
-           s.v.rule as rule, s.v.score as score, s.v.batch_id as batch_id
-    from given g
-    full join said s on s.clip_id = g.clip_id and s.class_id = g.class_id
+    select clip_id, class_id, max(given) as given, max(verdict) as verdict,
+           max(by_person) as by_person, max(actor) as actor, max(rule) as rule,
+           max(score) as score, max(batch_id) as batch_id
+    from (
+        select clip_id, unnest(labels) as class_id, true as given, null as verdict,
+               null as by_person, null as actor, null as rule, null as score, null as batch_id
+        from current_events
+        union all
+        select clip_id, class_id, false, v.verdict, by_person, actor, v.rule, v.score, v.batch_id
+        from said
+    )
+    -- Grouped rather than joined, so that a question about one clip reads one clip.
+    group by clip_id, class_id
 )
 select p.clip_id, c.path, k.name as class, p.given, p.verdict, p.by_person, p.actor, p.rule,
        p.score, p.batch_id, b.made_at, e.state, c.group_name, c.subset
