@@ -126,7 +126,8 @@ def test_nothing_of_the_users_is_changed(rehearsed):
     project, found, before = rehearsed
     assert content(project.store.path) == before
     assert {path.name for path in project.root.iterdir()} == {
-        "train.csv", "labels.duckdb", "labels.duckdb.lock", "labelkit.toml", ".labelkit",
+        "train.csv", "labels.duckdb", "labels.duckdb.lock", "labels.duckdb.queue",
+        "labels.duckdb.door", "labels.duckdb.hwm", "labelkit.toml", ".labelkit",
     }  # fmt: skip
     assert {path.name for path in project.work.iterdir()} == {
         ".gitignore", "embeddings", "features", "rehearsals",

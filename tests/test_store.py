@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from labelkit.errors import StoreBusy, StoreError
-from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Scores, Verdict
+from labelkit.records import Batch, Clip, LabelEvent, LabelEvents, Predictions, Run, Scores, Verdict
 from labelkit.stores import growth, schema
+from labelkit.stores.columns import WIDE
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
 from labelkit.stores.query import query
@@ -435,3 +436,21 @@ def test_scores_that_come_later_to_an_old_run_count(store, monkeypatch):
         ("c.wav", 0.25, "Dog"), ("b.wav", 0.5, "Cat"),
     ]  # fmt: skip
     assert rows(LabelStore(store.path, as_of="1"), "select path, lwlrap from newest_scores") == []
+
+
+@pytest.mark.parametrize("width", [1, 2, WIDE, WIDE + 3])
+def test_label_sets_of_any_width_come_in_sorted_and_each_once(tmp_path, width):
+    names = [f"c{k}" for k in range(20)]
+    store = LabelStore(tmp_path / "labels.duckdb")
+    store.create()
+    clips = [Clip(path=f"{n}.wav") for n in range(50)]
+    append(store, key="import", classes=names, clips=clips, by_person=True)
+    rng = np.random.default_rng(width)
+    given = [rng.integers(0, 20, rng.integers(0, width + 1)).tolist() for _ in clips]
+    given[7] = rng.permutation(20)[:width].tolist()
+    append(store, events=LabelEvents(
+        clip_ids=np.arange(50), states=["unverified"] * 50, labels=given, sources=["t"] * 50,
+    ))  # fmt: skip
+    assert rows(store, "select labels from current_events order by clip_id") == [
+        (sorted(set(labels)),) for labels in given
+    ]

@@ -27,7 +27,7 @@ from labelkit.records import (
     Verdict,
 )
 from labelkit.stores import growth
-from labelkit.stores.columns import as_column, as_lists
+from labelkit.stores.columns import as_column, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 from labelkit.stores.views import MARK, create_predictions
@@ -136,7 +136,7 @@ class WriteSession(Session):
                 "batch_id": [batch_id] * len(clips),
             },
         )
-        labels = as_lists(sorted({class_id[name] for name in c.labels}) for c in clips)
+        labels = [sorted({class_id[name] for name in c.labels}) for c in clips]
         states = [c.state for c in clips]
         self._append_events(
             LabelEvents(
@@ -175,7 +175,7 @@ class WriteSession(Session):
         n = len(events.clip_ids)
         if not n:
             return
-        labels = self._check_events(events)
+        labels, spell_labels = label_columns(n, *self._check_events(events))
         if not by_person:
             self._check_machine(events)
         first = self.next_id("label_events", "event_id")
@@ -183,8 +183,8 @@ class WriteSession(Session):
             "event_id": range(first, first + n),
             "clip_id": events.clip_ids,
             "state": events.states,
-            "labels": labels,
             "source": events.sources,
+            **labels,
         }
         optional = {
             "run_id::varchar": events.run_ids,
@@ -200,16 +200,16 @@ class WriteSession(Session):
         self.insert(
             "label_events",
             columns,
-            f"select event_id, {batch_id}, clip_id, state, labels, source, {', '.join(rest)}, "
-            "now() at time zone 'utc' from arrays",
+            f"select event_id, {batch_id}, clip_id, state, {spell_labels}, source, "
+            f"{', '.join(rest)}, now() at time zone 'utc' from arrays",
         )
         growth.keep_state(self, first + n - 1, batch_id)
 
-    def _check_events(self, events: LabelEvents) -> np.ndarray:
+    def _check_events(self, events: LabelEvents) -> tuple[np.ndarray, np.ndarray]:
         """Refuse columns that name what is not there, and name the first row that does.
 
         Returns:
-            The labels of each event, in order and each once, as a column.
+            Row of the event and class id of each label.
         """
 
         def refuse(row: int, problem: str) -> None:
@@ -223,18 +223,12 @@ class WriteSession(Session):
             known = ", ".join(STATES)
             refuse(list(events.states).index(state), f"no state {state!r}; known: {known}")
         n_classes = len(self.classes())
-        labels = events.labels if isinstance(events.labels, np.ndarray) else as_lists(events.labels)
-        lengths = np.fromiter(map(len, labels), np.int64, len(labels))
-        rows = np.repeat(np.arange(len(labels)), lengths)
-        classes = np.fromiter(chain.from_iterable(labels), np.int64, len(rows))
+        lengths = np.fromiter(map(len, events.labels), np.int64, len(events.labels))
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        classes = np.fromiter(chain.from_iterable(events.labels), np.int64, len(rows))
         odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
         if len(odd):
             refuse(rows[odd[0]], f"no class {classes[odd[0]]}")
-        unsorted = rows[1:][(rows[1:] == rows[:-1]) & (classes[1:] <= classes[:-1])]
-        if len(unsorted):
-            labels = labels.copy()
-            for row in set(unsorted.tolist()):
-                labels[row] = sorted(set(labels[row]))
         if events.scores is not None:
             scores = np.asarray(events.scores)
             if scores.dtype == object:
@@ -245,7 +239,7 @@ class WriteSession(Session):
         for run_id in set(events.run_ids or ()) - {None}:
             if not self.rows("select 1 from runs where run_id = ?", [run_id]):
                 refuse(list(events.run_ids or ()).index(run_id), f"no run {run_id!r}")
-        return labels
+        return rows, classes
 
     def _check_machine(self, events: LabelEvents) -> None:
         """Refuse events by which a machine decides for a person, or against one."""
