@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -68,14 +69,17 @@ class WriteSession(Session):
             self._append_folds(batch.fold_set, batch.folds, batch_id)
         self._append_events(_as_columns(batch.events), batch.by_person, batch_id)
         self._append_verdicts(batch.verdicts, batch_id)
+        runs = {run.run_id for run in batch.runs}
+        judged = [("predictions", p.run_id) for p in batch.predictions]
+        for what, run_id in [*judged, *(("scores", s.run_id) for s in batch.scores)]:
+            if run_id not in runs:
+                raise StoreError(f"{what} of {run_id!r}: no such run in the batch")
         for predictions in batch.predictions:
             self._append_predictions(predictions)
         for scores in batch.scores:
             self._append_scores(scores)
         if batch.predictions or batch.scores:
-            told = {p.run_id for p in batch.predictions} | {s.run_id for s in batch.scores}
-            old = told - {run.run_id for run in batch.runs}
-            growth.keep_scores(self, batch_id, anew=bool(old))
+            growth.keep_scores(self, batch_id)
         append_reviews(self, batch, batch_id)
         self.appended.append(batch.key)
         return Receipt(batch_id=batch_id, repeated=False)
@@ -215,6 +219,10 @@ class WriteSession(Session):
         def refuse(row: int, problem: str) -> None:
             raise StoreError(f"label event of clip {events.clip_ids[row]}: {problem}")
 
+        n = len(events.clip_ids)
+        for name, column in vars(events).items():
+            if column is not None and len(column) != n:
+                raise StoreError(f"label events: {len(column)} {name} for {n} clips")
         n_clips = self.next_id("clips", "clip_id")
         odd = np.flatnonzero((events.clip_ids < 0) | (events.clip_ids >= n_clips))
         if len(odd):
@@ -225,7 +233,11 @@ class WriteSession(Session):
         n_classes = len(self.classes())
         lengths = np.fromiter(map(len, events.labels), np.int64, len(events.labels))
         rows = np.repeat(np.arange(len(lengths)), lengths)
-        classes = np.fromiter(chain.from_iterable(events.labels), np.int64, len(rows))
+        classes = np.array(list(chain.from_iterable(events.labels)))
+        if classes.dtype.kind not in "iu":
+            if len(classes):
+                raise StoreError(f"label events: labels are {classes.dtype}, not ids of classes")
+            classes = classes.astype(np.int64)
         odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
         if len(odd):
             refuse(rows[odd[0]], f"no class {classes[odd[0]]}")
@@ -345,8 +357,6 @@ class WriteSession(Session):
 
     def _append_predictions(self, predictions: Predictions) -> None:
         found = self.rows("select len(classes) from runs where run_id = ?", [predictions.run_id])
-        if not found:
-            raise StoreError(f"predictions of {predictions.run_id!r}: no such run")
         clip_ids, probs = predictions.clip_ids, predictions.probs
         self.check_clips(clip_ids.tolist(), f"predictions of {predictions.run_id!r}")
         if probs.shape != (len(clip_ids), found[0][0]):
@@ -381,9 +391,6 @@ class WriteSession(Session):
             create_predictions(self._con)
 
     def _append_scores(self, scores: Scores) -> None:
-        known = self.rows("select 1 from runs where run_id = ?", [scores.run_id])
-        if not known:
-            raise StoreError(f"scores of {scores.run_id!r}: no such run")
         self.check_clips(scores.clip_ids.tolist(), f"scores of {scores.run_id!r}")
         bad = np.flatnonzero(~np.isfinite(scores.values))
         if len(bad):
@@ -439,4 +446,15 @@ def versions() -> dict[str, str]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
+    return json.dumps(_finite(value), sort_keys=True, default=str)
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can hold of a value: NaN and infinity are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value

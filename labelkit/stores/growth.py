@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labelkit.files import sync_folder
 from labelkit.stores.views import SCORES_MARK
 
 if TYPE_CHECKING:
@@ -41,20 +42,16 @@ def keep_state(session: Session, last_event: int, batch_id: int) -> None:
     """
     [(mark,)] = session.rows("select coalesce(max(event_id), -1) from clip_state_mark")
     if last_event - mark > _longest_tail(session):
-        move_mark(session, mark, last_event, batch_id)
+        _move_mark(session, mark, last_event, batch_id)
 
 
-def keep_scores(session: Session, batch_id: int, *, anew: bool = False) -> None:
+def keep_scores(session: Session, batch_id: int) -> None:
     """Take scores and judgements behind the mark into ``clip_scores`` where there are too many.
 
     Args:
         session: An open transaction.
         batch_id: The newest batch.
-        anew: Runs before the mark have been added to, so that all is looked at once more.
     """
-    if anew:
-        session.rows("delete from clip_scores")
-        session.rows("delete from clip_scores_mark")
     [(n_rows,)] = session.rows(
         "with late as (select run_id from runs where batch_id > "
         f"{SCORES_MARK}) select (select count(*) from scores semi join late using (run_id)) "
@@ -74,7 +71,7 @@ def _longest_tail(session: Session) -> float:
     return max(TAIL, TAIL_SHARE * n_clips)
 
 
-def move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
+def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
     """Take the newest events behind the mark into ``clip_state``."""
     session.rows(
         "create or replace temp table moved as select max(event_id) as event_id "
@@ -102,7 +99,9 @@ def rebuild_state(session: Session) -> None:
         "from label_events"
     )
     keep_state(session, last_event, batch_id)
-    keep_scores(session, session.last_batch(), anew=True)
+    session.rows("delete from clip_scores")
+    session.rows("delete from clip_scores_mark")
+    keep_scores(session, session.last_batch())
 
 
 @contextmanager
@@ -124,6 +123,7 @@ def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Pat
     path = Path(root) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.parquet")
+    session.rows("insert into prediction_files values (?, ?, ?)", [run_id, name, n_clips])
     try:
         yield partial
         with partial.open("rb") as file:
@@ -131,4 +131,4 @@ def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Pat
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    session.rows("insert into prediction_files values (?, ?, ?)", [run_id, name, n_clips])
+    sync_folder(path.parent)

@@ -7,7 +7,9 @@ its batches may touch only unverified and self-verified clips.
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +35,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
+_FIRST_WITNESSED = 5
 # The log of commits, and what a checkpoint that was stopped may leave beside it.
 _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 
@@ -93,7 +96,9 @@ class LabelStore:
             if new:
                 # What a lost store of this name left must not be taken for the new one's.
                 for log in log_files(self.path):
-                    log.unlink()
+                    aside = log.with_name(f"{log.name}.{time.strftime('%Y%m%dT%H%M%S')}")
+                    log.rename(aside)
+                    say(f"{log.name} belonged to a store that is gone; kept as {aside.name}")
                 witness_path(self.path).unlink(missing_ok=True)
             else:
                 self._back_up_older()
@@ -108,10 +113,17 @@ class LabelStore:
             found = schema.version(con)
             if found > schema.VERSION:
                 schema.check_version(con, self.path.name)
+            # Stores of these versions had no witness: this is a copy, put back by hand.
+            if found < _FIRST_WITNESSED and read_witness(self.path) is not None:
+                raise StoreError(
+                    f"{self.path.name} is of schema version {found}, its witness of a newer store; "
+                    "put the newer one back, and bring this one in with: labelkit restore FILE"
+                )
             con.execute("checkpoint")
         if 0 < found < schema.VERSION:
             copy = self.path.with_name(f"{self.path.name}.v{found}")
             with self.path.open("rb") as source, replacing(copy) as file:
+                os.fchmod(file.fileno(), self.path.stat().st_mode & 0o777)
                 shutil.copyfileobj(source, file)
             say(f"{self.path.name} is of schema version {found}; kept as {copy.name}")
 
@@ -237,6 +249,8 @@ class LabelStore:
             con.execute("set enable_progress_bar = false")
             # What needs more goes by way of a folder beside the store.
             con.execute("set memory_limit = '2GB'")
+            # Times without an offset mean UTC, wherever the user is.
+            con.execute("set TimeZone = 'UTC'")
             # Column types come from all rows, not from a sample that may miss the lists.
             con.execute("set pandas_analyze_sample = 0")
             folder = str(self.path.parent.resolve()).replace("'", "''")

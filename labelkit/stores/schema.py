@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from labelkit.errors import StoreError
-from labelkit.stores.views import create_views, drop_views
+from labelkit.stores.views import are_views_old, create_views, drop_views
 
 _TABLES = """
 create table clips (
@@ -330,7 +330,7 @@ def check_version(con: Any, name: str) -> None:
 
 
 def migrate(con: Any, name: str) -> None:
-    """Bring an open store to the newest version, all or nothing.
+    """Bring an open store to the newest tables and views, all or nothing.
 
     Raises:
         StoreError: If the store is newer than this labelkit, or a step fails; nothing of
@@ -339,7 +339,7 @@ def migrate(con: Any, name: str) -> None:
     found = version(con)
     if found > VERSION:
         check_version(con, name)
-    if found == VERSION:
+    if found == VERSION and not are_views_old(con):
         return
     con.execute("begin")
     try:

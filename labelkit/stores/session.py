@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.records import LabelTable
+from labelkit.stores.views import OF_THE_PRESENT
 
 # What each person, and each search for missing labels, last said of a clip and class.
 _SAID = """
@@ -123,10 +124,15 @@ class Session:
         return run | {key: json.loads(run[key]) for key in ("settings", "metrics")}
 
     def last_run(self, kinds: Sequence[str] = ("train", "verify")) -> str | None:
-        """Id of the run that finished last, among whole runs of the given kinds."""
+        """Id of the run that finished last, among whole runs of the given kinds.
+
+        Runs on labels of the past that had changed by then do not count.
+        """
         marks = ", ".join("?" for _ in kinds)
         rows = self.rows(
-            f"select run_id from runs where kind in ({marks}) order by batch_id desc limit 1", kinds
+            f"select run_id from runs where kind in ({marks}) and {OF_THE_PRESENT} "
+            "order by batch_id desc limit 1",
+            kinds,
         )
         return rows[0][0] if rows else None
 

@@ -6,6 +6,7 @@ same statements, made as temporary views over filtered tables, are the store as 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,8 @@ _SPELT = "list_select(v.names, list_transform({0}.labels, lambda class_id: class
 # Up to this event and this batch `clip_state` and `clip_scores` are maintained; what came later
 # is looked up.
 MARK = "(select coalesce(max(event_id), -1) from clip_state_mark)"
+# A training by `--as-of` on labels that had changed since says nothing new of the present ones.
+OF_THE_PRESENT = "coalesce(json_extract_string(settings, '$.of_the_past'), '') <> 'true'"
 SCORES_MARK = "(select coalesce(max(batch_id), 0) from clip_scores_mark)"
 _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
@@ -107,17 +110,22 @@ left join {_NAMES} v on true
         f"""
 with said as (
     select moment::varchar as word, try_cast(moment::varchar as bigint) as batch_id,
-           try_cast(moment::varchar as timestamp) as time
+           try_cast(moment::varchar as timestamptz) at time zone 'UTC' as time,
+           (select coalesce(max(batch_id), 0) from batches) as last
 ),
 ends as (
     select case
-        when batch_id is not null then batch_id
-        when time is null then error('labels_at: ' || word || ' is no batch, date or time')
+        when batch_id between 0 and last then batch_id
+        when batch_id is not null then
+            error('labels_at: no batch ' || word || ', the last is ' || last)
+        when time is null then
+            error('labels_at: ' || coalesce(word, 'null') || ' is no batch, date or time')
         else coalesce(
             (select min(b.batch_id) - 1 from batches b where b.made_at > case
-                when length(word) = 10 then time + interval 1 day - interval 1 microsecond
+                when regexp_full_match(word, '\\d+-\\d+-\\d+')
+                then time + interval 1 day - interval 1 microsecond
                 else time end),
-            9223372036854775807)
+            last)
     end as batch_id
     from said
 )
@@ -271,7 +279,7 @@ join clips c on c.clip_id = p.clip_id
 with recency as not materialized (
     select run_id, kind, batch_id,
            row_number() over (order by batch_id, iteration nulls first, run_id) as age
-    from runs where batch_id > {SCORES_MARK}
+    from runs where batch_id > {SCORES_MARK} and {OF_THE_PRESENT}
 ),
 scored as not materialized (
     select s.clip_id,
@@ -360,7 +368,7 @@ from reviews_now where answer = 'quarantined' order by review_id
     ),
     View(
         "disagreements",
-        "Clip and class where one says it is there and another that it is not.",
+        "Clip and class where one person says it is there and another that it is not.",
         """
 with newest as (
     select d.clip_id, d.class_id, b.actor, d.verdict,
@@ -369,7 +377,8 @@ with newest as (
            ) as age
     from label_verdicts d
     join batches b on b.batch_id = d.batch_id
-    where d.start_s is null and d.batch_id not in (select batch_id from taken_back)
+    where b.by_person and d.start_s is null
+    and d.batch_id not in (select batch_id from taken_back)
 )
 select n.clip_id, c.path, k.name as class,
        list(n.actor order by n.actor) filter (where n.verdict = 'present') as present,
@@ -387,7 +396,7 @@ order by c.path, k.name
 
 
 def drop_views(con: Any) -> None:
-    """Remove every view and macro of labelkit, whatever version made them."""
+    """Remove the views and macros of these names, whatever version made them."""
     there = {name for (name,) in con.execute("select view_name from duckdb_views()").fetchall()}
     for view in reversed(VIEWS):
         if view.macro or view.name in there:
@@ -399,6 +408,19 @@ def create_views(con: Any) -> None:
     create_predictions(con)
     for view in VIEWS:
         con.execute(view.create())
+    con.execute(f"comment on view {VIEWS[0].name} is '{_fingerprint()}'")
+
+
+def are_views_old(con: Any) -> bool:
+    """Whether the views of a store were made from other definitions than these."""
+    said = con.execute(
+        "select comment from duckdb_views() where view_name = ?", [VIEWS[0].name]
+    ).fetchone()
+    return said is None or said[0] != _fingerprint()
+
+
+def _fingerprint() -> str:
+    return hashlib.sha256("".join(view.create() for view in VIEWS).encode()).hexdigest()
 
 
 def create_predictions(con: Any, *, temporary: bool = False) -> None:

@@ -80,6 +80,8 @@ def import_probs(project: Project, file: Path) -> str:
         say(f"{file.name} says nothing of {silent.sum()} clips, {table.paths[silent.argmax()]} say")
     order = np.argsort(rows)
     settings: dict[str, Any] = {"file": file.name, "hash": hash_file(file)}
+    if project.looks_back(table.as_of):
+        settings["of_the_past"] = True
     with project.store.write() as session:
         session.append(
             Batch(

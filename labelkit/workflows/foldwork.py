@@ -117,12 +117,14 @@ def plan_work(
         "seed": seed,
         "judge_locked_from": judge_locked_from,
     }
+    of_the_past = project.looks_back(data.table.as_of)
     if data.embeddings is not None:
         from labelkit.training.probefit import ProbeFit
 
         runner = FoldRunner("cpu", n_folds, workers or 1)
         probe = ProbeFit(**shared, embeddings=data.embeddings.matrix)
-        return Work(probe, runner, Recorder(recipe, seed, data, run_id, device, runner.threads))
+        recorder = Recorder(recipe, seed, data, run_id, device, runner.threads, of_the_past)
+        return Work(probe, runner, recorder)
     from labelkit.training.crossfit import CrossFit
 
     assert data.frames is not None
@@ -141,5 +143,5 @@ def plan_work(
     )
     if any(stage.log_every for stage in recipe.stages.values()):
         project.epochs.write_clips(run_id, data.ids)
-    recorder = Recorder(recipe, seed, data, run_id, device, runner.threads)
+    recorder = Recorder(recipe, seed, data, run_id, device, runner.threads, of_the_past)
     return Work(fit_predict, runner, recorder)

@@ -12,6 +12,7 @@ from labelkit.errors import InvalidInput, NoProject
 from labelkit.stores.epochs import EpochStore
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.windows import WindowStore
+from labelkit.workflows.progress import say
 
 FILE = "labelkit.toml"
 VERSION = 1
@@ -59,6 +60,15 @@ class Project:
     def present(self) -> LabelStore:
         """The store as it is now, also where the project looks back."""
         return LabelStore(self.store.path, timeout_s=self.store.timeout_s)
+
+    def looks_back(self, as_of: int) -> bool:
+        """Whether labels were read as of a batch since when some have changed."""
+        if self.store.as_of is None:
+            return False
+        with self.present.read() as session:
+            return bool(
+                session.rows("select 1 from label_events where batch_id > ? limit 1", [as_of])
+            )
 
     @property
     def features(self) -> Path:
@@ -164,3 +174,21 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
             "install a newer labelkit"
         )
     return Project(root, root / audio, lock_timeout_s=lock_timeout_s, as_of=as_of)
+
+
+def look_back(project: Project) -> Project:
+    """Fix the moment a project looks back to at one batch, and say which.
+
+    A day may not be over yet, and a time be to come: batches written meanwhile stay out.
+
+    Raises:
+        InvalidInput: If there is no such moment.
+    """
+    if project.store.as_of is None:
+        return project
+    with project.store.read() as session:
+        [(batch_id, made_at)] = session.rows(
+            "select max(batch_id), max_by(made_at, batch_id) from batches"
+        )
+    say(f"labels as of batch {batch_id} ({made_at:%Y-%m-%d %H:%M:%S})")
+    return open_project(project.root, lock_timeout_s=project.store.timeout_s, as_of=str(batch_id))

@@ -45,7 +45,10 @@ def describe_rule(recipe: Recipe) -> str:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Turns what a run found into rows of the store."""
+    """Turns what a run found into rows of the store.
+
+    A run on labels ``of_the_past``, which have changed since, is not what the store knows last.
+    """
 
     recipe: Recipe
     seed: int
@@ -53,12 +56,21 @@ class Recorder:
     run_id: str
     device: str
     threads: int
+    of_the_past: bool = False
 
     def run(self, **values: Any) -> Run:
         """A run of this recipe on these labels."""
+        settings = asdict(self.recipe) | {"device": self.device, "threads": self.threads}
+        if self.of_the_past:
+            settings["of_the_past"] = True
         return Run(
             recipe=self.recipe.name,
-            settings=asdict(self.recipe) | {"device": self.device, "threads": self.threads},
+            settings={
+                **asdict(self.recipe),
+                "device": self.device,
+                "threads": self.threads,
+                **({"of_the_past": True} if self.of_the_past else {}),
+            },  # fmt: skip
             seed=self.seed,
             classes=self.data.table.classes,
             as_of=self.data.table.as_of,
