@@ -429,7 +429,7 @@ def test_what_a_run_says_comes_with_the_run(store):
     append(store, key="1", runs=[run("r")], predictions=[judged])
     with pytest.raises(StoreError, match="predictions of 'r': no such run in the batch"):
         append(store, key="2", predictions=[judged])
-    with pytest.raises(StoreError, match="scores of 'r': no such run in the batch"):
+    with pytest.raises(StoreError, match="scores lwlrap of 'r': no such run in the batch"):
         append(store, key="2", scores=[scored])
     assert rows(LabelStore(store.path, as_of="1"), "from newest_scores") == []
 
@@ -521,3 +521,20 @@ def test_what_json_cannot_hold_is_null(store):
     assert rows(store, "select evidence->'loss', evidence->'path' from label_history "
                        "where evidence is not null") == [("null", "[1.0,null]")]  # fmt: skip
     assert rows(store, "select verified_score from run_summary") == [(None,)]
+
+
+@pytest.mark.parametrize("class_ids", [None, np.array([0, 1, 0])])
+def test_a_run_says_one_thing_of_a_clip(store, class_ids):
+    ids = np.array([1, 2, 1])
+    probs = Predictions(run_id="r", clip_ids=ids, probs=np.full((3, 2), 0.5))
+    with pytest.raises(StoreError, match="predictions of 'r': a clip is there twice"):
+        append(store, runs=[run("r")], predictions=[probs])
+    given = [
+        Scores(run_id="r", metric="m", clip_ids=ids[part], values=np.ones(len(ids[part])),
+               class_ids=None if class_ids is None else class_ids[part])
+        for part in (slice(0, 2), slice(2, 3))
+    ]  # fmt: skip
+    with pytest.raises(StoreError, match="scores m of 'r': a clip is there twice"):
+        append(store, runs=[run("r")], scores=given)
+    assert rows(store, "select count(*) from runs") == [(0,)]
+    append(store, runs=[run("r")], scores=given[:1], predictions=[])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
@@ -20,7 +18,6 @@ from labelkit.records import (
     STATES,
     VERIFIED,
     Batch,
-    LabelEvent,
     LabelEvents,
     Predictions,
     Receipt,
@@ -28,7 +25,7 @@ from labelkit.records import (
     Verdict,
 )
 from labelkit.stores import growth
-from labelkit.stores.columns import as_column, label_columns
+from labelkit.stores.columns import as_column, as_json, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 from labelkit.stores.views import MARK, create_predictions
@@ -67,13 +64,9 @@ class WriteSession(Session):
         self._append_runs(batch, batch_id)
         if batch.fold_set is not None and batch.folds:
             self._append_folds(batch.fold_set, batch.folds, batch_id)
-        self._append_events(_as_columns(batch.events), batch.by_person, batch_id)
+        self._append_events(event_columns(batch.events), batch.by_person, batch_id)
         self._append_verdicts(batch.verdicts, batch_id)
-        runs = {run.run_id for run in batch.runs}
-        judged = [("predictions", p.run_id) for p in batch.predictions]
-        for what, run_id in [*judged, *(("scores", s.run_id) for s in batch.scores)]:
-            if run_id not in runs:
-                raise StoreError(f"{what} of {run_id!r}: no such run in the batch")
+        _check_judgements(batch)
         for predictions in batch.predictions:
             self._append_predictions(predictions)
         for scores in batch.scores:
@@ -167,13 +160,7 @@ class WriteSession(Session):
     def _known_paths(self, paths: list[str]) -> set[str]:
         """Those of some paths that are in the store."""
         sql = "select path from clips semi join arrays using (path)"
-        return {path for (path,) in self._rows_beside({"path": as_column(paths)}, sql)}
-
-    def _rows_beside(
-        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] | dict[str, Any] = ()
-    ) -> list[tuple[Any, ...]]:
-        """All rows of a statement that reads ``arrays`` like a table."""
-        return self._con.execute(sql, values).fetchall()
+        return {path for (path,) in self.rows_beside({"path": as_column(paths)}, sql)}
 
     def _append_events(self, events: LabelEvents, by_person: bool, batch_id: int) -> None:
         n = len(events.clip_ids)
@@ -261,7 +248,7 @@ class WriteSession(Session):
             odd = np.flatnonzero(~np.isin(wanted, MACHINE_STATES))
         # Of the few clips that a person ever decided among these, the newest event counts.
         people = dict(
-            self._rows_beside(
+            self.rows_beside(
                 {"clip_id": events.clip_ids},
                 f"""
                 with decided as (
@@ -348,10 +335,10 @@ class WriteSession(Session):
                 "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
                 "now() at time zone 'utc')",
                 [
-                    run.run_id, run.kind, run.part_of, run.recipe, _json(run.settings), run.seed,
+                    run.run_id, run.kind, run.part_of, run.recipe, as_json(run.settings), run.seed,
                     list(run.classes), run.as_of, run.fold_set, run.fold, run.iteration,
-                    list(run.parents), [int(i) for i in run.trained_on], _json(run.metrics),
-                    _json(versions()), batch_id,
+                    list(run.parents), [int(i) for i in run.trained_on], as_json(run.metrics),
+                    as_json(versions()), batch_id,
                 ],
             )  # fmt: skip
 
@@ -382,12 +369,10 @@ class WriteSession(Session):
         )
         if len(clip_ids) <= growth.ROWS_OF_RUN:
             self.insert("prediction_rows", columns, query, [predictions.run_id])
-        elif len(np.unique(clip_ids)) < len(clip_ids):
-            raise StoreError(f"predictions of {predictions.run_id!r}: a clip is there twice")
         else:
             with growth.prediction_file(self, predictions.run_id, len(clip_ids)) as file:
                 target = str(file).replace("'", "''")
-                self._rows_beside(columns, f"copy ({query}) to '{target}'", [predictions.run_id])
+                self.rows_beside(columns, f"copy ({query}) to '{target}'", [predictions.run_id])
             create_predictions(self._con)
 
     def _append_scores(self, scores: Scores) -> None:
@@ -418,19 +403,23 @@ class WriteSession(Session):
             raise StoreError(f"{where}: no clip {min(unknown)}")
 
 
-def _as_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
-    if isinstance(events, LabelEvents):
-        return events
-    return LabelEvents(
-        clip_ids=np.array([e.clip_id for e in events], np.int64),
-        states=[e.state for e in events],
-        labels=[list(e.labels) for e in events],
-        sources=[e.source for e in events],
-        run_ids=[e.run_id for e in events],
-        iterations=[e.iteration for e in events],
-        scores=[e.score for e in events],
-        evidence=[None if e.evidence is None else _json(e.evidence) for e in events],
-    )
+def _check_judgements(batch: Batch) -> None:
+    """Refuse what is said of a run of another batch, or twice of a clip."""
+    runs = {run.run_id for run in batch.runs}
+    parts: dict[tuple[str, str], list[np.ndarray]] = {}
+    for p in batch.predictions:
+        parts.setdefault((p.run_id, "predictions"), []).append(p.clip_ids)
+    for s in batch.scores:
+        # Clip and class as one number.
+        classes = -1 if s.class_ids is None else s.class_ids
+        keys = s.clip_ids.astype(np.int64) * 2**20 + classes + 1
+        parts.setdefault((s.run_id, f"scores {s.metric}"), []).append(keys)
+    for (run_id, what), ids in parts.items():
+        if run_id not in runs:
+            raise StoreError(f"{what} of {run_id!r}: no such run in the batch")
+        together = np.concatenate(ids)
+        if len(np.unique(together)) < len(together):
+            raise StoreError(f"{what} of {run_id!r}: a clip is there twice")
 
 
 def _check_number(value: float | None, where: str) -> None:
@@ -443,18 +432,3 @@ def versions() -> dict[str, str]:
     names = ("torch", "numpy", "librosa", "duckdb")
     found = {"labelkit": labelkit.__version__, "python": platform.python_version()}
     return found | {name: version(name) for name in names}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_finite(value), sort_keys=True, default=str)
-
-
-def _finite(value: Any) -> Any:
-    """What JSON can hold of a value: NaN and infinity are null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return value

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+
+from labelkit.records import LabelEvent, LabelEvents
 
 
 def as_lists(rows: Iterable[Any]) -> np.ndarray:
@@ -67,3 +71,34 @@ def label_columns(
     if width and lengths.min() < width:
         made = f"list_filter({made}, lambda x: x >= 0)"
     return columns, made
+
+
+def event_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
+    """Events as columns."""
+    if isinstance(events, LabelEvents):
+        return events
+    return LabelEvents(
+        clip_ids=np.array([e.clip_id for e in events], np.int64),
+        states=[e.state for e in events],
+        labels=[list(e.labels) for e in events],
+        sources=[e.source for e in events],
+        run_ids=[e.run_id for e in events],
+        iterations=[e.iteration for e in events],
+        scores=[e.score for e in events],
+        evidence=[None if e.evidence is None else as_json(e.evidence) for e in events],
+    )
+
+
+def as_json(value: Any) -> str:
+    """Text of a value; what JSON cannot hold, NaN and infinity, is null."""
+    return json.dumps(_finite(value), sort_keys=True, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value

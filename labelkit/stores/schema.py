@@ -207,7 +207,9 @@ alter table verdicts_anew rename to label_verdicts;
 """
 
 # The newest event and the newest scores of each clip, maintained in steps (stores/growth.py):
-# what came after a mark is looked up. Runs too large for the store lie beside it.
+# what came after a mark is looked up. Runs too large for the store lie beside it. What a run
+# says comes in one batch with the run, which is checked as a whole: a key of its own would
+# hold ten million entries in memory.
 _GROWTH = """
 create table store_info (store_id varchar not null, made_at timestamp not null);
 insert into store_info values (uuid()::varchar, now() at time zone 'utc');
@@ -242,13 +244,24 @@ create table prediction_rows (
     run_id varchar not null,
     clip_id bigint not null,
     probs float[] not null,
-    top_class integer not null,
-    primary key (run_id, clip_id)
+    top_class integer not null
 );
 insert into prediction_rows
 select run_id, clip_id, probs, coalesce(list_position(probs, list_max(probs)) - 1, 0)
 from predictions;
 drop table predictions;
+
+create table scores_anew (
+    run_id varchar not null,
+    clip_id bigint not null,
+    class_id integer not null default -1,
+    metric varchar not null,
+    value double not null check (isfinite(value))
+);
+insert into scores_anew select * from scores;
+drop table scores;
+alter table scores_anew rename to scores;
+
 create table prediction_files (
     run_id varchar primary key,
     file varchar not null,
