@@ -275,7 +275,7 @@ class LabelStore:
         found = read_witness(self.path)
         if found is None:
             return
-        lost = missing_batches(self.path, last_batch(con), found)
+        lost = missing_batches(self.path, con, found)
         if lost:
             raise StoreError(
                 f"{self.path.name} has lost something: {lost}; bring a backup back with: labelkit "

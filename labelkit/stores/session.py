@@ -35,6 +35,12 @@ class Session:
         """All rows of one of labelkit's own statements."""
         return self._con.execute(sql, values).fetchall()
 
+    def rows_beside(
+        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] | dict[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a statement that reads ``arrays`` like a table."""
+        return self._con.execute(sql, values).fetchall()
+
     def classes(self) -> list[str]:
         """The vocabulary, in the order of the class ids."""
         return [name for (name,) in self.rows("select name from classes order by class_id")]

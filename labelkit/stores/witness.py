@@ -7,7 +7,6 @@ file put back from yesterday). What lies beside it remembers.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,6 @@ def write_witness(store: Path, witness: Witness) -> None:
     """Remember the last batch, so that it lasts."""
     with replacing(witness_path(store)) as file:
         file.write(json.dumps(asdict(witness)).encode())
-    # The new name is on the disk only once its folder is.
-    folder = os.open(store.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def last_batch(con: Any) -> Witness:
@@ -60,16 +53,21 @@ def last_batch(con: Any) -> Witness:
     )
 
 
-def missing_batches(store: Path, last: Witness, found: Witness) -> str:
-    """What is lost of a store, in words; empty if nothing is.
+def missing_batches(store: Path, con: Any, found: Witness) -> str:
+    """What is lost of an open store, in words; empty if nothing is.
 
     Args:
         store: Its file.
-        last: What it holds.
+        con: A connection to it.
         found: What its witness says.
     """
+    name, last = witness_path(store).name, last_batch(con)
     if found.store_id != last.store_id:
-        return f"{witness_path(store).name} is of another store"
+        return f"{name} is of another store"
     if last.batch_id < found.batch_id:
         return f"it ends at batch {last.batch_id}, but batch {found.batch_id} was acknowledged"
+    key = con.execute("select batch_key from batches where batch_id = ?", [found.batch_id])
+    if found.batch_id and key.fetchone() != (found.batch_key,):
+        # A copy that went its own way may be as long.
+        return f"batch {found.batch_id} is another one than {name} tells of: the file was replaced"
     return ""
