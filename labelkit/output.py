@@ -13,6 +13,9 @@ from typing import Any
 
 import click
 
+# Characters of a cell in a table.
+WIDEST = 300
+
 
 def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
     """Print rows as a JSON array of objects, or as a table."""
@@ -20,11 +23,16 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] =
         click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
         return
     columns = columns or (list(rows[0]) if rows else [])
-    cells = [[cell(row[column]) for column in columns] for row in rows]
+    cells = [[_shorten(cell(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
         text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
         click.echo(text.rstrip())
+
+
+def _shorten(text: str) -> str:
+    """What still fits in a column; --json has all of it."""
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
 def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> None:

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -18,10 +19,10 @@ from labelkit.commands.health import backup as backup_command
 from labelkit.commands.health import restore as restore_command
 from labelkit.commands.options import Place
 from labelkit.errors import InvalidInput, StoreBusy, StoreError
-from labelkit.records import Batch, Clip, LabelEvent
-from labelkit.stores import schema
+from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run
+from labelkit.stores import growth, schema
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import read_witness, witness_path
+from labelkit.stores.witness import missing_batches, read_witness, witness_path
 from labelkit.workflows.backups import backup, restore
 from labelkit.workflows.health import examine
 from labelkit.workflows.project import create_project, open_project
@@ -176,6 +177,63 @@ def test_a_copy_that_is_not_the_store_is_no_backup(project, tmp_path, monkeypatc
     with pytest.raises(StoreError, match="Corrupt database file"):
         backup(project, tmp_path / "b")
     assert names(tmp_path) == {"p"}
+
+
+def test_a_store_written_to_meanwhile_costs_no_good_backup(project, tmp_path, monkeypatch):
+    backup(project, tmp_path / "b")
+    good, copy = (tmp_path / "b").read_bytes(), shutil.copyfileobj
+    change(project, "2")
+
+    def touched(reader, writer, size):
+        copy(reader, writer, size)
+        os.utime(project.store.path, (1, 1))
+
+    monkeypatch.setattr("labelkit.stores.damage.shutil.copyfileobj", touched)
+    with pytest.raises(StoreError, match="written to meanwhile"):
+        backup(project, tmp_path / "b", force=True)
+    assert (tmp_path / "b").read_bytes() == good and names(tmp_path) == {"p", "b"}
+
+
+def test_a_store_that_went_its_own_way_is_refused(project, tmp_path):
+    """As long as the right one, or longer, but with other batches."""
+    path = project.store.path
+    old = path.read_bytes(), witness_path(path).read_bytes()
+    change(project, "2")
+    right = witness_path(path).read_bytes()
+    path.write_bytes(old[0])
+    witness_path(path).write_bytes(old[1])
+    for key in ("other 2", "other 3"):
+        change(project, key)
+        with LabelStore(path).opened(read_only=True) as con:
+            said = read_witness(path)
+            assert missing_batches(path, con, said) == ""
+        mine = witness_path(path).read_bytes()
+        witness_path(path).write_bytes(right)
+        with pytest.raises(StoreError, match=r"batch 2 is another one than labels\.duckdb\.hwm"):
+            content(project.store)
+        with pytest.raises(StoreError, match="has lost something"):
+            change(project, "x")
+        witness_path(path).write_bytes(mine)
+
+
+def test_runs_beside_the_store_are_asked_for(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    run = Run(run_id="large", kind="train", recipe="quick", settings={}, seed=0,
+              classes=["A", "B"], as_of=1)  # fmt: skip
+    judged = Predictions(run_id="large", clip_ids=np.array([1, 2]), probs=np.full((2, 2), 0.5))
+    append(project.store, "2", runs=[run], predictions=[judged])
+    report = backup(project, tmp_path / "b")
+    assert report["runs_beside_the_store"] == 1 and ".labelkit/predictions/" in report["not_in_it"]
+    with project.store.read() as session:
+        [(file,)] = session.rows("select file from prediction_files")
+    restore(project, tmp_path / "b")
+    assert file not in capsys.readouterr().err
+    (project.root / file).unlink()
+    restore(project, tmp_path / "b")
+    [line] = [line for line in capsys.readouterr().err.splitlines() if file in line]
+    assert "is not there, the predictions of large: bring it back" in line
+    [found] = [f for f in examine(project) if f.state == "problem"]
+    assert found.check == "large runs"
 
 
 def test_a_store_that_lost_something_gives_no_backup(project, tmp_path):
@@ -470,7 +528,7 @@ def test_killed_anywhere_it_is_the_old_store_or_the_new_one(project, tmp_path):
 def test_the_commands_say_what_they_did(project, tmp_path):
     done = call(backup_command, project, tmp_path / "b")
     assert done.exit_code == 0 and done.stdout == "", done.output
-    for line in ("batches: 1", "clips: 5", "events: 5", "size mb: ", "not in it: recordings, and"):
+    for line in ("batches: 1", "clips: 5", "events: 5", "size mb: ", "not in it: recordings, .lab"):
         assert line in done.stderr
     again = call(backup_command, project, tmp_path / "b")
     assert isinstance(again.exception, InvalidInput)

@@ -350,6 +350,21 @@ def test_classes_too_rare_for_the_folds(tone_project):
     refused(done, "fold set 8-seed0: 7 groups cannot fill 8 folds; more clips are needed, or fewer")
 
 
+def test_no_more_folds_than_an_import_reads(tone_project):
+    import_csv(tone_project, SOUND)
+    done = call(tone_project, "folds", "--n", 10_001)
+    assert done.exit_code == 2 and "10001 is not in the range 2<=x<=10000" in done.stderr
+    # The most there may be are only too many for these clips.
+    refused(call(tone_project, "folds", "--n", 10_000), "6 groups cannot fill 10000 folds")
+    header = ("fname", "label", "fold")
+    source = write_csv(tone_project.root / "f.csv", header, [("9.wav", "Low", 9999)])
+    args = ("import", source, "--format", "csv", "--fold-column", "fold", "--metadata-only")
+    assert call(tone_project, *args).exit_code == 0
+    write_csv(source, header, [("10.wav", "Low", 10_000)])
+    done = call(tone_project, *args)
+    assert done.exit_code == 2 and "give a whole number from 0 to 9999" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_class_with_no_verified_clip(tone_project):
     for number in range(6, 12):

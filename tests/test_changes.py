@@ -336,17 +336,17 @@ def test_clips_are_known_by_path_and_then_by_recording(tmp_path):
         with project.store.write() as session:
             batch = Batch(key="c", kind="import", actor="x", by_person=True, classes=CLASSES)
             session.append(batch)
-        append_clips(project, Clip(path="same.wav", labels=("Dog",), content_hash="1"),
-                     Clip(path=f"{prefix}one.wav", labels=("Dog",), content_hash="2"),
-                     Clip(path=f"{prefix}twin1.wav", labels=("Dog",), content_hash="3"),
-                     Clip(path=f"{prefix}twin2.wav", labels=("Dog",), content_hash="3"),
+        append_clips(project, Clip(path="same.wav", labels=("Dog",), content_hash="1" * 32),
+                     Clip(path=f"{prefix}one.wav", labels=("Dog",), content_hash="2" * 32),
+                     Clip(path=f"{prefix}twin1.wav", labels=("Dog",), content_hash="3" * 32),
+                     Clip(path=f"{prefix}twin2.wav", labels=("Dog",), content_hash="3" * 32),
                      )  # fmt: skip
-    append_clips(a, Clip(path="x.wav", labels=("Dog",), content_hash="4"), key="x")
-    append_clips(b, Clip(path="x.wav", labels=("Dog",), content_hash="5"), key="x")
+    append_clips(a, Clip(path="x.wav", labels=("Dog",), content_hash="4" * 32), key="x")
+    append_clips(b, Clip(path="x.wav", labels=("Dog",), content_hash="5" * 32), key="x")
     for path in ("same.wav", "one.wav", "twin1.wav", "x.wav"):
         decide(a, {path: ["Car"]})
     assert [(row["path"], row["what"], row["ours"], row["theirs"]) for row in carry(a, b)] == [
-        ("x.wav", "recording", "5", "4")
+        ("x.wav", "recording", "5" * 32, "4" * 32)
     ]
     assert labels_now(b) == {
         "same.wav": ("relabeled", ["Car"]), "moved/one.wav": ("relabeled", ["Car"]),
@@ -359,7 +359,7 @@ def test_clips_are_known_by_path_and_then_by_recording(tmp_path):
 @pytest.mark.slow
 def test_clips_that_are_nowhere_or_do_not_fit(copies):
     a, b = copies
-    for project, subset, content in ((a, "test", "9"), (b, "train", "8")):
+    for project, subset, content in ((a, "test", "9" * 32), (b, "train", "8" * 32)):
         clip = Clip(path=f"{subset}.wav", group="g", subset=subset, content_hash=content)
         append_clips(project, clip)
     last = rows(a, "select max(batch_id) from batches")[0][0]
@@ -391,6 +391,46 @@ def test_since_and_people(copies):
     assert found["since"] == since.isoformat()
     refused(call(b, "changes", "export", file, "--force", "--since", "noon"), "no moment 'noon'")
     refused(call(b, "changes", "export", file), "is there already")
+
+
+@pytest.mark.slow
+def test_people_who_take_a_word_back_vouch_for_no_machine(copies):
+    """A machine, a person, and the undo of the person: the last word there is the machine's."""
+    a, b = copies
+    add_clips(a, [("new.wav", "Dog", 0)])
+    clips = {2: ["Car"], 3: ["Car"], "new.wav": ["Car"]}
+    decide(a, clips, state="self_verified", actor="bot", kind="verify")
+    undo(a, decide(a, {clip: ["Bird"] for clip in clips}))
+    assert labels_now(a)["new.wav"] == ("self_verified", ["Car"])
+    decide(b, {3: ["Bird"]}, state="self_verified", actor="bot", kind="verify")
+    before = labels_now(b)
+    assert [row["kept"] for row in carry(a, b, "--people") if row["path"] == "3.wav"] == ["ours"]
+    assert labels_now(b) == before | {"new.wav": ("unverified", ["Dog"])}
+    # The whole set brings it, and the undo goes where the person's word came in.
+    decide(a, {4: ["Car"]}, state="self_verified", actor="bot", kind="verify")
+    own = decide(a, {4: ["Bird"]})
+    carry(a, b, "--people")
+    assert labels_now(b)["4.wav"] == ("relabeled", ["Bird"])
+    undo(a, own)
+    carry(a, b, "--people")
+    assert labels_now(b)["4.wav"] == before["4.wav"]
+
+
+@pytest.mark.slow
+def test_a_forged_undo_of_what_is_here(copies):
+    """The batch it takes back is not in the set, so only the store can tell."""
+    a, b = copies
+    machine = decide(a, {2: ["Car"]}, state="self_verified", actor="bot", kind="verify")
+    carry(a, b)
+    undo(a, machine)
+    file = a.root / "since.json"
+    call(a, "changes", "export", file, "--since", machine)
+    found = json.loads(file.read_text())
+    found["batches"][0]["by_person"] = True
+    file.write_text(json.dumps(found))
+    before = snapshot(b)
+    refused(call(b, "changes", "import", file), "says that a person takes back batch 2")
+    assert snapshot(b) == before
 
 
 @pytest.mark.slow
@@ -457,8 +497,8 @@ def test_evidence_says_when_and_where(copies):
 WHEN = datetime(2026, 1, 1)
 
 
-def word(labels, person=False, **values):
-    state = "relabeled" if person else "self_verified"
+def word(labels, person=False, state=None, **values):
+    state = state or ("relabeled" if person else "self_verified")
     return Word(state=state, labels=tuple(labels), by_person=person, actor="x", batch="",
                 made_at=WHEN + timedelta(hours=1), **values)  # fmt: skip
 
@@ -469,6 +509,7 @@ def step(before, after, knew=True):
 
 X, Y, Z = (word(labels) for labels in "XYZ")
 PX, PY, PZ = (word(labels, True) for labels in "XYZ")
+UX = word("X", True, "self_verified", undo=True)
 
 
 @pytest.mark.parametrize(
@@ -490,6 +531,10 @@ PX, PY, PZ = (word(labels, True) for labels in "XYZ")
         (PZ, [step(X, Y)], "kept", 1),
         (Z, [step(X, Y)], "kept", 1),
         (PZ, [step(X, PY)], "kept", 1),
+        # Who takes a word back stands behind no machine's: over labels as they came in, too.
+        (word("Z", state="unverified"), [step(Y, X), step(X, PY), step(PY, UX)], "kept", 3),
+        (Z, [step(Y, X), step(X, PY), step(PY, UX)], "kept", 3),
+        (PZ, [step(X, PY), step(PY, word("X", True, undo=True))], "kept", 2),
     ],
 )  # fmt: skip
 def test_merging_one_clip(ours, steps, outcome, first):

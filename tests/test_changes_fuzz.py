@@ -17,6 +17,7 @@ from labelkit.workflows.changes.form import format_changes
 from labelkit.workflows.changes.importing import plan_import
 from labelkit.workflows.changes.origins import read_origins
 from labelkit.workflows.changes.reading import parse_changes
+from labelkit.workflows.integrity import PROBLEM, check_contents
 from labelkit.workflows.undo import undo
 from tests.test_changes import CLASSES, decide, labels_now, make_copies, replayed
 from tests.test_external import call, copy_project, refused, rows, snapshot
@@ -186,7 +187,11 @@ def check_import(project, content):
         return False
     before = labels_now(project)
     with project.store.read() as session:
-        plan = plan_import(session, changes)
+        try:
+            plan = plan_import(session, changes)
+        except InvalidInput as error:
+            assert "\n" not in str(error)
+            return False
     with pytest.raises(_Enough), project.store.write() as session:
         for batch in plan.batches:
             session.append(batch)
@@ -196,6 +201,8 @@ def check_import(project, content):
                      "timestamp, json_extract_string(evidence, '$.task')::bigint "
                      "from label_events")  # fmt: skip
         session.unsure(), session.decided()
+        wrong = [found for found in check_contents(session._con) if found.state == PROBLEM]
+        assert wrong == []
         raise _Enough
     assert labels_now(project) == before
     return True
@@ -283,13 +290,22 @@ def test_every_fault_is_told_in_a_line(valid):
         ((*events, "evidence"), {"answered_at": "now"}, "it must be null or an object"),
         ((*events, "source"), "\ud800", "text '\\ud800' holds half a character"),
         ((*events, "more"), 1, "batches[2].events[0] has 'more', which nothing reads; remove it"),
-        ((*events, "content_hash"), "h", "clip '2.wav' has another content_hash than before"),
+        ((*events, "content_hash"), "0" * 32, "clip '2.wav' has another content_hash than before"),
         (("batches", 2, "by_person"), 1, "by_person is 1; it must be true or false"),
         (("batches", 2, "by_person"), False, "a machine makes a clip relabeled that was unverif"),
         (("batches", 2, "origin", "made_at"), "2026-01-01T00:00:00Z", "it must be a time in UTC"),
         (("batches", 2, "verdicts", 0, "start_s"), 1, "is of seconds 1 to None; give both"),
         (("batches", 2, "verdicts", 0, "verdict"), "maybe", "it must be of present, absent, unsu"),
         (("batches", 1, "clips", 0, "path"), "2.wav", "clip '2.wav' comes in, but was named befo"),
+        (("batches", 3, "clips"), [found["batches"][1]["clips"][0] | {"path": "n", "state":
+            "verified"}], "batches[3].clips[0]: a machine brings a clip in as verified; it may"),
+        (("batches", 4, "undoes"), found["batches"][3]["origin"],
+            "batches[4]: by_person is True, of the batch it takes back it is not; give the same"),
+        (("classes",), ["Dog", "remove"], "each entry a name in printable text, and not remove"),
+        ((*events, "content_hash"), "x" * 32, "it must be null or 32 hex digits"),
+        (("shared_recordings",), ["x"], "it must be a list, each entry 32 hex digits"),
+        (("batches", 1, "clips", 0, "duration_s"), -0.5, "it must be null or seconds, not below"),
+        (("batches", 1, "clips", 0, "fold"), 10_000, "it must be null or a whole number up to"),
         (("batches", 1, "clips", 0, "fold"), -1, "it must be null or a whole number up to 9999"),
     ]:  # fmt: skip
         with pytest.raises(FaultyFile) as refusal:

@@ -13,8 +13,10 @@ from tests.crash.campaign import (
     make_undo_project,
     show,
 )
+from tests.crash.contents import batch_contents
 from tests.crash.damage import KINDS, make_torn_store, run_damage, show_damage
 from tests.crash.workers import STORE
+from tests.test_external import copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +26,28 @@ def attack(work, template, folder, kills, setting=None):
     assert row.passed(), show([row])
     assert row.kills == kills and row.acknowledged
     return row
+
+
+def test_whatever_is_changed_in_a_batch_is_seen(verified_project, tmp_path):
+    """No change of a row, and no row that is gone, leaves the contents as they were."""
+    project = copy_project(verified_project[0], tmp_path / "p")
+    with project.store.write() as session:
+        run_id = session.rows("select min(run_id) from runs")[0][0]
+        session.rows("insert into prediction_files values (?, 'x.parquet', 3)", [run_id])
+        before = batch_contents(session._con)
+        for table, change in (
+            ("label_events", "score = coalesce(score, 0) + 1"), ("label_verdicts", "class_id = 99"),
+            ("prediction_rows", "probs = [0.5]"), ("scores", "value = value + 1"),
+            ("folds", "fold = fold + 1"), ("prediction_files", "n_clips = 2"),
+        ):  # fmt: skip
+            session.rows(f"create temp table kept as from {table}")
+            assert session.rows("select count(*) from kept") > [(0,)], table
+            for statement in (f"update {table} set {change}", f"delete from {table}"):
+                session.rows(statement)
+                assert batch_contents(session._con) != before, statement
+            session.rows(f"insert into {table} from kept")
+            session.rows("drop table kept")
+            assert batch_contents(session._con) == before, table
 
 
 @pytest.mark.parametrize("work", ["append", "checkpoint"])

@@ -13,7 +13,7 @@ import pytest
 from labelkit import registry
 from labelkit.audio.faults import REASONS
 from labelkit.cli import cli
-from labelkit.workflows import overview
+from labelkit.stores.query import query
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -80,7 +80,7 @@ def test_every_example_says_what_it_prints():
     ],
 )
 def test_sql_runs(verified_project, sql):
-    assert overview.query(verified_project[0], sql).columns
+    assert query(verified_project[0].store, sql, timeout_s=30).columns
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)

@@ -15,13 +15,14 @@ from click.testing import CliRunner
 from labelkit.audio.io import hash_file
 from labelkit.commands.health import doctor
 from labelkit.commands.options import Place
+from labelkit.errors import StoreBusy
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Verdict, Windows
 from labelkit.stores import growth, schema
 from labelkit.stores.witness import read_witness, witness_path
-from labelkit.workflows import surroundings
+from labelkit.workflows import health, surroundings
 from labelkit.workflows.health import examine
 from labelkit.workflows.mending import repair
-from labelkit.workflows.project import create_project
+from labelkit.workflows.project import create_project, open_project
 from labelkit.workflows.surroundings import find_file_system, find_leftovers
 from tests.conftest import write_tone
 
@@ -167,6 +168,12 @@ FAULTS = [
     (["update clip_state_mark set batch_id = 2"], "clip_state", "ends at event 7 of batch 2,"),
     (["update clip_scores set top_class = 1 - top_class where clip_id = 4"],
      "clip_scores", "clip_scores is not what the runs say of 1 clips: 4"),
+    (["update clip_scores set judge = 'r/fold-1' where clip_id = 3"],
+     "clip_scores", "clip_scores is not what the runs say of 1 clips: 3"),
+    (["update clip_scores set fused = 9"],
+     "clip_scores", "clip_scores is not what the runs say of 2 clips: 3, 4"),
+    (["update clip_scores set trained = 9 where clip_id = 4"],
+     "clip_scores", "clip_scores is not what the runs say of 1 clips: 4"),
     (["delete from clip_scores_mark"], "clip_scores", "2 rows and 0 marks"),
     (["update runs set trained_on = [0, 1, 3]"], "leaks", "judged clip 3, r/fold-0 learnt clip 3"),
     (["create or replace view labels_now as from (select c.clip_id, c.path, ['B'] as labels, "
@@ -212,6 +219,102 @@ def test_the_maintained_state_is_made_anew_when_asked(project, statement):
         assert session.rows("from clip_state_mark") == [(7, 3)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "lost"),
+    [("drop view labels_now", "labels_now"), ("drop macro table labels_at", "labels_at(moment)"),
+     ("create or replace view flips as select 1 as x", None),
+     ("create or replace view taken_back as select 1 as batch_id", None)],
+)  # fmt: skip
+def test_views_are_made_anew(project, statement, lost):
+    with project.store.read() as session:
+        before = session.rows("from labels_now order by clip_id")
+    spoil(project, statement)
+    if lost:
+        found = {f.check: f for f in wrong(project, fast=True)}
+        assert (
+            set(found) <= {"views", "replay"} and f"{lost} cannot be asked" in found["views"].what
+        )
+        assert {(f.state, f.remedy) for f in found.values()} == {
+            ("problem", "labelkit doctor --repair")
+        }
+    spoil(project, "update clip_state set state = 'rejected' where clip_id = 1")
+    lines = []
+    repair(project, lines.append)
+    assert "clip_state, clip_scores and views: made anew" in lines and wrong(project) == []
+    with project.store.read() as session:
+        assert session.rows("from labels_now order by clip_id") == before
+
+
+def test_views_of_another_version_are_told(project):
+    spoil(project, "comment on view taken_back is 'older'")
+    [found] = wrong(project)
+    assert (found.check, found.state, found.remedy) == (
+        "views", "warning", "labelkit doctor --repair"
+    )  # fmt: skip
+    repair(project, lambda line: None)
+    assert wrong(project) == []
+
+
+def test_a_check_that_fails_costs_no_other(project):
+    spoil(project, "alter table runs rename trained_on to learnt")
+    found = {f.check: f for f in wrong(project, fast=True)}
+    assert set(found) == {"views", "references", "leaks"}
+    assert found["references"].what.startswith("this could not be examined: Binder Error")
+
+
+def test_nothing_is_copied_for_what_cannot_be_mended(project):
+    spoil(project, "insert into clips values (6, 'no-event.wav', null, null, null, 'train', 3)")
+    [found] = wrong(project, fast=True)
+    assert (found.check, found.remedy) == ("replay", "labelkit restore FILE")
+    lines = []
+    repair(project, lines.append)
+    assert lines == [] and not list(project.root.glob("*before-repair*"))
+
+
+def append_large(project, monkeypatch):
+    """A fold run whose predictions lie beside the store; returns their file."""
+    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    run = Run(run_id="r/fold-1", kind="fold", part_of="r", recipe="quick", settings={}, seed=0,
+              classes=["A", "B"], as_of=1, trained_on=[0, 1, 2])  # fmt: skip
+    clip_ids, probs = np.array([3, 5]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    project.windows.write("r/fold-1", Windows(
+        clip_ids=clip_ids, starts_s=np.zeros(2), ends_s=np.ones(2), probs=probs))  # fmt: skip
+    judged = Predictions(run_id="r/fold-1", clip_ids=clip_ids, probs=probs)
+    append(project, "4", runs=[run], predictions=[judged])
+    with project.store.read() as session:
+        [(file,)] = session.rows("select file from prediction_files")
+    return project.root / file
+
+
+def test_a_missing_file_of_a_large_run(project, monkeypatch):
+    file = append_large(project, monkeypatch)
+    assert wrong(project) == []
+    away = file.rename(project.root / "away")
+    [found] = wrong(project)
+    assert (found.check, found.state) == ("large runs", "problem")
+    name = file.relative_to(project.root)
+    assert f"1 of 1 are not right: {name} (predictions of r/fold-1) is not there" in found.what
+    assert found.remedy.startswith("bring .labelkit/predictions/ back from where the store was")
+    lines = []
+    repair(project, lines.append)
+    assert lines == [] and wrong(project) == [found]
+    # What could be mended otherwise waits for the file.
+    spoil(project, "update clip_state set state = 'rejected' where clip_id = 1")
+    repair(project, lines.append)
+    assert lines == ["views, clip_state and clip_scores: not made anew while large runs are wrong"]
+    assert {f.check for f in wrong(project)} == {"large runs", "replay", "clip_state"}
+    away.rename(file)
+    repair(project, lines.append)
+    assert wrong(project) == []
+
+
+def test_windows_of_large_runs_are_looked_for(project, monkeypatch):
+    append_large(project, monkeypatch)
+    project.windows.path("r/fold-1").unlink()
+    [found] = wrong(project)
+    assert found.what == "1 of 2 are not there: .labelkit/windows/r/fold-1.npz"
+
+
 def test_nothing_is_done_to_a_sound_store(project):
     before = {f: f.read_bytes() for f in project.root.rglob("*") if f.is_file()}
     lines = []
@@ -250,6 +353,21 @@ def test_recordings(project):
     project.audio_dir.rename(project.root / "elsewhere")
     [away] = wrong(project)
     assert away.state == "warning" and "is not there" in away.what
+
+
+def test_recordings_are_read_in_blocks(project, monkeypatch):
+    waiting = []
+
+    class Pool(health.ThreadPoolExecutor):
+        def map(self, function, items):
+            waiting.append(len(items))
+            return super().map(function, items)
+
+    monkeypatch.setattr(health, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(health, "_BLOCK", 4)
+    (project.audio_dir / "5.wav").unlink()
+    assert [f.what for f in wrong(project)] == ["1 of 6 cannot be read: 5.wav"]
+    assert waiting == [4, 2]
 
 
 def test_versions(project):
@@ -357,13 +475,17 @@ def test_leftovers(project):
             project.root / f"labels.duckdb.{ended.pid}.partial",
             project.root / f"labels.duckdb.{ended.pid}.partial.wal",
             project.work / "windows" / f"x.npz.{ended.pid}.partial"]  # fmt: skip
-    foreign = [project.root / "notes.partial", project.root / f"a.{ended.pid}.partial.txt",
+    foreign = [project.root / "notes.partial", project.root / f"notes.{ended.pid}.partial",
+               project.root / f"a.{ended.pid}.partial.txt",
                project.audio_dir / f"x.{ended.pid}.partial"]  # fmt: skip
     for file in (mine, *left, *foreign):
         file.write_bytes(b"x")
     assert find_leftovers(project) == sorted(left)
     [found] = wrong(project)
     assert found.state == "warning" and found.what.startswith("4 unfinished files: ")
+    with project.store.write(), pytest.raises(StoreBusy):
+        repair(open_project(project.root, lock_timeout_s=0.1), lambda line: None)
+    assert all(file.exists() for file in left)
     lines = []
     repair(project, lines.append)
     assert len(lines) == 4 and wrong(project) == []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -240,6 +241,68 @@ def test_nothing_is_written_over_or_by_halves(tmp_path, format, monkeypatch):
     monkeypatch.undo()
     assert call(project, "export", file, "--format", format, "--force").exit_code == 0
     assert inner.read_bytes() == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("n", range(1, 8))
+def test_both_tables_are_new_or_neither_is(tmp_path, monkeypatch, there, n):
+    """The n-th time the disk is full."""
+    project, folder = make(tmp_path, SEVERAL, PLAIN_CLASSES), tmp_path / "out" / "set"
+    folder.parent.mkdir()
+    names = ("train_curated.csv", "train_noisy.csv")
+    export_labels(project, tmp_path / "new", "fsdkaggle2019")
+    new = [(tmp_path / "new" / name).read_text() for name in names]
+    old = ["old", "old"]
+    if there:
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("old")
+    calls, fsync = [], os.fsync
+
+    def fail(descriptor):
+        calls.append(descriptor)
+        if len(calls) == n:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    done = call(project, "export", folder, "--format", "fsdkaggle2019", "--force")
+    assert (done.exit_code == 0) == (len(calls) < n)
+    assert done.exit_code == 0 or "No space left" in done.stderr
+    assert "Traceback" not in done.stderr and "not empty" not in done.stderr
+    assert {file.name for file in folder.parent.iterdir()} <= {"set"}
+    if folder.exists():
+        assert {file.name for file in folder.iterdir()} == set(names)
+        found = [(folder / name).read_text() for name in names]
+        assert found == new or (there and found == old)
+    assert there or n > 4 or not folder.exists()
+
+
+def test_links_are_followed(tmp_path):
+    project = make(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    long = tmp_path / ("x" * 300)
+    for file in (tmp_path / "loop", tmp_path / "loop" / "x", long, long / "x"):
+        for format in ("csv", "fsdkaggle2019"):
+            done = call(project, "export", file, "--format", format, "--force")
+            assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
+            assert "is no file that can be made" in done.stderr
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name, format in (("x.csv", "csv"), ("train_noisy.csv", "fsdkaggle2019")):
+        (elsewhere / name).write_text("mine")
+        link = tmp_path / ("set" if format == "fsdkaggle2019" else ".") / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(elsewhere / name)
+        file = link.parent if format == "fsdkaggle2019" else link
+        assert call(project, "export", file, "--format", format).exit_code == 2
+        assert (elsewhere / name).read_text() == "mine"
+        assert call(project, "export", file, "--format", format, "--force").exit_code == 0
+        assert link.is_symlink() and (elsewhere / name).read_text() != "mine"
+    # One that leads to nothing yet is made where it leads.
+    (tmp_path / "to come").symlink_to(elsewhere / "new")
+    done = call(project, "export", tmp_path / "to come", "--format", "fsdkaggle2019")
+    assert done.exit_code == 0 and (elsewhere / "new" / "train_noisy.csv").exists(), done.output
 
 
 def test_where_labelkit_never_writes(tmp_path):

@@ -264,10 +264,37 @@ def test_the_recordings_count_where_the_file_tells_of_others(tone_project, capsy
         json.dumps({"path": "0.wav", "labels": ["A"], "content_hash": "0" * 32, "duration_s": 9})
     )
     import_labels(tone_project, source, "jsonl", FormatSpec())
-    assert "1 recordings are not those whose hashes the file holds" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "1 recordings are not those whose hashes the file holds, for example '0.wav'; they are "
+        "taken as they are" in said
+    )
     with tone_project.store.read() as session:
         rows = session.rows("select content_hash, duration_s from clips")
     assert rows == [(hash_file(tone_project.audio_dir / "0.wav"), 1.0)]
+
+
+def test_recordings_are_handed_to_the_pool_by_blocks(tone_project, monkeypatch):
+    """Never more of them wait than a block holds, and none is lost between two."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    handed, begin = [], ThreadPoolExecutor.map
+
+    def count(self, look, clips):
+        handed.append(len(clips))
+        return begin(self, look, clips)
+
+    monkeypatch.setattr("labelkit.workflows.importing._BLOCK", 4)
+    monkeypatch.setattr(ThreadPoolExecutor, "map", count)
+    names = [f"{k}.wav" for k in range(6)]
+    source = tone_project.root / "x.jsonl"
+    source.write_text("\n".join(json.dumps({"path": n, "labels": ["A"]}) for n in names))
+    import_labels(tone_project, source, "jsonl", FormatSpec())
+    assert handed == [4, 2]
+    with tone_project.store.read() as session:
+        found = dict(session.rows("select path, content_hash from clips order by clip_id"))
+    assert list(found) == names
+    assert found == {n: hash_file(tone_project.audio_dir / n) for n in names}
 
 
 def test_another_group_of_an_imported_clip_is_a_fault(tone_project):

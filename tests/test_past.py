@@ -9,7 +9,8 @@ import pytest
 
 from labelkit.errors import InvalidInput
 from labelkit.records import Batch, LabelEvent, Review, Run, Verdict, verdicts_of
-from labelkit.workflows.past import blame, describe_diff, diff, history, log
+from labelkit.workflows.difference import describe_diff, diff
+from labelkit.workflows.past import blame, history, log
 from labelkit.workflows.undo import undo
 from tests.test_external import CLASSES, PATHS, call, copy_project, make_labelled, refused, rows
 

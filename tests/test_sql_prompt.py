@@ -1,5 +1,6 @@
 """The prompt of `labelkit sql`: what it completes, how it is left, what a script does."""
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
@@ -89,7 +91,8 @@ def test_names_come_from_the_store(project):
 def test_names_are_read_again_when_the_store_was_written_to(project, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "labelkit.workflows.asking.read_names", lambda p: read.append(p) or read_names(p)
+        "labelkit.workflows.asking.read_names",
+        lambda p, **options: read.append(p) or read_names(p, **options),
     )
     shell = Shell(project, timeout_s=10)
     first = shell.names()
@@ -161,24 +164,35 @@ def test_leaving(project, capsys, leave):
 def test_tab_completes(project, capsys):
     shell = Shell(project, timeout_s=20)
     shell.names()
+    offered = threading.Event()
+
+    def look():
+        """Beside the line, drawn anew with the menu, which is made while one types."""
+        state = get_app().current_buffer.complete_state
+        if state and state.completions:
+            offered.set()
+        return ""
+
     with create_pipe_input() as keys:
 
         def type_():
             keys.send_text("select count(*) as n from class_summ")
-            # The menu is made beside the typing.
-            time.sleep(1)
+            offered.wait(60)
             keys.send_text("\t;\r\x04")
 
         typing = threading.Thread(target=type_)
         typing.start()
-        shell.talk(input=keys, output=DummyOutput())
+        shell.talk(input=keys, output=DummyOutput(), rprompt=look)
         typing.join()
+    assert offered.is_set()
     done = capsys.readouterr()
     assert "Error" not in done.err and done.out.split() == ["n", "-", "2"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_a_statement_and_stays(project, capsys):
+    before = children(os.getpid())
+
     def interrupt():
         # Names to complete with take another process, but not for so long.
         wait_for(lambda: any(busy_s(pid) > 1.5 for pid in children(os.getpid())), 60)
@@ -189,7 +203,7 @@ def test_ctrl_c_stops_a_statement_and_stays(project, capsys):
     done = talk(project, f"{BOMB}\rselect 'still here' as x;\r\x04", capsys)
     watching.join()
     assert "Stopped.\n" in done.err and "still here" in done.out
-    assert children(os.getpid()) == []
+    wait_for(lambda: children(os.getpid()) == before, 20)
     # Between statements the store is free.
     with project.store.write():
         pass
@@ -254,6 +268,37 @@ def test_the_store_is_described(project):
         assert done.stdout.lower().startswith(start.lower()) and name in done.stdout, done.output
     done = script(project, ".help\n")
     assert done.stdout == "" and all(command in done.stderr for command in COMMANDS)
+
+
+@pytest.mark.slow
+def test_tables_wait_as_long_as_the_lock_timeout_says(project):
+    held, stop = threading.Event(), threading.Event()
+
+    def write():
+        with project.store.write():
+            held.set()
+            # A reader who waits holds the door; longer than names to complete with would wait.
+            wait_for(lambda: stop.is_set() or is_locked(f"{project.store.path}.door"), 60)
+            stop.wait(0.6)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    assert held.wait(10)
+    try:
+        done = script(project, ".tables\n")
+    finally:
+        stop.set()
+        writing.join()
+    assert done.exit_code == 0 and "labels_now" in done.stdout.split(), done.output
+
+
+def is_locked(path):
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("option", ["--timeout", "--max-rows"])

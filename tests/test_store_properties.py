@@ -82,7 +82,13 @@ class Model:
         left = [e for e in self.events
                 if self.batches[e[0] - 1]["undoes"] is None and self.stands(e[0])]  # fmt: skip
         self.batches.pop()
-        stood = {clip: (state, labels) for _, clip, state, labels in left}
+        stood = {}
+        for batch, clip, state, labels in left:
+            person = self.batches[batch - 1]["person"]
+            # A machine overrides nobody who decided, whatever was taken back meanwhile.
+            if person or clip not in stood or not stood[clip][2]:
+                stood[clip] = (state, labels, person and state in HUMAN)
+        stood = {clip: (state, labels) for clip, (state, labels, _) in stood.items()}
         mine = sorted({clip for batch, clip, *_ in self.events if batch == root})
         events = [(clip, *stood[clip]) for clip in mine if stood[clip] != self.now()[clip]]
         said = any(batch == root for batch, *_ in self.verdicts)

@@ -7,10 +7,12 @@ import pytest
 
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput
-from labelkit.records import Batch, LabelEvent
+from labelkit.records import Batch, LabelEvent, verdicts_of
+from labelkit.stores.reviews import read_clips
 from labelkit.workflows.external import import_probs
 from labelkit.workflows.importing import import_labels
 from labelkit.workflows.missing import find_missing_labels
+from labelkit.workflows.past import blame
 from labelkit.workflows.score import score
 from labelkit.workflows.selection import select
 from labelkit.workflows.undo import undo
@@ -105,6 +107,58 @@ def test_a_correction_is_taken_back_with_its_labels(project):
         assert {clip for clip, _ in session.decided()} == set(range(8))
 
 
+def decide(project, state, label, *, person):
+    """One event on clip 20, of Ann or of the machine."""
+    with project.store.write() as session:
+        event = LabelEvent(clip_id=20, state=state, labels=[CLASSES.index(label)], source="x")
+        return session.append(
+            Batch(key=f"on 20 {session.last_batch()}", kind="edit" if person else "verify",
+                  actor="ann" if person else "labelkit", by_person=person, events=[event],
+                  verdicts=verdicts_of(event, "x", session.labels().labels[20]))
+        ).batch_id  # fmt: skip
+
+
+def test_a_person_whose_word_stands_again_has_the_last_word(project):
+    """A machine that decided while it was taken back overrides nobody, neither in blame."""
+    [given], _ = labels_now(project)[PATHS[20]]
+    new = "Car" if given != "Car" else "Dog"
+    hers = decide(project, "relabeled", new, person=True)
+    away = undo(project, hers)["batch"]
+    of_machine = decide(project, "self_verified", given, person=False)
+    back = undo(project, away)
+    assert (back["clips"], back["left"]) == (1, 0)
+    assert labels_now(project)[PATHS[20]] == ([new], "relabeled")
+    [row] = blame(project, PATHS[20])
+    assert (row["class"], row["batch_id"], row["actor"]) == (new, hers, "ann")
+    # An answer that is withdrawn gives the clip back to her, too.
+    with project.store.read() as session:
+        unreviewed = read_clips(session, "p", [20])[20]
+    assert unreviewed.base == ("relabeled", [CLASSES.index(new)])
+    # Then the machine's batch goes and comes, and nothing is seen of it.
+    taken = undo(project, of_machine)
+    assert (taken["clips"], taken["left"]) == (0, 1)
+    assert undo(project, taken["batch"])["clips"] == 0
+    assert labels_now(project)[PATHS[20]] == ([new], "relabeled")
+    # Without her word the machine's is the last one.
+    undo(project, back["batch"])
+    assert labels_now(project)[PATHS[20]] == ([given], "self_verified")
+
+
+def test_what_a_person_left_open_again_is_the_machines(project):
+    """A person's last word counts, not the last with which one decided."""
+    [given], _ = labels_now(project)[PATHS[20]]
+    new = "Car" if given != "Car" else "Dog"
+    decide(project, "relabeled", new, person=True)
+    open_again = decide(project, "unverified", given, person=True)
+    first = decide(project, "self_verified", given, person=False)
+    undo(project, decide(project, "unverified", given, person=False))
+    assert labels_now(project)[PATHS[20]] == ([given], "self_verified")
+    undo(project, first)
+    assert labels_now(project)[PATHS[20]] == ([given], "unverified")
+    undo(project, open_again)
+    assert labels_now(project)[PATHS[20]] == ([new], "relabeled")
+
+
 def test_two_batches_are_taken_back_in_any_order(selected):
     project, run_id, first = selected
     start = labels_now(project)
@@ -151,6 +205,7 @@ def test_nobody_undoes_twice(selected):
         (999, "no batch 999; see: labelkit log"),
         (0, "no batch 0"),
         (10**30, "no batch 1000000000"),
+        pytest.param("9" * 5000, "no batch 999999999999...; see", id="5000 digits"),
         (1, "batch 1 brought clips in; their import cannot be undone"),
         (3, "batch 3 (folds) changed nothing that still stands"),
         (4, "batch 4 (external) changed nothing that still stands"),

@@ -21,7 +21,8 @@ def backup(place: Place, file: Path, force: bool) -> None:
     """Write the label store into FILE, consistent, while others read it.
 
     It holds every label with its history, runs, predictions and reviews; neither recordings
-    nor .labelkit/, which can be computed again.
+    nor .labelkit/. Most of that can be computed again. Predictions of runs of more than ten
+    million clips cannot: they lie in .labelkit/predictions, copy that folder, too.
     """
     from labelkit.workflows import backups
 

@@ -18,6 +18,7 @@ from labelkit.commands.options import (
     workers_option,
 )
 from labelkit.config import FormatSpec
+from labelkit.config.specs import MOST_FOLDS
 from labelkit.output import show
 
 
@@ -133,7 +134,9 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
 
 
 @click.command()
-@click.option("--n", type=click.IntRange(min=2), help="Number of folds; 5 where there are none.")
+@click.option(
+    "--n", type=click.IntRange(2, MOST_FOLDS), help="Number of folds; 5 where there are none."
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
 @json_option
 @click.pass_obj

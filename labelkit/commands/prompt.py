@@ -32,6 +32,8 @@ A statement ends with a semicolon; Ctrl-C stops it, Ctrl-D leaves.
 .help            this
 .quit            leave"""
 COMMANDS = re.findall(r"^\.\w+", HELP, re.M)
+# Nobody who types waits longer than this for names to choose from.
+_NAMES_LOCK_S = 0.2
 _RELATION = re.compile(r"\b(?:from|join)\s+(\w+)(?:\s+(?:as\s+)?(\w+))?", re.I)
 
 
@@ -115,7 +117,8 @@ class Shell:
         try:
             written_at: Any = self._project.store.path.stat().st_mtime_ns
             if written_at != self._read_at:
-                self._names, self._read_at = asking.read_names(self._project), written_at
+                self._names = asking.read_names(self._project, lock_timeout_s=_NAMES_LOCK_S)
+                self._read_at = written_at
         except (StoreError, OSError):
             # Names from before are better than none while somebody writes.
             pass

@@ -8,6 +8,9 @@ from typing import Any
 
 from labelkit.config.settings import setting
 
+# Of one set; their numbers go from 0 to one less.
+MOST_FOLDS = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class FormatSpec:

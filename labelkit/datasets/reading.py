@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from labelkit.config import FormatSpec
+from labelkit.config.specs import MOST_FOLDS
 from labelkit.records import STATES, UNVERIFIED, VERIFIED, Clip
 
 REMOVE = "remove"
@@ -32,6 +33,21 @@ _short.maxstring = _short.maxother = 80
 def shown(value: object) -> str:
     """A value in a message: on one line, and of a long one only the ends."""
     return _short.repr(value)
+
+
+def is_class_name(text: str) -> bool:
+    """Whether a class can have this name."""
+    return bool(text) and text != REMOVE and not UNSAYABLE.search(text)
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text may be the hash of a recording."""
+    return bool(_HASH.fullmatch(text))
+
+
+def is_length(seconds: float) -> bool:
+    """Whether a recording may last so long."""
+    return 0 <= seconds < math.inf
 
 
 @dataclass
@@ -74,7 +90,7 @@ class Reading:
 
     def check_labels(self, labels: tuple[str, ...], row: int, said: object) -> bool:
         """Whether classes can have these names, each said once; a fault if not."""
-        if any(label == REMOVE or UNSAYABLE.search(label) for label in labels):
+        if not all(is_class_name(label) for label in labels if label):
             problem, remedy = "has a name no class can have", "rename the class"
         elif not all(labels):
             problem, remedy = "has an empty entry", "give a class or remove it"
@@ -113,7 +129,7 @@ class Reading:
             self.fault(row, f"state {shown(state)}", f"give one of {', '.join(STATES)}")
         if subset not in _SUBSETS:
             self.fault(row, f"subset {shown(subset)}", "give train or test")
-        if content_hash is not None and not _HASH.fullmatch(content_hash):
+        if content_hash is not None and not is_hash(content_hash):
             self.fault(row, f"content_hash {shown(content_hash)}", "give 32 hex digits, or none")
         if group is not None and HALVES.search(group):
             self.fault(row, f"group {shown(group)}", "give a text that UTF-8 can hold")
@@ -139,8 +155,9 @@ class Reading:
     def _fold(self, text: str, row: int) -> int | None:
         if text == "":
             return None
-        if not text.isdecimal() or len(text) > 4:
-            self.fault(row, f"fold is {shown(text)}", "give a whole number from 0 to 9999")
+        if not text.isdecimal() or len(text) > 4 or int(text) >= MOST_FOLDS:
+            remedy = f"give a whole number from 0 to {MOST_FOLDS - 1}"
+            self.fault(row, f"fold is {shown(text)}", remedy)
             return None
         return int(text)
 
@@ -151,7 +168,7 @@ class Reading:
             seconds = float(text)
         except ValueError:
             seconds = math.nan
-        if not 0 <= seconds < math.inf:
+        if not is_length(seconds):
             self.fault(row, f"duration_s is {shown(text)}", "give seconds, or none")
             return None
         return seconds

@@ -9,18 +9,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from labelkit.datasets.formats import COLUMNS, CURATED, NOISY
 from labelkit.datasets.reading import join_names, quote
 from labelkit.errors import InvalidInput
-from labelkit.files import replacing
+from labelkit.files import replacing, sync_folder
 from labelkit.records import REJECTED, RELABELED, SELF_VERIFIED, VERIFIED, Clip
 
 # What is said in words, and the paths or classes it is said of.
@@ -60,15 +61,15 @@ def write_csv(
         ]
         for clip in clips
     )
-    with _whole(file) as stream:
+    with replacing(file) as stream:
         stream.write(_table(COLUMNS, rows))
     return _unsaid_classes(clips, classes)
 
 
 def write_jsonl(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
     """Write the vocabulary on the first line and then one object a clip, nothing is lost."""
-    with _whole(file) as stream:
-        for item in ({"classes": list(classes)}, *map(_item, clips)):
+    with replacing(file) as stream:
+        for item in chain([{"classes": list(classes)}], map(_item, clips)):
             stream.write(json.dumps(item, ensure_ascii=False).encode() + b"\n")
     return {}
 
@@ -84,7 +85,7 @@ def write_parquet(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> 
     arrays["labels"] = labels
     types = {"labels": "varchar[]", "fold": "integer", "duration_s": "double"}
     columns = ", ".join(f'"{name}"::{types.get(name, "varchar")} as "{name}"' for name in COLUMNS)
-    with _whole(file) as stream, duckdb.connect(config={"threads": 1}) as con:
+    with replacing(file) as stream, duckdb.connect(config={"threads": 1}) as con:
         # Column types come from all rows, not from a sample that may miss the lists.
         con.execute("set pandas_analyze_sample = 0")
         con.register("clips", arrays)
@@ -98,10 +99,10 @@ def write_parquet(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> 
 
 def write_fsdkaggle2018(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
     """Write FSDKaggle2018's training table: clips of one label, and whether people checked it."""
-    unsaid = _Unsaid()
+    unsaid = _Losses()
     kept = unsaid.leave_out(clips, several=False)
     rows = ([clip.path, clip.labels[0], int(_curated(clip))] for clip in kept)
-    with _whole(file) as stream:
+    with replacing(file) as stream:
         stream.write(_table(("fname", "label", "manually_verified"), rows))
     return unsaid.tell(kept, classes)
 
@@ -111,21 +112,20 @@ def write_fsdkaggle2019(folder: Path, clips: Sequence[Clip], classes: Sequence[s
 
     Both are there even where one has no clips, so no older one is taken for it.
     """
-    unsaid = _Unsaid()
+    unsaid = _Losses()
     kept = unsaid.leave_out(clips, several=True)
-    with ExitStack() as stack:
-        for name, curated in ((NOISY, False), (CURATED, True)):
-            rows = [
-                [clip.path, ",".join(sorted(clip.labels))]
-                for clip in kept
-                if _curated(clip) == curated
-            ]
-            stream = stack.enter_context(_whole(folder / name))
-            stream.write(_table(("fname", "labels"), rows))
+    contents = {}
+    for name, curated in ((NOISY, False), (CURATED, True)):
+        rows = [
+            [clip.path, ",".join(sorted(clip.labels))] for clip in kept if _curated(clip) == curated
+        ]
+        # A link is followed: what it leads to is replaced.
+        contents[(folder / name).resolve()] = _table(("fname", "labels"), rows)
+    _replace_all(contents)
     return unsaid.tell(kept, classes)
 
 
-class _Unsaid(defaultdict[str, list[str]]):
+class _Losses(defaultdict[str, list[str]]):
     """Collects what the two FSDKaggle formats cannot say."""
 
     def __init__(self) -> None:
@@ -205,14 +205,17 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-@contextmanager
-def _whole(file: Path) -> Iterator[BinaryIO]:
-    """A file that is whole or not there, and nothing of it is left where it failed."""
-    partial = None
+def _replace_all(contents: dict[Path, bytes]) -> None:
+    """Write several files; all are on the disk before the first gets its name."""
+    new = {file: file.with_name(f"{file.name}.{os.getpid()}.new") for file in contents}
     try:
-        with replacing(file) as stream:
-            partial = Path(stream.name)
-            yield stream
+        for file, content in contents.items():
+            with replacing(new[file]) as stream:
+                stream.write(content)
+        for file, written in new.items():
+            written.replace(file)
+        for folder in {file.parent for file in contents}:
+            sync_folder(folder)
     finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        for written in new.values():
+            written.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from labelkit.errors import StoreError
 from labelkit.files import replacing
-from labelkit.stores.labels import LabelStore, log_files
+from labelkit.stores.labels import log_files
 from labelkit.stores.witness import witness_path
 
 _NAMED = re.compile(r'Failure while replaying WAL file "(.+)": (.*)', re.S)
@@ -133,10 +133,3 @@ def _link_or_copy(source: Path, target: Path, link: bool) -> None:
             os.link(source, target)
             return
     copy_file(source, target)
-
-
-def take_in_logs(store: LabelStore) -> None:
-    """Bring what a crash left in a log into the file, if there is any."""
-    if log_files(store.path):
-        with store.connect(read_only=False) as con:
-            con.execute("checkpoint")

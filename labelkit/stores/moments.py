@@ -29,20 +29,37 @@ def find_batch(con: Any, moment: str) -> int:
     word = moment.strip()
     if word.isdecimal():
         last = ask("select coalesce(max(batch_id), 0) from batches")
-        if not 1 <= int(word) <= last:
+        number = read_number(word)
+        if not 1 <= number <= last:
             raise InvalidInput(f"no batch {word}; there are 1 to {last}, see: labelkit log")
-        return int(word)
+        return number
     run = ask("select as_of from runs where run_id = ?", word)
     if run is not None:
         return run
     time = read_time(word)
-    if is_date(word):
+    if _is_date(word):
         time += timedelta(days=1, microseconds=-1)
     first = ask("select min(batch_id) from batches where made_at > ?", time)
     last = ask("select coalesce(max(batch_id), 0) from batches") if first is None else first - 1
     if not last:
         raise InvalidInput(f"{moment} lies before the first batch; see: labelkit log")
     return last
+
+
+def read_number(word: str) -> int:
+    """The number of a batch, from its digits.
+
+    Raises:
+        InvalidInput: If it is longer than that of any batch can be.
+
+    Example:
+        >>> read_number("17")
+        17
+    """
+    # A bigint holds 18 digits; of thousands Python makes no number at all.
+    if len(word) > 18:
+        raise InvalidInput(f"no batch {word[:12]}...; see: labelkit log")
+    return int(word)
 
 
 def read_time(moment: str) -> datetime:
@@ -62,6 +79,6 @@ def read_time(moment: str) -> datetime:
         raise InvalidInput(f"no moment {moment!r}; {_KINDS}") from error
 
 
-def is_date(moment: str) -> bool:
+def _is_date(moment: str) -> bool:
     """Whether a moment names a day rather than a time."""
     return len(moment) == len("2026-01-01")

@@ -211,11 +211,11 @@ def _within(con: Any, timeout_s: float) -> Iterator[None]:
     except duckdb.Error as error:
         if late.is_set():
             raise too_late(timeout_s) from error
-        raise InvalidInput(_one_line(error)) from error
+        raise InvalidInput(one_line(error)) from error
     except (ValueError, OverflowError) as error:
         if isinstance(error, InvalidInput):
             raise
-        raise InvalidInput(f"a value has no counterpart in Python: {_one_line(error)}") from error
+        raise InvalidInput(f"a value has no counterpart in Python: {one_line(error)}") from error
     finally:
         done.set()
         watch.join()
@@ -234,7 +234,8 @@ def too_large() -> StoreError:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, short and in one line."""
     return " ".join(str(error).split())[:400]
 
 

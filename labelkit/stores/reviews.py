@@ -138,7 +138,8 @@ def read_clips(
     rows = session.rows(
         f"""
         with told as (
-            select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.kind = $kind as ours,
+            select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.by_person,
+                   b.kind = $kind as ours,
                    b.by_person and b.batch_id <> c.batch_id
                        and not list_contains($machine, e.state) as decided,
                    coalesce(json_extract_string(e.evidence, '$.answered_at')::timestamp,
@@ -165,12 +166,19 @@ def read_clips(
                 or (project = $project and not restored and task_id in ({GONE}))
             ) as base
             from told
+        ),
+        -- What a machine did while a decision was taken back is covered since that stands again.
+        counted as (
+            select *, base and (by_person or list_contains($machine, coalesce(
+                max_by(state, event_id) filter (base and by_person)
+                    over (partition by clip_id order by event_id), $machine[1]))) as counts
+            from mine
         )
-        select clip_id, max_by(state, event_id) filter (base),
-               max_by(labels, event_id) filter (base), max_by(decided, event_id) filter (base),
-               max_by(made_at, event_id) filter (base), max_by(state, event_id),
+        select clip_id, max_by(state, event_id) filter (counts),
+               max_by(labels, event_id) filter (counts), max_by(decided, event_id) filter (counts),
+               max_by(made_at, event_id) filter (counts), max_by(state, event_id),
                max_by(labels, event_id)
-        from mine group by clip_id
+        from counted group by clip_id
         """,
         {
             "kind": REVIEW, "project": project, "ids": list(clip_ids),

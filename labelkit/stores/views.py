@@ -242,11 +242,19 @@ order by k.class_id
     ),
     View(
         "run_summary",
-        "Finished runs: the labels they read, what they trained on and judged, their scores.",
+        "Finished runs: the labels they read, how many clips they (or their folds) were trained on "
+        "and judged, their scores.",
         """
-with judged as (select run_id, count(*) as n from predictions group by run_id)
+with judged as (select run_id, count(*) as n from predictions group by run_id),
+learnt as (
+    select run_id, count(distinct clip_id) as n from (
+        select run_id, unnest(trained_on) as clip_id from runs
+        union all
+        select part_of, unnest(trained_on) from runs where part_of is not null
+    ) group by run_id
+)
 select r.run_id, r.kind, r.recipe, r.part_of, r.iteration, r.fold, r.fold_set, r.seed, r.as_of,
-       a.made_at as labels_of, len(r.trained_on) as trained_on, coalesce(j.n, 0) as judged,
+       a.made_at as labels_of, coalesce(l.n, 0) as trained_on, coalesce(j.n, 0) as judged,
        coalesce(json_extract(r.metrics, '$.verified_accuracy'),
                 json_extract(r.metrics, '$.verified_lwlrap'))::double as verified_score,
        coalesce(json_extract(r.metrics, '$.test_accuracy'),
@@ -257,6 +265,7 @@ from runs r
 join batches b on b.batch_id = r.batch_id
 left join batches a on a.batch_id = r.as_of
 left join judged j on j.run_id = r.run_id
+left join learnt l on l.run_id = r.run_id
 order by r.batch_id, r.run_id
 """,
     ),
@@ -319,8 +328,8 @@ select k.* from clip_scores k anti join tail t on t.clip_id = k.clip_id
     ),
     View(
         "review_queue",
-        "Clips no person has decided, the most doubtful first, with the newest scores and the "
-        "class the newest model takes them for.",
+        "Scored clips that no person has decided, the most doubtful first, with the newest scores "
+        "and the class the newest model takes them for.",
         f"""
 select e.clip_id, s.path, {_SPELT.format("e")} as labels, e.state,
        -- A fusion older than the last training is of another judgement.

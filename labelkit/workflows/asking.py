@@ -10,11 +10,10 @@ from pathlib import Path
 from labelkit.errors import InvalidInput
 from labelkit.files import replacing
 from labelkit.stores import sandbox
+from labelkit.stores.query import one_line
 from labelkit.workflows.project import Project
 from labelkit.workflows.targets import check_target
 
-# Nobody who types waits longer than this for names to choose from.
-_NAMES_LOCK_S = 0.2
 _NAMES = """
 select 'table' as kind, table_name as name, 0 as place, '' as part
     from duckdb_tables() where not internal
@@ -78,15 +77,23 @@ def write_parquet(
         )
 
 
-def read_names(project: Project, *, timeout_s: float = 5.0) -> Names:
+def read_names(
+    project: Project, *, timeout_s: float = 5.0, lock_timeout_s: float | None = None
+) -> Names:
     """Names to complete a statement with, as the store has them now.
+
+    Args:
+        project: The project.
+        timeout_s: Seconds the question may take.
+        lock_timeout_s: Wait no longer than this for a writer; as long as the store says if None.
 
     Raises:
         StoreError: If the store cannot be opened.
-        StoreBusy: If a writer holds it, even for a moment.
+        StoreBusy: If a writer holds it for longer.
     """
     store = copy.copy(project.store)
-    store.timeout_s = min(store.timeout_s, _NAMES_LOCK_S)
+    if lock_timeout_s is not None:
+        store.timeout_s = min(store.timeout_s, lock_timeout_s)
     with sandbox.ask(store, _NAMES, timeout_s=timeout_s) as reply:
         rows = [row for batch in reply.batches for row in batch]
     names = Names({name: [] for kind, name, _, _ in rows if kind in ("table", "view")})
@@ -115,7 +122,7 @@ def split_statements(text: str) -> list[str]:
     try:
         return [statement.query for statement in duckdb.extract_statements(text)]
     except duckdb.Error as error:
-        raise InvalidInput(" ".join(str(error).split())[:400]) from error
+        raise InvalidInput(one_line(error)) from error
 
 
 def is_complete(text: str) -> bool:

@@ -1,4 +1,7 @@
-"""Backups of the label store: one file that holds every fact, and the way back from it."""
+"""Backups of the label store: one file that holds every fact, and the way back from it.
+
+Predictions of runs too large for the store lie beside it and are not in the file.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.errors import InvalidInput, StoreError
-from labelkit.stores import schema
-from labelkit.stores.damage import (
-    copy_file,
-    find_unreadable,
-    is_held,
-    keep_copies,
-    log_files,
-    take_in_logs,
-)
-from labelkit.stores.labels import LabelStore
+from labelkit.stores import growth, schema
+from labelkit.stores.damage import copy_file, find_unreadable, is_held, keep_copies
+from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
 from labelkit.stores.witness import (
     Witness,
@@ -32,8 +28,10 @@ from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
 from labelkit.workflows.targets import check_target
 
-_OWN_ENDINGS = ("", ".hwm", ".lock", ".queue", ".door", ".wal", ".wal.checkpoint", ".wal.recovery")
-_NOT_IN_IT = "recordings, and .labelkit/ (spectrograms, windows, weights)"
+_NOT_IN_IT = (
+    "recordings, .labelkit/ (spectrograms, windows, weights), and what cannot be computed again: "
+    f"predictions of runs of more than {growth.ROWS_OF_RUN:,} clips ({growth.FOLDER}/)"
+)
 
 
 def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, Any]:
@@ -59,23 +57,33 @@ def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, An
     if log_files(target):
         raise InvalidInput(f"{file} is a database with a log beside it; write elsewhere")
     store = project.store
-    take_in_logs(store)
+    _take_in_logs(store)
     with locked(store.path, exclusive=False, timeout_s=store.timeout_s):
         with store.connect(read_only=True) as con:
             last, facts = last_batch(con), _describe(con)
         before = store.path.stat()
-        copy_file(store.path, target, check=lambda copy: _check_copy(copy, file, last))
-        after = store.path.stat()
-        if log_files(store.path) or (before.st_size, before.st_mtime_ns) != (
-            after.st_size, after.st_mtime_ns
-        ):  # fmt: skip
-            target.unlink()
-            raise StoreError(
-                f"{store.path.name} was written to meanwhile by a program other than labelkit, or "
-                "a writer was killed; run the same command again"
-            )
+
+        def check(copy: Path) -> None:
+            after = store.path.stat()
+            if log_files(store.path) or (before.st_size, before.st_mtime_ns) != (
+                after.st_size, after.st_mtime_ns
+            ):  # fmt: skip
+                raise StoreError(
+                    f"{store.path.name} was written to meanwhile by a program other than labelkit, "
+                    "or a writer was killed; run the same command again"
+                )
+            _check_copy(copy, file, last)
+
+        copy_file(store.path, target, check=check)
     size_mb = round(target.stat().st_size / 1e6, 1)
     return {"backup": str(file), **facts, "size_mb": size_mb, "not_in_it": _NOT_IN_IT}
+
+
+def _take_in_logs(store: LabelStore) -> None:
+    """Bring what a crash left in a log into the file, if there is any."""
+    if log_files(store.path):
+        with store.connect(read_only=False) as con:
+            con.execute("checkpoint")
 
 
 def _check_copy(copy: Path, file: Path, last: Witness) -> None:
@@ -136,7 +144,19 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
             log.unlink()
         copy.replace(store.path)
         write_witness(store.path, last)
+        _tell_missing(store)
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
+
+
+def _tell_missing(store: LabelStore) -> None:
+    with store.opened(read_only=True) as con:
+        files = con.execute("select run_id, file from prediction_files order by 1").fetchall()
+    for run_id, file in files:
+        if not (store.path.parent / file).is_file():
+            say(
+                f"{file} is not there, the predictions of {run_id}: bring it back from where the "
+                "store was; until then scores cannot be asked for or appended"
+            )
 
 
 @contextmanager
@@ -195,7 +215,7 @@ def _come_to_rest(store: LabelStore) -> bool:
     try:
         with store.opened(read_only=True) as con:
             found = read_witness(store.path)
-            if found and missing_batches(store.path, last_batch(con), found):
+            if found and missing_batches(store.path, con, found):
                 return False
     except StoreError as error:
         if is_held(error):

@@ -83,7 +83,7 @@ def commit_trainings(
     names = [state.name for state in states]
     for state in states:
         project.windows.write(state.name, recorder.windows(state))
-    # Of labels of the past they would stand as the newest word on those of today.
+    # Scores of labels of the past would stand as the newest word on those of today.
     scores = (
         recorder.scores(names, [state.fold for state in states], probs, ROUND_SCORES)
         if project.store.as_of is None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +13,7 @@ from labelkit import registry
 from labelkit.datasets.formats import CURATED, NOISY
 from labelkit.datasets.writers import LEFT_OUT
 from labelkit.errors import InvalidInput, UnknownName
+from labelkit.files import sync_folder
 from labelkit.records import Clip
 from labelkit.stores.session import Session
 from labelkit.workflows.project import Project
@@ -71,24 +76,19 @@ def export_labels(
     options = {} if separator is None else {"separator": separator}
     if options and format != "csv":
         raise InvalidInput(f"{format} has no separator; leave it out, or export as csv")
-    file = file.parent.resolve() / file.name
     folder = format == "fsdkaggle2019"
-    _check_targets(project, file, folder=folder, force=force)
+    target = _find_target(project, file, folder=folder, force=force)
     with project.store.read() as session:
         fold_set = _choose_folds(session, fold_set)
         clips = read_clips(session, fold_set)
         classes = session.classes()
     if not clips:
         raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    made = folder and not file.exists()
-    if made:
-        file.mkdir()
-    try:
-        unsaid = write(file, clips, classes, **options)
-    except BaseException:
-        if made:
-            file.rmdir()
-        raise
+    if folder and not target.exists():
+        with _new_folder(target) as partial:
+            unsaid = write(partial, clips, classes)
+    else:
+        unsaid = write(target, clips, classes, **options)
     left_out = sum(len(names) for what, names in unsaid.items() if what.startswith(LEFT_OUT))
     return ExportReport(len(clips) - left_out, fold_set, unsaid)
 
@@ -123,11 +123,27 @@ def _choose_folds(session: Session, wanted: str | None) -> str | None:
     return wanted
 
 
-def _check_targets(project: Project, file: Path, *, folder: bool, force: bool) -> None:
-    if not folder or not file.exists():
-        check_target(project, file, force=force)
-    elif not file.is_dir():
-        raise InvalidInput(f"{file} is no folder; fsdkaggle2019 is one of two files")
-    else:
+def _find_target(project: Project, file: Path, *, folder: bool, force: bool) -> Path:
+    """The file or folder to write, links followed, or that it cannot be."""
+    if folder and os.path.isdir(file):
         for name in (CURATED, NOISY):
             check_target(project, file / name, force=force)
+        return file.resolve()
+    target = check_target(project, file, force=force)
+    if folder and target.exists():
+        raise InvalidInput(f"{file} is no folder; fsdkaggle2019 is one of two files")
+    return target
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name once it is full and is gone where that fails."""
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        yield partial
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

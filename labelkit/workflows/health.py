@@ -12,24 +12,17 @@ from labelkit.audio.io import hash_file
 from labelkit.errors import StoreError
 from labelkit.stores import schema
 from labelkit.stores.damage import find_torn_log, is_held, log_files
-from labelkit.stores.growth import FOLDER as LARGE_RUNS
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
 from labelkit.stores.session import Session
 from labelkit.stores.witness import last_batch, missing_batches, read_witness, witness_path
-from labelkit.workflows.integrity import (
-    OK,
-    PROBLEM,
-    REPAIR,
-    RESTORE,
-    WARNING,
-    Finding,
-    check_contents,
-)
+from labelkit.workflows.findings import OK, PROBLEM, REPAIR, RESTORE, WARNING, Finding
+from labelkit.workflows.integrity import check_contents
 from labelkit.workflows.progress import track
 from labelkit.workflows.project import Project
 from labelkit.workflows.surroundings import check_surroundings
 
+_BLOCK = 4096
 _AGAIN = "train again with another --seed where they are wanted"
 
 
@@ -124,15 +117,10 @@ def check_witness(store: LabelStore, con: Any) -> Finding:
             return Finding("witness", OK, "no batch yet, and none is told of")
         what = "cannot be read" if witness_path(store.path).exists() else "is not there"
         return Finding("witness", WARNING, f"{name} {what}: a loss would not be noticed", REPAIR)
-    lost = missing_batches(store.path, last, found)
+    lost = missing_batches(store.path, con, found)
     if lost:
-        return Finding("witness", PROBLEM, lost, f"{RESTORE}, or to go on without: {REPAIR}")
-    key = con.execute(
-        "select batch_key from batches where batch_id = ?", [found.batch_id]
-    ).fetchone()
-    if found.batch_id and key != (found.batch_key,):
-        what = f"batch {found.batch_id} is another one than {name} tells of: the file was replaced"
-        return Finding("witness", PROBLEM, what, f"{RESTORE}, or to go on with it: {REPAIR}")
+        remedy = f"{RESTORE}, or to go on with what is there: {REPAIR}"
+        return Finding("witness", PROBLEM, lost, remedy)
     if last.batch_id > found.batch_id:
         what = f"{name} tells of batch {found.batch_id}, the store ends at {last.batch_id}"
         return Finding("witness", WARNING, f"{what}: a writer was stopped", REPAIR)
@@ -143,8 +131,9 @@ def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:
     runs = session.rows("select run_id, kind, parents, settings, metrics from runs order by all")
     known = {run_id for run_id, *_ in runs}
     judges = session.rows(
-        "select distinct run_id from prediction_rows semi join "
-        "(from runs where kind = 'fold') using (run_id) order by 1"
+        "select run_id from (select run_id from prediction_rows "
+        "union select run_id from prediction_files) "
+        "semi join (from runs where kind = 'fold') using (run_id) order by 1"
     )
     trained = [
         parents for _, kind, parents, settings, _ in runs
@@ -168,40 +157,7 @@ def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:
             yield Finding(what, WARNING, said, _AGAIN)
         else:
             yield Finding(what, OK, f"all {len(files)} are there")
-    yield from _check_large_runs(project, session)
     yield from _check_orphans(project, known)
-
-
-def _check_large_runs(project: Project, session: Session) -> Iterator[Finding]:
-    import duckdb
-
-    folder = project.store.path.parent
-    files = session.rows("select run_id, file, n_clips from prediction_files order by 1")
-    wrong = []
-    for run_id, file, n_clips in files:
-        try:
-            [(n,)] = session.rows(
-                "select count(*) from read_parquet(?) where run_id = ? "
-                "and len(probs) = (select len(classes) from runs where run_id = ?)",
-                [str(folder / file), run_id, run_id],
-            )
-        except duckdb.Error as error:
-            wrong.append(f"{file}: {str(error).splitlines()[0]}")
-        else:
-            if n != n_clips:
-                wrong.append(f"{file} holds {n} clips of {run_id}, not {n_clips}")
-    if wrong:
-        what = f"{len(wrong)} of {len(files)} are not right: {wrong[0]}"
-        yield Finding("large runs", PROBLEM, what, "bring the files back from a copy of the folder")
-    elif files:
-        yield Finding("large runs", OK, f"all {len(files)} are there")
-    places = {folder / LARGE_RUNS} | {(folder / file).parent for _, file, _ in files}
-    named = {folder / file for _, file, _ in files}
-    found = sorted(file for place in places for file in place.glob("*.parquet"))
-    loose = [file for file in found if file not in named and ".partial." not in file.name]
-    if loose:
-        what = f"{len(loose)} Parquet files are of no run: {loose[0].relative_to(folder)}"
-        yield Finding("large runs", WARNING, what, "remove them, if no other run is being written")
 
 
 def _check_orphans(project: Project, known: set[str]) -> Iterator[Finding]:
@@ -240,25 +196,33 @@ def _check_recordings(
         yield Finding("recordings", WARNING, what, remedy)
         return
 
-    def read(path: str) -> str | None:
-        try:
-            return hash_file(project.audio_dir / path)
-        except (OSError, ValueError):
-            return None
-
-    with ThreadPoolExecutor(4) as pool:
-        hashes = pool.map(read, [path for path, _ in recordings])
-        found = list(track(hashes, len(recordings), "recordings"))
-    gone = [path for (path, _), now in zip(recordings, found, strict=True) if now is None]
-    changed = [
-        path for (path, then), now in zip(recordings, found, strict=True)
-        if now is not None and then is not None and now != then
-    ]  # fmt: skip
+    gone, changed = [], []
+    hashes = _hash(project.audio_dir, [path for path, _ in recordings])
+    for (path, then), now in zip(
+        recordings, track(hashes, len(recordings), "recordings"), strict=True
+    ):
+        if now is None:
+            gone.append(path)
+        elif then is not None and now != then:
+            changed.append(path)
     if changed:
         what = f"{len(changed)} are not what was labelled: {', '.join(changed[:3])}"
         yield Finding("recordings", PROBLEM, what, "bring the old ones back; see: labelkit check")
     if gone:
-        what = f"{len(gone)} of {len(found)} cannot be read: {', '.join(gone[:3])}"
+        what = f"{len(gone)} of {len(recordings)} cannot be read: {', '.join(gone[:3])}"
         yield Finding("recordings", WARNING, what, "bring them back; see: labelkit check")
     if not changed and not gone:
-        yield Finding("recordings", OK, f"all {len(found)} are there and as they were")
+        yield Finding("recordings", OK, f"all {len(recordings)} are there and as they were")
+
+
+def _hash(folder: Path, paths: list[str]) -> Iterator[str | None]:
+    def read(path: str) -> str | None:
+        try:
+            return hash_file(folder / path)
+        except (OSError, ValueError):
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        # A pool holds all that it is given at once.
+        for start in range(0, len(paths), _BLOCK):
+            yield from pool.map(read, paths[start : start + _BLOCK])

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from labelkit import registry
@@ -15,9 +16,13 @@ from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.stores.append import IMPORTED_FOLDS
+from labelkit.stores.columns import as_column
 from labelkit.stores.session import Session
 from labelkit.workflows.progress import say, track
 from labelkit.workflows.project import Project, user
+
+# Recordings looked at, or waiting for it, at a time.
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,11 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
             return None
         return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
 
+    n = len(reading.clips)
     with ThreadPoolExecutor() as pool:
-        found = list(
-            track(pool.map(look, reading.clips), len(reading.clips), "looking at recordings")
-        )
+        # What is handed to the pool waits there whole, in far more memory than a clip takes.
+        blocks = (pool.map(look, reading.clips[at : at + _BLOCK]) for at in range(0, n, _BLOCK))
+        found = list(track(chain.from_iterable(blocks), n, "looking at recordings"))
     for clip, seen in zip(reading.clips, found, strict=True):
         if seen is None:
             reading.fault(
@@ -125,8 +131,8 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
     changed = [clip.path for clip in looked if said[clip.path] not in (None, clip.content_hash)]
     if changed:
         say(
-            f"{len(changed)} recordings are not those whose hashes the file holds, "
-            f"{shown(changed[0])} say; they are taken as they are"
+            f"{len(changed)} recordings are not those whose hashes the file holds, for example "
+            f"{shown(changed[0])}; they are taken as they are"
         )
     return looked
 
@@ -136,16 +142,20 @@ def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> No
 
     Otherwise a model would be judged on what it was trained on.
     """
-    standing = session.rows(
-        "select c.path, c.group_name, c.content_hash, c.subset, f.fold from clips c "
-        "left join folds f on f.clip_id = c.clip_id and f.fold_set = $fold_set "
-        "where c.group_name in (select unnest($groups)) "
-        "or c.content_hash in (select unnest($hashes)) order by c.clip_id",
+    standing = session.rows_beside(
         {
-            "fold_set": IMPORTED_FOLDS,
-            "groups": [clip.group for clip in new if clip.group is not None],
-            "hashes": [clip.content_hash for clip in new if clip.content_hash is not None],
+            "group_name": as_column(clip.group for clip in new),
+            "content_hash": as_column(clip.content_hash for clip in new),
         },
+        # A column of nothing but None arrives without a type, hence the casts.
+        "with kin as (select clip_id from clips semi join "
+        "(select group_name::varchar as group_name from arrays) using (group_name) "
+        "union select clip_id from clips semi join "
+        "(select content_hash::varchar as content_hash from arrays) using (content_hash)) "
+        "select c.path, c.group_name, c.content_hash, c.subset, f.fold "
+        "from clips c semi join kin using (clip_id) "
+        "left join folds f on f.clip_id = c.clip_id and f.fold_set = ? order by c.clip_id",
+        [IMPORTED_FOLDS],
     )
     kin = [
         Clip(path=path, group=group, content_hash=content, subset=subset, fold=fold)
@@ -196,14 +206,14 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
     classes = session.classes()
     before = {
         path: (subset, group, *((frozenset(classes[i] for i in ids), state) for ids, state in said))
-        for path, subset, group, *said in session.rows(
+        for path, subset, group, *said in session.rows_beside(
+            {"path": as_column(clip.path for clip in clips)},
             "with known as (select clip_id, path, subset, group_name from clips "
-            "where path in (select unnest($paths))), "
+            "semi join (select path::varchar as path from arrays) using (path)), "
             "firsts as (select clip_id, min_by((labels, state), event_id) as said "
             "from label_events where clip_id in (select clip_id from known) group by clip_id) "
             "select k.path, k.subset, k.group_name, f.said, (n.labels, n.state) "
             "from known k join firsts f using (clip_id) join current_events n using (clip_id)",
-            {"paths": [clip.path for clip in clips]},
         )
     }
     for clip in clips:

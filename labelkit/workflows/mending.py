@@ -14,8 +14,9 @@ from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
 from labelkit.stores.views import create_views, drop_views
 from labelkit.stores.witness import last_batch, read_witness, witness_path, write_witness
+from labelkit.workflows.findings import OK, PROBLEM, REPAIR
 from labelkit.workflows.health import check_witness
-from labelkit.workflows.integrity import OK, PROBLEM, check_contents
+from labelkit.workflows.integrity import check_contents
 from labelkit.workflows.project import Project
 from labelkit.workflows.surroundings import find_leftovers
 
@@ -39,10 +40,10 @@ def repair(project: Project, say: Say) -> None:
         StoreBusy: If others hold the store for longer than the time-out.
     """
     store = project.store
-    for file in find_leftovers(project):
-        file.unlink(missing_ok=True)
-        say(f"removed {file.relative_to(project.root)}, unfinished")
     with locked(store.path, exclusive=True, timeout_s=store.timeout_s):
+        for file in find_leftovers(project):
+            file.unlink(missing_ok=True)
+            say(f"removed {file.relative_to(project.root)}, unfinished")
         if store.path.exists():
             _Mender(store, say).mend()
 
@@ -87,19 +88,22 @@ class _Mender:
             if schema.version(con) != schema.VERSION or find_unreadable(con):
                 return
             witness = check_witness(self.store, con)
-            kept = ("clip_state", "clip_scores", "replay")
-            state = [f for f in check_contents(con) if f.check in kept]
+            findings = list(check_contents(con))
             last, found = last_batch(con), read_witness(path)
-        wrong_state = any(finding.state != OK for finding in state)
+        anew = any(finding.remedy == REPAIR for finding in findings)
+        if anew and any(f.check == "large runs" and f.state == PROBLEM for f in findings):
+            self.say("views, clip_state and clip_scores: not made anew while large runs are wrong")
+            anew = False
         if witness.state == PROBLEM:
             self._keep()
-        if wrong_state:
+        if anew:
             self._keep()
             with self.store.opened(read_only=False) as con:
                 con.execute("begin")
-                rebuild_state(WriteSession(con))
+                # What is maintained is made by asking the views.
                 drop_views(con)
                 create_views(con)
+                rebuild_state(WriteSession(con))
                 con.execute("commit")
             self.say("clip_state, clip_scores and views: made anew")
         if self._copies:

@@ -1,11 +1,9 @@
-"""Looking at a project: its state, and SQL."""
+"""A project at a glance."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from labelkit.stores.query import Answer
-from labelkit.stores.query import query as run_query
 from labelkit.workflows.project import Project
 
 
@@ -47,8 +45,3 @@ def status(project: Project) -> list[dict[str, Any]]:
         ]
     rows.append({"what": "last batch", "value": last_batch})
     return rows
-
-
-def query(project: Project, sql: str, *, timeout_s: float = 30.0) -> Answer:
-    """Answer one SELECT over the store; see :func:`labelkit.stores.query.query`."""
-    return run_query(project.store, sql, timeout_s=timeout_s)

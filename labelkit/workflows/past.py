@@ -1,17 +1,14 @@
-"""The history at hand: batches, what became of a clip and by whom, and what changed between."""
+"""The history at hand: batches, what became of a clip, and by whom."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from labelkit.errors import InvalidInput
-from labelkit.records import STATES
+from labelkit.records import MACHINE_STATES
 from labelkit.stores.moments import find_batch, read_time
 from labelkit.stores.session import Session
-from labelkit.workflows.progress import say
-from labelkit.workflows.project import Project, open_project
+from labelkit.workflows.project import Project
 
 # Below it a path is no likely slip of another.
 _ALIKE = 0.8
@@ -20,24 +17,6 @@ _STANDING = """
     b.undoes is null and b.batch_id not in (select batch_id from taken_back)
     and coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted'
 """
-
-
-def look_back(project: Project) -> Project:
-    """Fix the moment a project looks back to at one batch, and say which.
-
-    A day may not be over yet, and a time be to come: batches written meanwhile stay out.
-
-    Raises:
-        InvalidInput: If there is no such moment.
-    """
-    if project.store.as_of is None:
-        return project
-    with project.store.read() as session:
-        [(batch_id, made_at)] = session.rows(
-            "select max(batch_id), max_by(made_at, batch_id) from batches"
-        )
-    say(f"labels as of batch {batch_id} ({made_at:%Y-%m-%d %H:%M:%S})")
-    return open_project(project.root, lock_timeout_s=project.store.timeout_s, as_of=str(batch_id))
 
 
 def log(
@@ -103,7 +82,7 @@ _LOG = """
 with mine as (
     select e.batch_id, e.event_id, e.clip_id, e.labels, c.batch_id = e.batch_id as first
     from label_events e join clips c on c.clip_id = e.clip_id
-    where e.batch_id >= $first and list_contains($ids, e.batch_id)
+    where e.batch_id >= $first and e.batch_id in (select unnest($ids))
 ),
 told as (
     select event_id, labels, lag(labels) over (partition by clip_id order by event_id) as before
@@ -124,7 +103,7 @@ touched as (
         select batch_id, clip_id from mine
         union all
         select batch_id, clip_id from label_verdicts
-        where batch_id >= $first and list_contains($ids, batch_id)
+        where batch_id >= $first and batch_id in (select unnest($ids))
     ) group by batch_id
 )
 select b.batch_id, b.made_at, b.kind, b.actor, b.by_person, coalesce(t.n, 0),
@@ -135,7 +114,7 @@ select b.batch_id, b.made_at, b.kind, b.actor, b.by_person, coalesce(t.n, 0),
 from batches b
 left join touched t on t.batch_id = b.batch_id
 left join counts n on n.batch_id = b.batch_id
-where list_contains($ids, b.batch_id)
+where b.batch_id in (select unnest($ids))
 order by b.batch_id desc
 """
 
@@ -236,7 +215,8 @@ def blame(project: Project, clip: str, *, all_: bool = False) -> list[dict[str, 
         "verdict said_at said_in said_by said_by_person rule said_score"
     )
     with project.store.read() as session:
-        rows = session.rows(_BLAME, {"clip": _find_clip(session, clip), "all": all_})
+        values = {"clip": _find_clip(session, clip), "all": all_, "machine": list(MACHINE_STATES)}
+        rows = session.rows(_BLAME, values)
     return [dict(zip(columns.split(), row, strict=True)) for row in rows]
 
 
@@ -245,6 +225,9 @@ with told as (
     select e.*, b.kind, b.actor, b.by_person, b.reason
     from label_events e join batches b on b.batch_id = e.batch_id
     where e.clip_id = $clip and {_STANDING}
+    -- What a machine did while a decision was taken back is covered since that stands again.
+    qualify b.by_person or list_contains($machine, coalesce(
+        max_by(e.state, e.event_id) filter (b.by_person) over (order by e.event_id), $machine[1]))
 ),
 said as (
     select k.class_id, s.* from label_states s join classes k on k.name = s.class
@@ -266,76 +249,6 @@ left join told t on t.event_id = g.event_id
 where s.given or $all
 order by not s.given, s.class
 """
-
-
-def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]:
-    """Clips that are not at one moment what they were at an earlier one.
-
-    Args:
-        project: The project.
-        a: The earlier moment: a batch, a date, a time, or a run, for the labels it read.
-        b: The later one; now if None.
-
-    Returns:
-        Rows of labels and state before and after, None before for clips that came in
-        between, and of who touched the clip last, when and why; in the order of the paths.
-
-    Raises:
-        InvalidInput: If there is no such moment, or ``b`` lies before ``a``.
-    """
-    columns = (
-        "path before after state_before state_after made_at batch_id kind actor by_person reason"
-    )
-    with project.store.connect(read_only=True) as con:
-        session = Session(con)
-        first = find_batch(con, a)
-        last = session.last_batch() if b is None else find_batch(con, b)
-        if last < first:
-            raise InvalidInput(
-                f"{b} (batch {last}) lies before {a} (batch {first}); turn them round"
-            )
-        rows = session.rows(_DIFF, {"first": first, "last": last})
-    return [dict(zip(columns.split(), row, strict=True)) for row in rows]
-
-
-_DIFF = """
-with names as (select list(name order by class_id) as names from classes),
-touched as (
-    select clip_id, max(event_id) as event_id from label_events
-    where batch_id > $first and batch_id <= $last group by clip_id
-),
-old as (
-    select clip_id, max(event_id) as event_id from label_events
-    where batch_id <= $first and clip_id in (select clip_id from touched) group by clip_id
-)
-select c.path, list_select(n.names, list_transform(x.labels, lambda k: k + 1)),
-       list_select(n.names, list_transform(y.labels, lambda k: k + 1)), x.state, y.state,
-       y.made_at, y.batch_id, b.kind, b.actor, b.by_person, b.reason
-from touched t
-join label_events y on y.event_id = t.event_id
-join batches b on b.batch_id = y.batch_id
-join clips c on c.clip_id = t.clip_id
-left join old o on o.clip_id = t.clip_id
-left join label_events x on x.event_id = o.event_id
-left join names n on true
-where x.event_id is null or (x.labels, x.state) <> (y.labels, y.state)
-order by c.path
-"""
-
-
-def describe_diff(rows: Sequence[dict[str, Any]]) -> str:
-    """What a :func:`diff` found, in one line."""
-    changed = [row for row in rows if row["before"] is not None]
-    counts = Counter(row["state_after"] for row in changed if _state_changed(row))
-    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    relabeled = sum(row["before"] != row["after"] for row in changed)
-    parts = [f"{relabeled} with other labels"] * bool(relabeled) + parts
-    told = f": {', '.join(parts)}" if parts else ""
-    return f"{len(changed)} clips changed{told}; {len(rows) - len(changed)} came in"
-
-
-def _state_changed(row: dict[str, Any]) -> bool:
-    return row["state_before"] != row["state_after"]
 
 
 def _find_clip(session: Session, path: str) -> int:

@@ -87,6 +87,7 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
     with project.present.read() as session:
         # Where there were none yet, those that were made next: folds stand once they are made.
         fold_set = _name(n, seed, last or session.fold_sets()[:1])
+        # Only whether every clip has its fold counts here; a set that is whole needs no writing.
         dealt = _fixed(table, session.folds(fold_set))[1]
     if (dealt < 0).any():
         with project.store.write() as session:
@@ -95,6 +96,7 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
 
 
 def _name(n: int | None, seed: int, known: Sequence[str]) -> str:
+    """The set that is asked for: who names no number goes on with the one there is."""
     if n is None and known:
         return known[0]
     return f"{n or DEFAULT_FOLDS}-seed{seed}"

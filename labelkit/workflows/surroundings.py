@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labelkit.stores.damage import log_files
 from labelkit.stores.witness import witness_path
-from labelkit.workflows.integrity import OK, REPAIR, WARNING, Finding
+from labelkit.workflows.findings import OK, REPAIR, WARNING, Finding
 from labelkit.workflows.project import Project
 
 # Names of what is written under another name first carry the process that does it.
@@ -123,11 +123,12 @@ def _rights(store: Path) -> Iterator[Finding]:
 
 
 def find_leftovers(project: Project) -> list[Path]:
-    """Unfinished files in the project folder whose processes have ended."""
+    """Unfinished files of labelkit in a project whose processes have ended."""
     if is_on_network(_own_file_system(project.root)):
         # Whether a process of another machine lives is not known here.
         return []
-    files = [*project.root.glob("*.partial*"), *project.work.rglob("*.partial*")]
+    own = project.root.glob(f"{project.store.path.name}.*.partial*")
+    files = [*own, *project.work.rglob("*.partial*")]
     return [file for file in sorted(files) if file.is_file() and _is_left(file)]
 
 

@@ -20,8 +20,12 @@ def check_target(project: Project, file: Path, *, force: bool) -> Path:
         InvalidInput: If it cannot be made, lies in the audio folder, belongs to the project,
             or is there already.
     """
-    target = file.resolve()
-    if target.is_dir() or not target.parent.is_dir():
+    try:
+        target = file.resolve()
+        possible = not target.is_dir() and target.parent.is_dir()
+    except (OSError, RuntimeError):  # A loop of links, or a name too long.
+        possible = False
+    if not possible:
         raise InvalidInput(f"{file} is no file that can be made; give a name in a folder there is")
     if target.is_relative_to(project.audio_dir.resolve()):
         raise InvalidInput(

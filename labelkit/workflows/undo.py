@@ -13,6 +13,7 @@ import numpy as np
 from labelkit.errors import InvalidInput
 from labelkit.records import MACHINE_STATES, Batch, LabelEvents
 from labelkit.stores.append import WriteSession
+from labelkit.stores.moments import read_number
 from labelkit.stores.session import Session
 from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project, user
@@ -38,10 +39,10 @@ class _OnlyTried(Exception):
 def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[str, Any]:
     """Give the clips of a batch, or of all batches of a run, what they would have without it.
 
-    That is what the last batch that stands made of them, so clips on which something was
-    decided since then keep that. An undo is a batch, too, and can be taken back like any
-    other; what it had undone then stands again. Of a run each batch that stands is taken
-    back by one of its own, all of them or none.
+    That is what the last batch that stands made of them, of people before machines, so clips
+    on which something was decided since then keep that. An undo is a batch, too, and can be
+    taken back like any other; what it had undone then stands again. Of a run each batch that
+    stands is taken back by one of its own, all of them or none.
 
     Args:
         project: Where the batch is.
@@ -61,7 +62,7 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[
     found: list[_Undone] = []
     with suppress(_OnlyTried), project.store.write() as session:
         if word.isdecimal():
-            mine = [_tip(session, int(word))]
+            mine = [_tip(session, read_number(word))]
             found = [_take_back(session, *mine)]
             if _is_empty(found[0]) and found[0].kind != KIND:
                 raise InvalidInput(
@@ -158,6 +159,7 @@ def _take_back(session: WriteSession, batch_id: int) -> _Undone:
         "select kind, reason, by_person from batches where batch_id = ?", [batch_id]
     )
     root = _root(session, batch_id)
+    # The root changes sides: an undo takes it out of what stands, the undo of that puts it back.
     away = {*session.taken_back()} ^ {root}
     events = _restored(session, root, sorted(away), {"undoes": batch_id})
     [(verdicts, answers)] = session.rows(
@@ -183,11 +185,15 @@ def _take_back(session: WriteSession, batch_id: int) -> _Undone:
 def _restored(
     session: Session, root: int, away: Sequence[int], evidence: dict[str, Any]
 ) -> LabelEvents:
-    """Events for the clips of a batch that are not as the last batch that stands made them."""
+    """Events for the clips of a batch that are not as what stands made them.
+
+    What a person decided last stands, whatever machines did while it was taken back; where
+    no person decided, or one left it open again, the last event does.
+    """
     rows = session.rows(
         """
         with told as (
-            select e.clip_id, e.event_id, e.state, e.labels,
+            select e.clip_id, e.event_id, e.state, e.labels, b.by_person,
                    b.undoes is null and not list_contains($away, e.batch_id)
                    -- That a task was tidied away is told, and decides nothing.
                    and coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted'
@@ -197,12 +203,18 @@ def _restored(
         ),
         newest as (
             select clip_id, max_by((state, labels), event_id) as now,
-                   max_by((state, labels), event_id) filter (stands) as stood
+                   max_by((state, labels), event_id) filter (stands) as last,
+                   max_by((state, labels), event_id) filter (stands and by_person) as of_person
             from told group by clip_id
+        ),
+        settled as (
+            select clip_id, now, case when list_contains($machine, of_person[1])
+                or of_person is null then last else of_person end as stood
+            from newest
         )
-        select clip_id, stood[1], stood[2] from newest where now <> stood order by clip_id
+        select clip_id, stood[1], stood[2] from settled where now <> stood order by clip_id
         """,
-        {"root": root, "away": list(away)},
+        {"root": root, "away": list(away), "machine": list(MACHINE_STATES)},
     )
     clip_ids, states, labels = zip(*rows, strict=True) if rows else ((), (), ())
     n = len(rows)

@@ -18,22 +18,44 @@ v as (
 c as (select batch_id, count(*) as n from clips where batch_id > $after group by batch_id),
 a as (select batch_id, count(*) as n from reviews where batch_id > $after group by batch_id),
 p as (
-    select r.batch_id, count(distinct r.run_id) as runs, count(*) as n
+    select r.batch_id, count(distinct r.run_id) as runs, count(*) as n,
+           bit_xor(hash(p.run_id, p.clip_id, p.probs)) as content
     from runs r left join prediction_rows p on p.run_id = r.run_id
+    where r.batch_id > $after group by r.batch_id
+),
+s as (
+    select r.batch_id, count(*) as n,
+           bit_xor(hash(s.run_id, s.clip_id, s.class_id, s.metric, s.value)) as content
+    from runs r join scores s on s.run_id = r.run_id
+    where r.batch_id > $after group by r.batch_id
+),
+f as (
+    select batch_id, count(*) as n, bit_xor(hash(fold_set, clip_id, fold)) as content
+    from folds where batch_id > $after group by batch_id
+),
+l as (
+    select r.batch_id, count(*) as n, bit_xor(hash(l.run_id, l.file, l.n_clips)) as content
+    from runs r join prediction_files l on l.run_id = r.run_id
     where r.batch_id > $after group by r.batch_id
 )
 select b.batch_id, b.batch_key, coalesce(e.n, 0), e.content::varchar, coalesce(v.n, 0),
-       v.content::varchar, coalesce(c.n, 0), coalesce(a.n, 0), coalesce(p.runs, 0), coalesce(p.n, 0)
+       v.content::varchar, coalesce(c.n, 0), coalesce(a.n, 0), coalesce(p.runs, 0),
+       coalesce(p.n, 0), p.content::varchar, coalesce(s.n, 0), s.content::varchar,
+       coalesce(f.n, 0), f.content::varchar, coalesce(l.n, 0), l.content::varchar
 from batches b
 left join e on e.batch_id = b.batch_id left join v on v.batch_id = b.batch_id
 left join c on c.batch_id = b.batch_id left join a on a.batch_id = b.batch_id
-left join p on p.batch_id = b.batch_id
+left join p on p.batch_id = b.batch_id left join s on s.batch_id = b.batch_id
+left join f on f.batch_id = b.batch_id left join l on l.batch_id = b.batch_id
 where b.batch_id > $after order by b.batch_id
 """
 
 
 def batch_contents(con, after=0):
-    """Of each batch: id, key, number of events, a sum over them, and so on for all it brought."""
+    """Of each batch: id, key, number of events, a sum over them, and so on for all it brought.
+
+    Rows without a batch of their own are those of the run that brought them.
+    """
     return [list(row) for row in con.execute(_COUNTS, {"after": after}).fetchall()]
 
 

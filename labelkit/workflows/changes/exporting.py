@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.files import replacing
-from labelkit.records import Clip
+from labelkit.records import MACHINE_STATES, Clip
 from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.moments import find_batch
 from labelkit.stores.session import Session
@@ -161,25 +161,35 @@ def _read_clips(
 def _read_events(
     session: Session, values: dict[str, Any], names: list[str], origins: dict[int, Origin]
 ) -> list[tuple[int, Change]]:
-    """Events after the first of each clip, with what the clip was before."""
+    """Events after the first of each clip, with what the clip was before.
+
+    Where only people count, who took a word back gives a clip what people had left open before,
+    rather than what a machine had made of it.
+    """
     rows = session.rows(
         f"""
         {_WANTED},
         told as (
             select *, lag(state) over w as state_before, lag(labels) over w as labels_before,
-                   lag(batch_id) over w as batch_before
-            from label_events where clip_id in (
-                select clip_id from label_events where batch_id > $first
-            )
+                   lag(batch_id) over w as batch_before,
+                   last_value(if(by_person and undoes is null and list_contains($machine, state),
+                                 {{'state': state, 'labels': labels}}, null)
+                              ignore nulls) over w as left_open,
+                   $people and undoes is not null and list_contains($machine, state)
+                   and left_open is not null as opened
+            from (select e.*, b.by_person, b.undoes from label_events e
+                  join batches b on b.batch_id = e.batch_id)
+            where clip_id in (select clip_id from label_events where batch_id > $first)
             window w as (partition by clip_id order by event_id)
         )
         select t.batch_id, c.path, c.content_hash, t.state_before, t.labels_before,
-               t.batch_before, t.state, t.labels, t.source, t.score, t.iteration, t.evidence,
+               t.batch_before, if(opened, left_open.state, t.state),
+               if(opened, left_open.labels, t.labels), t.source, t.score, t.iteration, t.evidence,
                t.run_id
         from told t semi join wanted using (batch_id) join clips c on c.clip_id = t.clip_id
         where t.batch_before is not null order by t.event_id
         """,
-        values,
+        values | {"machine": list(MACHINE_STATES)},
     )
     found = []
     for batch_id, path, content, state_before, labels_before, batch_before, *now in rows:

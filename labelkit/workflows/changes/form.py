@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
-from labelkit.records import Clip
+from labelkit.records import MACHINE_STATES, Clip
 
 VERSION = 1
 # Containers of the file down to this depth have a line for each entry.
@@ -89,6 +89,11 @@ class Part:
     clips: tuple[Clip, ...]
     events: tuple[Change, ...]
     verdicts: tuple[Said, ...]
+
+    @property
+    def restores(self) -> bool:
+        """Whether a person's decision is made, or brought back, by it."""
+        return self.by_person and any(row.state not in MACHINE_STATES for row in self.events)
 
     def recordings(self) -> Iterator[tuple[str, str | None]]:
         """Path and content of everything that is named."""

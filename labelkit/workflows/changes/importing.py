@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.datasets.reading import Reading
+from labelkit.datasets.reading import Reading, shown
+from labelkit.errors import InvalidInput
 from labelkit.records import VERIFIED, Batch, Clip, LabelEvents, Verdict
 from labelkit.stores.session import Session
 from labelkit.workflows.changes.form import Change, ChangeSet, Part, Said
@@ -65,7 +66,8 @@ def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> Pl
 
     Raises:
         FaultyFile: If the file has any fault; all of them are listed.
-        InvalidInput: If the file cannot be read.
+        InvalidInput: If the file cannot be read, or has a machine take back what a person did
+            here, or the other way round.
     """
     changes = read_changes(file)
     if dry_run:
@@ -94,6 +96,7 @@ class _Planner:
         self.parts = [part for part in changes.batches if part.origin.id not in self.known]
         rows = session.rows("select undoes, batch_id from batches where undoes is not null")
         self.undone = dict(rows)
+        self.by_person = dict(session.rows("select batch_id, by_person from batches"))
         self.next_batch = session.last_batch() + 1
         self.class_ids = {name: number for number, name in enumerate(session.classes())}
         self.clip_ids: dict[str, int] = {}
@@ -232,6 +235,13 @@ class _Planner:
         if part.undoes is None or part.undoes.id not in self.known:
             return None
         batch_id, n = self.known[part.undoes.id], 0
+        same = self.by_person.get(batch_id, part.by_person) == part.by_person
+        if not same and not part.restores:
+            who = "a person" if part.by_person else "a machine"
+            raise InvalidInput(
+                f"batch {shown(part.origin.key)} says that {who} takes back batch {batch_id}, "
+                "which is none of theirs; export the changes again"
+            )
         while batch_id in self.undone:
             batch_id, n = self.undone[batch_id], n + 1
         # Taken back here already; or taken back and brought back, which is taken back then.

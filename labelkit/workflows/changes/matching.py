@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
+from labelkit.stores.columns import as_column
 from labelkit.stores.session import Session
 from labelkit.workflows.changes.form import ChangeSet, Origin, Part
 from labelkit.workflows.changes.merge import Word
@@ -39,10 +42,12 @@ def match_clips(session: Session, changes: ChangeSet, parts: Iterable[Part]) -> 
     contents: dict[str, str | None] = {}
     for part in parts:
         contents |= dict(part.recordings())
-    there = session.rows(
-        "select clip_id, path, content_hash from clips where path in (select unnest($paths)) "
-        "or content_hash in (select unnest($contents))",
-        {"paths": list(contents), "contents": [c for c in contents.values() if c is not None]},
+    there = session.rows_beside(
+        {"path": as_column(contents), "content_hash": as_column(contents.values())},
+        # A column of nothing but None arrives without a type, hence the casts.
+        "select clip_id, path, content_hash from clips "
+        "where path in (select path::varchar from arrays) "
+        "or content_hash in (select content_hash::varchar from arrays)",
     )
     by_path = {path: (clip_id, content) for clip_id, path, content in there}
     by_content: dict[str, list[int]] = defaultdict(list)
@@ -81,13 +86,13 @@ def read_words(
         origins: Origin and first reason of every batch.
     """
     names = session.classes()
-    rows = session.rows(
+    rows = session.rows_beside(
+        _ids(clip_ids),
         "select e.clip_id, e.batch_id, e.state, e.labels, b.by_person, b.actor, "
         "e.batch_id = c.batch_id, b.undoes is not null, l.evidence "
         "from current_events e join batches b on b.batch_id = e.batch_id "
         "join clips c on c.clip_id = e.clip_id join label_events l on l.event_id = e.event_id "
-        "where e.clip_id in (select unnest($ids))",
-        {"ids": list(clip_ids)},
+        "where e.clip_id in (select clip_id from arrays)",
     )
     return {
         clip_id: Word(
@@ -115,13 +120,18 @@ def read_last_verdicts(
         The time by clip id, class and person.
     """
     last: dict[tuple[int, str, str], datetime] = {}
-    for clip_id, name, actor, batch_id in session.rows(
+    for clip_id, name, actor, batch_id in session.rows_beside(
+        _ids(clip_ids),
         "select distinct v.clip_id, k.name, b.actor, v.batch_id from label_verdicts v "
         "join batches b on b.batch_id = v.batch_id join classes k on k.class_id = v.class_id "
-        "where b.by_person and v.start_s is null and v.clip_id in (select unnest($ids)) "
+        "where b.by_person and v.start_s is null "
+        "and v.clip_id in (select clip_id from arrays) "
         "and v.batch_id not in (select batch_id from taken_back)",
-        {"ids": list(clip_ids)},
     ):
         when = origins[batch_id][0].made_at
         last[clip_id, name, actor] = max(when, last.get((clip_id, name, actor), when))
     return last
+
+
+def _ids(clip_ids: Iterable[int]) -> dict[str, np.ndarray]:
+    return {"clip_id": np.fromiter(clip_ids, np.int64)}

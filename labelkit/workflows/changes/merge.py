@@ -39,8 +39,12 @@ class Word:
 
     @property
     def human(self) -> bool:
-        """Whether a person stands behind it; one who imports noisy labels vouches for nothing."""
-        return self.by_person and not (self.intake and self.state in MACHINE_STATES)
+        """Whether a person stands behind it.
+
+        Who imports noisy labels vouches for nothing, and who takes a word back not for what a
+        machine had said before it.
+        """
+        return self.by_person and not ((self.intake or self.undo) and self.state in MACHINE_STATES)
 
     @property
     def decision(self) -> bool:

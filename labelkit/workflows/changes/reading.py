@@ -14,14 +14,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from labelkit.datasets.reading import HALVES, UNSAYABLE, shown
+from labelkit.config.specs import MOST_FOLDS
+from labelkit.datasets.reading import (
+    HALVES,
+    REMOVE,
+    UNSAYABLE,
+    is_class_name,
+    is_hash,
+    is_length,
+    shown,
+)
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.records import MACHINE_STATES, STATES, Clip
 from labelkit.workflows.changes.form import VERSION, Before, Change, ChangeSet, Origin, Part, Said
 
-VERDICTS = ("present", "absent", "unsure", "withdrawn")
+_VERDICTS = ("present", "absent", "unsure", "withdrawn")
 # Deeper than any evidence is, and far from what a parser minds.
-DEPTH = 30
+_DEPTH = 30
 # Whether a value is right, and what a right one is in words.
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -97,8 +106,8 @@ def _walk(data: Any, faults: list[str]) -> None:
     todo = [(data, 0)]
     while todo:
         value, depth = todo.pop()
-        if depth > DEPTH:
-            faults.append(f"nested more than {DEPTH} deep; remove what is there")
+        if depth > _DEPTH:
+            faults.append(f"nested more than {_DEPTH} deep; remove what is there")
             return
         if isinstance(value, str) and HALVES.search(value):
             faults.append(f"text {shown(value)} holds half a character; mend it")
@@ -108,13 +117,13 @@ def _walk(data: Any, faults: list[str]) -> None:
             todo += [(part, depth + 1) for part in value]
 
 
-def _sayable(value: str) -> bool:
-    return bool(value) and not UNSAYABLE.search(value)
-
-
 def _path(value: Any) -> bool:
     """Whether a path lies below the audio folder, and is the only way to say so."""
-    return isinstance(value, str) and _sayable(value) and not {*value.split("/")} & {"", ".", ".."}
+    return (
+        isinstance(value, str)
+        and not UNSAYABLE.search(value)
+        and not {*value.split("/")} & {"", ".", ".."}
+    )
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
@@ -165,10 +174,15 @@ def _list(check: _Check) -> _Check:
 
 
 _TEXT = (lambda value: isinstance(value, str), "text")
-_NAME = (lambda value: isinstance(value, str) and _sayable(value), "a name in printable text")
+_NAME = (
+    lambda value: isinstance(value, str) and is_class_name(value),
+    f"a name in printable text, and not {REMOVE}",
+)
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _WHEN = (_time, "a time in UTC, 2026-01-31T12:00:00 say")
 _AMOUNT = (_number, "a finite number")
+_LENGTH = (lambda value: _number(value) and is_length(value), "seconds, not below 0")
+_HASH = (lambda value: isinstance(value, str) and is_hash(value), "32 hex digits")
 _ANY = (lambda value: True, "anything")
 _PLACE = (_path, "a path below the audio folder")
 _NAMES, _STATE = _list(_NAME), _of(STATES)
@@ -178,7 +192,7 @@ _RECORDS: dict[str, dict[str, _Check]] = {
     "set": {
         "labelkit_changes": _ANY, "store_id": _TEXT, "made_at": _maybe(_WHEN),
         "since": _maybe(_WHEN), "people": _FLAG, "classes": _NAMES,
-        "shared_recordings": _list(_TEXT), "batches": _ROWS,
+        "shared_recordings": _list(_HASH), "batches": _ROWS,
     },
     "origin": {"key": _TEXT, "made_at": _WHEN, "store_id": _TEXT},
     "batch": {
@@ -187,19 +201,21 @@ _RECORDS: dict[str, dict[str, _Check]] = {
     },
     "clip": {
         "path": _PLACE, "labels": _NAMES, "state": _STATE, "group": _maybe(_TEXT),
-        "fold": _maybe((lambda value: _whole(value, 0, 10_000), "a whole number up to 9999")),
-        "subset": _of(("train", "test")), "content_hash": _maybe(_TEXT),
-        "duration_s": _maybe(_AMOUNT),
+        "fold": _maybe(
+            (lambda value: _whole(value, 0, MOST_FOLDS), f"a whole number up to {MOST_FOLDS - 1}")
+        ),
+        "subset": _of(("train", "test")), "content_hash": _maybe(_HASH),
+        "duration_s": _maybe(_LENGTH),
     },
     "event": {
-        "path": _PLACE, "content_hash": _maybe(_TEXT), "before": _ANY, "state": _STATE,
+        "path": _PLACE, "content_hash": _maybe(_HASH), "before": _ANY, "state": _STATE,
         "labels": _NAMES, "source": _TEXT, "score": _maybe(_AMOUNT),
         "iteration": _maybe((lambda v: _whole(v, -(2**31), 2**31), "a whole number")),
         "evidence": _maybe((_evidence, "an object; its answered_at a time, its task a number")),
     },
     "before": {"state": _STATE, "labels": _NAMES, "batch": _TEXT},
     "verdict": {
-        "path": _PLACE, "content_hash": _maybe(_TEXT), "class": _NAME, "verdict": _of(VERDICTS),
+        "path": _PLACE, "content_hash": _maybe(_HASH), "class": _NAME, "verdict": _of(_VERDICTS),
         "rule": _TEXT, "score": _maybe(_AMOUNT), "start_s": _maybe(_AMOUNT),
         "end_s": _maybe(_AMOUNT),
     },
@@ -214,7 +230,8 @@ class _Reader:
         self.classes: set[str] = set()
         # Contents of every clip named so far, and the origins of batches.
         self.clips: dict[str, str | None] = {}
-        self.origins: set[str] = set()
+        # Whether a person made each batch, by its origin.
+        self.by_person: dict[str, bool] = {}
 
     def read(self, data: Any) -> Any:
         """The change set; worth nothing where there are faults."""
@@ -261,7 +278,7 @@ class _Reader:
             undoes = self._check("origin", data["undoes"], f"{where}.undoes")
         self._name_classes(values["classes"], where)
         clips = [
-            self._clip(place, row)
+            self._clip(place, row, values["by_person"])
             for place, row in self._rows("clip", data["clips"], f"{where}.clips")
         ]
         events = [
@@ -275,18 +292,32 @@ class _Reader:
         if self.faults or origin is None:
             return None
         made = Origin(**origin)
-        if made.id in self.origins:
+        if made.id in self.by_person:
             self.faults.append(f"{where}: batch {shown(made.key)} is there twice; keep one")
-        self.origins.add(made.id)
+        self.by_person[made.id] = values["by_person"]
+        taken = undoes and Origin(**undoes)
+        # An undo that brings back what a person decided is a person's, whatever it takes back.
+        by_person = values["by_person"]
+        restores = by_person and any(event.state not in MACHINE_STATES for event in events)
+        if taken and not restores and self.by_person.get(taken.id, by_person) != by_person:
+            self.faults.append(
+                f"{where}: by_person is {values['by_person']}, of the batch it takes back it is "
+                "not; give the same"
+            )
         return Part(**values | {
-            "origin": made, "undoes": undoes and Origin(**undoes), "clips": tuple(clips),
+            "origin": made, "undoes": taken, "clips": tuple(clips),
             "events": tuple(events), "verdicts": tuple(verdicts),
         })  # fmt: skip
 
-    def _clip(self, where: str, row: dict[str, Any]) -> Clip:
+    def _clip(self, where: str, row: dict[str, Any], by_person: bool) -> Clip:
         if row["path"] in self.clips:
             self.faults.append(
                 f"{where}: clip {shown(row['path'])} comes in, but was named before; keep one"
+            )
+        if not by_person and row["state"] not in MACHINE_STATES:
+            self.faults.append(
+                f"{where}: a machine brings a clip in as {row['state']}; "
+                f"it may give {' or '.join(MACHINE_STATES)}"
             )
         self._know(where, row)
         self._name_classes(row["labels"], where)
