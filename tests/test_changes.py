@@ -6,14 +6,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from labelkit.config import FormatSpec
+from labelkit.errors import InvalidInput
 from labelkit.records import Batch, Clip, LabelEvent, verdicts_of
+from labelkit.workflows.changes.exporting import export_changes
 from labelkit.workflows.changes.importing import import_changes
 from labelkit.workflows.changes.merge import Step, Word, merge_clip
 from labelkit.workflows.importing import import_labels
 from labelkit.workflows.project import create_project
 from labelkit.workflows.undo import undo
 from tests.conftest import write_csv
-from tests.test_external import call, copy_project, refused, rows, snapshot
+from tests.test_external import call, copy_project, make_labelled, refused, rows, snapshot
 
 CLASSES = ["Bird", "Car", "Dog"]
 PATHS = [f"{k}.wav" for k in range(12)]
@@ -571,3 +573,16 @@ def test_a_failure_half_way_leaves_nothing(copies, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         import_changes(b, file)
     assert len(done) == 3 and snapshot(b) == before
+
+
+def test_the_set_of_another_data_set_is_refused(tmp_path):
+    ours, theirs = (make_labelled(tmp_path / name) for name in ("ours", "theirs"))
+    for project, name in ((ours, "a"), (theirs, "b")):
+        with project.store.write() as session:
+            session.rows("update clips set path = ? || path", [f"{name}/"])
+    file = tmp_path / "set.json"
+    export_changes(theirs, file)
+    before = rows(ours, "select count(*) from clips")
+    with pytest.raises(InvalidInput, match="is of another data set: none of its"):
+        import_changes(ours, file)
+    assert rows(ours, "select count(*) from clips") == before

@@ -98,6 +98,10 @@ def _dot_candidates(before: str, names: Names) -> Iterable[tuple[str, str]]:
     return [(mode, "mode") for mode in MODES] if command == ".mode" else ()
 
 
+# What people type who come from another shell.
+_LEAVE = ("exit", "quit", "exit;", "quit;")
+
+
 class Shell:
     """Statements and dot commands, one after another; the store is free between them.
 
@@ -177,6 +181,8 @@ class Shell:
             LabelkitError: If a statement fails; those after it are not run.
         """
         text = text.strip()
+        if text in _LEAVE:
+            raise EOFError
         if text.startswith("."):
             self._command(*text.split())
             return
@@ -226,7 +232,7 @@ class Shell:
 def is_ready(text: str) -> bool:
     """Whether what is typed is to be run: nothing, a dot command, or a whole statement."""
     text = text.strip()
-    return not text or text.startswith(".") or asking.is_complete(text)
+    return not text or text.startswith(".") or text in _LEAVE or asking.is_complete(text)
 
 
 def _enter() -> KeyBindings:

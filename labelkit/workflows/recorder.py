@@ -65,12 +65,7 @@ class Recorder:
             settings["of_the_past"] = True
         return Run(
             recipe=self.recipe.name,
-            settings={
-                **asdict(self.recipe),
-                "device": self.device,
-                "threads": self.threads,
-                **({"of_the_past": True} if self.of_the_past else {}),
-            },  # fmt: skip
+            settings=settings,
             seed=self.seed,
             classes=self.data.table.classes,
             as_of=self.data.table.as_of,

@@ -14,6 +14,7 @@ import numpy as np
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import InvalidInput
 from labelkit.records import VERIFIED, Batch, Clip, LabelEvents, Verdict
+from labelkit.stores.columns import as_column
 from labelkit.stores.session import Session
 from labelkit.workflows.changes.form import Change, ChangeSet, Part, Said
 from labelkit.workflows.changes.matching import (
@@ -66,8 +67,8 @@ def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> Pl
 
     Raises:
         FaultyFile: If the file has any fault; all of them are listed.
-        InvalidInput: If the file cannot be read, or has a machine take back what a person did
-            here, or the other way round.
+        InvalidInput: If the file cannot be read, is of another data set, or has a machine take
+            back what a person did here, or the other way round.
     """
     changes = read_changes(file)
     if dry_run:
@@ -81,8 +82,29 @@ def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> Pl
 
 
 def plan_import(session: Session, changes: ChangeSet) -> Plan:
-    """Decide what becomes of a change set in an open store."""
+    """Decide what becomes of a change set in an open store.
+
+    Raises:
+        InvalidInput: If it is of another data set.
+    """
+    _refuse_strangers(session, changes)
     return _Planner(session, changes).plan()
+
+
+def _refuse_strangers(session: Session, changes: ChangeSet) -> None:
+    """Refuse the set of a store with another name, none of whose recordings is here."""
+    [(store_id, n_clips)] = session.rows(
+        "select store_id, (select count(*) from clips) from store_info"
+    )
+    paths = sorted({path for part in changes.batches for path, _ in part.recordings()})
+    if store_id == changes.store_id or not n_clips or not paths:
+        return
+    sql = "select count(*) from clips semi join arrays using (path)"
+    if session.rows_beside({"path": as_column(paths)}, sql) == [(0,)]:
+        raise InvalidInput(
+            f"the set is of another data set: none of its {len(paths)} recordings is here; "
+            "bring clips in with: labelkit import"
+        )
 
 
 class _Planner:

@@ -298,7 +298,7 @@ class _Reader:
         taken = undoes and Origin(**undoes)
         # An undo that brings back what a person decided is a person's, whatever it takes back.
         by_person = values["by_person"]
-        restores = by_person and any(event.state not in MACHINE_STATES for event in events)
+        restores = by_person and any(e and e.state not in MACHINE_STATES for e in events)
         if taken and not restores and self.by_person.get(taken.id, by_person) != by_person:
             self.faults.append(
                 f"{where}: by_person is {values['by_person']}, of the batch it takes back it is "
