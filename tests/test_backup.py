@@ -254,7 +254,7 @@ def test_rights_are_kept(project, tmp_path):
     assert stat.S_IMODE(project.store.path.stat().st_mode) == 0o640
 
 
-def test_there_and_back(project, tmp_path):
+def test_there_and_back(project, tmp_path, capsys):
     backup(project, tmp_path / "b")
     then, saved = content(project.store), (tmp_path / "b").read_bytes()
     change(project, "2")
@@ -266,6 +266,8 @@ def test_there_and_back(project, tmp_path):
     assert (tmp_path / "b").read_bytes() == saved and names(tmp_path) == {"p", "b"}
     # What was there before has a name of its own, and is a store like any other.
     kept = report["kept"]
+    said = capsys.readouterr().err
+    assert f"batches 2 to 3 of the old store are no longer in force; they are in {kept[0]}" in said
     assert re.fullmatch(r"labels\.duckdb\.before-restore-\d{8}T\d{6}", kept[0])
     assert [name.removeprefix(kept[0]) for name in kept] == ["", ".hwm"]
     assert content(LabelStore(project.root / kept[0])) == now

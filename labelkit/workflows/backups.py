@@ -132,7 +132,7 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         _prepared(store, file) as (copy, last, facts),
         locked(store.path, exclusive=True, timeout_s=store.timeout_s),
     ):
-        sound = _come_to_rest(store)
+        sound, before = _come_to_rest(store), read_witness(store.path)
         if store.path.exists():
             copy.chmod(store.path.stat().st_mode & 0o777)
         kept = keep_copies(store.path, "before-restore", link=True)
@@ -145,6 +145,11 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         copy.replace(store.path)
         write_witness(store.path, last)
         _tell_missing(store)
+    if before is not None and before.batch_id > last.batch_id and kept:
+        say(
+            f"batches {last.batch_id + 1} to {before.batch_id} of the old store are no longer in "
+            f"force; they are in {kept[0].name}"
+        )
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
 
 
