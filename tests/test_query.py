@@ -416,7 +416,8 @@ def wait_for(fact, seconds=20):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_process_that_answers(running):
     process, child = running
-    assert limit(child, "Max address space") == str(sandbox.MEMORY)
+    # The child is there before it has set its limits.
+    wait_for(lambda: limit(child, "Max address space") == str(sandbox.MEMORY))
     assert limit(child, "Max file size") == limit(child, "Max core file size") == "0"
     assert 120 < int(limit(child, "Max cpu time")) < 200
     assert b"secret" not in Path(f"/proc/{child}/environ").read_bytes()
