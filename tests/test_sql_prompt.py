@@ -189,7 +189,16 @@ def test_tab_completes(project, capsys):
     assert "Error" not in done.err and done.out.split() == ["n", "-", "2"]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C works, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_a_statement_and_stays(project, capsys):
     before = children(os.getpid())
 
