@@ -202,9 +202,12 @@ def ctrl_c():
 def test_ctrl_c_stops_a_statement_and_stays(project, capsys):
     before = children(os.getpid())
 
-    def interrupt():
+    def is_at_it():
         # Names to complete with take another process, but not for so long.
-        wait_for(lambda: any(busy_s(pid) > 1.5 for pid in children(os.getpid())), 60)
+        return any(busy_s(pid) > 1.5 for pid in {*children(os.getpid())} - {*before})
+
+    def interrupt():
+        wait_for(is_at_it, 60)
         os.kill(os.getpid(), signal.SIGINT)
 
     watching = threading.Thread(target=interrupt)

@@ -96,8 +96,15 @@ def _open(stack: ExitStack, path: str, exclusive: bool) -> int:
         if descriptor < 0:
             raise StoreError(f"{path}: {error.strerror}; is the folder writable?") from error
     _open_here.add(descriptor)
-    stack.callback(_close, descriptor)
+    stack.callback(_release, descriptor)
     return descriptor
+
+
+def _release(descriptor: int) -> None:
+    """Give a lock back at once: a child forked this moment may not have closed its copy yet."""
+    if descriptor in _open_here:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _close(descriptor)
 
 
 def _close(descriptor: int) -> None:
