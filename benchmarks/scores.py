@@ -19,7 +19,7 @@ from report import machine, write_section
 from small_times import seconds
 
 from labelkit import metrics
-from labelkit.noise import classes, dynamics, neighbours, pairs, scoring
+from labelkit.noise import classes, dynamics, neighbours, pairs, scoring, windows
 
 CLIPS, CLASSES = 1_000_000, 80
 EPOCHS, DYNAMIC_CLIPS = 50, 25_000
@@ -40,10 +40,10 @@ AT_SCALE: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     ),
     "score_mixture": scoring.score_mixture,
     "score_mixture, per class": lambda y, p: scoring.score_mixture(y, p, per_class=True),
-    "score_window_consensus, 1,000,000 windows": lambda y, p: scoring.score_window_consensus(
+    "score_window_consensus, 1,000,000 windows": lambda y, p: windows.score_window_consensus(
         y, np.arange(len(y)) // 2, p
     ),
-    "window_spread, 1,000,000 windows": lambda y, p: scoring.window_spread(
+    "window_spread, 1,000,000 windows": lambda y, p: windows.window_spread(
         y, np.arange(len(y)) // 2, p
     ),
     "suggest_labels": scoring.suggest_labels,

@@ -120,8 +120,8 @@ TABLE: dict[str, dict[str, str]] = {
         "self_confidence": "labelkit.noise.scoring:score_self_confidence",
         "typicality": "labelkit.noise.neighbours:score_typicality",
         "variability": "labelkit.noise.dynamics:score_variability",
-        "window_consensus": "labelkit.noise.scoring:score_window_consensus",
-        "window_spread": "labelkit.noise.scoring:score_window_spread",
+        "window_consensus": "labelkit.noise.windows:score_window_consensus",
+        "window_spread": "labelkit.noise.windows:score_window_spread",
     },
     "selection": {
         "clean_share": "labelkit.noise.selection:select_clean_share",

@@ -21,8 +21,8 @@ from labelkit.cli import cli
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput, LabelkitError, StoreBusy, StoreError
 from labelkit.stores import sandbox
+from labelkit.stores.catalog import create_predictions
 from labelkit.stores.query import query
-from labelkit.stores.views import create_predictions
 from labelkit.workflows.importing import import_labels
 from labelkit.workflows.project import create_project, open_project
 from tests.conftest import write_csv

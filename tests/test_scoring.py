@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
-from labelkit.noise import scoring
+from labelkit.noise import scoring, windows
 
 
 def blobs(n=600, n_classes=6, wrong=0.2, seed=0, second=0.0):
@@ -51,7 +51,7 @@ SCORES = {
     ),
     "mixture": scoring.score_mixture,
     "mixture_per_class": lambda y, p: scoring.score_mixture(y, p, per_class=True),
-    "window_consensus": lambda y, p: scoring.score_window_consensus(y, np.arange(len(y)), p),
+    "window_consensus": lambda y, p: windows.score_window_consensus(y, np.arange(len(y)), p),
 }
 
 
@@ -270,21 +270,21 @@ def test_windows_against_a_naive_version(seed):
     clips = rng.integers(0, 15, 40)
     probs = rng.choice([0.0, 0.1, 0.25, 0.5, 1.0], (40, 5))
     share, spread = naive_windows(labels, clips, probs)
-    np.testing.assert_allclose(scoring.score_window_consensus(labels, clips, probs), share)
-    np.testing.assert_allclose(scoring.window_spread(labels, clips, probs), spread, atol=1e-12)
+    np.testing.assert_allclose(windows.score_window_consensus(labels, clips, probs), share)
+    np.testing.assert_allclose(windows.window_spread(labels, clips, probs), spread, atol=1e-12)
     order, rows = rng.permutation(15), rng.permutation(40)
     moved = np.argsort(order)[clips[rows]]
-    again = scoring.score_window_consensus(labels[order], moved, probs[rows])
+    again = windows.score_window_consensus(labels[order], moved, probs[rows])
     np.testing.assert_allclose(again, share[order])
 
 
 def test_windows_may_be_none():
     nothing = np.zeros(0, int), np.zeros((0, 2))
-    assert np.isnan(scoring.score_window_consensus(np.eye(2), *nothing)).all()
-    assert np.isnan(scoring.window_spread(np.eye(2), *nothing)).all()
+    assert np.isnan(windows.score_window_consensus(np.eye(2), *nothing)).all()
+    assert np.isnan(windows.window_spread(np.eye(2), *nothing)).all()
 
 
-@pytest.mark.parametrize("function", [scoring.score_window_consensus, scoring.window_spread])
+@pytest.mark.parametrize("function", [windows.score_window_consensus, windows.window_spread])
 @pytest.mark.parametrize(
     ("clips", "probs", "message"),
     [

@@ -1,17 +1,13 @@
 """Settings, declared once: library argument, command-line option, run record, cache key."""
 
 from labelkit.config.recipes import (
-    FLAVOURS,
     ROUND_STAGE,
     change_verify,
     explain_recipe,
-    list_flavours,
-    list_recipes,
     read_recipe,
     recipe_from_dict,
     recipe_table,
     round_stages,
-    split_setting,
     summarise_rows,
 )
 from labelkit.config.settings import create_spec, fill_options, fingerprint, setting, value_type
@@ -30,6 +26,7 @@ from labelkit.config.specs import (
     VerifySpec,
     WindowSpec,
 )
+from labelkit.config.tables import FLAVOURS, list_flavours, list_recipes, split_setting
 
 __all__ = [
     "FLAVOURS",

@@ -1,55 +1,29 @@
-"""Recipes: whole trainings as data, in TOML files.
-
-A file holds the tables of :class:`Recipe`, and beside them
-
-- ``about``: a sentence;
-- ``common``: what all stages share;
-- ``variants.NAME`` and ``flavours.NAME``: tables that change those of the file, where
-  ``false`` takes a table away; a variant may have flavours of its own;
-- ``sources``: where a setting comes from, by a pattern of its key, the last that fits:
-  ``written``, ``coded``, ``inferred`` or ``chosen``; what a flavour changes comes from there;
-- ``notes``: a sentence on a setting, by the same patterns;
-- ``unknowns``: what the publication leaves open.
-"""
+"""Recipes: read, changed by single settings, checked and explained."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from labelkit import registry
 from labelkit.config.settings import check_table, create_spec
-from labelkit.config.specs import (
-    EmbeddingSpec,
-    FeatureSpec,
-    InputSpec,
-    ModelSpec,
-    ProbeSpec,
-    Recipe,
-    StageSpec,
-    VerifySpec,
-    WindowSpec,
+from labelkit.config.specs import Recipe, StageSpec, VerifySpec
+from labelkit.config.tables import (
+    ABOUT,
+    PARTS,
+    change_setting,
+    flatten,
+    list_flavours,
+    list_recipes,
+    read_tables,
+    resolve_tables,
 )
-from labelkit.errors import InvalidInput, UnknownName
+from labelkit.errors import InvalidInput
 
-PARTS = {
-    "features": FeatureSpec,
-    "input": InputSpec,
-    "model": ModelSpec,
-    "inference": WindowSpec,
-    "validation": WindowSpec,
-    "verify": VerifySpec,
-    "probe": ProbeSpec,
-    "embedding": EmbeddingSpec,
-}
-FLAVOURS = ("as_coded", "as_written")
-SOURCES = ("written", "coded", "inferred", "chosen")
-_ABOUT = ("about", "notes", "sources", "unknowns")
 # The stage that verify repeats round by round; train leaves it out.
 ROUND_STAGE = "finetune"
 # What means nothing to a classifier on embeddings, and what of it does all the same.
@@ -68,14 +42,6 @@ class RecipeRow:
     note: str
 
 
-def list_recipes() -> list[str]:
-    """Names of the recipes that come with labelkit, variants as ``recipe/variant``."""
-    names = []
-    for stem in _stems():
-        names += [stem, *(f"{stem}/{variant}" for variant in _load(stem).get("variants", {}))]
-    return names
-
-
 def recipe_table() -> list[dict[str, Any]]:
     """A row for each recipe: its name, flavours, network, stages, and a sentence."""
     rows = []
@@ -87,16 +53,10 @@ def recipe_table() -> list[dict[str, Any]]:
                 "flavours": list_flavours(name),
                 "model": recipe.probe.classifier or recipe.model.name,
                 "stages": list(recipe.stages),
-                "about": _with_variant(_load(name), name).get("about", ""),
+                "about": read_tables(name).get("about", ""),
             }
         )
     return rows
-
-
-def list_flavours(name: str) -> list[str]:
-    """Flavours of a recipe, the one taken if nothing is said first; none if it has one only."""
-    tables = _with_variant(_load(name), name)
-    return [flavour for flavour in FLAVOURS if flavour in tables.get("flavours", {})]
 
 
 def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None = None) -> Recipe:
@@ -117,11 +77,11 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
         >>> read_recipe("quick", ["finetune.epochs=3"]).stages["finetune"].epochs
         3
     """
-    tables = _resolve(name, flavour)
+    tables = resolve_tables(name, flavour)
     for text in settings:
-        _change(tables, text)
+        change_setting(tables, text)
     stem = Path(name).stem if name.endswith(".toml") else name
-    plain = {key: value for key, value in tables.items() if key not in _ABOUT}
+    plain = {key: value for key, value in tables.items() if key not in ABOUT}
     return recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)})
 
 
@@ -134,7 +94,7 @@ def explain_recipe(
         UnknownName: If there is no such recipe.
         InvalidInput: If a key or a value does not fit.
     """
-    tables = _resolve(name, flavour)
+    tables = resolve_tables(name, flavour)
     recipe = read_recipe(name, settings, flavour=flavour)
     values, published = _values(recipe), _values(read_recipe(name, flavour=flavour))
     others = {
@@ -142,8 +102,8 @@ def explain_recipe(
         for other in list_flavours(name)
         if other != recipe.flavour
     }
-    given = {key for key, _ in _leaves({k: v for k, v in tables.items() if k not in _ABOUT})}
-    of_flavour = _with_variant(_load(name), name).get("flavours", {}).get(recipe.flavour, {})
+    given = {key for key, _ in flatten({k: v for k, v in tables.items() if k not in ABOUT})}
+    of_flavour = read_tables(name).get("flavours", {}).get(recipe.flavour, {})
     rows = []
     for key, value in values.items():
         differing = [
@@ -164,8 +124,8 @@ def explain_recipe(
                  if fnmatchcase(key, pattern)]  # fmt: skip
         rows.append(RecipeRow(key, value, source, "; ".join(differing), " ".join(notes)))
     for other in others:
-        theirs = _resolve(name, other)
-        for key, value in _leaves({k: v for k, v in theirs.items() if k not in _ABOUT}):
+        theirs = resolve_tables(name, other)
+        for key, value in flatten({k: v for k, v in theirs.items() if k not in ABOUT}):
             if key not in values and key != "flavour":
                 mark = (recipe.flavour or "").removeprefix("as_")
                 rows.append(RecipeRow(key, "absent", mark, f"{other}: {value}", ""))
@@ -196,7 +156,7 @@ def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[Rec
 
 def _values(recipe: Recipe) -> dict[str, Any]:
     """Every setting of a recipe by its key; a choice that is off has none."""
-    leaves = _leaves(asdict(recipe))
+    leaves = flatten(asdict(recipe))
     return {k: v for k, v in leaves if k not in ("name", "flavour", "changes") and v != {}}
 
 
@@ -341,128 +301,3 @@ def _plain(value: Any, name: str) -> Any:
         return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return value
-
-
-def _stems() -> list[str]:
-    found = resources.files("labelkit").joinpath("recipes").iterdir()
-    return sorted(f.name.removesuffix(".toml") for f in found if f.name.endswith(".toml"))
-
-
-def _load(name: str) -> dict[str, Any]:
-    """The tables of the file that holds a recipe."""
-    stem = name.partition("/")[0]
-    if name.endswith(".toml"):
-        path: Any = Path(name)
-        if not path.is_file():
-            raise InvalidInput(f"no recipe file {name}; give a path, or one of {list_recipes()}")
-    elif stem in _stems():
-        path = resources.files("labelkit").joinpath("recipes", f"{stem}.toml")
-    else:
-        raise UnknownName(f"no recipe called {name!r}; {registry.suggestion(name, list_recipes())}")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"recipe {name} is not valid TOML: {error}") from error
-    for pattern, mark in check_table(tables.get("sources", {}), "sources").items():
-        if mark not in SOURCES:
-            raise InvalidInput(
-                f"sources.{pattern} must be one of {', '.join(SOURCES)}, got {mark!r}"
-            )
-    for key in ("flavours", "notes", "variants"):
-        for part, table in check_table(tables.get(key, {}), key).items():
-            if key in ("flavours", "variants"):
-                check_table(table, f"{key}.{part}")
-    return tables
-
-
-def _with_variant(tables: dict[str, Any], name: str) -> dict[str, Any]:
-    stem, slash, variant = name.partition("/")
-    if not slash or name.endswith(".toml"):
-        return tables
-    variants = tables.get("variants", {})
-    if variant not in variants:
-        known = [f"{stem}/{v}" for v in variants] or [stem]
-        raise UnknownName(f"no recipe called {name!r}; {registry.suggestion(name, known)}")
-    return _merge(tables, variants[variant])
-
-
-def _resolve(name: str, flavour: str | None) -> dict[str, Any]:
-    """The tables of a recipe, with variant, flavour and what is common to its stages in place."""
-    tables = _with_variant(_load(name), name)
-    tables.pop("variants", None)
-    flavours = tables.pop("flavours", {})
-    known = [key for key in FLAVOURS if key in flavours]
-    if flavour is not None and flavour not in known:
-        raise InvalidInput(
-            f"recipe {name} has no flavour {flavour!r}; "
-            + (f"known: {', '.join(known)}" if known else "write-up and code do not differ")
-        )
-    flavour = flavour or (known[0] if known else None)
-    if flavour:
-        tables = _merge(tables, flavours[flavour])
-    common = check_table(tables.pop("common", {}), "common")
-    stages = check_table(tables.get("stages", {}), "stages")
-    tables["stages"] = {
-        stage: _merge(common, check_table(values, f"stages.{stage}"))
-        for stage, values in stages.items()
-    }
-    return {**tables, "flavour": flavour}
-
-
-def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the leaves of ``change`` in their places; false takes a table away."""
-    merged = dict(base)
-    for key, value in change.items():
-        is_table = isinstance(merged.get(key), Mapping)
-        if value is False and is_table:
-            del merged[key]
-        elif isinstance(value, Mapping) and (is_table or key not in merged):
-            merged[key] = _merge(merged.get(key, {}), value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _leaves(tables: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tables.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{where}{key}.")
-        else:
-            yield f"{where}{key}", value
-
-
-def split_setting(text: str) -> tuple[str, str]:
-    """Key and value of ``key=value``.
-
-    Raises:
-        InvalidInput: If it is anything else.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.strip().split(".")):
-        raise InvalidInput(f"--set takes key=value, got {text!r}")
-    return key.strip(), value.strip()
-
-
-def _change(tables: dict[str, Any], text: str) -> None:
-    key, value = split_setting(text)
-    path = key.split(".")
-    stages = dict(check_table(tables.get("stages", {}), "stages"))
-    tables["stages"] = stages
-    if path[0] == "stages" and len(path) > 2:
-        path = path[1:]
-    if len(path) == 1:
-        targets = [(stages, name) for name in stages]
-    elif path[0] in stages:
-        targets = [(stages, path[0])]
-    elif path[0] in PARTS:
-        targets = [(tables, path[0])]
-    else:
-        known = [*stages, *PARTS]
-        raise InvalidInput(
-            f"--set {text}: no stage or table {path[0]!r}; {registry.suggestion(path[0], known)}"
-        )
-    change: Any = value
-    for part in reversed(path if len(path) == 1 else path[1:]):
-        change = {part: change}
-    for table, name in targets:
-        table[name] = _merge(check_table(table.get(name, {}), name), change)

@@ -25,10 +25,11 @@ from labelkit.records import (
     Verdict,
 )
 from labelkit.stores import growth
+from labelkit.stores.catalog import create_predictions
 from labelkit.stores.columns import as_column, as_json, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
-from labelkit.stores.views import MARK, create_predictions
+from labelkit.stores.views import MARK
 
 IMPORTED_FOLDS = "imported"
 

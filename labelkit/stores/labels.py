@@ -19,10 +19,10 @@ from labelkit.errors import StoreError
 from labelkit.files import replacing
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
+from labelkit.stores.catalog import show_past
 from labelkit.stores.lock import locked, say
 from labelkit.stores.moments import find_batch
 from labelkit.stores.session import Session
-from labelkit.stores.views import show_past
 from labelkit.stores.witness import (
     last_batch,
     missing_batches,

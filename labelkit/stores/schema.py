@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from labelkit.errors import StoreError
-from labelkit.stores.views import are_views_old, create_views, drop_views
+from labelkit.stores.catalog import are_views_old, create_views, drop_views
 
 _TABLES = """
 create table clips (
@@ -269,7 +269,7 @@ create table prediction_files (
 );
 """
 
-# Views are no part of a migration: after the last one they are made anew (stores/views.py).
+# Views are no part of a migration: after the last one they are made anew (stores/catalog.py).
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
     (2, "views", ""),

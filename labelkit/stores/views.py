@@ -6,9 +6,7 @@ same statements, made as temporary views over filtered tables, are the store as 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -402,70 +400,3 @@ order by c.path, k.name
 """,
     ),
 )
-
-
-def drop_views(con: Any) -> None:
-    """Remove the views and macros of these names, whatever version made them."""
-    there = {name for (name,) in con.execute("select view_name from duckdb_views()").fetchall()}
-    for view in reversed(VIEWS):
-        if view.macro or view.name in there:
-            con.execute(view.drop())
-
-
-def create_views(con: Any) -> None:
-    """Make every view and macro, in an open transaction."""
-    create_predictions(con)
-    for view in VIEWS:
-        con.execute(view.create())
-    con.execute(f"comment on view {VIEWS[0].name} is '{_fingerprint()}'")
-
-
-def are_views_old(con: Any) -> bool:
-    """Whether the views of a store were made from other definitions than these."""
-    said = con.execute(
-        "select comment from duckdb_views() where view_name = ?", [VIEWS[0].name]
-    ).fetchone()
-    return said is None or said[0] != _fingerprint()
-
-
-def _fingerprint() -> str:
-    return hashlib.sha256("".join(view.create() for view in VIEWS).encode()).hexdigest()
-
-
-def create_predictions(con: Any, *, temporary: bool = False) -> None:
-    """Make the view of all predictions: those in the store and those of runs kept as Parquet.
-
-    Paths are relative to the folder of the store; connections search there.
-    """
-    sql = "select run_id, clip_id, probs, top_class from prediction_rows"
-    files = con.execute("select file from prediction_files order by file").fetchall()
-    if files:
-        names = ", ".join("'" + file.replace("'", "''") + "'" for (file,) in files)
-        sql += f" union all select run_id, clip_id, probs, top_class from read_parquet([{names}])"
-    con.execute(f"create or replace {'temp ' if temporary else ''}view predictions as {sql}")
-
-
-# Tables whose rows came in with a run rather than with a batch of their own.
-_OF_RUNS = ("prediction_rows", "prediction_files", "scores")
-
-
-def show_past(con: Any, batch_id: int) -> None:
-    """Let the connection see the store as it was after a batch: tables, views and macros.
-
-    Temporary views over the tables hide them; the views are made once more on top of these.
-    """
-    catalog = con.execute("select current_database()").fetchone()[0].replace('"', '""')
-    tables = con.execute(
-        "select table_name from duckdb_columns() where column_name = 'batch_id' "
-        "and table_name in (select table_name from duckdb_tables() where not internal)"
-    ).fetchall()
-    # What is maintained up to a later batch knows too much; its mark is hidden then, too.
-    kept = {name: f"exists (from {name}_mark)" for name in ("clip_state", "clip_scores")}
-    filters = {table: f"batch_id <= {batch_id:d}" for (table,) in tables if table not in kept}
-    runs = f'"{catalog}".main.runs where batch_id <= {batch_id:d}'
-    filters |= dict.fromkeys(_OF_RUNS, f"run_id in (select run_id from {runs})")
-    for table, condition in (*filters.items(), *kept.items()):
-        con.execute(f'create temp view {table} as from "{catalog}".main.{table} where {condition}')
-    create_predictions(con, temporary=True)
-    for view in VIEWS:
-        con.execute(view.create(temporary=True))

@@ -8,11 +8,11 @@ from pathlib import Path
 from labelkit.errors import StoreError
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
+from labelkit.stores.catalog import create_views, drop_views
 from labelkit.stores.damage import cut_log, find_torn_log, find_unreadable, keep_copies
 from labelkit.stores.growth import rebuild_state
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
-from labelkit.stores.views import create_views, drop_views
 from labelkit.stores.witness import last_batch, read_witness, witness_path, write_witness
 from labelkit.workflows.findings import OK, PROBLEM, REPAIR
 from labelkit.workflows.health import check_witness

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labelkit.stores.catalog import are_views_old
 from labelkit.stores.growth import FOLDER
 from labelkit.stores.session import Session
-from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK, VIEWS, are_views_old
+from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK, VIEWS
 from labelkit.workflows.findings import OK, PROBLEM, REPAIR, WARNING, Finding, judge
 
 _BRING_BACK = f"bring {FOLDER}/ back from where the store was, or from a copy of that folder"
