@@ -19,6 +19,7 @@ from labelkit.records import Batch, LabelEvents
 from labelkit.stores import labels
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.witness import read_witness, witness_path
+from tests.conftest import absent
 from tests.crash.campaign import make_empty_project, make_store
 from tests.crash.contents import batch_contents, find_faults, read_notes
 from tests.crash.workers import NOTES, STORE, Notes, append_one
@@ -28,12 +29,12 @@ pytestmark = pytest.mark.slow
 
 @contextmanager
 def small_disk(folder, size):
-    """A tmpfs of so many MB; skipped, with the reason, where nothing may be mounted."""
+    """A tmpfs of so many MB."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+        absent("small-disk", f"no small disk can be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
