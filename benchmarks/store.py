@@ -184,7 +184,8 @@ QUESTIONS = {
     "one clip's history": "select * from label_history where path = 'clip/00012345.wav' "
     "order by event_id",
     "class counts by state": "select * from class_summary",
-    "top 500 to review": "select * from review_queue limit 500",
+    "top 500 to review (`review_top`)": "from review_top(500)",
+    "the same of `review_queue`": "from review_queue limit 500",
     "as of half-way (`labels_at`)": "select state, count(*), sum(len(labels)) "
     "from labels_at({half}) group by state",
     "flips: pairs that changed twice": "select count(*) from (select path, class from flips "

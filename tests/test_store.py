@@ -400,20 +400,29 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
         append(store, key=name, runs=[run(name, kind=kind, iteration=number % 2)], scores=given,
                predictions=judged if number % 2 else [])  # fmt: skip
 
+    lengths = set()
     for number in range(14):
         add(number, tail=(2, 1000)[number % 3 == 0])
+        state = ("verified", "unverified", "rejected", "self_verified")[number // 3 % 4]
+        append(store, key=f"{number} events", by_person=True,
+               events=[event(number % 3, state, (0,))])  # fmt: skip
         with store.write() as session:
             found = session.rows("from newest_scores order by clip_id")
             queue = session.rows("from review_queue")
             session.rows("delete from clip_scores")
             session.rows("delete from clip_scores_mark")
             assert session.rows("from newest_scores order by clip_id") == found
-            assert session.rows("from review_queue") == queue and len(queue) <= 3
+            assert session.rows("from review_queue") == queue
+            lengths.add(len(queue))
+            for how_many in range(5):
+                assert session.rows(f"from review_top({how_many})") == queue[:how_many]
             assert queue == sorted(
                 queue, key=lambda row: [value if value is not None else 2 for value in row[4:7]]
             )
             raise_back(session)
-    assert rows(store, "select count(*) from clip_scores")[0][0] == 4
+    assert rows(store, "select count(*) from clip_scores")[0][0] == 4 and len(lengths) == 4
+    past = LabelStore(store.path, as_of="20")
+    assert rows(past, "from review_top(2)") == rows(past, "from review_queue")[:2] != queue[:2]
 
 
 def raise_back(session):

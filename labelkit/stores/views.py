@@ -6,6 +6,7 @@ same statements, made as temporary views over filtered tables, are the store as 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -21,6 +22,10 @@ class View:
     def macro(self) -> bool:
         """Whether it takes arguments."""
         return "(" in self.name
+
+    def called(self, argument: int) -> str:
+        """What stands in FROM, with an argument where it takes one."""
+        return re.sub(r"\(\w+\)", f"({argument:d})", self.name)
 
     def create(self, *, temporary: bool = False) -> str:
         """The statement that makes it."""
@@ -47,6 +52,15 @@ _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
     "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
 )
+_OPEN = "e.state in ('unverified', 'self_verified')"
+_SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
+# A fusion older than the last training is of another judgement.
+_FUSION = "case when s.fused >= coalesce(s.trained, 0) then s.fusion end"
+_QUEUED = (
+    f"e.clip_id, s.path, {_SPELT.format('e')} as labels, e.state, {_FUSION} as fusion, s.lwlrap, "
+    "s.self_confidence, v.names[s.top_class + 1] as suggested, s.judge as run_id"
+)
+_DOUBT = f"{_FUSION} nulls last, s.lwlrap, s.self_confidence, s.clip_id"
 
 VIEWS = (
     View(
@@ -329,16 +343,37 @@ select k.* from clip_scores k anti join tail t on t.clip_id = k.clip_id
         "Scored clips that no person has decided, the most doubtful first, with the newest scores "
         "and the class the newest model takes them for.",
         f"""
-select e.clip_id, s.path, {_SPELT.format("e")} as labels, e.state,
-       -- A fusion older than the last training is of another judgement.
-       case when s.fused >= coalesce(s.trained, 0) then s.fusion end as fusion,
-       s.lwlrap, s.self_confidence, v.names[s.top_class + 1] as suggested, s.judge as run_id
+select {_QUEUED}
 from current_events e
 join newest_scores s on s.clip_id = e.clip_id
 left join {_NAMES} v on true
-where e.state in ('unverified', 'self_verified')
-  and coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null
-order by fusion nulls last, s.lwlrap, s.self_confidence, e.clip_id
+where {_OPEN} and {_SCORED}
+order by {_DOUBT}
+""",
+    ),
+    View(
+        "review_top(how_many)",
+        "The first rows of `review_queue`, much sooner where there are millions of clips.",
+        f"""
+with decided as (select e.clip_id from current_events e where not ({_OPEN})),
+top as materialized (
+    select s.* from newest_scores s anti join decided d on d.clip_id = s.clip_id
+    where {_SCORED}
+    order by {_DOUBT}
+    limit how_many
+),
+newest as (
+    select max(e.event_id) as event_id
+    from label_events e semi join top t on t.clip_id = e.clip_id
+    group by e.clip_id
+)
+-- Labels are looked up last, for these clips only.
+select {_QUEUED}
+from label_events e
+semi join newest n on n.event_id = e.event_id
+join top s on s.clip_id = e.clip_id
+left join {_NAMES} v on true
+order by {_DOUBT}
 """,
     ),
     View(
