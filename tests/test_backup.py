@@ -32,7 +32,10 @@ SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
 @pytest.fixture
 def project(tmp_path):
-    root = tmp_path / "p"
+    return make_project(tmp_path / "p")
+
+
+def make_project(root):
     (root / "audio").mkdir(parents=True)
     project, _ = create_project(root, root / "audio")
     clips = [Clip(path=f"{c}.wav", labels=("A",)) for c in range(5)]
@@ -275,6 +278,59 @@ def test_there_and_back(project, tmp_path, capsys):
     restore(project, project.root / kept[0])
     assert content(project.store) == now
     change(project, "4")
+
+
+def told(capsys):
+    """What restore said of batches."""
+    said = capsys.readouterr().err.splitlines()
+    return [line for line in said if "batch" in line]
+
+
+def test_what_a_restore_takes_out_of_force_is_told(project, tmp_path, capsys):
+    store = project.store.path
+    backup(project, tmp_path / "1")
+    change(project, "2")
+    backup(project, tmp_path / "2")
+    # A longer history holds all of the old one.
+    restore(project, tmp_path / "1")
+    capsys.readouterr()
+    restore(project, tmp_path / "2")
+    assert told(capsys) == []
+    # Histories that parted: as long, and another batch.
+    restore(project, tmp_path / "1")
+    change(project, "another 2")
+    capsys.readouterr()
+    kept = restore(project, tmp_path / "2")["kept"][0]
+    assert told(capsys) == [f"batch 2 of the old store is no longer in force; it is in {kept}"]
+    # Without a witness it is the batches of the store that count.
+    change(project, "3")
+    witness_path(store).unlink()
+    kept = restore(project, tmp_path / "2")["kept"][0]
+    assert told(capsys) == [f"batch 3 of the old store is no longer in force; it is in {kept}"]
+    # What only the witness knows of is nowhere.
+    change(project, "3")
+    for damage in (lambda: store.write_bytes(b"garbage" * 9999), store.unlink):
+        said = witness_path(store).read_bytes()
+        damage()
+        restore(project, tmp_path / "2")
+        assert told(capsys) == [
+            f"batch 3 of the old store was acknowledged and is not in {tmp_path / '2'}"
+        ]
+        witness_path(store).write_bytes(said)
+    restore(project, tmp_path / "2")
+    capsys.readouterr()
+    restore(project, tmp_path / "1")
+    assert "batch 2 of the old store" in told(capsys)[0]
+
+
+def test_another_store_takes_all_of_the_old_one_out_of_force(project, tmp_path, capsys):
+    other = make_project(tmp_path / "other")
+    backup(other, tmp_path / "b")
+    change(project, "2")
+    kept = restore(project, tmp_path / "b")["kept"][0]
+    assert told(capsys) == [
+        f"batches 1 to 2 of the old store are no longer in force; they are in {kept}"
+    ]
 
 
 def test_twice_is_harmless(project, tmp_path):

@@ -132,30 +132,47 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         _prepared(store, file) as (copy, last, facts),
         locked(store.path, exclusive=True, timeout_s=store.timeout_s),
     ):
-        sound, before = _come_to_rest(store), read_witness(store.path)
+        old, witness = _come_to_rest(store), read_witness(store.path)
         if store.path.exists():
             copy.chmod(store.path.stat().st_mode & 0o777)
         kept = keep_copies(store.path, "before-restore", link=True)
         # Without its witness the old store is as right as the new one; a store that lost
         # batches is refused until a restore went through.
-        if sound:
+        if old is not None:
             witness_path(store.path).unlink(missing_ok=True)
         for log in log_files(store.path):
             log.unlink()
         copy.replace(store.path)
         write_witness(store.path, last)
-        _tell_missing(store)
-    if before is not None and before.batch_id > last.batch_id and kept:
-        say(
-            f"batches {last.batch_id + 1} to {before.batch_id} of the old store are no longer in "
-            f"force; they are in {kept[0].name}"
-        )
+        with store.opened(read_only=True) as con:
+            _tell_missing(store, con)
+            new = _batches(con)
+    if old is not None:
+        _tell_replaced(old - new, kept)
+    elif witness and (witness.batch_id, witness.batch_key) not in {batch[:2] for batch in new}:
+        say(f"batch {witness.batch_id} of the old store was acknowledged and is not in {file}")
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
 
 
-def _tell_missing(store: LabelStore) -> None:
-    with store.opened(read_only=True) as con:
-        files = con.execute("select run_id, file from prediction_files order by 1").fetchall()
+def _batches(con: Any) -> set[tuple[int, str, Any]]:
+    """What tells every batch from all others, also from those of a copy that went its own way."""
+    return set(con.execute("select batch_id, batch_key, made_at from batches").fetchall())
+
+
+def _tell_replaced(batches: set[tuple[int, str, Any]], kept: list[Path]) -> None:
+    numbers = sorted(batch[0] for batch in batches)
+    if numbers:
+        named = (
+            f"batch {numbers[0]} of the old store is no longer in force; it is"
+            if len(numbers) == 1
+            else f"batches {numbers[0]} to {numbers[-1]} of the old store are no longer in force; "
+            "they are"
+        )
+        say(f"{named} in {kept[0].name}")
+
+
+def _tell_missing(store: LabelStore, con: Any) -> None:
+    files = con.execute("select run_id, file from prediction_files order by 1").fetchall()
     for run_id, file in files:
         if not (store.path.parent / file).is_file():
             say(
@@ -213,21 +230,22 @@ def _examine(con: Any, file: Path) -> tuple[Witness, dict[str, Any]]:
     return last_batch(con), _describe(con)
 
 
-def _come_to_rest(store: LabelStore) -> bool:
-    """Take the log of a sound store into its file; False if there is no sound store."""
+def _come_to_rest(store: LabelStore) -> set[tuple[int, str, Any]] | None:
+    """Take the log of a sound store into its file; its batches, None if there is none."""
     if not store.path.exists():
-        return False
+        return None
     try:
         with store.opened(read_only=True) as con:
             found = read_witness(store.path)
             if found and missing_batches(store.path, con, found):
-                return False
+                return None
+            batches = _batches(con)
     except StoreError as error:
         if is_held(error):
             # It would go on writing to the file under its old name, and to the new one's log.
             raise StoreError(f"{error}; end that program first") from error
-        return False
+        return None
     if log_files(store.path):
         with store.opened(read_only=False) as con:
             con.execute("checkpoint")
-    return True
+    return batches
