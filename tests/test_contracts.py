@@ -19,7 +19,9 @@ def test_import_stays_light(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["noise.scoring", "noise.verify", "metrics", "folds"])
+@pytest.mark.parametrize(
+    "module", ["noise.scoring", "noise.windows", "noise.verify", "metrics", "folds"]
+)
 def test_noise_handling_needs_no_framework(module):
     code = (
         f"import labelkit.{module}, sys; "

@@ -221,7 +221,7 @@ def test_the_maintained_state_is_made_anew_when_asked(project, statement):
 
 @pytest.mark.parametrize(
     ("statement", "lost"),
-    [("drop view labels_now", "labels_now"), ("drop macro table labels_at", "labels_at(0)"),
+    [("drop view labels_now", "labels_now"), ("drop macro table labels_at", "labels_at(moment)"),
      ("create or replace view flips as select 1 as x", None),
      ("create or replace view taken_back as select 1 as batch_id", None)],
 )  # fmt: skip

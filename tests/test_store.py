@@ -393,7 +393,12 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
         clips = np.sort(rng.choice(4, rng.integers(1, 5), replace=False))
         metrics = [("fusion",), ("lwlrap", "self_confidence"), ("lwlrap",), ()][number % 4]
         given = [
-            Scores(run_id=name, metric=metric, clip_ids=clips, values=rng.random(len(clips)))
+            Scores(
+                run_id=name,
+                metric=metric,
+                clip_ids=clips,
+                values=rng.choice([0, 0.5, 1], len(clips)),
+            )
             for metric in metrics
         ]
         judged = [Predictions(run_id=name, clip_ids=clips, probs=rng.random((len(clips), 2)))]
@@ -414,6 +419,7 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
             assert session.rows("from newest_scores order by clip_id") == found
             assert session.rows("from review_queue") == queue
             lengths.add(len(queue))
+            assert session.rows("from review_top(null)") == queue
             for how_many in range(5):
                 assert session.rows(f"from review_top({how_many})") == queue[:how_many]
             assert queue == sorted(

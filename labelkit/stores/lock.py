@@ -67,7 +67,7 @@ def locked(
         finally:
             if lock in _open_here:
                 os.ftruncate(lock, 0)
-                # Before the queue is left, so that a name is never wiped by the one before.
+                # Before the queue is left, so that the next writer finds it free.
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
 
@@ -154,8 +154,6 @@ class _Wait:
         except BaseException:
             with guard:
                 given_up = True
-                if got.is_set():
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
             raise
 
     def _until(self, got: threading.Event) -> None:
