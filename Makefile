@@ -30,7 +30,7 @@ demo: setup
 	rm -rf demo
 	$(BIN)/labelkit demo demo
 
-# What must not be skipped for want of a server (or of a browser or a small disk: .ci/run).
+# What must not be skipped for want of a server (.ci/run names more).
 test: export LABELKIT_REQUIRE ?= label-studio
 test: setup label-studio
 	$(BIN)/pytest

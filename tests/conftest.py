@@ -47,7 +47,7 @@ def shared_data():
     """The folder of real data that LABELKIT_TEST_DATA names."""
     named = os.environ.get("LABELKIT_TEST_DATA")
     if not named:
-        pytest.skip("LABELKIT_TEST_DATA is not set: no real clips here")
+        absent("real-clips", "LABELKIT_TEST_DATA is not set: no real clips here")
     folder = Path(named)
     for part in ("esc10/labels.csv", "fsdkaggle2018/train_post_competition.csv", "argus"):
         if not (folder / part).exists():

@@ -418,6 +418,10 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
             session.rows("delete from clip_scores_mark")
             assert session.rows("from newest_scores order by clip_id") == found
             assert session.rows("from review_queue") == queue
+            assert sorted(row[:1] for row in queue) == session.rows(
+                "select distinct clip_id from scores where clip_id in (select clip_id from "
+                "labels_now where state in ('unverified', 'self_verified')) order by 1"
+            )
             lengths.add(len(queue))
             assert session.rows("from review_top(null)") == queue
             for how_many in range(5):

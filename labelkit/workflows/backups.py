@@ -28,6 +28,8 @@ from labelkit.workflows.progress import say
 from labelkit.workflows.project import Project
 from labelkit.workflows.targets import check_target
 
+# Id, key and time tell a batch from all others, also from those of a copy that went its own way.
+_Batches = set[tuple[int, str, Any]]
 _NOT_IN_IT = (
     "recordings, .labelkit/ (spectrograms, windows, weights), and what cannot be computed again: "
     f"predictions of runs of more than {growth.ROWS_OF_RUN:,} clips ({growth.FOLDER}/)"
@@ -154,12 +156,11 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
 
 
-def _batches(con: Any) -> set[tuple[int, str, Any]]:
-    """What tells every batch from all others, also from those of a copy that went its own way."""
+def _batches(con: Any) -> _Batches:
     return set(con.execute("select batch_id, batch_key, made_at from batches").fetchall())
 
 
-def _tell_replaced(batches: set[tuple[int, str, Any]], kept: list[Path]) -> None:
+def _tell_replaced(batches: _Batches, kept: list[Path]) -> None:
     numbers = sorted(batch[0] for batch in batches)
     if numbers:
         named = (
@@ -230,7 +231,7 @@ def _examine(con: Any, file: Path) -> tuple[Witness, dict[str, Any]]:
     return last_batch(con), _describe(con)
 
 
-def _come_to_rest(store: LabelStore) -> set[tuple[int, str, Any]] | None:
+def _come_to_rest(store: LabelStore) -> _Batches | None:
     """Take the log of a sound store into its file; its batches, None if there is none."""
     if not store.path.exists():
         return None
