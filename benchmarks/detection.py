@@ -25,20 +25,20 @@ import numpy as np
 from report import machine, write_section
 
 from labelkit import metrics, registry
+from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.folds import make_folds
+from labelkit.labels.importing import import_labels
 from labelkit.noise.classes import class_similarity
 from labelkit.noise.fusion import score_probe
 from labelkit.noise.neighbours import score_neighbours
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.noise.scoring import fuse_ranks
 from labelkit.noise.simulate import plant_confusable, plant_uniform
+from labelkit.project import Project, create_project
+from labelkit.recordings.embedding import compute_embeddings, read_embeddings
 from labelkit.records import UNVERIFIED
-from labelkit.workflows.embedding import compute_embeddings, read_embeddings
-from labelkit.workflows.evidence import Evidence, read_evidence, score_by
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import Project, create_project
-from labelkit.workflows.stages import train
+from labelkit.runs.train import train
 
 DEVELOPMENT_SEEDS, SEEDS = (0, 1, 2), (3, 4, 5)
 NOISES = ("uniform 5 %", "uniform 10 %", "uniform 20 %", "confusable 20 %", "40/35")

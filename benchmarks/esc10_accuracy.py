@@ -19,11 +19,11 @@ from report import machine, write_section
 
 from labelkit import metrics
 from labelkit.config import FormatSpec, read_recipe
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
+from labelkit.recordings.features import compute_features
 from labelkit.records import multi_hot
-from labelkit.workflows.extraction import compute_features
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
-from labelkit.workflows.stages import train
+from labelkit.runs.train import train
 
 RECIPE = Path(__file__).with_suffix(".toml")
 

@@ -25,12 +25,12 @@ from scipy.stats import t as student
 
 from labelkit import metrics
 from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recipe
+from labelkit.labels.importing import import_labels
 from labelkit.noise.selection import select_confident
+from labelkit.project import Project, create_project
 from labelkit.records import SELF_VERIFIED, multi_hot
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import Project, create_project
-from labelkit.workflows.stages import train
-from labelkit.workflows.verification import verify
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 
 SEEDS, DEVELOPMENT_SEEDS = (0, 1, 2), (100, 101)
 FOLDS = 5

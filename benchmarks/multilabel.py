@@ -26,13 +26,13 @@ from report import machine, write_section
 
 from labelkit import metrics
 from labelkit.audio import io
+from labelkit.cleaning.inputs import Evidence, read_evidence
 from labelkit.config import FormatSpec, read_recipe
+from labelkit.labels.importing import import_labels
 from labelkit.noise import pairs, scoring
 from labelkit.noise.simulate import plant_missing, plant_uniform
-from labelkit.workflows.evidence import Evidence, read_evidence
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
-from labelkit.workflows.stages import train
+from labelkit.project import create_project
+from labelkit.runs.train import train
 
 DEVELOPMENT_SEEDS, SEEDS = (0, 1, 2), (3, 4, 5)
 CLIPS_A_FOLD, RATE, LEVEL = 80, 32_000, 0.05

@@ -18,13 +18,13 @@ from detection import RECIPE, SEEDS, Clips, keep_cache, make_project, read_clips
 from report import machine, write_section
 from scipy.stats import t as student
 
+from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
 from labelkit.config import read_recipe
 from labelkit.noise.classes import estimate_noise
 from labelkit.noise.neighbours import find_neighbours
+from labelkit.project import Project
 from labelkit.records import UNVERIFIED
-from labelkit.workflows.evidence import Evidence, read_evidence, score_by
-from labelkit.workflows.project import Project
-from labelkit.workflows.stages import train
+from labelkit.runs.train import train
 
 NOISE = "40/35"
 METHODS = ("fusion", "probe", "self_confidence", "aum", "neighbours")

@@ -21,15 +21,15 @@ from report import machine, write_section
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from label_studio_server import answer, running_server  # type: ignore[import-not-found]
 
+from labelkit.cleaning.score import score
 from labelkit.config import ReviewSpec, read_recipe
-from labelkit.workflows.demo import SETTINGS, run_demo
-from labelkit.workflows.project import Project, open_project
-from labelkit.workflows.review.pull import pull
-from labelkit.workflows.review.push import push
-from labelkit.workflows.review.queue import Choice
-from labelkit.workflows.review.setup import set_up
-from labelkit.workflows.score import score
-from labelkit.workflows.stages import train
+from labelkit.demo import SETTINGS, run_demo
+from labelkit.project import Project, open_project
+from labelkit.review.pull import pull
+from labelkit.review.push import push
+from labelkit.review.queue import Choice
+from labelkit.review.setup import set_up
+from labelkit.runs.train import train
 
 SEEDS, SENT = (0, 1, 2), 30
 

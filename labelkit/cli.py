@@ -1,4 +1,4 @@
-"""The labelkit command: parse, call one function of ``workflows``, print.
+"""The labelkit command: parse, call one function of a room, print.
 
 stdout is data, stderr everything else. Nothing heavy is imported before a command runs.
 """

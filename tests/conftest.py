@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, synthesise, write_demo
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project
-from labelkit.workflows.score import score
-from labelkit.workflows.stages import train
-from labelkit.workflows.verification import verify
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 from tests.label_studio_server import binary, running_server
 
 # Seconds instead of minutes: a narrow net, few mels, few epochs.

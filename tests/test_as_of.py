@@ -7,22 +7,22 @@ import click
 import numpy as np
 import pytest
 
+from labelkit.cleaning.external import import_probs
+from labelkit.cleaning.missing import find_missing_labels
+from labelkit.cleaning.score import score
+from labelkit.cleaning.selection import select
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.errors import InvalidInput
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
+from labelkit.project import create_project, look_back, open_project
 from labelkit.records import Batch, Verdict
+from labelkit.runs.dataset import read_training_set
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 from labelkit.stores.labels import LabelStore
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.missing import find_missing_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project, look_back, open_project
-from labelkit.workflows.score import score
-from labelkit.workflows.selection import select
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set
-from labelkit.workflows.undo import undo
-from labelkit.workflows.verification import verify
 from tests.conftest import write_csv, write_tone
 from tests.test_external import (
     CLASSES,

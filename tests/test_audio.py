@@ -13,9 +13,10 @@ from labelkit.audio.compat import import_torchaudio
 from labelkit.audio.features import check_spec
 from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreBusy
+from labelkit.recordings import checking
+from labelkit.recordings.features import compute_features
+from labelkit.runs import folds as prepare
 from labelkit.stores.arrays import FeatureStore
-from labelkit.workflows import checking, prepare
-from labelkit.workflows.extraction import compute_features
 from tests.conftest import write_csv, write_tone
 
 FORMATS = [
@@ -153,7 +154,7 @@ def import_all(project):
         [(p, f"c{k % 2}") for k, p in enumerate(paths)],
     )
     from labelkit.config import FormatSpec
-    from labelkit.workflows.importing import import_labels
+    from labelkit.labels.importing import import_labels
 
     import_labels(project, source, "csv", FormatSpec())
     return paths
@@ -161,7 +162,7 @@ def import_all(project):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
-    from labelkit.workflows.project import create_project
+    from labelkit.project import create_project
 
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in broken.iterdir()}
     root = tmp_path_factory.mktemp("project")

@@ -19,13 +19,13 @@ from labelkit.commands.health import backup as backup_command
 from labelkit.commands.health import restore as restore_command
 from labelkit.commands.options import Place
 from labelkit.errors import InvalidInput, StoreBusy, StoreError
+from labelkit.maintenance.backup import backup, restore
+from labelkit.maintenance.doctor import examine
+from labelkit.project import create_project, open_project
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run
 from labelkit.stores import growth, schema
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.witness import missing_batches, read_witness, witness_path
-from labelkit.workflows.backups import backup, restore
-from labelkit.workflows.health import examine
-from labelkit.workflows.project import create_project, open_project
 
 SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
@@ -542,8 +542,8 @@ def test_stopped_anywhere_it_is_the_old_store_or_the_new_one(project, tmp_path, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from labelkit.workflows.backups import restore
-from labelkit.workflows.project import open_project
+from labelkit.maintenance.backup import restore
+from labelkit.project import open_project
 left = [int(sys.argv[3])]
 def kill(real):
     def step(*args, **kwargs):

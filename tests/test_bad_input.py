@@ -11,9 +11,9 @@ from labelkit import metrics
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, VerifySpec
 from labelkit.errors import InvalidInput
+from labelkit.labels.importing import import_labels
 from labelkit.models import check_window, create_model
 from labelkit.noise.verify import self_verify
-from labelkit.workflows.importing import import_labels
 from tests.conftest import TINY, write_csv, write_tone
 from tests.test_external import PATHS, judge, make_labelled, refused, write_probs
 

@@ -7,13 +7,13 @@ import pytest
 
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput
+from labelkit.labels.changes.exporting import export_changes
+from labelkit.labels.changes.importing import import_changes
+from labelkit.labels.changes.merge import Step, Word, merge_clip
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
+from labelkit.project import create_project
 from labelkit.records import Batch, Clip, LabelEvent, verdicts_of
-from labelkit.workflows.changes.exporting import export_changes
-from labelkit.workflows.changes.importing import import_changes
-from labelkit.workflows.changes.merge import Step, Word, merge_clip
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
-from labelkit.workflows.undo import undo
 from tests.conftest import write_csv
 from tests.test_external import call, copy_project, make_labelled, refused, rows, snapshot
 

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.labels.changes.exporting import collect_changes
+from labelkit.labels.changes.form import format_changes
+from labelkit.labels.changes.importing import plan_import
+from labelkit.labels.changes.origins import read_origins
+from labelkit.labels.changes.reading import parse_changes
+from labelkit.labels.undo import undo
+from labelkit.maintenance.integrity import PROBLEM, check_contents
 from labelkit.records import STATES, Batch, Clip
-from labelkit.workflows.changes.exporting import collect_changes
-from labelkit.workflows.changes.form import format_changes
-from labelkit.workflows.changes.importing import plan_import
-from labelkit.workflows.changes.origins import read_origins
-from labelkit.workflows.changes.reading import parse_changes
-from labelkit.workflows.integrity import PROBLEM, check_contents
-from labelkit.workflows.undo import undo
 from tests.test_changes import CLASSES, decide, labels_now, make_copies, replayed
 from tests.test_external import call, copy_project, refused, rows, snapshot
 

@@ -14,11 +14,11 @@ from labelkit.audio import faults, io
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import synthesise
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
+from labelkit.recordings.checking import check
 from labelkit.records import Batch, LabelEvent
-from labelkit.workflows.checking import check
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
-from labelkit.workflows.trainingset import read_training_set
+from labelkit.runs.dataset import read_training_set
 from tests.conftest import write_csv
 
 RATE = 16000

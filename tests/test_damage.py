@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from labelkit.commands.health import doctor
 from labelkit.commands.options import Place
 from labelkit.errors import StoreError
+from labelkit.maintenance.doctor import examine
+from labelkit.maintenance.repair import repair
+from labelkit.project import open_project
 from labelkit.stores.damage import TornLog, cut_log, find_torn_log, keep_copies, log_files
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.witness import read_witness
-from labelkit.workflows.health import examine
-from labelkit.workflows.mending import repair
-from labelkit.workflows.project import open_project
 
 N_CLIPS, N_BATCHES = 12, 20
 
@@ -32,7 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from labelkit.records import Batch, Clip, LabelEvent
 from labelkit.stores.labels import LabelStore
-from labelkit.workflows.project import create_project
+from labelkit.project import create_project
 from tests.test_damage import N_BATCHES, N_CLIPS, touched
 
 class Unclosed(LabelStore):

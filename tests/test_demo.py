@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from labelkit.cleaning.rehearsal import rehearse
 from labelkit.config import read_recipe
 from labelkit.datasets.demo import CLIP_S, SAMPLE_RATE, SOUNDS, plan_demo, synthesise, write_demo
-from labelkit.workflows.demo import SETTINGS, run_demo
-from labelkit.workflows.project import open_project
-from labelkit.workflows.rehearsal import rehearse
+from labelkit.demo import SETTINGS, run_demo
+from labelkit.project import open_project
 
 
 def test_the_plan_has_the_promised_shares():

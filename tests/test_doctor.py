@@ -16,14 +16,15 @@ from labelkit.audio.io import hash_file
 from labelkit.commands.health import doctor
 from labelkit.commands.options import Place
 from labelkit.errors import StoreBusy
+from labelkit.maintenance import doctor as health
+from labelkit.maintenance import environment as surroundings
+from labelkit.maintenance.doctor import examine
+from labelkit.maintenance.environment import find_file_system, find_leftovers
+from labelkit.maintenance.repair import repair
+from labelkit.project import create_project, open_project
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Verdict, Windows
 from labelkit.stores import growth, schema
 from labelkit.stores.witness import read_witness, witness_path
-from labelkit.workflows import health, surroundings
-from labelkit.workflows.health import examine
-from labelkit.workflows.mending import repair
-from labelkit.workflows.project import create_project, open_project
-from labelkit.workflows.surroundings import find_file_system, find_leftovers
 from tests.conftest import write_tone
 
 N = 6

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
-from labelkit.workflows.duplicates import group_exact, list_duplicates
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
+from labelkit.recordings.duplicates import group_exact, list_duplicates
 from tests.conftest import write_csv
 
 RATE = 16000

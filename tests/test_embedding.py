@@ -13,8 +13,9 @@ from labelkit.audio import embedding, features, io
 from labelkit.audio.embedding import Embedder, cut_windows, embed_clips, pool_frames, try_out
 from labelkit.config import EmbeddingSpec, FeatureSpec, FormatSpec, create_spec
 from labelkit.errors import InvalidInput, StoreBusy, UnknownName
-from labelkit.stores.embeddings import EmbeddingStore, read_vectors
-from labelkit.workflows.embedding import (
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
+from labelkit.recordings.embedding import (
     compute_embeddings,
     import_embeddings,
     load_hear,
@@ -22,8 +23,7 @@ from labelkit.workflows.embedding import (
     read_embeddings,
     similar,
 )
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
+from labelkit.stores.embeddings import EmbeddingStore, read_vectors
 from tests.conftest import write_csv, write_tone
 
 FEATURES = FeatureSpec(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16)

@@ -10,14 +10,14 @@ import torch
 from labelkit.config import WindowSpec, read_recipe
 from labelkit.errors import LabelkitError, StoreError
 from labelkit.models import create_model
+from labelkit.runs.dataset import read_training_set
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
 from labelkit.stores.epochs import EpochStore
 from labelkit.training.bank import FeatureBank
 from labelkit.training.callbacks import Callback, Checkpoint, EpochLog, Seeding
 from labelkit.training.crossfit import Training
 from labelkit.training.predict import predict_windows
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set
 from tests.conftest import TINY, make_demo_project
 from tests.test_batches import make_batches
 from tests.test_training import Dropping, make_trainer, scored

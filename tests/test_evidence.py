@@ -12,16 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from labelkit import registry
+from labelkit.cleaning.inputs import read_evidence, score_by
+from labelkit.cleaning.score import score
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreError
+from labelkit.labels.importing import import_labels
 from labelkit.noise.dynamics import Dynamics
 from labelkit.noise.fusion import score_fusion
-from labelkit.workflows.embedding import read_embeddings
-from labelkit.workflows.evidence import read_evidence, score_by
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.score import score
-from labelkit.workflows.stages import train
+from labelkit.recordings.embedding import read_embeddings
+from labelkit.runs.train import train
 from tests.conftest import TINY
 from tests.test_external import copy_project
 

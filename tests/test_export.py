@@ -11,10 +11,10 @@ from labelkit import registry
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput, UnknownName
+from labelkit.labels.exporting import export_labels
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
 from labelkit.records import Batch, Clip, LabelEvent
-from labelkit.workflows.exporting import export_labels
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
 
 CLASSES = ["Dog", "Rain, heavy", "Alarm", ' "odd" ', "猫", "[]", "Unused", "tab;semicolon|pipe"]
 WHOLE = ["csv", "jsonl", "parquet"]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from labelkit.cleaning.external import import_probs
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project, open_project
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project, open_project
+from labelkit.runs.folds import freeze_folds
 from tests.conftest import write_csv
 
 CLASSES = ["Bird", "Car", "Dog", "Rain"]

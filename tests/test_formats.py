@@ -11,7 +11,7 @@ from labelkit.audio.io import hash_file
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import split_names
 from labelkit.errors import FaultyFile, InvalidInput
-from labelkit.workflows.importing import import_labels
+from labelkit.labels.importing import import_labels
 from tests.conftest import write_csv
 
 CLIPS = {
@@ -284,7 +284,7 @@ def test_recordings_are_handed_to_the_pool_by_blocks(tone_project, monkeypatch):
         handed.append(len(clips))
         return begin(self, look, clips)
 
-    monkeypatch.setattr("labelkit.workflows.importing._BLOCK", 4)
+    monkeypatch.setattr("labelkit.labels.importing._BLOCK", 4)
     monkeypatch.setattr(ThreadPoolExecutor, "map", count)
     names = [f"{k}.wav" for k in range(6)]
     source = tone_project.root / "x.jsonl"
@@ -509,8 +509,8 @@ def test_argus_corrections_are_read(shared_data):
 
 
 def test_real_metadata(shared_data, tmp_path):
-    from labelkit.workflows.prepare import fold_table, freeze_folds
-    from labelkit.workflows.project import create_project
+    from labelkit.project import create_project
+    from labelkit.runs.folds import fold_table, freeze_folds
 
     project, _ = create_project(tmp_path, tmp_path)
     source = shared_data / "fsdkaggle2018" / "train_post_competition.csv"

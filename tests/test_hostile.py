@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
 from labelkit.stores.sandbox import GRACE_S
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
 from tests.conftest import write_csv
 
 TOKEN = "t0k3n-of-somebody-else"

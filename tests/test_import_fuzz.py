@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelkit import registry
+from labelkit.cleaning.external import import_probs
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
 from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project, open_project
 from labelkit.records import STATES, Clip
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project, open_project
 from tests.test_external import CLASSES, PATHS, judge, make_labelled, write_probs
 
 # More where somebody asks for it: LABELKIT_FUZZ=100 tries a hundred times as much.

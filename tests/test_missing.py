@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from labelkit.cleaning.external import import_probs
 from labelkit.config import FormatSpec, read_recipe
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set
+from labelkit.labels.importing import import_labels
+from labelkit.runs.dataset import read_training_set
+from labelkit.runs.train import train
 from tests.conftest import TINY, write_csv
 from tests.test_external import (
     CLASSES,

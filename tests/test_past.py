@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from labelkit.errors import InvalidInput
+from labelkit.labels.difference import describe_diff, diff
+from labelkit.labels.history import blame, history, log
+from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, Review, Run, Verdict, verdicts_of
-from labelkit.workflows.difference import describe_diff, diff
-from labelkit.workflows.past import blame, history, log
-from labelkit.workflows.undo import undo
 from tests.test_external import CLASSES, PATHS, call, copy_project, make_labelled, refused, rows
 
 # Class ids.

@@ -1,4 +1,4 @@
-"""A classifier on embeddings through the workflows of the network."""
+"""A classifier on embeddings through what serves the network."""
 
 import json
 import os
@@ -15,22 +15,22 @@ from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from labelkit.cleaning.score import score
 from labelkit.cli import cli
 from labelkit.config import EmbeddingSpec, FeatureSpec, FormatSpec, change_verify, read_recipe
 from labelkit.errors import InvalidInput, LabelkitError, UnknownName
+from labelkit.labels.importing import import_labels
 from labelkit.noise.selection import select_confident
+from labelkit.project import create_project
+from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
+from labelkit.runs.cross_validation import plan_work
+from labelkit.runs.dataset import read_training_set, run_key
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 from labelkit.training.crossfit import Choice
 from labelkit.training.probefit import ProbeFit
-from labelkit.workflows.embedding import read_embeddings
-from labelkit.workflows.foldwork import plan_work
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project
-from labelkit.workflows.score import score
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set, run_key
-from labelkit.workflows.verification import verify
 from tests.conftest import make_demo_project, pair_clips, write_csv
 
 SMALL = (

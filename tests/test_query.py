@@ -20,11 +20,11 @@ from labelkit import output
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput, LabelkitError, StoreBusy, StoreError
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project, open_project
 from labelkit.stores import sandbox
 from labelkit.stores.catalog import create_predictions
 from labelkit.stores.query import query
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project, open_project
 from tests.conftest import write_csv
 
 SOUND = ("0.wav", ["Dog", "Rain, heavy"]), ("1.wav", ["Dog"]), ("2.wav", ["Rain, heavy"])

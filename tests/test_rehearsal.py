@@ -13,19 +13,19 @@ from click.testing import CliRunner
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
+from labelkit.cleaning.rehearsal import rehearse
+from labelkit.cleaning.score import score
+from labelkit.cleaning.simulated_project import deal_parts, read_source
 from labelkit.commands.options import Place
 from labelkit.commands.rehearsal import rehearse as command
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput, UnknownName
+from labelkit.labels.importing import import_labels
 from labelkit.noise.classes import class_similarity
 from labelkit.noise.simulate import plant_confusable
+from labelkit.project import create_project, open_project
 from labelkit.records import Batch, LabelEvent, Verdict, multi_hot
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project, open_project
-from labelkit.workflows.rehearsal import rehearse
-from labelkit.workflows.score import score
-from labelkit.workflows.scratch import deal_parts, read_source
+from labelkit.runs.folds import freeze_folds
 from tests.conftest import TINY, pair_clips, write_csv, write_tone
 
 RATE = 0.3

@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
+from labelkit.labels.undo import undo
+from labelkit.project import open_project
 from labelkit.records import RELABELED, TRUSTED_STATES, Batch
-from labelkit.workflows.project import open_project
-from labelkit.workflows.review import report as reporting
-from labelkit.workflows.review.pull import pull, pull_file, repair
-from labelkit.workflows.review.push import push
-from labelkit.workflows.review.queue import Choice
-from labelkit.workflows.review.setup import read_setup, set_up
-from labelkit.workflows.stages import train
-from labelkit.workflows.undo import undo
+from labelkit.review import status as reporting
+from labelkit.review.pull import pull, pull_file, repair
+from labelkit.review.push import push
+from labelkit.review.queue import Choice
+from labelkit.review.setup import read_setup, set_up
+from labelkit.runs.train import train
 from tests.label_studio_server import answer
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import pytest
 from labelkit.config import ReviewSpec
 from labelkit.errors import StoreError
 from labelkit.records import Batch, Clip, LabelEvent, Review, ReviewTask, Verdict
+from labelkit.review.ledger import Ledger
+from labelkit.review.resolution import Decision, newest_answers, resolve, verdicts_said
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.reviews import sent_tasks, standing_reviews
-from labelkit.workflows.review.ledger import Ledger
-from labelkit.workflows.review.resolution import Decision, newest_answers, resolve, verdicts_said
 from tests.label_studio_server import answer
 
 CLASSES = ["Bark", "Dog", "Rain"]
@@ -257,8 +257,8 @@ def said(store, actor):
 
 
 def test_undone_and_done_again(store):
-    from labelkit.workflows.project import Project
-    from labelkit.workflows.undo import undo
+    from labelkit.labels.undo import undo
+    from labelkit.project import Project
 
     project = Project(store.path.parent, store.path.parent)
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
@@ -272,8 +272,8 @@ def test_undone_and_done_again(store):
 
 
 def test_undone_tombstones_of_tasks(store):
-    from labelkit.workflows.project import Project
-    from labelkit.workflows.undo import undo
+    from labelkit.labels.undo import undo
+    from labelkit.project import Project
 
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.write() as session:
@@ -392,8 +392,8 @@ def test_a_state_brought_back_in_one_project_is_no_decision_for_another(store):
 
 
 def test_undo_of_an_answer_whose_task_is_gone(store):
-    from labelkit.workflows.project import Project
-    from labelkit.workflows.undo import undo
+    from labelkit.labels.undo import undo
+    from labelkit.project import Project
 
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.write() as session:
@@ -491,8 +491,8 @@ def test_reviews_that_do_not_fit_are_refused(store, values, words):
 
 
 def test_an_undone_answer_says_nothing_of_classes(store):
-    from labelkit.workflows.project import Project
-    from labelkit.workflows.undo import undo
+    from labelkit.labels.undo import undo
+    from labelkit.project import Project
 
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.read() as session:

@@ -9,17 +9,17 @@ import shutil
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, ReviewSpec, read_recipe
 from labelkit.datasets.demo import plan_demo, write_demo
 from labelkit.label_studio.page import VERDICTS
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.review.pull import pull
-from labelkit.workflows.review.push import push
-from labelkit.workflows.review.queue import Choice, read_queue
-from labelkit.workflows.review.setup import set_up
-from labelkit.workflows.score import score
-from labelkit.workflows.verification import verify
+from labelkit.labels.importing import import_labels
+from labelkit.review.pull import pull
+from labelkit.review.push import push
+from labelkit.review.queue import Choice, read_queue
+from labelkit.review.setup import set_up
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.verify import verify
 from tests.conftest import TINY, absent, make_demo_project, write_csv
 from tests.label_studio_server import EMAIL, PASSWORD
 

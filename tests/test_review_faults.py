@@ -12,12 +12,12 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from labelkit.config import ReviewSpec
 from labelkit.errors import ServiceError
-from labelkit.workflows.project import open_project
-from labelkit.workflows.review import push as pushing
-from labelkit.workflows.review.pull import pull
-from labelkit.workflows.review.push import push
-from labelkit.workflows.review.queue import Choice
-from labelkit.workflows.review.setup import set_up
+from labelkit.project import open_project
+from labelkit.review import push as pushing
+from labelkit.review.pull import pull
+from labelkit.review.push import push
+from labelkit.review.queue import Choice
+from labelkit.review.setup import set_up
 from tests.fault_proxy import bad_gateway, delay, drop, fault_proxy, html
 from tests.label_studio_server import answer
 
@@ -116,8 +116,8 @@ def test_a_server_that_never_keeps_anything_is_given_up(project, proxy, annotato
 SCRIPT = """
 import sys
 from pathlib import Path
-from labelkit.workflows.project import open_project
-from labelkit.workflows.review import push
+from labelkit.project import open_project
+from labelkit.review import push
 push.CHUNK = 3
 push.push(open_project(Path(sys.argv[1])), push.Choice(lowest=("lwlrap", 9)))
 """

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from labelkit import registry
+from labelkit.cleaning.external import import_probs
 from labelkit.config import FormatSpec
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
+from labelkit.labels.importing import import_labels
 from tests.test_external import (
     CLASSES,
     PATHS,

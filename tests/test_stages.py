@@ -8,10 +8,10 @@ import pytest
 from labelkit.config import StageSpec, create_spec, read_recipe
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.records import Batch, Frames, Verdict, Windows
+from labelkit.runs.dataset import read_training_set, read_variant
+from labelkit.runs.train import train
 from labelkit.stores.windows import WindowStore
 from labelkit.training.crossfit import Choice, CrossFit
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set, read_variant
 
 # Eight clips of fold 1 and two of fold 0, which is judged. By number:
 # 0, 1 curated; 2, 3 noisy once and confirmed by people; 4, 5 selected; 6 removed; 7 noisy.

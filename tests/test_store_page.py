@@ -9,6 +9,8 @@ import duckdb
 import numpy as np
 import pytest
 
+from labelkit.labels.undo import undo
+from labelkit.project import Project, create_project, user
 from labelkit.records import (
     Batch,
     Clip,
@@ -23,8 +25,6 @@ from labelkit.records import (
 )
 from labelkit.stores import schema
 from labelkit.stores.query import query
-from labelkit.workflows.project import Project, create_project, user
-from labelkit.workflows.undo import undo
 
 PAGE = (Path(__file__).parent.parent / "docs" / "store.md").read_text(encoding="utf-8")
 QUESTIONS = dict(re.findall(r"\n\n([^\n]+(?:\n[^\n]+)?\?[^\n?]*)\n\n```sql\n(.*?)```", PAGE, re.S))

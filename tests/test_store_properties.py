@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput, StoreError
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
+from labelkit.project import create_project
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.stores import growth
 from labelkit.stores.labels import LabelStore
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import create_project
-from labelkit.workflows.undo import undo
 
 EXAMPLES = int(os.environ.get("LABELKIT_EXAMPLES", "12"))
 NUMBER = st.integers(0, 99)

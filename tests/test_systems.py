@@ -10,9 +10,9 @@ from labelkit.config import list_flavours, list_recipes, read_recipe
 from labelkit.ensemble import mean_by_group
 from labelkit.errors import InvalidInput
 from labelkit.records import multi_hot
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.stages import train
-from labelkit.workflows.verification import verify
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 from tests.conftest import make_demo_project
 
 pytestmark = pytest.mark.slow

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from labelkit.cleaning.external import import_probs
+from labelkit.cleaning.missing import find_missing_labels
+from labelkit.cleaning.score import score
+from labelkit.cleaning.selection import select
 from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput
+from labelkit.labels.history import blame
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.stores.reviews import read_clips
-from labelkit.workflows.external import import_probs
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.missing import find_missing_labels
-from labelkit.workflows.past import blame
-from labelkit.workflows.score import score
-from labelkit.workflows.selection import select
-from labelkit.workflows.undo import undo
 from tests.test_external import (
     CLASSES,
     PATHS,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from labelkit.config import FormatSpec, read_recipe
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, verdicts_of
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.undo import undo
-from labelkit.workflows.verification import verify
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.verify import verify
 from tests.conftest import make_demo_project
 from tests.test_external import call, copy_project, refused, rows
 

@@ -12,18 +12,18 @@ import time
 import numpy as np
 import pytest
 
+from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, change_verify, read_recipe
 from labelkit.errors import InvalidInput, LabelkitError, StoreBusy
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
 from labelkit.records import Batch, LabelEvent
+from labelkit.runs.dataset import read_training_set
+from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
+from labelkit.runs.verify import verify
 from labelkit.training.batches import Examples
 from labelkit.training.crossfit import CrossFit, Training
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project
-from labelkit.workflows.score import score
-from labelkit.workflows.stages import train
-from labelkit.workflows.trainingset import read_training_set
-from labelkit.workflows.verification import verify
 from tests.conftest import TINY, make_demo_project, pair_clips, write_csv
 
 pytestmark = pytest.mark.slow

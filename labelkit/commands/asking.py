@@ -51,7 +51,7 @@ def query(
     SQL may also come from --file or, if it is - or left out, from stdin. The statement runs in
     a process of its own that can only read the store, and is stopped when it takes too much.
     """
-    from labelkit.workflows import asking
+    from labelkit.labels import querying as asking
 
     if as_json + as_csv + (parquet is not None) > 1:
         raise click.UsageError("--json, --csv and --parquet exclude one another")
@@ -100,7 +100,7 @@ def print_answer(
         InvalidInput: If the statement does not only read, or is too long for a table.
         StoreError: If a limit stops it, or the store cannot be opened.
     """
-    from labelkit.workflows import asking
+    from labelkit.labels import querying as asking
 
     most, on_screen = max_rows, sys.stdout.isatty()
     if mode == "table" and most is None:

@@ -37,7 +37,7 @@ def export(
     parquet, csv and jsonl hold everything that import reads back, csv not the order of the
     classes. Of the two FSDKaggle formats, what they cannot say is told.
     """
-    from labelkit.workflows import exporting
+    from labelkit.labels import exporting
 
     report = exporting.export_labels(
         place.project(), file, format_, fold_set=fold_set, separator=separator, force=force
@@ -72,7 +72,7 @@ def changes() -> None:
 @click.pass_obj
 def export_changes(place: Place, file: Path, since: str | None, people: bool, force: bool) -> None:
     """Write what became of the labels to FILE, a JSON; the same store gives the same file."""
-    from labelkit.workflows.changes import exporting
+    from labelkit.labels.changes import exporting
 
     counts = exporting.export_changes(
         place.project(), file, since=since, people=people, force=force
@@ -92,7 +92,7 @@ def import_changes(place: Place, file: Path, dry_run: bool, as_json: bool) -> No
     a machine, and of two of a kind what is here stays. Each such clip is shown, with what was
     kept; see also: labelkit review disagreements.
     """
-    from labelkit.workflows.changes import importing
+    from labelkit.labels.changes import importing
 
     plan = importing.import_changes(place.project(), file, dry_run=dry_run)
     show(plan.rows, as_json)

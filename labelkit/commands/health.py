@@ -24,7 +24,7 @@ def backup(place: Place, file: Path, force: bool) -> None:
     nor .labelkit/. Most of that can be computed again. Predictions of runs of more than ten
     million clips cannot: they lie in .labelkit/predictions, copy that folder, too.
     """
-    from labelkit.workflows import backups
+    from labelkit.maintenance import backup as backups
 
     show_facts(backups.backup(place.project(), file, force=force), False, err=True)
 
@@ -37,7 +37,7 @@ def restore(place: Place, file: Path) -> None:
 
     A backup of an older version is brought up to date on the way. FILE is only read.
     """
-    from labelkit.workflows import backups
+    from labelkit.maintenance import backup as backups
 
     show_facts(backups.restore(place.project(), file), False, err=True)
 
@@ -56,7 +56,8 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
     Exit code 3 if there is a problem; warnings alone are none.
     """
     from labelkit.errors import StoreError
-    from labelkit.workflows import health, mending
+    from labelkit.maintenance import doctor as health
+    from labelkit.maintenance import repair as mending
 
     project = ctx.obj.project()
     if repair:

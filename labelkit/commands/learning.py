@@ -34,7 +34,7 @@ def train(place: Place, as_json: bool, **kwargs: Any) -> None:
     A recipe of several stages runs them one after the other; each is kept, so the same
     command goes on with the one it was stopped in.
     """
-    from labelkit.workflows import stages
+    from labelkit.runs import train as stages
 
     def tell(row: dict[str, Any]) -> None:
         parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
@@ -100,7 +100,7 @@ def verify(
     **kwargs: Any,
 ) -> None:
     """Find unverified labels that can be trusted: train, self-verify, fine-tune, round by round."""
-    from labelkit.workflows import verification
+    from labelkit.runs import verify as verification
 
     recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
 

@@ -39,7 +39,7 @@ def judged_by(place: Place, run_id: str | None, probs: Path | None) -> tuple[Any
         return project, run_id
     if run_id is not None:
         raise click.UsageError("--run and --probs exclude one another")
-    from labelkit.workflows.external import import_probs
+    from labelkit.cleaning.external import import_probs
 
     found = import_probs(project, probs)
     click.echo(f"{probs.name} is run {found}; whether its model saw the clips is not known",
@@ -80,7 +80,7 @@ def score(
     **kwargs: Any,
 ) -> None:
     """Score every label, keep the scores in the store, and show the most doubtful clips."""
-    from labelkit.workflows import score as scoring
+    from labelkit.cleaning import score as scoring
 
     project, run_id = judged_by(place, run_id, probs)
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
@@ -101,8 +101,8 @@ def score(
 @click.pass_obj
 def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
     """Show of each class how noisy its labels seem, and which class it is taken for."""
-    from labelkit.workflows.evidence import read_evidence
-    from labelkit.workflows.score import class_table
+    from labelkit.cleaning.inputs import read_evidence
+    from labelkit.cleaning.score import class_table
 
     project, run_id = judged_by(place, run_id, probs)
     evidence = read_evidence(project, run_id)
@@ -140,7 +140,7 @@ def select(
     What a machine trusted before and the rule does not keep is trusted no longer, unless
     --add is given. Clips that people decided on stay as they are.
     """
-    from labelkit.workflows import selection
+    from labelkit.cleaning import selection
 
     project, external = judged_by(place, None, probs)
     judges = (*run_ids, *([external] if external else [])) or (None,)
@@ -173,7 +173,7 @@ def missing(
     Unknown is not negative: with --mask, training leaves these (clip, class) pairs out of
     the loss until somebody decides; labelkit undo takes that back.
     """
-    from labelkit.workflows import missing as proposals
+    from labelkit.cleaning import missing as proposals
 
     project, run_id = judged_by(place, run_id, probs)
     rows, report = proposals.find_missing_labels(project, run_id=run_id, **kwargs)

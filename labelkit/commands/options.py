@@ -27,7 +27,7 @@ class Place:
 
     def project(self) -> Any:
         """The project there, looking back where the user wants it to."""
-        from labelkit.workflows.project import find_root, look_back, open_project
+        from labelkit.project import find_root, look_back, open_project
 
         return look_back(
             open_project(

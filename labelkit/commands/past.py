@@ -38,7 +38,7 @@ def log(
     labels counts what a batch gave to clips and took from them; undone_by is the batch that
     takes it back.
     """
-    from labelkit.workflows import past
+    from labelkit.labels import history as past
 
     rows, n = past.log(place.project(), clip, kind=kind, actor=actor, since=since, limit=limit)
     show(rows, as_json)
@@ -57,7 +57,7 @@ def history(place: Place, clip: str, as_json: bool) -> None:
     Events made it what it is; verdicts, masks and answers of people stand between them, but
     for verdicts that only repeat an event.
     """
-    from labelkit.workflows import past
+    from labelkit.labels import history as past
 
     show(past.history(place.project(), clip), as_json)
 
@@ -73,7 +73,7 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
 
     Kind import means that the label came in with the clip.
     """
-    from labelkit.workflows import past
+    from labelkit.labels import history as past
 
     rows = past.blame(place.project(), clip, all_=all_)
     show(rows, as_json)
@@ -91,7 +91,7 @@ def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
 
     A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
     """
-    from labelkit.workflows import difference
+    from labelkit.labels import difference
 
     rows = difference.diff(place.project(), a, b)
     show(rows, as_json)
@@ -108,7 +108,7 @@ def undo(place: Place, batch: str, dry_run: bool, as_json: bool) -> None:
 
     What was decided since then stays. An undo is a batch of its own, and can be taken back.
     """
-    from labelkit.workflows.undo import undo as take_back
+    from labelkit.labels.undo import undo as take_back
 
     show_facts(take_back(place.project(), batch, dry_run=dry_run), as_json, err=not as_json)
 

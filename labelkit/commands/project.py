@@ -27,7 +27,7 @@ from labelkit.output import show
 @click.pass_obj
 def init(place: Place, audio_dir: Path) -> None:
     """Make a project in the current folder, on recordings that may lie anywhere."""
-    from labelkit.workflows.project import create_project
+    from labelkit.project import create_project
 
     project, new = create_project(place.folder or Path.cwd(), audio_dir)
     click.echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
@@ -55,7 +55,7 @@ def import_(
 
     What labelkit exported needs no option but --format.
     """
-    from labelkit.workflows import importing
+    from labelkit.labels import importing
 
     report = importing.import_labels(
         place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
@@ -93,7 +93,7 @@ def check(
     truncated, clipped, very_short, short, sample_rate, exact_duplicate, near_duplicate,
     outlier; but of the same bytes in several folds or subsets only one is used.
     """
-    from labelkit.workflows import checking
+    from labelkit.recordings import checking
 
     rows = checking.check(
         place.project(),
@@ -119,8 +119,8 @@ def check(
 @click.pass_obj
 def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
-    from labelkit.workflows.extraction import compute_features
-    from labelkit.workflows.foldwork import device_name
+    from labelkit.recordings.features import compute_features
+    from labelkit.runs.cross_validation import device_name
 
     store = compute_features(
         place.project(), recipe.features, workers=workers, device=device_name(device)
@@ -145,7 +145,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.workflows import prepare
+    from labelkit.runs import folds as prepare
 
     project = place.project()
     fold_set = prepare.freeze_folds(project, n=n, seed=seed)
@@ -159,7 +159,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""
-    from labelkit.workflows import overview
+    from labelkit.maintenance import status as overview
 
     show(overview.status(place.project()), as_json)
 
@@ -173,7 +173,7 @@ def status(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
-    from labelkit.workflows import demo as demonstration
+    from labelkit import demo as demonstration
 
     report = demonstration.run_demo(directory, seed=seed, workers=workers, say=click.echo)
     show(report, False)

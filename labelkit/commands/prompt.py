@@ -18,9 +18,9 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from labelkit.commands.asking import print_answer
 from labelkit.errors import InvalidInput, LabelkitError, StoreError
+from labelkit.labels import querying as asking
+from labelkit.labels.querying import Names
 from labelkit.stores.query import check_limits
-from labelkit.workflows import asking
-from labelkit.workflows.asking import Names
 
 MODES = ("table", "json", "csv")
 HELP = """\

@@ -35,7 +35,7 @@ def rehearse(place: Place, as_json: bool, **kwargs: Any) -> None:
     Some verified clips are hidden in a scratch project, wrong labels are planted among
     them, and the whole loop runs there. The same command again shows the finished result.
     """
-    from labelkit.workflows import rehearsal
+    from labelkit.cleaning import rehearsal
 
     found = rehearsal.rehearse(place.project(), **kwargs)
     if as_json:

@@ -36,7 +36,7 @@ def review() -> None:
 @click.pass_obj
 def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path | None) -> None:
     """Make or adopt a project in Label Studio, with a page for the vocabulary."""
-    from labelkit.workflows.review.setup import set_up
+    from labelkit.review.setup import set_up
 
     found, done = set_up(place.project(), url, title, spec, token_file=token_file)
     click.echo(
@@ -69,8 +69,8 @@ def push(
     **kwargs: Any,
 ) -> None:
     """Send clips to annotators, the most doubtful first; twice sends nothing twice."""
-    from labelkit.workflows.review.push import push as send
-    from labelkit.workflows.review.queue import Choice
+    from labelkit.review.push import push as send
+    from labelkit.review.queue import Choice
 
     if lowest_lwlrap is not None and lowest is not None:
         raise click.UsageError("--lowest-lwlrap and --lowest exclude one another")
@@ -102,7 +102,7 @@ def pull(
     as_json: bool,
 ) -> None:
     """Bring in what people answered, changed and took back."""
-    from labelkit.workflows.review import pull as pulling
+    from labelkit.review import pull as pulling
 
     if file is not None and (full or watch is not None):
         raise click.UsageError("--from excludes --full and --watch")
@@ -129,7 +129,7 @@ def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
-    from labelkit.workflows.review import report
+    from labelkit.review import status as report
 
     show(report.status(place.project(), token_file=token_file), as_json)
 
@@ -145,7 +145,7 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
     Exit code 4 if anything is wrong.
     """
     from labelkit.errors import ServiceError
-    from labelkit.workflows.review.doctor import examine
+    from labelkit.review.doctor import examine
 
     rows, well = examine(ctx.obj.project(), url=url, token_file=token_file)
     if as_json:
@@ -161,7 +161,7 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
-    from labelkit.workflows.review import report
+    from labelkit.review import status as report
 
     show(report.list_disagreements(place.project()), as_json)
 
@@ -171,7 +171,7 @@ def disagreements(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
-    from labelkit.workflows.review import report
+    from labelkit.review import status as report
 
     show(report.compare_annotators(place.project()), as_json)
 
@@ -181,7 +181,7 @@ def annotators(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""
-    from labelkit.workflows.review import report
+    from labelkit.review import status as report
 
     show(report.list_quarantine(place.project()), as_json)
 
@@ -194,7 +194,7 @@ def quarantine(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def repair(place: Place, renames: tuple[str, ...], drop: tuple[int, ...], as_json: bool) -> None:
     """Read answers in quarantine again: classes may have come, or names be put right."""
-    from labelkit.workflows.review import pull as pulling
+    from labelkit.review import pull as pulling
 
     names = dict(text.partition("=")[::2] for text in renames)
     if not all(names.values()) or "" in names:

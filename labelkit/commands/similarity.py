@@ -37,7 +37,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
     The column parted names what parts the two, folds or subsets: that is a leak. Rejected
     clips are left out.
     """
-    from labelkit.workflows.duplicates import list_duplicates
+    from labelkit.recordings.duplicates import list_duplicates
 
     rows = list_duplicates(
         place.project(),
@@ -74,8 +74,8 @@ def similar(
     as_json: bool,
 ) -> None:
     """Show the clips that sound most like one, named by its path below the audio folder."""
-    from labelkit.workflows import embedding
-    from labelkit.workflows.foldwork import device_name
+    from labelkit.recordings import embedding
+    from labelkit.runs.cross_validation import device_name
 
     rows = embedding.similar(
         place.project(),
@@ -102,9 +102,9 @@ def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) 
     hear:package.module and onnx:FILE are models, checked on entry; vectors:FILE are your
     own vectors, npz or npy.
     """
-    from labelkit.workflows.embedding import compute_embeddings
-    from labelkit.workflows.foldwork import device_name
-    from labelkit.workflows.prepare import unusable
+    from labelkit.recordings.embedding import compute_embeddings
+    from labelkit.recordings.usable import unusable
+    from labelkit.runs.cross_validation import device_name
 
     project: Any = place.project()
     store = compute_embeddings(

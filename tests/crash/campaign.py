@@ -9,16 +9,16 @@ import numpy as np
 
 from labelkit.config import FormatSpec, ReviewSpec, read_recipe
 from labelkit.errors import StoreError
+from labelkit.labels.importing import import_labels
+from labelkit.project import create_project
 from labelkit.records import Batch, Clip, LabelEvents
+from labelkit.review.push import push
+from labelkit.review.queue import Choice
+from labelkit.review.setup import set_up
+from labelkit.runs.dataset import read_training_set
+from labelkit.runs.folds import freeze_folds
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.witness import read_witness
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.prepare import freeze_folds
-from labelkit.workflows.project import create_project
-from labelkit.workflows.review.push import push
-from labelkit.workflows.review.queue import Choice
-from labelkit.workflows.review.setup import set_up
-from labelkit.workflows.trainingset import read_training_set
 from tests.crash.contents import batch_contents, everything, find_faults, read_notes
 from tests.crash.workers import (
     N_UNDONE,

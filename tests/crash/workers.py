@@ -11,15 +11,15 @@ import numpy as np
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.errors import InvalidInput
 from labelkit.label_studio.client import Client
+from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
+from labelkit.project import open_project
 from labelkit.records import MACHINE_STATES, Batch, LabelEvents
+from labelkit.review.pull import pull
+from labelkit.runs.verify import verify
 from labelkit.stores import growth
 from labelkit.stores.append import WriteSession
 from labelkit.stores.labels import LabelStore
-from labelkit.workflows.importing import import_labels
-from labelkit.workflows.project import open_project
-from labelkit.workflows.review.pull import pull
-from labelkit.workflows.undo import undo
-from labelkit.workflows.verification import verify
 from tests.crash.contents import PEOPLE, batch_contents, read_notes
 
 STORE, NOTES = "labels.duckdb", "notes"

@@ -1,0 +1,373 @@
+"""Everything a finished run, and embeddings beside it, say of the labels as they stand."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from labelkit import registry
+from labelkit.config import Recipe, read_recipe
+from labelkit.errors import InvalidInput
+from labelkit.folds import group_indices
+from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
+from labelkit.noise.probe import Probe, cross_probs
+from labelkit.progress import say
+from labelkit.project import Project
+from labelkit.recordings.embedding import compute_embeddings, read_embeddings
+from labelkit.recordings.usable import same_recordings
+from labelkit.records import REJECTED, LabelTable, multi_hot
+from labelkit.runs.dataset import choose_head
+from labelkit.runs.folds import freeze_folds
+from labelkit.stores.arrays import Entry
+
+# Runs of other people's models: nothing is known of what they were trained on.
+EXTERNAL = "external"
+# What a score may ask for, by the names of its arguments.
+PARTS = (
+    "labels", "probs", "groups", "dynamics", "window_clips", "window_probs", "embeddings",
+    "probe_probs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to score labels by; each part is read or computed when it is asked for.
+
+    A score is a function whose arguments are named like :data:`PARTS`. ``rows`` are
+    indices into ``table``, ``judges`` the run that judged each of them, ``probs`` its
+    probabilities, all of clips that their judge never saw.
+
+    Args:
+        project: Where the run is.
+        run: The finished run.
+        table: The labels as they stand.
+        rows: Clips that were judged, neither locked nor rejected, ``(n_clips,)``.
+        judges: The run that judged each, ``(n_clips,)``.
+        probs: Their probabilities, ``(n_clips, n_classes)``.
+        probe: Recipe of the embeddings and of the classifier on them.
+        workers: Processes at once; all cores if None.
+    """
+
+    project: Project
+    run: Mapping[str, Any]
+    table: LabelTable
+    rows: np.ndarray
+    judges: np.ndarray
+    probs: np.ndarray
+    probe: Recipe
+    workers: int | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return self.run["run_id"]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """Multi-hot labels, ``(n_clips, n_classes)``."""
+        return multi_hot([self.table.labels[i] for i in self.rows], len(self.table.classes))
+
+    @cached_property
+    def clip_ids(self) -> np.ndarray:
+        """Clip ids, ``(n_clips,)``."""
+        return self.table.clip_ids[self.rows]
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """Paths of the clips."""
+        return [self.table.paths[i] for i in self.rows]
+
+    @property
+    def machine(self) -> np.ndarray:
+        """Clips whose state a machine may change, ``(n_clips,)``."""
+        return np.isin(self.table.states[self.rows], ("unverified", "self_verified"))
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Number of the recording each clip was cut from, -1 if it is alone, ``(n_clips,)``."""
+        names = same_recordings(replace(self.table, content_hashes=self._hashes))
+        numbers = group_indices([names[i] for i in self.rows], len(self.rows))
+        return np.where([names[i] is None for i in self.rows], -1, numbers)
+
+    @property
+    def _hashes(self) -> list[str | None]:
+        """Hash of each recording of the table; an import of metadata alone knows none."""
+        entries = self._embedded[2]
+        return [
+            known or (entries[path].content_hash if path in entries else None)
+            for path, known in zip(self.table.paths, self.table.content_hashes, strict=True)
+        ]
+
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
+        fold_set = self.run["fold_set"] or freeze_folds(self.project)
+        with self.project.present.read() as session:
+            folds = session.folds(fold_set)
+        return np.array([folds.get(int(clip_id), -1) for clip_id in self.clip_ids])
+
+    @cached_property
+    def dynamics(self) -> Dynamics | None:
+        """How the models of the first logged stage learnt each label; None without a log.
+
+        Of a clip whose label has changed since, nothing is known.
+        """
+        with self.project.present.read() as session:
+            trainings = session.rows(
+                "select run_id, iteration, trained_on, metrics from runs where part_of = ? "
+                "and kind = 'fold' order by iteration, fold",
+                [self.run_id],
+            )
+            before = session.labels(self.run["as_of"])
+        logged = [
+            (name, iteration, trained_on, n_rows)
+            for name, iteration, trained_on, metrics in trainings
+            if (n_rows := max((row.get("logged", 0) for row in json.loads(metrics)["history"]),
+                              default=0))
+        ]  # fmt: skip
+        row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
+        learnt = {int(i): labels for i, labels in zip(before.clip_ids, before.labels, strict=True)}
+        parts = []
+        for name, iteration, trained_on, n_rows in logged:
+            if iteration != logged[0][1]:
+                break
+            clip_ids, logits = self.project.epochs.read(name, n_rows)
+            column = {int(clip_id): k for k, clip_id in enumerate(clip_ids)}
+            # The columns are the run's training clips, whose labels chose its head.
+            labels = multi_hot([learnt[int(i)] for i in clip_ids], logits.shape[2])
+            head = choose_head(self.run["settings"]["model"]["head"], labels)
+            seen = [
+                i for i in trained_on
+                if i in row_of and learnt[i] == self.table.labels[self.rows[row_of[i]]]
+            ]  # fmt: skip
+            found = measure_dynamics(labels, logits, head=head)
+            columns = np.array([column[i] for i in seen], int)
+            part = Dynamics(*(values[columns] for values in vars(found).values()))
+            parts.append((np.array([row_of[i] for i in seen], int), part))
+        return mean_dynamics(parts, len(self.rows)) if parts else None
+
+    @cached_property
+    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
+        row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
+        clips, probs = [], []
+        for judge in sorted(set(self.judges)):
+            found = self.project.windows.read(judge)
+            rows = np.array([row_of.get(int(i), -1) for i in found.clip_ids], int)
+            # A model also judges locked clips, and of later stages clips of other folds.
+            mine = (rows >= 0) & (self.judges[rows] == judge)
+            clips.append(rows[mine])
+            probs.append(found.probs[mine])
+        return np.concatenate(clips), np.concatenate(probs)
+
+    @property
+    def window_clips(self) -> np.ndarray:
+        """Row of the clip of each window, ``(n_windows,)``."""
+        return self._windows[0]
+
+    @property
+    def window_probs(self) -> np.ndarray:
+        """Probabilities of each window, ``(n_windows, n_classes)``."""
+        probs = self._windows[1]
+        return np.pad(probs, ((0, 0), (0, self.labels.shape[1] - probs.shape[1])))
+
+    @cached_property
+    def _embedded(self) -> tuple[np.ndarray, np.ndarray, dict[str, Entry]]:
+        spec, features = self.probe.embedding, self.probe.features
+        if not (self.project.audio_dir.is_dir() or spec.embedder.startswith("vectors:")):
+            say(f"the audio folder {self.project.audio_dir} is not there: no clip is embedded")
+            return np.zeros((len(self.rows), 1), np.float32), np.zeros(len(self.rows), bool), {}
+        store = compute_embeddings(self.project, spec, features, workers=self.workers)
+        matrix, usable = read_embeddings(self.project, spec, features, self.paths)
+        if not usable.all():
+            say(f"{(~usable).sum()} clips have no embedding and are not scored by it")
+        return matrix, usable, store.entries
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """Vectors of the clips, 0 where there is none, ``(n_clips, dim)``."""
+        return self._embedded[0]
+
+    @property
+    def embedded(self) -> np.ndarray:
+        """Clips that have a vector, ``(n_clips,)``."""
+        return self._embedded[1]
+
+    @cached_property
+    def probe_probs(self) -> np.ndarray:
+        """Out-of-fold probabilities of a classifier on the embeddings, ``(n_clips, n_classes)``.
+
+        Cross-validated on the folds of the run; NaN for clips without an embedding or a fold.
+        """
+        if not self.run["fold_set"]:
+            _tell_unheard(self)
+        use = self.embedded & (self.folds >= 0) & ~self._parted()
+        if not use.any():
+            return np.full(self.labels.shape, np.nan)
+        spec = self.probe.probe
+        if not spec.classifier:
+            raise InvalidInput(
+                f"recipe {self.probe.name} has no classifier on embeddings; take --probe probe"
+            )
+        probe = Probe(
+            embeddings=self.embeddings[use],
+            labels=self.labels[use],
+            folds=self.folds[use],
+            classifier=spec.classifier,
+            options=spec.options,
+            standardise=spec.standardise,
+        )
+        probs = np.full(self.labels.shape, np.nan)
+        probs[use] = cross_probs(probe, self.folds[use])
+        return probs
+
+    def _parted(self) -> np.ndarray:
+        """Clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
+
+        Folds frozen before the recordings were seen may part copies of the same bytes.
+        """
+        first: dict[int, int] = {}
+        return np.array([
+            group >= 0 and first.setdefault(int(group), int(fold)) != fold
+            for group, fold in zip(self.groups, self.folds, strict=True)
+        ], bool)  # fmt: skip
+
+    @cached_property
+    def both_probs(self) -> np.ndarray:
+        """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
+
+        They err on different clips, so their mean suggests and finds more than either. Where
+        there is no embedding, or the run is of the very classifier, the run decides alone.
+        """
+        settings = self.run["settings"]
+        probe, embedding = asdict(self.probe.probe), asdict(self.probe.embedding)
+        if (settings.get("probe"), settings.get("embedding")) == (probe, embedding):
+            return self.probs
+        return np.where(np.isnan(self.probe_probs), self.probs, (self.probs + self.probe_probs) / 2)
+
+
+def read_evidence(
+    project: Project,
+    run_id: str | None,
+    *,
+    probe: Recipe | None = None,
+    workers: int | None = None,
+) -> Evidence:
+    """Open what a finished run says of the labels as they stand, or as they stood.
+
+    Args:
+        project: Where the run is.
+        run_id: A finished run, also a later one where the project looks back; the last
+            training of that moment if None.
+        probe: Recipe of the embeddings and of the classifier on them; ``probe`` if None.
+        workers: Processes at once; all cores if None.
+
+    Raises:
+        InvalidInput: If there is no such run.
+    """
+    with project.store.read() as session:
+        wanted, table = run_id or session.last_run(), session.labels()
+    with project.present.read() as session:
+        run = session.run(wanted) if wanted else None
+        if run is None or wanted is None:
+            raise InvalidInput(
+                f"no finished run {run_id!r}; see: labelkit status" if run_id
+                else "no finished run; make one with: labelkit train"
+                if project.store.as_of is None
+                else "no run was finished by then; name a later one with --run"
+            )  # fmt: skip
+        clip_ids, judges, probs = session.predictions(wanted)
+    known = np.isin(clip_ids, table.clip_ids)
+    clip_ids, judges, probs = clip_ids[known], judges[known], probs[known, : len(table.classes)]
+    rows = np.searchsorted(table.clip_ids, clip_ids)
+    keep = (table.subsets[rows] == "train") & (table.states[rows] != REJECTED)
+    if not keep.any():
+        raise InvalidInput(
+            f"run {wanted} judged no clip that is neither locked nor rejected; train anew"
+        )
+    probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
+    probe = probe or read_recipe("probe")
+    evidence = Evidence(project, run, table, rows[keep], judges[keep], probs, probe, workers)
+    if len(probs) > 1 and (probs == probs[0]).all():
+        say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
+    if run["fold_set"]:
+        _tell_unheard(evidence)
+    return evidence
+
+
+def _tell_unheard(evidence: Evidence) -> None:
+    """Name the classes that none of the models that judge their clips has heard."""
+    for class_id, name in enumerate(evidence.table.classes):
+        folds = evidence.folds[evidence.labels[:, class_id] > 0]
+        if len(folds) and (folds == folds[0]).all():
+            say(f"class {name} lies in one fold alone: who judges its clips never heard it")
+
+
+def score_by(name: str, evidence: Evidence) -> np.ndarray:
+    """Score the labels by a registered score, ``(n_clips,)``; NaN where nothing can be said.
+
+    Raises:
+        InvalidInput: If the run lacks what the score reads, or the score refuses it.
+        UnknownName: If there is no such score.
+    """
+    function = registry.resolve("score", name)
+    use = np.ones(len(evidence.rows), bool)
+    values = {}
+    for parameter in inspect.signature(function).parameters.values():
+        key = parameter.name
+        if key not in PARTS:
+            if parameter.default is parameter.empty:
+                raise InvalidInput(f"score {name} asks for {key}; known: {', '.join(PARTS)}")
+            continue
+        if key in ("embeddings", "probe_probs") and not evidence.embedded.any():
+            if parameter.default is None:
+                say(f"score {name}: no clip has an embedding, so the run decides alone")
+                continue
+        values[key] = getattr(evidence, key)
+        if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
+            raise InvalidInput(
+                f"score {name} needs a log of the epochs, and run {evidence.run_id} kept none; "
+                "take another score, or train a network with --set log_every=1"
+            )
+        if key in ("embeddings", "probe_probs"):
+            use &= evidence.embedded
+        if key == "probe_probs":
+            use &= np.isfinite(values[key]).all(axis=1)
+    if not use.any():
+        raise InvalidInput(
+            f"score {name}: no clip has an embedding by {evidence.probe.embedding.embedder}; "
+            "see: labelkit check"
+        )
+    if not use.all():
+        if "window_clips" in values:
+            # Windows are rows of their own: those of the clips that stay, numbered anew.
+            mine = use[values["window_clips"]]
+            values["window_clips"] = (np.cumsum(use) - 1)[values["window_clips"][mine]]
+            values["window_probs"] = values["window_probs"][mine]
+        values = {
+            key: value if key.startswith("window_") else _take(value, use)
+            for key, value in values.items()
+        }
+    try:
+        found = np.asarray(function(**values), float)
+    except InvalidInput as error:
+        raise InvalidInput(f"score {name}: {error}") from error
+    if found.shape != (use.sum(),):
+        raise InvalidInput(
+            f"score {name} gave numbers of shape {found.shape} for {use.sum()} clips; it must "
+            "give one a clip"
+        )
+    scores = np.full(len(use), np.nan)
+    scores[use] = found
+    return scores
+
+
+def _take(value: Any, use: np.ndarray) -> Any:
+    if isinstance(value, Dynamics):
+        return Dynamics(*(part[use] for part in vars(value).values()))
+    return None if value is None else value[use]

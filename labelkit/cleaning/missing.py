@@ -1,0 +1,142 @@
+"""Labels that are likely missing: proposals for people, and a mask for the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from labelkit.cleaning.inputs import read_evidence
+from labelkit.config import Recipe, fingerprint
+from labelkit.noise.pairs import find_missing, rank_missing
+from labelkit.progress import say
+from labelkit.project import Project
+from labelkit.records import Batch, Run, Scores, Verdict
+from labelkit.runs.persist import refuse_leaks
+
+METRIC = "missing"
+
+
+def find_missing_labels(
+    project: Project,
+    *,
+    run_id: str | None = None,
+    percentile: float = 99.0,
+    mask: bool = False,
+    most: int = 50,
+    probe: Recipe | None = None,
+    workers: int | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Propose labels that are likely missing, and keep them in the store.
+
+    Args:
+        project: Where the labels are.
+        run_id: Run whose probabilities judge; the last one if None.
+        percentile: Of each class's absent labels; those above are proposed.
+        mask: Say of each that nobody knows, so that training does not take it for absent.
+        most: How many rows to return.
+        probe: Recipe of the embeddings and classifier that judge beside the run; ``probe``
+            if None.
+        workers: Processes at once; all cores if None.
+
+    Returns:
+        Rows of path, labels, class, probability, the most probable first; and counts, with
+        the batch if there is a mask.
+
+    Raises:
+        InvalidInput: If there is no such run or ``percentile`` is out of range.
+        LabelkitError: If a model judged what it saw.
+    """
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    table = evidence.table
+    row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
+    known = np.zeros(evidence.labels.shape, bool)
+    with project.store.read() as session:
+        for clip_id, class_id in session.decided():
+            if clip_id in row_of:
+                known[row_of[clip_id], class_id] = True
+    with project.present.read() as session:
+        now, settled = session.labels(), set(session.decided())
+        # Proposals that were taken back may be made again.
+        undone = session.rows(
+            "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
+            "where b.kind = ? order by all",
+            [METRIC],
+        )
+    found = find_missing(evidence.labels, evidence.both_probs, percentile=percentile, known=known)
+    unheard = [name for name, n in zip(table.classes, evidence.labels.sum(axis=0), strict=True)
+               if not n]  # fmt: skip
+    if unheard:
+        say(f"nothing is proposed for classes without clips: {', '.join(unheard[:5])}")
+    proposals = rank_missing(found, evidence.both_probs)
+    rows = [
+        {
+            "path": evidence.paths[k],
+            "labels": table.names(int(evidence.rows[k])),
+            "suggested": table.classes[class_id],
+            "score": round(1 - p, 4),
+            "reason": f"{table.classes[class_id]} {p:.2f}, above the {percentile:g}th percentile "
+            "of clips without it",
+        }
+        for k, class_id, p in proposals[:most]
+    ]
+    report: dict[str, Any] = {"proposed": len(proposals), "judged_by": evidence.run_id}
+    if not proposals:
+        say("no label is likely missing; of few clips only a lower --percentile finds some")
+        return rows, report
+    if project.store.as_of is not None and not mask:
+        say("proposals for labels of the past are shown and not kept")
+        return rows, report
+    clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
+    rule = f"{METRIC}: percentile {percentile:g}, judged by {evidence.run_id}"
+    if evidence.both_probs is not evidence.probs:
+        rule += f" and {evidence.probe.probe.classifier} on {evidence.probe.embedding.embedder}"
+    found_ids = [evidence.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
+    content = [rule, found_ids, mask, undone]
+    run_name = f"{METRIC}-{fingerprint(content)}"
+    judges = sorted({str(evidence.judges[k]) for k in clips})
+    given = dict(zip(now.clip_ids.tolist(), now.labels, strict=True))
+    # What was settled since the labels were read stays so.
+    masked = [
+        Verdict(clip_id=clip_id, class_id=int(c), verdict="unsure", rule=rule, score=float(1 - p))
+        for k, c, p in proposals
+        for clip_id in [int(evidence.clip_ids[k])]
+        if mask and (clip_id, int(c)) not in settled and c not in given[clip_id]
+    ]
+    with project.store.write() as session:
+        receipt = session.append(
+            Batch(
+                key=run_name,
+                kind=METRIC,
+                actor="labelkit",
+                by_person=False,
+                reason=rule,
+                run_id=run_name,
+                runs=[
+                    Run(
+                        run_id=f"{run_name}/{number}", kind="score", part_of=run_name,
+                        recipe=evidence.run["recipe"],
+                        settings={"percentile": percentile, "of": evidence.run_id},
+                        seed=evidence.run["seed"], classes=table.classes, as_of=table.as_of,
+                        parents=[judge],
+                    )
+                    for number, judge in enumerate(judges)
+                ],
+                scores=[
+                    Scores(
+                        run_id=f"{run_name}/{number}",
+                        metric=METRIC,
+                        clip_ids=evidence.clip_ids[clips][mine],
+                        class_ids=class_ids[mine],
+                        values=1 - values[mine],
+                    )
+                    for number, judge in enumerate(judges)
+                    for mine in [evidence.judges[clips] == judge]
+                    # Of labels of the past they would stand as the newest word on those of today.
+                    if project.store.as_of is None
+                ],
+                verdicts=masked,
+            )
+        )  # fmt: skip
+        refuse_leaks(session, [f"{run_name}/{number}" for number in range(len(judges))])
+    return rows, report | ({"masked": len(masked), "batch": receipt.batch_id} if mask else {})

@@ -1,0 +1,260 @@
+"""Scores of the labels as they stand, from a finished run and what lies beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from labelkit import registry
+from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
+from labelkit.config import Recipe, fingerprint
+from labelkit.noise import classes
+from labelkit.noise.pairs import score_pairs
+from labelkit.noise.scoring import fuse_ranks, suggest_labels
+from labelkit.progress import say
+from labelkit.project import Project
+from labelkit.records import Batch, Run, Scores
+
+# Of models that trained on the very label: they order clips for people, nothing else.
+IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
+DEFAULT = ("fusion", "self_confidence")
+
+
+def score(
+    project: Project,
+    *,
+    run_id: str | None = None,
+    methods: Sequence[str] = DEFAULT,
+    fuse: bool = False,
+    lowest: int = 30,
+    probe: Recipe | None = None,
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Score the labels as they stand now by a run's out-of-fold judgement, and keep the scores.
+
+    Args:
+        project: Where the run is; the scores go to its store.
+        run_id: A finished run; the last one if None.
+        methods: Names of scores; the first one orders the result, the next break ties.
+        fuse: Order by the rank fusion of all of them instead.
+        lowest: How many clips to return.
+        probe: Recipe of embeddings and classifier, for scores that read them; ``probe``
+            if None.
+        workers: Processes at once; all cores if None.
+
+    Returns:
+        Rows of path, labels, state, suggested class, the scores and a reason, the most
+        doubtful first.
+
+    Raises:
+        InvalidInput: If there is no such run, or it lacks what a score reads.
+        UnknownName: If there is no such score.
+    """
+    for name in methods:
+        registry.check("score", name)
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    values = {name: score_by(name, evidence) for name in methods}
+    for name, numbers in values.items():
+        _tell_constant(name, numbers[np.isfinite(numbers)])
+    if fuse:
+        values = {"fused": fuse_ranks(list(values.values())), **values}
+    every = np.arange(len(evidence.rows))
+    _store(evidence, list(values), [(every, None, numbers) for numbers in values.values()])
+    first, *rest = values
+    order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
+    order = order[np.isfinite(values[first][order])][:lowest]
+    probs = evidence.both_probs if "fusion" in methods else evidence.probs
+    suggested = suggest_labels(evidence.labels, probs)
+    return [
+        describe_clip(evidence, int(k), int(suggested[k]))
+        | {name: _rounded(values[name][k]) for name in values}
+        | {"reason": _reason(evidence, probs[k], int(k), int(suggested[k]))}
+        for k in order
+    ]
+
+
+def describe_clip(evidence: Evidence, k: int, suggested: int) -> dict[str, Any]:
+    """Path, labels, state and suggested class of a judged clip."""
+    clip = int(evidence.rows[k])
+    return {
+        "path": evidence.table.paths[clip],
+        "labels": evidence.table.names(clip),
+        "state": str(evidence.table.states[clip]),
+        "suggested": evidence.table.classes[suggested],
+    }
+
+
+def score_given(
+    project: Project,
+    *,
+    run_id: str | None = None,
+    pairs: str = "self_confidence",
+    lowest: int = 30,
+    probe: Recipe | None = None,
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Score every given label of every clip by run and probe together, and keep the scores.
+
+    With several labels a clip, the single (clip, class) pair is what a person decides on.
+    Labels that may be missing are another question: see :mod:`labelkit.cleaning.missing`.
+
+    Args:
+        project: Where the run is; the scores go to its store.
+        run_id: A finished run; the last one if None.
+        pairs: How, see :func:`labelkit.noise.pairs.score_pairs`.
+        lowest: How many labels to return.
+        probe: Recipe of embeddings and classifier; ``probe`` if None.
+        workers: Processes at once; all cores if None.
+
+    Returns:
+        Rows of path, label, the clip's labels, state, suggested class, score and reason, the
+        most doubtful first.
+
+    Raises:
+        InvalidInput: If there is no such run or method.
+    """
+    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
+    clips, class_ids = np.nonzero(evidence.labels)
+    found = values[clips, class_ids].astype(float)
+    _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)])
+    names = evidence.table.classes
+    return [
+        {
+            "path": evidence.paths[clips[k]],
+            "label": names[class_ids[k]],
+            "labels": evidence.table.names(int(evidence.rows[clips[k]])),
+            "state": str(evidence.table.states[evidence.rows[clips[k]]]),
+            "suggested": names[int(evidence.both_probs[clips[k]].argmax())],
+            "score": _rounded(found[k]),
+            "reason": f"{names[class_ids[k]]} {evidence.both_probs[clips[k], class_ids[k]]:.2f}",
+        }
+        for k in np.lexsort([class_ids, clips, found])[:lowest]
+    ]
+
+
+def class_table(evidence: Evidence) -> list[dict[str, Any]]:
+    """A row a class: its clips, the share of its labels that is likely wrong, its double."""
+    names = evidence.table.classes
+    noise = classes.estimate_noise(evidence.labels, evidence.probs)
+    pairs = classes.find_confusable(evidence.labels, evidence.probs, top=len(names) ** 2)
+    double: dict[int, tuple[int, float]] = {}
+    for given, other, rate in pairs:
+        double.setdefault(given, (other, rate))
+    counts = evidence.labels.sum(axis=0).astype(int)
+    return [
+        {
+            "class": name,
+            "clips": int(counts[index]),
+            "noise": _rounded(noise[index]),
+            "looks_like": names[double[index][0]] if index in double else None,
+            "share": _rounded(double[index][1]) if index in double else None,
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _tell_constant(name: str, numbers: np.ndarray) -> None:
+    """Say of a score that it orders nothing."""
+    if not len(numbers):
+        say(f"score {name} says nothing of any clip")
+    elif len(numbers) > 1 and np.ptp(numbers) < 1e-12:
+        say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
+
+
+def _reason(evidence: Evidence, probs: np.ndarray, k: int, suggested: int) -> str:
+    """What is heard by the probabilities of a clip, against what was given."""
+    names = evidence.table.classes
+    given = np.flatnonzero(evidence.labels[k])
+    if not len(given):
+        return f"{names[suggested]} {probs[suggested]:.2f}, and no label is given"
+    weakest = given[probs[given].argmin()]
+    if suggested in given and weakest == suggested:
+        return f"{names[suggested]} {probs[suggested]:.2f}, the most probable class"
+    return f"{names[suggested]} {probs[suggested]:.2f}, {names[weakest]} only {probs[weakest]:.2f}"
+
+
+def _store(
+    evidence: Evidence,
+    names: Sequence[str],
+    columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
+) -> None:
+    """One run per judging model, so that each score keeps its own line of ancestors.
+
+    Args:
+        evidence: What was scored.
+        names: Names of the scores.
+        columns: Of each the rows of the clips, their classes or None, and the numbers.
+    """
+    run, table = evidence.run, evidence.table
+    if evidence.project.store.as_of is not None:
+        # They would stand as the newest word on labels that are others now.
+        say("scores of labels of the past are shown and not kept")
+        return
+    with evidence.project.store.read() as session:
+        # Labels that went back to what they were are scored anew: the newest scores count.
+        moment = session.rows("select max(event_id) from label_events")
+    content = [
+        moment, evidence.run_id, list(names),
+        # As bytes: a million clips of text would be gigabytes.
+        [blake2b(part.tobytes()).hexdigest() for column in columns for part in column
+         if part is not None],
+    ]  # fmt: skip
+    score_id = f"score-{fingerprint(content)}"
+    settings = {
+        "methods": list(names),
+        "of": evidence.run_id,
+        "in_sample": [name for name in names if name in IN_SAMPLE],
+        "probe": asdict(evidence.probe.probe),
+        "embedding": asdict(evidence.probe.embedding),
+    }
+    runs: list[Run] = []
+    rows: list[Scores] = []
+    for number, judge in enumerate(sorted(set(evidence.judges))):
+        name = f"{score_id}/{number}"
+        runs.append(
+            Run(
+                run_id=name,
+                kind="score",
+                part_of=score_id,
+                recipe=run["recipe"],
+                settings=settings,
+                seed=run["seed"],
+                classes=table.classes,
+                as_of=table.as_of,
+                fold_set=run["fold_set"],
+                parents=[judge],
+            )
+        )
+        for metric, (clips, class_ids, numbers) in zip(names, columns, strict=True):
+            use = (evidence.judges[clips] == judge) & np.isfinite(numbers)
+            rows.append(
+                Scores(
+                    run_id=name,
+                    metric=metric,
+                    clip_ids=evidence.clip_ids[clips][use],
+                    class_ids=None if class_ids is None else class_ids[use],
+                    values=numbers[use],
+                )
+            )
+    with evidence.project.store.write() as session:
+        session.append(
+            Batch(
+                key=score_id,
+                kind="score",
+                actor="labelkit",
+                by_person=False,
+                reason=f"{', '.join(names)} of {evidence.run_id}",
+                run_id=score_id,
+                runs=runs,
+                scores=rows,
+            )
+        )

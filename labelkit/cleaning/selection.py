@@ -1,0 +1,227 @@
+"""Selections: which noisy labels to trust by a rule, as a batch that can be undone."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit import registry
+from labelkit.cleaning.inputs import Evidence, read_evidence
+from labelkit.cleaning.score import describe_clip
+from labelkit.config import FormatSpec, fill_options, fingerprint
+from labelkit.errors import InvalidInput
+from labelkit.noise.scoring import score_self_confidence, suggest_labels
+from labelkit.progress import say
+from labelkit.project import Project
+from labelkit.records import (
+    SELF_VERIFIED,
+    UNVERIFIED,
+    Batch,
+    Clip,
+    LabelEvent,
+    verdicts_of,
+)
+from labelkit.runs.persist import refuse_leaks
+
+
+def select(
+    project: Project,
+    rule: str,
+    *,
+    run_ids: Sequence[str | None] = (None,),
+    options: Mapping[str, Any] | None = None,
+    listed: Path | None = None,
+    add: bool = False,
+    dry_run: bool = False,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Trust the noisy clips that a rule keeps, and none of the other judged ones.
+
+    Args:
+        project: Where the labels are.
+        rule: Name of a selection.
+        run_ids: Runs whose probabilities judge; the last one for None.
+        options: Keyword arguments of the rule.
+        listed: File of the clips that rule ``listed`` takes.
+        add: Leave what was trusted before trusted.
+        dry_run: Only say what would be done.
+
+    Returns:
+        A row for each clip whose state changes, and what was done in all: the batch,
+        counts, and the rule in words.
+
+    Raises:
+        InvalidInput: If there is no such run, the runs judged different clips, or the
+            options do not fit.
+        UnknownName: If there is no such rule.
+        LabelkitError: If a model judged what it saw.
+    """
+    for key in ("rule", "judges"):
+        if key in (options or {}):
+            raise InvalidInput(f"{key} is no option of a rule; give --rule, and --run for judges")
+    table = fill_options("selection", {**(options or {}), "rule": rule}, "select.")
+    chosen_options = {k: v for k, v in table.items() if k not in ("rule", "judges")}
+    judges = [read_evidence(project, run_id) for run_id in run_ids]
+    first = judges[0]
+    for other in judges[1:]:
+        if not np.array_equal(other.clip_ids, first.clip_ids):
+            raise InvalidInput(
+                f"{other.run_id} judged other clips than {first.run_id}; take runs on the same "
+                "clips"
+            )
+    for judge in judges:
+        if len(judge.probs) > 1 and (judge.probs == judge.probs[0]).all() and rule != "listed":
+            raise InvalidInput(
+                f"{judge.run_id} judges all clips alike, so nothing can be selected by it; take "
+                "another run"
+            )
+    open_to = first.machine & first.labels.any(axis=1)
+    if not open_to.any():
+        raise InvalidInput("no clip is left to a machine to decide: people decided on all")
+    function = registry.resolve("selection", rule)
+    extra: dict[str, Any] = {}
+    parameters = inspect.signature(function).parameters
+    if "folds" in parameters:
+        extra["folds"] = first.folds[open_to]
+    if "listed" in parameters:
+        extra["listed"] = _read_list(listed, first)[open_to]
+    elif listed is not None:
+        raise InvalidInput(f"rule {rule} takes no list; take rule listed, or leave out --list")
+    kept = np.zeros(len(open_to), bool)
+    kept[open_to] = function(
+        first.labels[open_to], *(e.probs[open_to] for e in judges), **chosen_options, **extra
+    )
+    words = ", ".join([rule, *(f"{key} {value}" for key, value in chosen_options.items())])
+    words += f", judged by {', '.join(e.run_id for e in judges)}"
+    judged = set(first.clip_ids.tolist())
+    table_ids = first.table.clip_ids[first.table.states == SELF_VERIFIED].tolist()
+    untouched = len(set(table_ids) - judged)
+    if untouched:
+        say(f"{untouched} trusted clips were not judged and stay trusted")
+    return _commit(judges, kept, open_to, words, add=add, dry_run=dry_run)
+
+
+def _commit(
+    judges: Sequence[Evidence],
+    kept: np.ndarray,
+    open_to: np.ndarray,
+    words: str,
+    *,
+    add: bool,
+    dry_run: bool,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    evidence = judges[0]
+    table, probs = evidence.table, np.mean([judge.probs for judge in judges], axis=0)
+    with evidence.project.present.read() as session:
+        now = session.labels()
+    rows_now = np.searchsorted(now.clip_ids, evidence.clip_ids)
+    states = now.states[rows_now]
+    # Labels that are others now were not judged.
+    open_to = open_to & np.array(
+        [now.labels[i] == table.labels[k] for i, k in zip(rows_now, evidence.rows, strict=True)]
+    )
+    accepted = kept & open_to & (states == UNVERIFIED)
+    revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
+    confidence = score_self_confidence(evidence.labels, probs)
+    suggested = suggest_labels(evidence.labels, probs)
+    rows, events = [], []
+    for k in np.flatnonzero(accepted | revoked):
+        state = SELF_VERIFIED if accepted[k] else UNVERIFIED
+        rows.append(
+            describe_clip(evidence, k, int(suggested[k]))
+            | {
+                "state": str(states[k]),
+                "score": round(float(confidence[k]), 4),
+                "becomes": state,
+            }
+        )
+        events.append(
+            LabelEvent(
+                clip_id=int(evidence.clip_ids[k]),
+                state=state,
+                labels=table.labels[evidence.rows[k]],
+                source="selection",
+                run_id=str(evidence.judges[k]),
+                score=float(confidence[k]),
+                evidence={
+                    "rule": words,
+                    "judged_as": rows[-1]["suggested"],
+                    "probability": round(float(probs[k].max()), 4),
+                },
+            )
+        )
+    report = {
+        "kept": int(kept.sum()), "of": int(open_to.sum()), "accepted": int(accepted.sum()),
+        "revoked": int(revoked.sum()), "rule": words, "batch": None,
+    }  # fmt: skip
+    if dry_run or not events:
+        return rows, report
+    content = [words, now.as_of, [(e.clip_id, e.state) for e in events]]
+    with evidence.project.store.write() as session:
+        receipt = session.append(
+            Batch(
+                key=f"select-{fingerprint(content)}",
+                kind="select",
+                actor="labelkit",
+                by_person=False,
+                reason=words,
+                run_id=evidence.run_id,
+                events=events,
+                verdicts=[v for event in events for v in verdicts_of(event, words)],
+            )
+        )
+        refuse_leaks(session, sorted({str(name) for judge in judges for name in judge.judges}))
+    return rows, report | {"batch": receipt.batch_id}
+
+
+def _read_list(file: Path | None, evidence: Evidence) -> np.ndarray:
+    """Judged clips that a file lists with the labels they have.
+
+    A file of corrections lists a clip by giving it the labels it has already; one that it
+    gives others, or that it removes, is not trusted as it stands.
+
+    Raises:
+        InvalidInput: If there is no such file, or it lists none of the clips.
+    """
+    if file is None:
+        raise InvalidInput("rule listed takes its clips from a file; give it with --list FILE")
+    said: dict[str, list[str] | None] = {}
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        found = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
+        if isinstance(found, dict):
+            said = {clip.path: sorted(clip.labels) for clip in _read_corrections(file)}
+        else:
+            said = {path.strip(): None for path in found if path.strip()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{file} cannot be read ({error}); give a path a line") from error
+    named = np.array([path in said for path in evidence.paths])
+    if not named.any():
+        raise InvalidInput(f"{file} lists none of the {len(named)} judged clips; give their paths")
+    if named.sum() < len(said):
+        other = min(set(said) - set(evidence.paths))
+        say(
+            f"{file.name}: {len(said) - named.sum()} of {len(said)} are no judged clips, {other!r} "
+            "is one"
+        )
+    listed = np.array([
+        path in said and said[path] in (None, sorted(evidence.table.names(int(row))))
+        for path, row in zip(evidence.paths, evidence.rows, strict=True)
+    ])  # fmt: skip
+    if (named & ~listed).any():
+        say(
+            f"{file.name}: {(named & ~listed).sum()} clips have other labels there and are not "
+            "kept; bring those in with: labelkit import --format corrections"
+        )
+    return listed
+
+
+def _read_corrections(file: Path) -> list[Clip]:
+    reading = registry.resolve("format", "corrections")(file, FormatSpec())
+    if reading.faults:
+        raise ValueError(reading.faults[0])
+    return reading.clips

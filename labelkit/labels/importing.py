@@ -1,0 +1,296 @@
+"""From label files to the store."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from labelkit import registry
+from labelkit.audio import io
+from labelkit.config import FormatSpec, fingerprint
+from labelkit.datasets.reading import Reading, shown
+from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
+from labelkit.progress import say, track
+from labelkit.project import Project, user
+from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
+from labelkit.stores.append import IMPORTED_FOLDS
+from labelkit.stores.columns import as_column
+from labelkit.stores.session import Session
+
+# Recordings looked at, or waiting for it, at a time.
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did."""
+
+    read: int
+    added: int
+    changed: int
+    classes: list[str]
+    states: dict[str, int]
+
+
+def import_labels(
+    project: Project,
+    source: Path,
+    format: str,
+    spec: FormatSpec,
+    *,
+    metadata_only: bool = False,
+    add_classes: bool = False,
+) -> ImportReport:
+    """Bring a label file into the store, whole or not at all; twice adds nothing.
+
+    Args:
+        project: Where to.
+        source: The file or folder.
+        format: Name of a reader.
+        spec: What the format leaves open.
+        metadata_only: Do not look for the recordings.
+        add_classes: Let new classes join a vocabulary that exists already.
+
+    Raises:
+        FaultyFile: If there is any fault; all of them are listed.
+        InvalidInput: If the source does not exist.
+    """
+    if not source.exists():
+        raise InvalidInput(f"{source}: no such file or folder; give the file to import")
+    if format == "folder":
+        spec = replace(spec, prefix=_below_audio(project, source))
+    reading: Reading = registry.resolve("format", format)(source, spec)
+    # A name need not be UTF-8, the reason must.
+    name = source.name.encode(errors="backslashreplace").decode()
+    batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
+    if format == "corrections":
+        return _import_corrections(project, source, reading, batch)
+    clips = reading.clips if metadata_only else _look_at_files(project, reading)
+    with project.store.write() as session:
+        classes = _new_classes(session, reading, add_classes)
+        new = _new_clips(session, clips, reading)
+        check_kinship(session, new, reading)
+        if reading.noted:
+            raise FaultyFile(str(source), reading.faults)
+        if new or classes:
+            key = f"import:{session.last_batch()}:{fingerprint([vars(clip) for clip in new])}"
+            session.append(replace(batch, key=key, classes=classes, clips=new))
+        vocabulary = session.classes()
+    return ImportReport(len(clips), len(new), 0, vocabulary, _count_states(clips))
+
+
+def _count_states(clips: Sequence[Clip]) -> dict[str, int]:
+    return dict(sorted(Counter(clip.state for clip in clips).items()))
+
+
+def _below_audio(project: Project, folder: Path) -> str:
+    """The way from the audio folder to ``folder``."""
+    try:
+        way = folder.resolve().relative_to(project.audio_dir.resolve()).as_posix()
+    except ValueError as error:
+        raise InvalidInput(
+            f"{folder} does not lie in the audio folder {project.audio_dir}; "
+            "make a project on a folder that holds it"
+        ) from error
+    return "" if way == "." else way
+
+
+def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
+    """Hash every recording and read its length; a missing one is a fault.
+
+    What the file says of both is told where it differs; that of the recording counts.
+    """
+
+    def look(clip: Clip) -> Clip | None:
+        path = project.audio_dir / clip.path
+        try:
+            if not path.is_file():
+                return None
+        except OSError:  # A name too long for the file system, say.
+            return None
+        return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
+
+    n = len(reading.clips)
+    with ThreadPoolExecutor() as pool:
+        # What is handed to the pool waits there whole, in far more memory than a clip takes.
+        blocks = (pool.map(look, reading.clips[at : at + _BLOCK]) for at in range(0, n, _BLOCK))
+        found = list(track(chain.from_iterable(blocks), n, "looking at recordings"))
+    for clip, seen in zip(reading.clips, found, strict=True):
+        if seen is None:
+            reading.fault(
+                clip.row,
+                f"no recording {shown(clip.path)} in {project.audio_dir}",
+                "put it there, give --prefix, or import with --metadata-only",
+            )
+    looked = [clip for clip in found if clip is not None]
+    said = {clip.path: clip.content_hash for clip in reading.clips}
+    changed = [clip.path for clip in looked if said[clip.path] not in (None, clip.content_hash)]
+    if changed:
+        say(
+            f"{len(changed)} recordings are not those whose hashes the file holds, for example "
+            f"{shown(changed[0])}; they are taken as they are"
+        )
+    return looked
+
+
+def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
+    """Clips of one group, or of the same bytes, must share their subset and any given fold.
+
+    Otherwise a model would be judged on what it was trained on.
+    """
+    standing = session.rows_beside(
+        {
+            "group_name": as_column(clip.group for clip in new),
+            "content_hash": as_column(clip.content_hash for clip in new),
+        },
+        # A column of nothing but None arrives without a type, hence the casts.
+        "with kin as (select clip_id from clips semi join "
+        "(select group_name::varchar as group_name from arrays) using (group_name) "
+        "union select clip_id from clips semi join "
+        "(select content_hash::varchar as content_hash from arrays) using (content_hash)) "
+        "select c.path, c.group_name, c.content_hash, c.subset, f.fold "
+        "from clips c semi join kin using (clip_id) "
+        "left join folds f on f.clip_id = c.clip_id and f.fold_set = ? order by c.clip_id",
+        [IMPORTED_FOLDS],
+    )
+    kin = [
+        Clip(path=path, group=group, content_hash=content, subset=subset, fold=fold)
+        for path, group, content, subset, fold in standing
+    ]
+    first: dict[tuple[str, str, str], Clip] = {}
+    for clip in [*kin, *new]:
+        for kind, name in (("group", clip.group), ("recording", clip.content_hash)):
+            for part, value in (("subset", clip.subset), ("fold", clip.fold)):
+                if name is None or value is None:
+                    continue
+                other = first.setdefault((kind, name, part), clip)
+                theirs = getattr(other, part)
+                if theirs != value and clip.row:
+                    reading.fault(
+                        clip.row,
+                        f"{shown(clip.path)} is in {part} {value}, {shown(other.path)} of the "
+                        f"same {kind} in {part} {theirs}",
+                        f"put them in one {part}, or leave one out",
+                    )
+
+
+def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[str]:
+    """Classes to append to the vocabulary: in the order of the file if it has one, then sorted."""
+    known = session.classes()
+    first_row: dict[str, int] = dict.fromkeys(reading.classes, 0)
+    for clip in reading.clips:
+        for name in clip.labels:
+            first_row.setdefault(name, clip.row)
+    told = [name for name in reading.classes if name not in known]
+    unknown = [*told, *sorted(set(first_row) - set(known) - set(told))]
+    if not known or add_classes:
+        return unknown
+    for number, name in enumerate(unknown):
+        # To look for the nearest takes long, and nobody reads so many.
+        near = f"{registry.suggestion(name, known)}, or " if number < SHOWN_FAULTS else ""
+        reading.fault(
+            first_row[name], f"unknown class {shown(name)}", f"{near}import with --add-classes"
+        )
+    return []
+
+
+def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> list[Clip]:
+    """Clips the store does not have; of one it has, the file must say what the store does.
+
+    That is how it came in, or how it stands.
+    """
+    classes = session.classes()
+    before = {
+        path: (subset, group, *((frozenset(classes[i] for i in ids), state) for ids, state in said))
+        for path, subset, group, *said in session.rows_beside(
+            {"path": as_column(clip.path for clip in clips)},
+            "with known as (select clip_id, path, subset, group_name from clips "
+            "semi join (select path::varchar as path from arrays) using (path)), "
+            "firsts as (select clip_id, min_by((labels, state), event_id) as said "
+            "from label_events where clip_id in (select clip_id from known) group by clip_id) "
+            "select k.path, k.subset, k.group_name, f.said, (n.labels, n.state) "
+            "from known k join firsts f using (clip_id) join current_events n using (clip_id)",
+        )
+    }
+    for clip in clips:
+        if clip.path not in before:
+            continue
+        subset, group, first, now = before[clip.path]
+        if clip.subset != subset or (frozenset(clip.labels), clip.state) not in (first, now):
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} was imported before as {', '.join(sorted(first[0]))} "
+                f"({first[1]}, {subset})",
+                "bring new labels in with --format corrections; a subset stays",
+            )
+        elif clip.group not in (None, group):
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} was imported before with group {shown(group)}",
+                "a group stays",
+            )
+    return [clip for clip in clips if clip.path not in before]
+
+
+def _import_corrections(
+    project: Project, source: Path, reading: Reading, batch: Batch
+) -> ImportReport:
+    """Turn corrections into events on clips of the store; what holds already is left."""
+    with project.store.write() as session:
+        table = session.labels()
+        index = {path: number for number, path in enumerate(table.paths)}
+        by_name: dict[str, list[str]] = defaultdict(list)
+        for path in table.paths:
+            by_name[PurePosixPath(path).name].append(path)
+        class_id = {name: number for number, name in enumerate(table.classes)}
+        events: list[LabelEvent] = []
+        verdicts: list[Verdict] = []
+        row_of: dict[str, int] = {}
+        for clip in reading.clips:
+            paths = [clip.path] if clip.path in index else by_name.get(clip.path, [])
+            unknown = [name for name in clip.labels if name not in class_id]
+            if len(paths) != 1:
+                problem = "is in the store under several paths" if paths else "is not in the store"
+                reading.fault(
+                    clip.row, f"clip {shown(clip.path)} {problem}", "give the path of one"
+                )
+                continue
+            if row_of.setdefault(paths[0], clip.row) != clip.row:
+                problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
+                reading.fault(clip.row, problem, "keep one of the two")
+            for name in unknown:
+                # To look for the nearest takes long, and nobody reads so many.
+                few = len(reading.noted) < SHOWN_FAULTS
+                hint = registry.suggestion(name, table.classes) if few else "give a known one"
+                reading.fault(clip.row, f"unknown class {shown(name)} for {shown(clip.path)}", hint)
+            if not unknown:
+                number = index[paths[0]]
+                labels = sorted(class_id[name] for name in clip.labels)
+                if (table.states[number], table.labels[number]) != (clip.state, labels):
+                    event = LabelEvent(
+                        clip_id=int(table.clip_ids[number]),
+                        state=clip.state,
+                        labels=labels,
+                        source="corrections",
+                    )
+                    events.append(event)
+                    verdicts += verdicts_of(event, "corrections", table.labels[number])
+        if reading.noted:
+            raise FaultyFile(str(source), reading.faults)
+        if events:
+            content = [(clip.path, clip.labels, clip.state) for clip in reading.clips]
+            session.append(
+                replace(
+                    batch,
+                    key=f"corrections:{session.last_batch()}:{fingerprint(content)}",
+                    events=events,
+                    verdicts=verdicts,
+                )
+            )
+    return ImportReport(
+        len(reading.clips), 0, len(events), table.classes, _count_states(reading.clips)
+    )

@@ -1,0 +1,1 @@
+"""The health of a project: status, doctor, repair, backup."""

@@ -1,0 +1,251 @@
+"""Backups of the label store: one file that holds every fact, and the way back from it.
+
+Predictions of runs too large for the store lie beside it and are not in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from labelkit.errors import InvalidInput, StoreError
+from labelkit.progress import say
+from labelkit.project import Project, check_target
+from labelkit.stores import growth, schema
+from labelkit.stores.damage import copy_file, find_unreadable, is_held, keep_copies
+from labelkit.stores.labels import LabelStore, log_files
+from labelkit.stores.lock import locked
+from labelkit.stores.witness import (
+    Witness,
+    last_batch,
+    missing_batches,
+    read_witness,
+    witness_path,
+    write_witness,
+)
+
+# Id, key and time tell a batch from all others, also from those of a copy that went its own way.
+_Batches = set[tuple[int, str, Any]]
+_NOT_IN_IT = (
+    "recordings, .labelkit/ (spectrograms, windows, weights), and what cannot be computed again: "
+    f"predictions of runs of more than {growth.ROWS_OF_RUN:,} clips ({growth.FOLDER}/)"
+)
+
+
+def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, Any]:
+    """Copy the store into one file, as it is after a batch, while others read it.
+
+    The bytes are copied with the store closed: any second open and close of the file would
+    cost this process its lock on it.
+
+    Args:
+        project: Whose store.
+        file: Where to; written whole or not at all.
+        force: Put it in the place of a file that is there.
+
+    Returns:
+        What the backup holds, and what it does not.
+
+    Raises:
+        InvalidInput: If ``file`` is there already, lies in the audio folder, or is the store.
+        StoreError: If the store is damaged, or is written to by something that is not labelkit.
+        StoreBusy: If a writer holds the store for longer than the time-out.
+    """
+    target = check_target(project, file, force=force)
+    if log_files(target):
+        raise InvalidInput(f"{file} is a database with a log beside it; write elsewhere")
+    store = project.store
+    _take_in_logs(store)
+    with locked(store.path, exclusive=False, timeout_s=store.timeout_s):
+        with store.connect(read_only=True) as con:
+            last, facts = last_batch(con), _describe(con)
+        before = store.path.stat()
+
+        def check(copy: Path) -> None:
+            after = store.path.stat()
+            if log_files(store.path) or (before.st_size, before.st_mtime_ns) != (
+                after.st_size, after.st_mtime_ns
+            ):  # fmt: skip
+                raise StoreError(
+                    f"{store.path.name} was written to meanwhile by a program other than labelkit, "
+                    "or a writer was killed; run the same command again"
+                )
+            _check_copy(copy, file, last)
+
+        copy_file(store.path, target, check=check)
+    size_mb = round(target.stat().st_size / 1e6, 1)
+    return {"backup": str(file), **facts, "size_mb": size_mb, "not_in_it": _NOT_IN_IT}
+
+
+def _take_in_logs(store: LabelStore) -> None:
+    """Bring what a crash left in a log into the file, if there is any."""
+    if log_files(store.path):
+        with store.connect(read_only=False) as con:
+            con.execute("checkpoint")
+
+
+def _check_copy(copy: Path, file: Path, last: Witness) -> None:
+    with LabelStore(copy).opened(read_only=True) as con:
+        bad = find_unreadable(con)
+        if bad:
+            raise StoreError(
+                f"the store is damaged ({bad.replace(str(copy), file.name)}); see: labelkit doctor"
+            )
+        if schema.version(con) != schema.VERSION or last_batch(con) != last:
+            raise StoreError(f"{file} did not become what the store is; run it again")
+
+
+def _describe(con: Any) -> dict[str, Any]:
+    batches, clips, events, files = con.execute(
+        "select (select count(*) from batches), (select count(*) from clips), "
+        "(select count(*) from label_events), (select count(*) from prediction_files)"
+    ).fetchone()
+    facts = {"batches": batches, "clips": clips, "events": events}
+    return facts | ({"runs_beside_the_store": files} if files else {})
+
+
+def restore(project: Project, file: Path) -> dict[str, Any]:
+    """Put a backup in the place of the store, and keep what was there.
+
+    Stopped at any moment, the old store is there or the new one, and the same command goes on.
+
+    Args:
+        project: Whose store; it may be missing, damaged or behind its witness.
+        file: A backup, or any label store; only read.
+
+    Returns:
+        What the store holds now, and what the old one is called.
+
+    Raises:
+        InvalidInput: If ``file`` is no sound label store, or of a newer version.
+        StoreError: If a program other than labelkit has the store open.
+        StoreBusy: If others hold the store for longer than the time-out.
+    """
+    store = project.store
+    if not file.is_file():
+        raise InvalidInput(f"{file} is not a file; give one that labelkit backup wrote")
+    if store.path.exists() and file.samefile(store.path):
+        raise InvalidInput(f"{file} is the store itself; give a backup")
+    with (
+        _prepared(store, file) as (copy, last, facts),
+        locked(store.path, exclusive=True, timeout_s=store.timeout_s),
+    ):
+        old, witness = _come_to_rest(store), read_witness(store.path)
+        if store.path.exists():
+            copy.chmod(store.path.stat().st_mode & 0o777)
+        kept = keep_copies(store.path, "before-restore", link=True)
+        # Without its witness the old store is as right as the new one; a store that lost
+        # batches is refused until a restore went through.
+        if old is not None:
+            witness_path(store.path).unlink(missing_ok=True)
+        for log in log_files(store.path):
+            log.unlink()
+        copy.replace(store.path)
+        write_witness(store.path, last)
+        with store.opened(read_only=True) as con:
+            _tell_missing(store, con)
+            new = _batches(con)
+    if old is not None:
+        _tell_replaced(old - new, kept)
+    elif witness and (witness.batch_id, witness.batch_key) not in {batch[:2] for batch in new}:
+        say(f"batch {witness.batch_id} of the old store was acknowledged and is not in {file}")
+    return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
+
+
+def _batches(con: Any) -> _Batches:
+    return set(con.execute("select batch_id, batch_key, made_at from batches").fetchall())
+
+
+def _tell_replaced(batches: _Batches, kept: list[Path]) -> None:
+    numbers = sorted(batch[0] for batch in batches)
+    if numbers:
+        named = (
+            f"batch {numbers[0]} of the old store is no longer in force; it is"
+            if len(numbers) == 1
+            else f"batches {numbers[0]} to {numbers[-1]} of the old store are no longer in force; "
+            "they are"
+        )
+        say(f"{named} in {kept[0].name}")
+
+
+def _tell_missing(store: LabelStore, con: Any) -> None:
+    files = con.execute("select run_id, file from prediction_files order by 1").fetchall()
+    for run_id, file in files:
+        if not (store.path.parent / file).is_file():
+            say(
+                f"{file} is not there, the predictions of {run_id}: bring it back from where the "
+                "store was; until then scores cannot be asked for or appended"
+            )
+
+
+@contextmanager
+def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, Witness, dict[str, Any]]]:
+    """A private copy of a backup beside the store, examined and of the newest version."""
+    copy = store.path.with_name(f"{store.path.name}.{os.getpid()}.partial")
+    try:
+        with _held(file, store.timeout_s):
+            for source in (file, *log_files(file)):
+                copy_file(source, copy.with_name(copy.name + source.name.removeprefix(file.name)))
+        copy.chmod(file.stat().st_mode & 0o777 | 0o600)
+        try:
+            with LabelStore(copy).opened(read_only=False) as con:
+                last, facts = _examine(con, file)
+        except StoreError as error:
+            said = str(error).removeprefix(f"{copy.name}: ").replace(str(copy), str(file))
+            raise InvalidInput(
+                f"{file} is no sound label store ({said}); give another backup"
+            ) from error
+        yield copy, last, facts
+    finally:
+        for left in (copy, *log_files(copy)):
+            left.unlink(missing_ok=True)
+
+
+def _held(file: Path, timeout_s: float) -> AbstractContextManager[None]:
+    """The lock of a store in use, for reading; a backup has none, and gets none."""
+    if Path(f"{file}.lock").exists():
+        return locked(file, exclusive=False, timeout_s=timeout_s)
+    return nullcontext()
+
+
+def _examine(con: Any, file: Path) -> tuple[Witness, dict[str, Any]]:
+    found = schema.version(con)
+    if not found:
+        raise InvalidInput(f"{file} is a database, but no label store; give another backup")
+    if found > schema.VERSION:
+        raise InvalidInput(
+            f"{file} is of schema version {found}, this labelkit knows up to {schema.VERSION}; "
+            "install a newer labelkit"
+        )
+    bad = find_unreadable(con)
+    if bad:
+        raise StoreError(bad)
+    if found < schema.VERSION:
+        schema.migrate(con, file.name)
+        say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
+    con.execute("checkpoint")
+    return last_batch(con), _describe(con)
+
+
+def _come_to_rest(store: LabelStore) -> _Batches | None:
+    """Take the log of a sound store into its file; its batches, None if there is none."""
+    if not store.path.exists():
+        return None
+    try:
+        with store.opened(read_only=True) as con:
+            found = read_witness(store.path)
+            if found and missing_batches(store.path, con, found):
+                return None
+            batches = _batches(con)
+    except StoreError as error:
+        if is_held(error):
+            # It would go on writing to the file under its old name, and to the new one's log.
+            raise StoreError(f"{error}; end that program first") from error
+        return None
+    if log_files(store.path):
+        with store.opened(read_only=False) as con:
+            con.execute("checkpoint")
+    return batches

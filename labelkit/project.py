@@ -1,0 +1,235 @@
+"""A project: labelkit.toml, the label store, the work folder, and the way to the audio."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import tomllib
+from pathlib import Path
+
+from labelkit.errors import InvalidInput, NoProject
+from labelkit.progress import say
+from labelkit.stores.epochs import EpochStore
+from labelkit.stores.labels import LabelStore
+from labelkit.stores.windows import WindowStore
+
+FILE = "labelkit.toml"
+VERSION = 1
+
+
+class Project:
+    """Where everything of a project lies.
+
+    Args:
+        root: Folder of ``labelkit.toml``.
+        audio_dir: Folder of the recordings; only ever read.
+        lock_timeout_s: How long to wait for the store.
+        cache: Folder of what is computed from recordings alone; that of another project
+            on the same ``audio_dir`` can be shared. The own work folder if None.
+        as_of: Read labels as they were at this moment: a batch, a date, a time or a run.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        audio_dir: Path,
+        *,
+        lock_timeout_s: float = 30.0,
+        cache: Path | None = None,
+        as_of: str | None = None,
+    ) -> None:
+        self.root, self.audio_dir = root, audio_dir
+        self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s, as_of=as_of)
+        self.work = root / ".labelkit"
+        self.cache = self.work if cache is None else cache
+
+    def check_audio(self) -> None:
+        """Refuse to go on without the audio folder.
+
+        Raises:
+            InvalidInput: If it is not there.
+        """
+        if not self.audio_dir.is_dir():
+            raise InvalidInput(
+                f"the audio folder {self.audio_dir} is not there; "
+                f"bring it back, or change audio in {self.root / FILE}"
+            )
+
+    @property
+    def present(self) -> LabelStore:
+        """The store as it is now, also where the project looks back."""
+        return LabelStore(self.store.path, timeout_s=self.store.timeout_s)
+
+    def looks_back(self, as_of: int) -> bool:
+        """Whether labels were read as of a batch since when some have changed."""
+        if self.store.as_of is None:
+            return False
+        with self.present.read() as session:
+            return bool(
+                session.rows("select 1 from label_events where batch_id > ? limit 1", [as_of])
+            )
+
+    @property
+    def features(self) -> Path:
+        """Folder of the cached spectrograms."""
+        return self.cache / "features"
+
+    @property
+    def windows(self) -> WindowStore:
+        """How single windows of clips were judged."""
+        return WindowStore(self.work / "windows")
+
+    @property
+    def epochs(self) -> EpochStore:
+        """How every clip was judged epoch by epoch."""
+        return EpochStore(self.work / "epochs")
+
+    @property
+    def runs(self) -> Path:
+        """Folder of trainings, finished and not."""
+        return self.work / "runs"
+
+
+def user() -> str:
+    """Who acts here, as the store notes it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+def create_project(root: Path, audio_dir: Path) -> tuple[Project, bool]:
+    """Make a project in ``root``; harmless if the same one is there.
+
+    Returns:
+        The project, and whether it is new.
+
+    Raises:
+        InvalidInput: If ``audio_dir`` is no folder, or ``root`` has a project of another.
+    """
+    if not audio_dir.is_dir():
+        raise InvalidInput(f"{audio_dir} is not a folder; give the folder of your recordings")
+    if (root / FILE).exists():
+        project = open_project(root)
+        if project.audio_dir.resolve() != audio_dir.resolve():
+            raise InvalidInput(
+                f"{root} has a project on {project.audio_dir}; "
+                f"change audio in {FILE}, or start elsewhere"
+            )
+        project.store.create()
+        return project, False
+    try:
+        shown = audio_dir.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        shown = audio_dir.resolve().as_posix()
+    project = Project(root, audio_dir)
+    project.work.mkdir(parents=True, exist_ok=True)
+    (project.work / ".gitignore").write_text("*\n")
+    project.store.create()
+    # The file that makes it a project comes last, so a stopped init can be repeated.
+    (root / FILE).write_text(f"version = {VERSION}\naudio = {json.dumps(shown)}\n")
+    return project, True
+
+
+def find_root(start: Path | None) -> Path:
+    """Folder of the project: the one named, or the nearest from here upwards.
+
+    Args:
+        start: A folder the user named, or None for ``LABELKIT_PROJECT`` or, without
+            it, the current folder and those above it.
+
+    Raises:
+        NoProject: If there is none.
+    """
+    named = start or (Path(p) if (p := os.environ.get("LABELKIT_PROJECT")) else None)
+    if named is not None:
+        if (named / FILE).is_file():
+            return named
+        raise NoProject(f"no {FILE} in {named}; make a project there with: labelkit init AUDIO_DIR")
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise NoProject(
+        f"no {FILE} in {here} or above it; make a project with: labelkit init AUDIO_DIR"
+    )
+
+
+def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None = None) -> Project:
+    """Read ``labelkit.toml``.
+
+    Raises:
+        InvalidInput: If it is not valid, of a newer version, or names no audio folder.
+    """
+    try:
+        values = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
+        version, audio = int(values.get("version", 1)), Path(values["audio"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        wanted = f'it needs: version = {VERSION} and audio = "FOLDER"'
+        raise InvalidInput(f"{root / FILE} is not valid ({error}); {wanted}") from error
+    if version > VERSION:
+        raise InvalidInput(
+            f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
+            "install a newer labelkit"
+        )
+    return Project(root, root / audio, lock_timeout_s=lock_timeout_s, as_of=as_of)
+
+
+def look_back(project: Project) -> Project:
+    """Fix the moment a project looks back to at one batch, and say which.
+
+    A day may not be over yet, and a time be to come: batches written meanwhile stay out.
+
+    Raises:
+        InvalidInput: If there is no such moment.
+    """
+    if project.store.as_of is None:
+        return project
+    with project.store.read() as session:
+        [(batch_id, made_at)] = session.rows(
+            "select max(batch_id), max_by(made_at, batch_id) from batches"
+        )
+    say(f"labels as of batch {batch_id} ({made_at:%Y-%m-%d %H:%M:%S})")
+    return open_project(project.root, lock_timeout_s=project.store.timeout_s, as_of=str(batch_id))
+
+
+def check_target(project: Project, file: Path, *, force: bool) -> Path:
+    """Where a file is to be written, links followed.
+
+    Args:
+        project: Whose recordings and files are spared.
+        file: The name the user gave.
+        force: A plain file that is there may be replaced.
+
+    Raises:
+        InvalidInput: If it cannot be made, lies in the audio folder, belongs to the project,
+            or is there already.
+    """
+    try:
+        target = file.resolve()
+        possible = not target.is_dir() and target.parent.is_dir()
+    except (OSError, RuntimeError):  # A loop of links, or a name too long.
+        possible = False
+    if not possible:
+        raise InvalidInput(f"{file} is no file that can be made; give a name in a folder there is")
+    if target.is_relative_to(project.audio_dir.resolve()):
+        raise InvalidInput(
+            f"{file} lies in the audio folder {project.audio_dir}, where labelkit never writes; "
+            "write elsewhere"
+        )
+    store, settings = project.store.path, project.root / FILE
+    own = target.parent == store.resolve().parent and (
+        target.name == FILE or target.name.startswith(store.name)
+    )
+    # Another name for a file of the project's is none of its own.
+    same = target.exists() and any(
+        target.samefile(mine) for mine in (store, settings) if mine.exists()
+    )
+    if own or same or target.is_relative_to(project.work.resolve()):
+        raise InvalidInput(f"{file} belongs to the project; give another name")
+    if target.exists() and not target.is_file():
+        raise InvalidInput(f"{file} is not a plain file; write elsewhere")
+    if target.exists() and not force:
+        raise InvalidInput(f"{file} is there already; give another name, or --force")
+    return target

@@ -1,0 +1,1 @@
+"""What is known of recordings: features, embeddings, faults, duplicates."""

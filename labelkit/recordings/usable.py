@@ -1,0 +1,41 @@
+"""Which recordings can be used, and which are the same one."""
+
+from __future__ import annotations
+
+import itertools
+
+from labelkit.records import LabelTable
+from labelkit.stores.arrays import ArrayStore
+
+
+def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
+    """Clips without a spectrogram or vector of the recording that was imported, and why."""
+    left_out = {}
+    for path, imported in zip(table.paths, table.content_hashes, strict=True):
+        entry = store.entries.get(path)
+        if entry is None or not entry.length:
+            left_out[path] = entry.faults[0] if entry and entry.faults else "missing"
+        elif imported not in (None, entry.content_hash):
+            left_out[path] = "changed"
+    return left_out
+
+
+def same_recordings(table: LabelTable) -> list[str | None]:
+    """A group for each clip that no fold may part: its group, joined with that of its twins.
+
+    Clips with the same bytes belong together even if their groups say otherwise.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = key = parent[parent[key]]
+        return key
+
+    keys: list[str | None] = []
+    for group, content in zip(table.groups, table.content_hashes, strict=True):
+        names = [f"{kind}:{name}" for kind, name in (("g", group), ("h", content)) if name]
+        for a, b in itertools.pairwise(names):
+            parent[root(a)] = root(b)
+        keys.append(names[0] if names else None)
+    return [None if key is None else root(key) for key in keys]

@@ -1,0 +1,110 @@
+"""What stands between the clips and an annotator's ears: everything checked, each with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labelkit.errors import LabelkitError, ServiceError
+from labelkit.label_studio.access import read_token
+from labelkit.label_studio.audio import Share, local_url, probe_audio, web_url
+from labelkit.label_studio.client import Client
+from labelkit.label_studio.page import check_page
+from labelkit.project import Project
+from labelkit.review.setup import connect, read_setup, read_version
+
+
+def examine(
+    project: Project, *, url: str | None = None, token_file: Path | None = None
+) -> tuple[list[dict[str, Any]], bool]:
+    """Check address, token, version, project, page, storage and one recording, in this order.
+
+    Args:
+        project: Whose review.
+        url: Address to check where nothing was set up yet.
+        token_file: File of the token, where the environment holds none.
+
+    Returns:
+        Rows of ``check``, ``ok`` and ``what`` (what was found, or what is wrong and the
+        remedy), and whether all is well.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def check(name: str, ask: Callable[[], Any], what: str | None = None) -> Any:
+        """Do one check; what it raises is its finding, else ``what``, or what it returns."""
+        try:
+            found = ask()
+        except LabelkitError as error:
+            rows.append({"check": name, "ok": False, "what": str(error)})
+            return None
+        rows.append({"check": name, "ok": True, "what": what or str(found)})
+        return found
+
+    check("token", lambda: _token_kind(read_token(token_file)))
+    setup = spec = share = None
+    if url is None:
+        try:
+            setup, spec, share = read_setup(project)
+        except LabelkitError as error:
+            rows.append({"check": "set up", "ok": False, "what": str(error)})
+            return rows, False
+    address = setup.url if setup is not None else url or ""
+    client = check("address", lambda: connect(project, address, token_file), address)
+    if client is None:
+        return rows, False
+    check("version", lambda: read_version(client))
+    users = check("login", client.users, "as one of the users")
+    if setup is None or spec is None or share is None or users is None:
+        return rows, all(row["ok"] for row in rows)
+    there = check("project", lambda: client.project(setup.project_id), setup.title)
+    if there is None:
+        return rows, False
+    with project.store.read() as session:
+        classes = session.classes()
+        clips = session.rows("select path from clips order by clip_id limit 1")
+    faults = check_page(there["label_config"], classes, blind=spec.blind)
+    rows += [{"check": "page", "ok": False, "what": fault} for fault in faults]
+    if not faults:
+        what = f"{len(classes)} classes, as the vocabulary has them"
+        rows.append({"check": "page", "ok": True, "what": what})
+    if share.mode == "local":
+        check("storage", lambda: _storage(client, setup.project_id, share))
+    if clips:
+        check("audio", lambda: _audio(client, setup.project_id, share, clips[0][0]))
+    return rows, all(row["ok"] for row in rows)
+
+
+def _token_kind(token: str) -> str:
+    """A personal access token is a JWT; anything else is what Label Studio calls legacy."""
+    if token.count(".") == 2:
+        return "personal access token"
+    raise ServiceError(
+        "this is a legacy token, which Label Studio refuses by default; make a personal access "
+        "token: Account & Settings > Personal Access Token"
+    )
+
+
+def _storage(client: Client, project_id: int, share: Share) -> str:
+    for row in client.storages(project_id):
+        folder = Path(row["path"] or "/nowhere")
+        if Path(share.document_root or "", share.folder or "").is_relative_to(folder):
+            return f"{folder}, below {share.document_root}"
+    raise ServiceError(
+        f"project {project_id} has no local storage for {share.document_root}/{share.folder}; "
+        "make it with: labelkit review init"
+    )
+
+
+def _audio(client: Client, project_id: int, share: Share, path: str) -> str:
+    """Ask for a recording as the browser will: that of a task, or of the first clip."""
+    url = {"local": local_url, "url": web_url}.get(share.mode, lambda *_: "")(share, path)
+    for page in client.pages(project_id, include="id,data", size=1):
+        url, path = page[0]["data"].get("audio", url), page[0]["data"].get("path", path)
+        break
+    if not url:
+        return "no task yet; recordings are uploaded when clips are pushed"
+    problem = probe_audio(client, url)
+    if problem:
+        raise ServiceError(f"{path}: {problem}")
+    return f"{path} can be heard"

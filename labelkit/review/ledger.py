@@ -1,0 +1,392 @@
+"""Answers from Label Studio into the store: nothing twice, nothing lost, nothing guessed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import ReviewSpec, fingerprint
+from labelkit.label_studio.answers import read_answers
+from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
+from labelkit.review.resolution import (
+    BY_MODEL,
+    Decision,
+    by_clip,
+    newest_answers,
+    resolve,
+    verdicts_said,
+)
+from labelkit.stores.append import WriteSession
+from labelkit.stores.reviews import (
+    REVIEW,
+    UnreviewedClip,
+    known_tasks,
+    known_versions,
+    read_clips,
+    said_before,
+    sent_versions,
+    standing_reviews,
+)
+from labelkit.stores.session import Session
+
+KIND = REVIEW
+_WORDS = {
+    "none": "none of these", "no_sound": "no usable sound", "task_deleted": "of deleted tasks",
+}  # fmt: skip
+# Versions that end an answer rather than give one.
+_ENDS = ("deleted", "task_deleted")
+
+
+class Ledger:
+    """Takes in versions of answers, within one transaction.
+
+    Args:
+        session: The open store.
+        project: Name of the project in Label Studio.
+        spec: How answers count.
+        probs: Out-of-fold probabilities by clip id, for a consensus that reads them.
+    """
+
+    def __init__(
+        self,
+        session: WriteSession,
+        project: str,
+        spec: ReviewSpec,
+        probs: Mapping[int, np.ndarray] | None = None,
+    ) -> None:
+        self.session, self.project, self.spec, self.probs = session, project, spec, probs
+        self.classes = session.classes()
+        self.class_id = {name: index for index, name in enumerate(self.classes)}
+        self.sent: dict[int, list[tuple[datetime, ReviewTask]]] = {}
+        self.said: dict[tuple[int, str], list[tuple[int, str]]] = {}
+        # How good an annotator is, is told by all of her answers: that is for the end.
+        self.deferred = rule_in_force(session, spec) == BY_MODEL
+
+    def take_tasks(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        users: Mapping[int, str],
+        *,
+        whole: bool = True,
+    ) -> Counter[str]:
+        """Take in what changed on tasks, as the server or an export gives them.
+
+        Tasks that labelkit did not make, and versions of answers that are there already, are
+        left alone; an answer that is gone gets a tombstone; one that cannot be read, or is of
+        another store's clip, goes to quarantine.
+
+        Args:
+            tasks: Tasks with their annotations.
+            users: Annotator's id to name.
+            whole: Whether every annotation there is comes with its task; an export may be old.
+        """
+        # Others may have tasks of their own in the project.
+        tasks = [task for task in tasks if "clip_id" in (task.get("data") or {})]
+        ids = [int(task["id"]) for task in tasks]
+        # What was taken for deleted and is there has come back; an export may just be old.
+        known = known_versions(self.session, self.project, ids, revive=whole)
+        paths = self._paths(tasks)
+        found: dict[int, Review] = {}
+        there: dict[int, set[int]] = {}
+        for task in tasks:
+            problem = _misplaced(task, paths)
+            reviews = read_answers(task, self.classes, project=self.project, users=users)
+            listed = {review.annotation_id for review in reviews}
+            if 0 not in listed:
+                there[int(task["id"])] = listed
+            for review in reviews:
+                if problem:
+                    review = replace(
+                        review, answer="quarantined", labels=(), clip_id=None, problem=problem
+                    )
+                if review.annotation_id == 0:
+                    # Without a number of its own an answer is known by what it says.
+                    number = int(fingerprint([review.task_id, review.raw]), 16)
+                    review = replace(review, annotation_id=-number)
+                newest = known.get(review.annotation_id)
+                before = found.get(review.annotation_id)
+                if (newest is None or review.updated_at > newest) and (
+                    before is None or review.updated_at > before.updated_at
+                ):
+                    found[review.annotation_id] = review
+        gone = [
+            replace(review, answer="deleted", labels=(), problem=None)
+            for review in standing_reviews(self.session, self.project, task_ids=list(there))
+            if whole and review.annotation_id not in there[review.task_id]
+        ]
+        return self.take([*found.values(), *gone])
+
+    def take_deleted(self, there: Collection[int], when: datetime, actor: str) -> int:
+        """Note which tasks are gone, and how many; the answers on them stay what they were.
+
+        Args:
+            there: Ids of all tasks the project still has.
+            when: Time of the tombstones.
+            actor: Who found it, for tasks nobody had answered.
+        """
+        gone = {
+            task_id: clip_id
+            for task_id, clip_id in known_tasks(self.session, self.project).items()
+            if task_id not in there
+        }
+        standing = standing_reviews(self.session, self.project, task_ids=list(gone))
+        answered = {review.task_id for review in standing}
+        found = [replace(r, answer="task_deleted", labels=(), problem=None) for r in standing]
+        found += [
+            Review(
+                project=self.project, task_id=task_id, annotation_id=0, updated_at=when,
+                clip_id=clip_id, annotator_id=None, annotator=actor, answer="task_deleted",
+                raw="{}",
+            )
+            for task_id, clip_id in gone.items()
+            if task_id not in answered
+        ]  # fmt: skip
+        self.take(found)
+        return len(gone)
+
+    def repair(self, renames: Mapping[str, str], drop: Collection[int], actor: str) -> Counter[str]:
+        """Read what is in quarantine again.
+
+        Args:
+            renames: Name in Label Studio to class.
+            drop: Ids of answers that are taken for skipped.
+            actor: Who repairs them.
+        """
+        ids = dict(self.session.rows("select annotation_id, review_id from quarantine "
+                                     "where project = ?", [self.project]))  # fmt: skip
+        found = []
+        for old in standing_reviews(self.session, self.project, answer="quarantined"):
+            task = {
+                "id": old.task_id, "data": {"clip_id": old.clip_id},
+                "annotations": [json.loads(old.raw)],
+            }  # fmt: skip
+            new = read_answers(task, self.classes, project=self.project, renames=renames)[0]
+            if ids[old.annotation_id] in drop:
+                new = replace(new, answer="skipped", labels=(), problem=None)
+            if new.answer != "quarantined":
+                found.append(
+                    replace(
+                        old, answer=new.answer, labels=new.labels, problem=None,
+                        comment=new.comment, origin=new.origin,
+                    )
+                )  # fmt: skip
+        return self.take(found, actor=actor)
+
+    def take(self, reviews: Sequence[Review], *, actor: str | None = None) -> Counter[str]:
+        """Write new versions of answers, and what follows from them for the clips.
+
+        Args:
+            reviews: Versions the store does not have yet.
+            actor: Who brings them, where it is not the annotators themselves.
+
+        Returns:
+            How many answers of each kind there were, and how many clips became what.
+        """
+        if not reviews:
+            return Counter()
+        reviews = sorted(reviews, key=lambda review: review.updated_at)
+        events, verdicts = self._settle(reviews)
+        self._write(reviews, verdicts, events, actor)
+        counts = Counter(review.answer for review in reviews)
+        return counts + Counter(e.state for found in events.values() for e in found)
+
+    def count_anew(self) -> Counter[str]:
+        """Decide on every answered clip by the rule in force; how many became what."""
+        self.deferred = False
+        events, _ = self._settle(standing_reviews(self.session, self.project))
+        self._write([], {}, events, None)
+        return Counter(e.state for found in events.values() for e in found)
+
+    def _settle(
+        self, reviews: Sequence[Review]
+    ) -> tuple[dict[str, list[LabelEvent]], dict[str, list[Verdict]]]:
+        """What follows from versions of answers, by annotator; those that stand change nothing."""
+        touched = by_clip(reviews)
+        clip_ids = sorted(touched)
+        clips = read_clips(self.session, self.project, clip_ids)
+        self.sent = sent_versions(self.session, self.project, clip_ids)
+        self.said = said_before(self.session, self.project, clip_ids)
+        rule = rule_in_force(self.session, self.spec)
+        before = by_clip(standing_reviews(self.session, self.project, clip_ids=clip_ids))
+        after = {clip_id: list(found) for clip_id, found in before.items()}
+        for review in reviews:
+            if review.clip_id is not None:
+                mine = after.setdefault(review.clip_id, [])
+                mine[:] = [r for r in mine if r.annotation_id != review.annotation_id]
+                if review.answer not in _ENDS:
+                    mine.append(review)
+        decisions = resolve(
+            after, self.classes, overlap=self.spec.overlap,
+            rule="majority" if self.deferred else rule, probs=self.probs, only=clip_ids,
+        )  # fmt: skip
+        verdicts: dict[str, list[Verdict]] = defaultdict(list)
+        events: dict[str, list[LabelEvent]] = defaultdict(list)
+        for clip_id in clip_ids:
+            new = touched[clip_id]
+            if any(review.answer != "task_deleted" for review in new):
+                old = before.get(clip_id, [])
+                for name, found in self._verdicts(
+                    clip_id, clips[clip_id], old, after[clip_id]
+                ).items():
+                    verdicts[name] += found
+            decision = decisions[clip_id]
+            if self.deferred and decision.rule:
+                continue
+            # The last of those whose answer made it so, or who took one back.
+            cause = [r for r in new if r.annotator in decision.annotators] or new
+            tidied = not after[clip_id] and cause[-1].answer == "task_deleted"
+            event = self._event(self._shown(cause[-1]), clips[clip_id], decision, tidied=tidied)
+            if event is not None:
+                events[cause[-1].annotator].append(event)
+        return events, verdicts
+
+    def _paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        wanted = [task["data"]["clip_id"] for task in tasks]
+        return dict(
+            self.session.rows(
+                "select clip_id, path from clips where clip_id in (select unnest($ids))",
+                {"ids": [i for i in wanted if type(i) is int]},
+            )
+        )
+
+    def _shown(self, review: Review) -> Review:
+        """With the model whose suggestion the annotator saw, where the answer does not say it."""
+        if self.spec.blind:
+            return replace(review, model_version=None)
+        sent = self._sent(review)
+        if review.model_version is not None or sent is None:
+            return review
+        return replace(review, model_version=sent.model_version)
+
+    def _sent(self, review: Review) -> ReviewTask | None:
+        """What the annotator was shown: by the model the answer names, or last sent before it."""
+        versions = self.sent.get(review.clip_id, []) if review.clip_id is not None else []
+        named = [task for _, task in versions if task.model_version == review.model_version]
+        earlier = [task for when, task in versions if when <= review.updated_at]
+        found = named or earlier or [task for _, task in versions[:1]]
+        return found[-1] if found else None
+
+    def _verdicts(
+        self, clip_id: int, clip: UnreviewedClip, before: Sequence[Review], after: Sequence[Review]
+    ) -> dict[str, list[Verdict]]:
+        """What annotators now say of single classes, and what they no longer say, by name."""
+        old, new = newest_answers(before), newest_answers(after)
+        found: dict[str, list[Verdict]] = {}
+        for key in sorted({*old, *new}):
+            review = new.get(key)
+            if review == old.get(key):
+                continue
+            name = (review or old[key]).annotator
+            sent = self._sent(review) if review is not None and not self.spec.blind else None
+            doubted = {*clip.base[1], *(sent.suggested if sent is not None else ())}
+            said = verdicts_said(review, self.class_id, doubted)
+            for class_id, verdict in self.said.get((clip_id, name), []):
+                # A class that was ticked and is not any more was looked at.
+                looked = verdict == "present" and review is not None and review.answer == "labels"
+                said.setdefault(class_id, "absent" if looked else "withdrawn")
+            rule = "withdrawn" if review is None else review.answer
+            if said:
+                found[name] = [
+                    Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=rule)
+                    for class_id, verdict in sorted(said.items())
+                ]
+        return found
+
+    def _event(
+        self, review: Review, clip: UnreviewedClip, decision: Decision, *, tidied: bool = False
+    ) -> LabelEvent | None:
+        """What a clip becomes by a decision, or by there being none any more; None if nothing.
+
+        Of decisions of people the newest counts, in whatever way it came in.
+        """
+        evidence: dict[str, Any] = {
+            "annotation": review.annotation_id, "task": review.task_id, "project": self.project,
+            "answer": review.answer, "origin": review.origin, "shown": review.model_version,
+            "lead_time_s": review.lead_time_s, "comment": review.comment,
+        }  # fmt: skip
+        made_at = decision.made_at
+        if tidied:
+            # Who tidies up the queue takes no answer back; that the task is gone is told.
+            if review.annotation_id == 0:
+                return None
+            target = clip.now
+        else:
+            overruled = clip.decided_at and made_at and clip.decided_at > made_at
+            stands = decision.status == "decided" and not overruled
+            target = decision.state(clip.base[1]) if stands else clip.base
+            if target == clip.now:
+                return None
+            evidence["restored"] = None if stands else True
+        evidence["answered_at"] = made_at and made_at.isoformat()
+        if len(decision.annotators) > 1:
+            evidence["annotators"] = list(decision.annotators)
+            evidence["rule"] = decision.rule or "unanimous"
+        return LabelEvent(
+            clip_id=review.clip_id or 0,
+            state=target[0],
+            labels=target[1],
+            source=KIND,
+            evidence={key: value for key, value in evidence.items() if value is not None},
+        )
+
+    def _write(
+        self,
+        reviews: Sequence[Review],
+        verdicts: Mapping[str, list[Verdict]],
+        events: Mapping[str, list[LabelEvent]],
+        actor: str | None,
+    ) -> None:
+        start = self.session.next_id("reviews", "review_id")
+        mine: dict[str, list[Review]] = defaultdict(list)
+        for review in reviews:
+            mine[review.annotator].append(self._shown(review))
+        for name in sorted({*mine, *verdicts, *events}):
+            counts = Counter(_WORDS.get(review.answer, review.answer) for review in mine[name])
+            said = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
+            by = f", brought by {actor}" if actor else ""
+            content = [
+                self.session.last_batch(), start, self.project, name,
+                [(r.annotation_id, r.answer) for r in mine[name]],
+            ]  # fmt: skip
+            self.session.append(
+                Batch(
+                    key=f"{KIND}-{fingerprint(content)}",
+                    kind=KIND,
+                    actor=name,
+                    by_person=True,
+                    reason=f"answers in Label Studio: {said or 'counted anew'}{by}",
+                    events=events.get(name, []),
+                    verdicts=verdicts.get(name, []),
+                    reviews=mine[name],
+                )
+            )
+
+
+def rule_in_force(session: Session, spec: ReviewSpec) -> str:
+    """The consensus that ``auto`` stands for: by class, where clips came with several labels."""
+    if spec.consensus != "auto":
+        return spec.consensus
+    several = session.rows(
+        "select 1 from label_events e join batches b on b.batch_id = e.batch_id "
+        "where len(e.labels) > 1 and b.kind not in (?, 'undo') limit 1",
+        [KIND],
+    )
+    return "per_class" if several else "majority"
+
+
+def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:
+    """Why a task is not of this store, if it is not."""
+    clip_id, path = task["data"]["clip_id"], task["data"].get("path")
+    if type(clip_id) is not int or clip_id not in paths:
+        return f"no clip {clip_id!r} in this store; is it another store's task?"
+    if path is not None and path != paths[clip_id]:
+        return (
+            f"clip {clip_id} is {paths[clip_id]!r} here, not {path!r}; is it another store's task?"
+        )
+    return None

@@ -1,0 +1,177 @@
+"""What of the wanted tasks a server does not have, or has otherwise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from labelkit.config import ReviewSpec
+from labelkit.label_studio.audio import Share, local_url, web_url
+from labelkit.label_studio.page import SUGGESTION_KEYS
+from labelkit.label_studio.tasks import create_prediction, create_task
+from labelkit.review.queue import Item, Queue
+
+# Fields of tasks that a comparison reads.
+INCLUDE = (
+    "id,data,overlap,total_annotations,cancelled_annotations,draft_exists,predictions,"
+    "model_version,score,result"
+)
+_UPLOADED = "/data/upload/"
+
+
+@dataclass
+class Plan:
+    """What is to be done, by clip id.
+
+    ``new`` have no task; ``changed`` are data to give to a task, ``doubted`` tasks that lack
+    the newest prediction, ``again`` the number of annotators a finished task is to get;
+    ``silent`` need their recording uploaded first. ``task_ids`` are the tasks that stay,
+    ``surplus`` further ones nobody worked on, ``stale`` predictions that are to go, and
+    ``worked`` several tasks of one clip that people worked on.
+    """
+
+    new: dict[int, None] = field(default_factory=dict)
+    changed: dict[int, dict[str, Any]] = field(default_factory=dict)
+    doubted: dict[int, int] = field(default_factory=dict)
+    again: dict[int, int] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
+    task_ids: dict[int, int] = field(default_factory=dict)
+    surplus: list[int] = field(default_factory=list)
+    stale: list[int] = field(default_factory=list)
+    worked: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the server has all that is wanted."""
+        return not (self.new or self.changed or self.doubted or self.again or self.surplus)
+
+    def becomes(self, clip_id: int) -> str:
+        """What becomes of a clip's task, in a word."""
+        if clip_id in self.new:
+            return "new"
+        if clip_id in self.answered:
+            return "answered"
+        parts = (self.changed, self.doubted, self.again)
+        return "changed" if any(clip_id in part for part in parts) else "same"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Tasks as they should be: those of a queue, in a project with its settings."""
+
+    queue: Queue
+    spec: ReviewSpec
+    share: Share
+
+    def task(self, item: Item, audio: str) -> dict[str, Any]:
+        """A task without its prediction."""
+        return create_task(
+            audio=audio, clip_id=item.clip_id, path=item.path, given=item.given,
+            suggested=item.suggested, reason=item.reason, blind=self.spec.blind,
+        )  # fmt: skip
+
+    def prediction(self, item: Item) -> dict[str, Any]:
+        """What is suggested, and the place in the queue."""
+        return create_prediction(
+            item.suggested, score=item.score, model_version=self.queue.model_version,
+            region=item.seconds, blind=self.spec.blind,
+        )  # fmt: skip
+
+    def url(self, item: Item, before: str | None = None) -> str | None:
+        """Where the browser gets a recording; None if it must be uploaded first."""
+        if self.share.mode == "local":
+            return local_url(self.share, item.path)
+        if self.share.mode == "url":
+            return web_url(self.share, item.path)
+        return before if before is not None and _UPLOADED in before else None
+
+    def again(self, item: Item) -> bool:
+        """Whether a clip goes to one more annotator although it was answered."""
+        return item.disputed and item.clip_id in self.queue.chosen
+
+
+def compare(
+    wanted: Wanted, tasks: Iterable[dict[str, Any]], *, without: Iterable[int] = ()
+) -> Plan:
+    """Find what is to be sent so that every clip has exactly one task, with the newest view.
+
+    Args:
+        wanted: The tasks as they should be.
+        tasks: All tasks of the project, with the fields of :data:`INCLUDE`.
+        without: Clip ids that cannot be sent.
+    """
+    plan, there = Plan(), defaultdict(list)
+    items = {item.clip_id: item for item in wanted.queue.items}
+    for task in tasks:
+        clip_id, path = task["data"].get("clip_id"), task["data"].get("path")
+        # Anybody may have tasks in the project; ours name clip and path.
+        if type(clip_id) is int and clip_id in items and items[clip_id].path == path:
+            there[clip_id].append(task)
+    left_out = set(without)
+    for clip_id, item in items.items():
+        if clip_id in left_out:
+            continue
+        if clip_id in there:
+            _compare_task(wanted, item, _keep_one(clip_id, there[clip_id], plan), plan)
+        elif clip_id in wanted.queue.chosen:
+            # A task that lay with annotators and was deleted comes back only if asked for.
+            plan.new[clip_id] = None
+    return plan
+
+
+def touched(task: dict[str, Any]) -> bool:
+    """Whether somebody answered, skipped or began a task."""
+    return any(
+        task.get(key)
+        for key in (
+            "total_annotations", "cancelled_annotations", "draft_exists", "drafts", "annotations",
+        )
+    )  # fmt: skip
+
+
+def _keep_one(clip_id: int, tasks: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    """The task of a clip that stays; others nobody worked on are surplus."""
+    tasks = sorted(tasks, key=lambda task: (not touched(task), task["id"]))
+    plan.task_ids[clip_id] = tasks[0]["id"]
+    plan.surplus += [task["id"] for task in tasks[1:] if not touched(task)]
+    worked = [task["id"] for task in tasks if touched(task)]
+    if len(worked) > 1:
+        plan.worked[clip_id] = worked
+    return tasks[0]
+
+
+def _compare_task(wanted: Wanted, item: Item, task: dict[str, Any], plan: Plan) -> None:
+    clip_id, again = item.clip_id, wanted.again(item)
+    if task["total_annotations"] >= task["overlap"] and not again:
+        plan.answered.add(clip_id)
+        return
+    before = task["data"].get("audio")
+    url = wanted.url(item, before)
+    if url is None:
+        plan.silent.add(clip_id)
+    # Keys that others added stay; a suggestion of before the blind mode does not.
+    kept = {key: value for key, value in task["data"].items() if key not in SUGGESTION_KEYS}
+    data = kept | wanted.task(item, url or "")["data"]
+    if data != task["data"]:
+        plan.changed[clip_id] = data
+    mine = wanted.prediction(item)
+    known = [p for p in task["predictions"] if p["model_version"] == mine["model_version"]]
+    if not any(_same_prediction(prediction, mine) for prediction in known):
+        plan.doubted[clip_id] = task["id"]
+        plan.stale += [prediction["id"] for prediction in known]
+    if again and task["overlap"] <= task["total_annotations"]:
+        plan.again[clip_id] = task["total_annotations"] + 1
+
+
+def _same_prediction(there: dict[str, Any], mine: dict[str, Any]) -> bool:
+    def values(prediction: dict[str, Any]) -> list[tuple[str, Any]]:
+        return [(item["from_name"], item["value"]) for item in prediction["result"]]
+
+    return (
+        there["score"] is not None
+        and abs(there["score"] - mine["score"]) < 1e-6
+        and values(there) == values(mine)
+    )

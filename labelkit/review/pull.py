@@ -1,0 +1,314 @@
+"""Answers from Label Studio: what changed since the last time, or all of it, or a file of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit.cleaning.inputs import read_evidence
+from labelkit.config import ReviewSpec, fingerprint
+from labelkit.errors import InvalidInput, ServiceError, StoreBusy
+from labelkit.label_studio.client import Client
+from labelkit.progress import say
+from labelkit.project import Project, user
+from labelkit.records import (
+    ANSWERS,
+    REJECTED,
+    RELABELED,
+    UNVERIFIED,
+    VERIFIED,
+    Batch,
+    Pull,
+    ReviewProject,
+)
+from labelkit.review.ledger import Ledger
+from labelkit.review.resolution import BY_MODEL
+from labelkit.review.setup import alone, connect, read_setup, read_spec
+from labelkit.stores.reviews import (
+    known_annotators,
+    known_tasks,
+    last_watermark,
+    read_projects,
+)
+from labelkit.stores.session import Session
+
+INCLUDE = (
+    "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
+    "ground_truth,parent_prediction,last_action,updated_by,predictions,model_version"
+)
+# The server's clock decides what is new; answers that were on their way come in this time.
+OVERLAP = timedelta(seconds=60)
+# Tasks of an export that one transaction takes in.
+CHUNK = 500
+
+
+def pull(project: Project, *, full: bool = False, token_file: Path | None = None) -> dict[str, Any]:
+    """Bring in what people answered, changed and took back since the last pull.
+
+    Twice brings nothing new. A pull that breaks off keeps what it has, and the next one
+    brings the rest.
+
+    Args:
+        project: Where the answers go.
+        full: Look at every task, not only at those that changed.
+        token_file: File of the token, where the environment holds none.
+
+    Returns:
+        Counts of answers by kind, and of clips by what they became.
+
+    Raises:
+        InvalidInput: If nothing was set up.
+        ServiceError: If the server fails or the project is gone.
+    """
+    with alone(project):
+        setup, spec, _ = read_setup(project)
+        client = connect(project, setup.url, token_file)
+        users = client.users()
+        with project.store.read() as session:
+            last = last_watermark(session, setup.name)
+        since = None if full or last is None else last - OVERLAP
+        probs = read_probs(project, spec)
+        # What changes while the pages are read may be missed, so the next pull begins here.
+        change = client.last_change(setup.project_id)
+        # First, so that an answer whose task is gone does not vote with those that came since.
+        counts = _take_deleted(project, setup, spec, client, full=full)
+        for page in client.pages(setup.project_id, since=since, include=INCLUDE):
+            with project.store.write() as session:
+                counts += Ledger(session, setup.name, spec, probs).take_tasks(page, users)
+        if full or (spec.consensus == BY_MODEL and counts):
+            # Overlap and consensus may have changed since the answers came.
+            with project.store.write() as session:
+                counts += Ledger(session, setup.name, spec, probs).count_anew()
+        newest = None if change is None else _time(change)
+        if newest is not None and (last is None or newest > last):
+            _record(project, setup, newest)
+    return _report(counts)
+
+
+def watch(
+    project: Project, every_s: float, *, token_file: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Pull again and again; a server that is away for a while is waited for.
+
+    Args:
+        project: Where the answers go.
+        every_s: Seconds between two pulls.
+        token_file: File of the token, where the environment holds none.
+
+    Yields:
+        The counts of each pull that brought something.
+    """
+    while True:
+        try:
+            report = pull(project, token_file=token_file)
+            if any(report.values()):
+                yield report
+        except (ServiceError, StoreBusy) as error:
+            say(f"{error}; trying again in {every_s:g} s")
+        time.sleep(every_s)
+
+
+def pull_file(project: Project, file: Path) -> dict[str, Any]:
+    """Bring in the answers of a JSON export, without any server.
+
+    What is in the store already stays; an answer that an export does not have is not taken
+    for deleted, as an export may hold a part of the tasks only.
+
+    Args:
+        project: Where the answers go.
+        file: JSON as Label Studio exports it (not JSON_MIN).
+
+    Returns:
+        Counts as of :func:`pull`.
+
+    Raises:
+        InvalidInput: If the file cannot be read as an export.
+    """
+    tasks = _read_export(file)
+    with project.store.read() as session:
+        setups = read_projects(session)
+    counts: Counter[str] = Counter()
+    with alone(project):
+        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
+        with project.store.read() as session:
+            parts = _parts(session, setups, tasks)
+        for name, mine in parts.items():
+            spec = _spec(setups, name)
+            for start in range(0, len(mine), CHUNK):
+                with project.store.write() as session:
+                    ledger = Ledger(session, name, spec, probs.get(name))
+                    users = known_annotators(session, name)
+                    counts += ledger.take_tasks(mine[start : start + CHUNK], users, whole=False)
+            if spec.consensus == BY_MODEL and counts:
+                with project.store.write() as session:
+                    counts += Ledger(session, name, spec, probs.get(name)).count_anew()
+    return _report(counts)
+
+
+def repair(
+    project: Project, *, renames: Mapping[str, str], drop: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Read answers in quarantine again, with a vocabulary that grew or with names put right.
+
+    Args:
+        project: Where they are.
+        renames: Name in Label Studio to class.
+        drop: Ids of answers in quarantine (``review_id``) to be taken for skipped.
+
+    Returns:
+        Counts as of :func:`pull`, and how many stay in quarantine.
+
+    Raises:
+        InvalidInput: If a class or an id is unknown.
+    """
+    with alone(project):
+        with project.store.read() as session:
+            setups = read_projects(session)
+        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
+        return _repair(project, setups, probs, renames, drop)
+
+
+def _repair(
+    project: Project,
+    setups: Sequence[ReviewProject],
+    probs: Mapping[str, dict[int, np.ndarray] | None],
+    renames: Mapping[str, str],
+    drop: Sequence[int],
+) -> dict[str, Any]:
+    with project.store.write() as session:
+        classes = session.classes()
+        unknown = sorted(set(renames.values()) - set(classes))
+        if unknown:
+            raise InvalidInput(
+                f"no class {unknown[0]!r} to rename to; see: labelkit query 'from classes'"
+            )
+        rows = session.rows("select review_id, project from quarantine")
+        lost = sorted(set(drop) - {review_id for review_id, _ in rows})
+        if lost:
+            raise InvalidInput(
+                f"no answer {lost[0]} in quarantine; see: labelkit review quarantine"
+            )
+        counts: Counter[str] = Counter()
+        for name in sorted({name for _, name in rows}):
+            ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
+            counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
+            if ledger.deferred:
+                counts += ledger.count_anew()
+        left = session.rows("select count(*) from quarantine")[0][0]
+    return _report(counts) | {"still_in_quarantine": left}
+
+
+def _take_deleted(
+    project: Project, setup: ReviewProject, spec: ReviewSpec, client: Client, *, full: bool
+) -> Counter[str]:
+    """Tombstones of tasks that are gone; the ids are listed only where some must be."""
+    with project.store.read() as session:
+        known = known_tasks(session, setup.name)
+    if not full and client.count_tasks(setup.project_id) >= len(known):
+        return Counter()
+    there = {
+        task["id"] for page in client.pages(setup.project_id, include="id", size=5000)
+        for task in page
+    }  # fmt: skip
+    if not set(known) - there:
+        return Counter()
+    with project.store.write() as session:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        gone = Ledger(session, setup.name, spec).take_deleted(there, now, user())
+    say(
+        f"{gone} tasks were deleted in Label Studio; answers on them stay, take "
+        "them back with: labelkit undo BATCH, or push the clips again"
+    )
+    return Counter(task_deleted=gone)
+
+
+def read_probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | None:
+    """Out-of-fold probabilities by clip id, where the consensus weighs annotators by them."""
+    if spec.consensus != BY_MODEL:
+        return None
+    try:
+        evidence = read_evidence(project, None)
+    except InvalidInput as error:
+        say(f"answers that differ are decided by majority: {error}")
+        return {}
+    return dict(zip(evidence.clip_ids.tolist(), evidence.probs, strict=True))
+
+
+def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None:
+    with project.store.write() as session:
+        session.append(
+            Batch(
+                key=f"pull-{fingerprint([session.last_batch(), setup.name, watermark])}",
+                kind="pull",
+                actor=user(),
+                by_person=True,
+                reason=f"answers of project {setup.project_id} up to {watermark} UTC",
+                pulls=[Pull(project=setup.name, watermark=watermark)],
+            )
+        )
+
+
+def _report(counts: Counter[str]) -> dict[str, Any]:
+    kinds = (*ANSWERS, VERIFIED, RELABELED, REJECTED, UNVERIFIED)
+    return {name: counts[name] for name in kinds}
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+
+
+def _read_export(file: Path) -> list[dict[str, Any]]:
+    wanted = "export the project as JSON (not JSON_MIN), and give that file"
+    try:
+        tasks = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{file} cannot be read ({error}); {wanted}") from error
+    if not isinstance(tasks, list):
+        raise InvalidInput(f"{file} is no list of tasks; {wanted}")
+    for number, task in enumerate(tasks):
+        fit = isinstance(task, dict) and isinstance(task.get("data"), dict)
+        if (
+            not fit
+            or not isinstance(task.get("annotations"), list)
+            or type(task.get("id")) is not int
+        ):
+            raise InvalidInput(f"{file}: entry {number} is no task with annotations; {wanted}")
+    return tasks
+
+
+def _parts(
+    session: Session, setups: Sequence[ReviewProject], tasks: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Tasks of an export by the name of their project in the store.
+
+    The number tells which project it is, unless tasks known there are of other clips: every
+    server counts from 1. A project that was never set up here is named by its number.
+    """
+    numbers = {setup.name: setup.project_id for setup in setups}
+    known = {name: known_tasks(session, name) for name in numbers}
+    found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for task in tasks:
+        found[task.get("project")].append(task)
+    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, mine in found.items():
+        fitting = [
+            name for name in numbers
+            if number in (None, numbers[name])
+            and all(
+                known[name].get(task["id"]) in (None, task["data"].get("clip_id")) for task in mine
+            )
+        ]  # fmt: skip
+        parts[fitting[-1] if fitting else f"export-{number}"] += mine
+    return parts
+
+
+def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
+    """How answers of a project count."""
+    return read_spec(next((setup for setup in reversed(setups) if setup.name == name), None))

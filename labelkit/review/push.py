@@ -1,0 +1,304 @@
+"""Clips to Label Studio: exactly one task a clip, however often and whatever fails.
+
+Every push compares what is wanted with what the server has, sends the difference, and
+compares again. A reply that is lost, a process that is killed, or another push changes
+nothing of that: the next comparison sees what is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from labelkit.config import ReviewSpec, fingerprint
+from labelkit.errors import ServiceError
+from labelkit.label_studio.audio import check_urls, probe_audio
+from labelkit.label_studio.client import Client
+from labelkit.label_studio.page import choice_names, read_page
+from labelkit.label_studio.tasks import check_task
+from labelkit.label_studio.uploads import upload_clips
+from labelkit.progress import say
+from labelkit.project import Project, user
+from labelkit.records import Batch, ReviewProject, ReviewTask
+from labelkit.review.ledger import rule_in_force
+from labelkit.review.plan import INCLUDE, Plan, Wanted, compare, touched
+from labelkit.review.pull import read_probs
+from labelkit.review.queue import Choice, Item, Queue, explain_dispute, read_queue
+from labelkit.review.resolution import (
+    by_clip,
+    decisive_answers,
+    labels_said,
+    newest_answers,
+    resolve,
+)
+from labelkit.review.setup import alone, connect, read_setup, update_page
+from labelkit.stores.reviews import sent_tasks, standing_reviews
+
+CHUNK = 500
+# Comparisons after which a server that keeps nothing of what it gets is given up.
+ROUNDS = 4
+
+
+def push(
+    project: Project,
+    choice: Choice,
+    *,
+    dry_run: bool = False,
+    token_file: Path | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Send clips to annotators, the most doubtful first; the same again changes nothing.
+
+    Clips that lie with annotators already, unanswered, get the new model's view, too: Label
+    Studio shows that of one model only.
+
+    Args:
+        project: Whose clips.
+        choice: Which of them.
+        dry_run: Send nothing, only say what would be sent.
+        token_file: File of the token, where the environment holds none.
+
+    Returns:
+        A row a clip in the order they will be heard: path, labels, suggested, score, reason,
+        and whether its task is new, changed, the same or answered already; and counts.
+
+    Raises:
+        InvalidInput: If nothing was set up, or the choice is none.
+        ServiceError: If the server fails; repeat the push, nothing is there twice.
+    """
+    choice.check()
+    with alone(project):
+        setup, spec, share = read_setup(project)
+        client = connect(project, setup.url, token_file)
+        if not dry_run:
+            setup = update_page(project, client, setup, spec)
+        queue = _read(project, setup, spec, choice)
+        for path in queue.unknown:
+            say(f"{path} is no clip of the project and is left out; give a path of labels_now")
+        if not queue.items:
+            say("no clip fits: nothing to send")
+        sender = _Sender(project, client, setup, Wanted(queue, spec, share))
+        first = sender.compare()
+        if not dry_run:
+            sender.send(first)
+    rows = [
+        {
+            "path": item.path, "labels": list(item.given), "suggested": list(item.suggested),
+            "score": round(item.score, 4), "task": first.becomes(item.clip_id),
+            "reason": item.reason,
+        }
+        for item in queue.items
+        if item.clip_id in queue.chosen and item.clip_id not in sender.faults
+    ]  # fmt: skip
+    counts = Counter(row["task"] for row in rows)
+    report: dict[str, Any] = {name: counts[name] for name in ("new", "changed", "same", "answered")}
+    report |= {"left_out": len(sender.faults) + len(queue.unknown)}
+    report |= {"shown_by": queue.model_version, "project": setup.project_id}
+    return rows, report
+
+
+def _read(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
+    """The clips that were asked for, and those that lie with annotators already."""
+    with project.store.read() as session:
+        sent = sent_tasks(session, setup.name)
+        reviews = by_clip(standing_reviews(session, setup.name))
+        rule, classes = rule_in_force(session, spec), session.classes()
+    probs = read_probs(project, spec)
+    decisions = resolve(reviews, classes, overlap=spec.overlap, rule=rule, probs=probs)
+    disputed = {
+        clip_id: explain_dispute([labels_said(r) for r in decisive_answers(reviews[clip_id])])
+        for clip_id, decision in decisions.items()
+        if decision.status == "disagreement"
+    }
+    # An answer in quarantine waits for repair, not for somebody else.
+    answered = {
+        clip_id for clip_id, mine in reviews.items()
+        if len(newest_answers(mine)) >= spec.overlap
+        or any(review.answer == "quarantined" for review in mine)
+    }  # fmt: skip
+    waiting = sorted(set(sent) - answered)
+    return read_queue(project, choice, answered=answered, disputed=disputed, also=waiting)
+
+
+class _Sender:
+    """Brings the server to where every item has exactly one task, with the newest view."""
+
+    def __init__(
+        self, project: Project, client: Client, setup: ReviewProject, wanted: Wanted
+    ) -> None:
+        self.project, self.client, self.setup, self.wanted = project, client, setup, wanted
+        self.items = {item.clip_id: item for item in wanted.queue.items}
+        self.faults: dict[int, str] = {}
+        self.urls: dict[int, str] = {}
+        with project.store.read() as session:
+            self.classes = session.classes()
+        self.names = choice_names(self.classes)
+        self.keys = read_page(setup.page).keys
+
+    def compare(self) -> Plan:
+        """List the project, and find what is to be sent."""
+        pages = self.client.pages(self.setup.project_id, include=INCLUDE)
+        return compare(self.wanted, chain.from_iterable(pages), without=self.faults)
+
+    def send(self, plan: Plan) -> None:
+        """Send what differs until nothing does, then note what is there."""
+        for clip_id, task_ids in plan.worked.items():
+            say(
+                f"clip {self.items[clip_id].path!r} has {len(task_ids)} tasks that people worked "
+                f"on: {', '.join(map(str, task_ids))}; all are pulled, delete what is too much"
+            )
+        failure: ServiceError | None = None
+        for _ in range(ROUNDS):
+            if plan.done:
+                break
+            try:
+                self._apply(plan)
+                failure = None
+            except ServiceError as error:
+                failure = error
+            plan = self.compare()
+        else:
+            if not plan.done:
+                raise failure or ServiceError(
+                    f"project {self.setup.project_id} of {self.setup.url} does not keep what is "
+                    f"sent: {len(plan.new)} tasks are missing; look into its log"
+                )
+        self._show()
+        self._record(plan)
+
+    def _apply(self, plan: Plan) -> None:
+        project_id = self.setup.project_id
+        for task_id in plan.surplus:
+            # Somebody may have begun it since it was listed, and would lose the work.
+            task = self.client.task(task_id)
+            if task is not None and not touched(task):
+                self.client.delete_task(task_id)
+        for chunk in _chunks(self._ready(list(plan.new))):
+            self.client.import_tasks(project_id, chunk)
+        self._find_audio([self.items[clip_id] for clip_id in sorted(plan.silent)])
+        for clip_id, data in plan.changed.items():
+            if clip_id in plan.silent:
+                if clip_id in self.faults:
+                    continue
+                data = data | {"audio": self.urls[clip_id]}
+            self.client.update_task(plan.task_ids[clip_id], data=data)
+        for prediction_id in plan.stale:
+            self.client.delete_prediction(prediction_id)
+        rows = [
+            {"task": task_id, **self.wanted.prediction(self.items[clip_id])}
+            for clip_id, task_id in plan.doubted.items()
+        ]
+        for chunk in _chunks(rows):
+            self.client.import_predictions(project_id, chunk)
+        for clip_id, overlap in plan.again.items():
+            self.client.update_task(plan.task_ids[clip_id], overlap=overlap, is_labeled=False)
+
+    def _ready(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Tasks fit to be sent, in the order they are to be heard; the others are told."""
+        items = [self.items[clip_id] for clip_id in clip_ids if clip_id not in self.faults]
+        self._find_audio([item for item in items if item.clip_id not in self.urls])
+        tasks = []
+        for item in items:
+            if item.clip_id in self.faults:
+                continue
+            task = self.wanted.task(item, self.urls[item.clip_id])
+            task["predictions"] = [self.wanted.prediction(item)]
+            problem = check_task(task, self.names, keys=self.keys, duration_s=item.duration_s)
+            if problem is None:
+                tasks.append(task)
+            else:
+                self.faults[item.clip_id] = problem
+                say(f"{problem}; it is left out")
+        return tasks
+
+    def _find_audio(self, items: Sequence[Item]) -> None:
+        """URLs of recordings, each known to be there; what is not is told."""
+        if not items:
+            return
+        share = self.wanted.share
+        urls = {item.clip_id: self.wanted.url(item) or "" for item in items}
+        faults: dict[int, str | None] = {}
+        if share.mode == "url":
+            found = check_urls(self.client, urls.values())
+            faults = {clip_id: found.get(url) for clip_id, url in urls.items()}
+        else:
+            self.project.check_audio()
+            files = {item.clip_id: self.project.audio_dir / item.path for item in items}
+            if share.mode == "upload":
+                with self.project.store.read() as session:
+                    hashes = dict(session.rows("select clip_id, content_hash from clips"))
+                sent, refused = upload_clips(
+                    self.client, share.box_project_id or 0,
+                    [(item.clip_id, files[item.clip_id], hashes[item.clip_id]) for item in items],
+                )  # fmt: skip
+                urls |= sent
+                faults = {clip_id: refused.get(path) for clip_id, path in files.items()}
+            else:
+                gone = "the recording is not there; see: labelkit check"
+                faults = {i: None if path.is_file() else gone for i, path in files.items()}
+        for item in items:
+            fault = faults[item.clip_id]
+            if fault is None:
+                self.urls[item.clip_id] = urls[item.clip_id]
+            else:
+                self.faults[item.clip_id] = fault
+        for fault, n in Counter(fault for fault in faults.values() if fault).items():
+            first = next(item for item in items if faults[item.clip_id] == fault)
+            more = f" and {n - 1} more clips" if n > 1 else ""
+            say(f"{first.path}{more}: {fault}; left out")
+        heard = [item for item in items if item.clip_id in self.urls]
+        if share.mode == "local" and heard:
+            problem = probe_audio(self.client, self.urls[heard[0].clip_id])
+            if problem:
+                raise ServiceError(f"{heard[0].path}: {problem}")
+
+    def _show(self) -> None:
+        """Let annotators see the newest predictions; Label Studio goes on showing the first."""
+        there = self.client.project(self.setup.project_id)
+        if self.items and there["model_version"] != self.wanted.queue.model_version:
+            versions = self.client.model_versions(self.setup.project_id)
+            if self.wanted.queue.model_version in versions:
+                self.client.update_project(
+                    self.setup.project_id, model_version=self.wanted.queue.model_version
+                )
+
+    def _record(self, plan: Plan) -> None:
+        """Note in the store what lies with annotators, where it is not noted yet."""
+        class_id = {name: index for index, name in enumerate(self.classes)}
+        version = self.wanted.queue.model_version
+        tasks = [
+            ReviewTask(
+                project=self.setup.name,
+                task_id=task_id,
+                clip_id=clip_id,
+                model_version=version,
+                score=self.items[clip_id].score,
+                suggested=sorted(class_id[name] for name in self.items[clip_id].suggested),
+                page_hash=self.setup.page_hash,
+            )
+            for clip_id, task_id in plan.task_ids.items()
+            if clip_id not in plan.answered
+        ]
+        with self.project.store.write() as session:
+            known = sent_tasks(session, self.setup.name, [task.clip_id for task in tasks])
+            tasks = [task for task in tasks if known.get(task.clip_id) != task]
+            if not tasks:
+                return
+            content = [session.last_batch(), tasks]
+            session.append(
+                Batch(
+                    key=f"push-{fingerprint(content)}",
+                    kind="push",
+                    actor=user(),
+                    by_person=True,
+                    reason=f"{len(tasks)} clips to {self.setup.title} ({version})",
+                    review_tasks=tasks,
+                )
+            )
+
+
+def _chunks(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(rows), CHUNK):
+        yield list(rows[start : start + CHUNK])

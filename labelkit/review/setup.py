@@ -1,0 +1,304 @@
+"""The project in Label Studio: made or adopted, its page kept in step with the vocabulary."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from labelkit.config import ReviewSpec, create_spec, fingerprint
+from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.access import read_token
+from labelkit.label_studio.audio import Share, share_folder
+from labelkit.label_studio.client import Client
+from labelkit.label_studio.page import check_page, create_page, page_hash
+from labelkit.label_studio.uploads import create_box
+from labelkit.progress import say
+from labelkit.project import Project, user
+from labelkit.records import Batch, ReviewProject
+from labelkit.stores.lock import locked
+from labelkit.stores.reviews import last_project
+
+MARK = "labelkit:"
+# The first release with personal access tokens.
+OLDEST = (1, 17)
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[None]:
+    """Be the only push, pull or set-up of a project."""
+    project.work.mkdir(parents=True, exist_ok=True)
+    timeout_s = project.store.timeout_s
+    with locked(project.work / "review", exclusive=True, timeout_s=timeout_s):
+        yield
+
+
+def connect(project: Project, url: str, token_file: Path | None = None) -> Client:
+    """A client of the server at ``url``.
+
+    Raises:
+        InvalidInput: If there is no token, or it lies in the project, where it could be published.
+        ServiceError: If the token has expired.
+    """
+    if token_file is not None and token_file.resolve().is_relative_to(project.root.resolve()):
+        raise InvalidInput(
+            f"{token_file} lies in the project, where a token could be published with it; "
+            "move it elsewhere"
+        )
+    return Client(url, read_token(token_file))
+
+
+def set_up(
+    project: Project,
+    url: str,
+    title: str,
+    spec: ReviewSpec,
+    *,
+    token_file: Path | None = None,
+) -> tuple[ReviewProject, str]:
+    """Make the project in Label Studio, or adopt one, and bring its page up to the vocabulary.
+
+    Harmless to repeat; with other settings it changes them.
+
+    Args:
+        project: Whose clips are to be heard.
+        url: Address of the server.
+        title: Title of the project there, 3 to 50 characters, or the id of one that is there.
+        spec: How clips get there, and how answers count.
+        token_file: File of the token, where the environment holds none.
+
+    Returns:
+        The project as it is now, and what was done: made, adopted, changed or unchanged.
+
+    Raises:
+        InvalidInput: If there are no classes or clips, or settings do not fit.
+        ServiceError: If the server fails or refuses.
+    """
+    _check_spec(spec, title)
+    with alone(project):
+        with project.store.read() as session:
+            classes, last = session.classes(), last_project(session)
+            store = fingerprint(session.rows("select batch_key, made_at from batches "
+                                             "order by batch_id limit 1"))  # fmt: skip
+        if not classes:
+            raise InvalidInput("the project has no classes; bring some in with: labelkit import")
+        client = connect(project, url, token_file)
+        release = read_version(client)
+        if not release.startswith("Community"):
+            say(f"Label Studio {release} was never tried; Community was")
+        there, name, done = _find(client, title, last, store)
+        page = create_page(classes, blind=spec.blind)
+        if there is None:
+            there = client.create_project(title, page, f"{MARK}{name}", **_settings(spec))
+        else:
+            _bring_up(client, there, page, classes, name, spec)
+        share = _share(project, client, there["id"], name, spec, last)
+        found = ReviewProject(
+            name=name,
+            url=client.url,
+            project_id=there["id"],
+            title=there["title"],
+            page=page,
+            page_hash=page_hash(page),
+            settings={"spec": asdict(spec), "share": asdict(share)},
+        )
+        if found == last:
+            return found, "unchanged"
+        _record(project, found)
+    if last is not None and last.name == name and read_spec(last).blind != spec.blind:
+        shown = "still carry" if spec.blind else "lack"
+        say(f"clips that lie with annotators {shown} suggestions; push again to change that")
+    if last is not None and last.name == name and _counting(last) != _counting(found):
+        say("answers that are here are counted anew with: labelkit pull --full")
+    return found, done
+
+
+def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
+    """The project in Label Studio, and how clips get there and answers count.
+
+    Raises:
+        InvalidInput: If none was set up.
+    """
+    with project.store.read() as session:
+        found = last_project(session)
+    if found is None:
+        raise InvalidInput(
+            "no project in Label Studio yet; make it with: "
+            "labelkit review init --url URL --project TITLE"
+        )
+    return found, read_spec(found), Share(**found.settings["share"])
+
+
+def read_spec(setup: ReviewProject | None) -> ReviewSpec:
+    """How answers of a project count; by default where it was never set up here."""
+    return ReviewSpec() if setup is None else create_spec(ReviewSpec, setup.settings["spec"])
+
+
+def _counting(setup: ReviewProject) -> tuple[int, str]:
+    spec = read_spec(setup)
+    return spec.overlap, spec.consensus
+
+
+def update_page(
+    project: Project, client: Client, setup: ReviewProject, spec: ReviewSpec
+) -> ReviewProject:
+    """Bring the page up to a vocabulary that grew; one that people changed is left alone.
+
+    Raises:
+        ServiceError: If the page on the server was changed so that answers would not fit.
+    """
+    with project.store.read() as session:
+        classes = session.classes()
+    there = client.project(setup.project_id)
+    faults = check_page(there["label_config"], classes, blind=spec.blind)
+    if not faults:
+        return setup
+    if page_hash(there["label_config"]) != setup.page_hash:
+        more = f" ({len(faults) - 1} more: labelkit review doctor)" if len(faults) > 1 else ""
+        raise ServiceError(f"project {setup.project_id}: {faults[0]}{more}")
+    page = create_page(classes, blind=spec.blind)
+    client.check_page(setup.project_id, page)
+    client.update_project(setup.project_id, label_config=page)
+    say(f"the labelling page now has {len(classes)} classes")
+    found = replace(setup, page=page, page_hash=page_hash(page))
+    _record(project, found)
+    return found
+
+
+def _record(project: Project, found: ReviewProject) -> None:
+    with project.store.write() as session:
+        number = session.next_id("review_projects", "setup_id")
+        session.append(
+            Batch(
+                key=f"review_setup-{fingerprint([number, found])}",
+                kind="review_setup",
+                actor=user(),
+                by_person=True,
+                reason=f"project {found.project_id} of {found.url}: {found.title}",
+                review_projects=[found],
+            )
+        )
+
+
+def _check_spec(spec: ReviewSpec, title: str) -> None:
+    if not title.isdecimal() and not 3 <= len(title.strip()) <= 50:
+        raise InvalidInput(f"title {title!r} must have 3 to 50 characters")
+    if (spec.audio == "url") != (spec.audio_url is not None):
+        raise InvalidInput("--audio url and --audio-url ADDRESS go together; give both or none")
+    if spec.audio_url is not None and not re.fullmatch(
+        r"https?://[^/\s@?#]+(/[^\s@?#]*)?", spec.audio_url
+    ):
+        raise InvalidInput(
+            "--audio-url must be an http or https address without user, password, ? and #; "
+            "it is written into every task"
+        )
+    if spec.document_root is not None and spec.audio != "local":
+        raise InvalidInput(f"--document-root is for --audio local, not {spec.audio}; leave it out")
+
+
+def read_version(client: Client) -> str:
+    """Edition and release of a server.
+
+    Raises:
+        ServiceError: If it is too old to have personal access tokens.
+    """
+    version = client.version()
+    numbers = tuple(int(part) for part in version["release"].split(".")[:2] if part.isdigit())
+    if numbers < OLDEST:
+        raise ServiceError(
+            f"Label Studio {version['release']} at {client.url} is too old; "
+            "update it to 1.17 or newer"
+        )
+    return f"{version['edition']} {version['release']}"
+
+
+def _settings(spec: ReviewSpec) -> dict[str, Any]:
+    return {
+        "sampling": "Uncertainty sampling",
+        "maximum_annotations": spec.overlap,
+        "show_collab_predictions": True,
+        # Who hears nothing of all this says so; a slip of the hand is no answer.
+        "enable_empty_annotation": False,
+    }
+
+
+def _find(
+    client: Client, title: str, last: ReviewProject | None, store: str
+) -> tuple[dict[str, Any] | None, str, str]:
+    """The project on the server, its name in the store, and what is done with it.
+
+    The name begins with what is the store's own, so that a project is known again whose
+    set-up broke off before the store knew of it.
+    """
+    fresh = f"{store}-{uuid.uuid4().hex[:6]}"
+    if title.isdecimal():
+        candidates = [client.project(int(title))]
+    else:
+        candidates = client.find_projects(title.strip())
+        if last is not None and last.url == client.url:
+            candidates = [c for c in candidates if c["id"] == last.project_id] or candidates
+    if not candidates:
+        return None, fresh, "made"
+    if len(candidates) > 1:
+        ids = ", ".join(str(found["id"]) for found in candidates)
+        raise InvalidInput(f"{len(candidates)} projects are called {title!r}; give an id: {ids}")
+    there = candidates[0]
+    description = there.get("description") or ""
+    marked = description.partition(MARK)[2].split()[:1]
+    if marked and not marked[0].startswith(f"{store}-"):
+        raise InvalidInput(
+            f"project {there['id']} ({there['title']!r}) belongs to another labelkit project; "
+            "give another --project"
+        )
+    if marked:
+        return there, marked[0], "changed"
+    return there, fresh, "adopted"
+
+
+def _bring_up(
+    client: Client,
+    there: dict[str, Any],
+    page: str,
+    classes: list[str],
+    name: str,
+    spec: ReviewSpec,
+) -> None:
+    """Give a project that is there the page, the settings and the mark."""
+    fields: dict[str, Any] = {
+        key: value for key, value in _settings(spec).items() if there.get(key) != value
+    }
+    description = there.get("description") or ""
+    if MARK not in description:
+        fields["description"] = f"{description} {MARK}{name}".strip()
+    old = there["label_config"]
+    blind = "suggested" not in old
+    if check_page(old, classes, blind=spec.blind) or blind != spec.blind:
+        client.check_page(there["id"], page)
+        fields["label_config"] = page
+    if fields:
+        client.update_project(there["id"], **fields)
+
+
+def _share(
+    project: Project,
+    client: Client,
+    project_id: int,
+    name: str,
+    spec: ReviewSpec,
+    last: ReviewProject | None,
+) -> Share:
+    if spec.audio == "url":
+        return Share(mode="url", base_url=spec.audio_url)
+    project.check_audio()
+    if spec.audio == "local":
+        root = Path(spec.document_root).absolute() if spec.document_root else None
+        return share_folder(
+            client, project_id, project.audio_dir, document_root=root, name=f"labelkit-{name}"
+        )
+    if last is not None and last.name == name and last.settings["share"]["mode"] == "upload":
+        return Share(**last.settings["share"])
+    return create_box(client, f"labelkit audio {name}")

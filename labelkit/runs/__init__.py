@@ -1,0 +1,1 @@
+"""Trainings on a project, in the order in which a round happens."""

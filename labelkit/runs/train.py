@@ -1,0 +1,304 @@
+"""Training on a project: the stages of a recipe, one after the other, over all folds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from labelkit import registry
+from labelkit.config import ROUND_STAGE, Recipe
+from labelkit.errors import InvalidInput
+from labelkit.project import Project
+from labelkit.records import UNVERIFIED, Batch, verdicts_of
+from labelkit.runs.cross_validation import Work, device_name, plan_work
+from labelkit.runs.dataset import TrainingSet, read_training_set
+from labelkit.runs.persist import (
+    commit_trainings,
+    read_summary,
+    refuse_leaks,
+    sole,
+    verified_metrics,
+)
+
+
+@dataclass
+class _Progress:
+    """What is known while the stages of a run go by."""
+
+    selected: np.ndarray
+    removed: np.ndarray
+    only: np.ndarray | None
+    probs: dict[str, np.ndarray] = field(default_factory=dict)
+    states: dict[str, list[Any]] = field(default_factory=dict)
+
+
+def train(
+    project: Project,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    trusted: bool = False,
+    start: str | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    on_stage: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Train every stage of a recipe on every fold, and keep how its models judge unseen clips.
+
+    A stage's trainings are one batch, a selection before it another. Stopped, the same
+    call goes on with the stage it was in; finished, it is not repeated.
+
+    Args:
+        project: Where the labels are.
+        recipe: All its stages but the one that ``verify`` repeats.
+        seed: Number from which everything random follows.
+        trusted: Learn from verified, relabeled and self-verified clips only; otherwise
+            from every label, those nobody vouched for as the noisy pool.
+        start: A finished run with the same folds, whose models the first stage starts from.
+        workers: Processes at once; all cores if None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        on_stage: Gets one row after each stage is in the store.
+
+    Returns:
+        Run id, metric on verified clips out of fold and on locked clips, signature.
+
+    Raises:
+        InvalidInput: If there is nothing to train on, or ``start`` does not fit.
+        LabelkitError: If a model judged what it saw.
+        StoreBusy: If another process works on the same run.
+    """
+    names = [name for name in recipe.stages if name != ROUND_STAGE]
+    if not names:
+        raise InvalidInput(f"recipe {recipe.name} has no stage to train")
+    chooses = any(recipe.stages[name].select or recipe.stages[name].remove for name in names)
+    if chooses and trusted:
+        raise InvalidInput(f"recipe {recipe.name} chooses clips itself; leave out --trusted")
+    if start and recipe.probe.classifier:
+        raise InvalidInput(
+            f"--start {start}: {recipe.name} fits a classifier, which starts from no weights; "
+            "leave it out"
+        )
+    device = device_name(device)
+    data = read_training_set(project, recipe, workers=workers, device=device)
+    _refuse_empty_stages(recipe, names, data)
+    if start:
+        recipe = replace(recipe, changes=(*recipe.changes, f"start={start}"))
+    # A recipe that chooses starts from what people said alone.
+    states = data.table.states[data.train]
+    work = plan_work(
+        project,
+        recipe,
+        data,
+        np.where(data.human, states, UNVERIFIED) if chooses else states,
+        kind="train-trusted" if trusted else "train",
+        seed=seed,
+        device=device,
+        workers=workers,
+        start=start,
+    )
+    with sole(project, work.recorder.run_id) as done:
+        if done:
+            return done
+        nobody = np.zeros(len(data.labels), bool)
+        found = _Progress(
+            selected=nobody if chooses else data.trusted & ~data.human,
+            removed=nobody,
+            only=data.trusted if trusted else None,
+        )
+        before = _start_states(project, start, data) if start else {}
+        rows = []
+        with work.runner.executor:
+            for number, name in enumerate(names):
+                rows.append(_train_stage(project, work, found, name, number, before))
+                on_stage(rows[-1])
+        return _commit_end(project, work, found, rows, trusted=trusted)
+
+
+def _refuse_empty_stages(recipe: Recipe, names: Sequence[str], data: TrainingSet) -> None:
+    """Say before the first training that a later one would have nothing to learn from."""
+    for name in names:
+        clips = recipe.stages[name].clips
+        if clips == "noisy" and data.human.all():
+            raise InvalidInput(
+                f"stage {name} of {recipe.name} learns from unverified clips, and there are none; "
+                "take another recipe"
+            )
+        if clips == "curated" and not data.human.any():
+            raise InvalidInput(
+                f"stage {name} of {recipe.name} learns from verified clips, and there are none; "
+                "verify some"
+            )
+
+
+def _train_stage(
+    project: Project,
+    work: Work,
+    found: _Progress,
+    name: str,
+    number: int,
+    before: Mapping[int, Any],
+) -> dict[str, Any]:
+    """Choose, train all folds, commit; returns a row about it."""
+    from labelkit.training.crossfit import Choice
+
+    recorder, data = work.recorder, work.recorder.data
+    stage = recorder.recipe.stages[name]
+    if stage.select or stage.remove:
+        _choose(project, work, found, name, number)
+    folds = np.unique(data.folds).tolist()
+    starts: dict[int, Any] = {state.fold: state for state in found.states.get(stage.start, ())}
+    if not number:
+        starts = dict(before)
+    choice = Choice(found.selected, found.removed, found.only)
+    fit = partial(work.fit_predict.fit, name, name=name, number=number)
+    results = work.runner(fit, [(fold, choice, starts.get(fold)) for fold in folds])
+    probs = np.empty(data.labels.shape, np.float32)
+    for fold, (held_out, _) in zip(folds, results, strict=True):
+        probs[data.folds == fold] = held_out
+    found.probs[name], found.states[name] = probs, [state for _, state in results]
+    commit_trainings(
+        project,
+        recorder,
+        found.states[name],
+        probs,
+        key=f"{recorder.run_id}/{name}",
+        kind="train",
+        reason=f"{recorder.recipe.name}, stage {name}",
+    )
+    test_metrics, _ = recorder.test_metrics(found.states[name])
+    return {
+        "stage": name,
+        "trained_on": int(np.mean([len(state.trained_on) for state in found.states[name]])),
+        "selected": int(found.selected.sum()),
+        "removed": int(found.removed.sum()),
+        **verified_metrics(data, probs),
+        **test_metrics,
+    }
+
+
+def _choose(project: Project, work: Work, found: _Progress, name: str, number: int) -> None:
+    """Select and remove noisy clips before a stage, as one batch."""
+    recorder, data = work.recorder, work.recorder.data
+    stage = recorder.recipe.stages[name]
+    rules = []
+    if stage.select:
+        found.selected = apply_rule(stage.select, data, found.probs)
+        rules.append(describe_selection(stage.select))
+    if stage.remove:
+        found.removed = apply_rule(stage.remove, data, found.probs) & ~found.selected
+        rules.append(f"removed: {describe_selection(stage.remove)}")
+    rule = "; ".join(rules)
+    judge = (stage.select or stage.remove)["judges"][-1]
+    with project.store.write() as session:
+        events = recorder.changes(
+            session, found.selected, found.probs[judge], found.states[judge], rule, number
+        )
+        verdicts = [v for event in events for v in verdicts_of(event, rule)]
+        session.append(
+            Batch(
+                key=f"{recorder.run_id}/{name}/select",
+                kind="select",
+                actor="labelkit",
+                by_person=False,
+                reason=rule,
+                run_id=recorder.run_id,
+                events=events,
+                verdicts=[*verdicts, *recorder.removals(session, found.removed, rule)],
+            )
+        )
+        refuse_leaks(session, [state.name for state in found.states[judge]])
+
+
+def apply_rule(
+    table: Mapping[str, Any], data: TrainingSet, probs: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
+
+    Args:
+        table: The rule, its judges and its options.
+        data: Labels and folds.
+        probs: Out-of-fold probabilities of each stage, ``(n_train, n_classes)``.
+    """
+    options = {key: value for key, value in table.items() if key not in ("rule", "judges")}
+    rule = registry.resolve("selection", table["rule"])
+    noisy = ~data.human
+    if "folds" in inspect.signature(rule).parameters:
+        options["folds"] = data.folds[noisy]
+    kept = np.zeros(len(noisy), bool)
+    kept[noisy] = rule(data.labels[noisy], *(probs[j][noisy] for j in table["judges"]), **options)
+    return kept
+
+
+def describe_selection(table: Mapping[str, Any]) -> str:
+    """A rule of a recipe in a few words, as the store notes it."""
+    options = ", ".join(f"{k} {v}" for k, v in table.items() if k not in ("rule", "judges"))
+    return f"{table['rule']} ({options}) judged by {', '.join(table['judges'])}"
+
+
+def _start_states(project: Project, run_id: str, data: TrainingSet) -> dict[int, Any]:
+    """The models of each fold that a finished run ended with.
+
+    Raises:
+        InvalidInput: If it is not finished, its folds are others, or its weights are gone.
+    """
+    from labelkit.training.results import read_result
+
+    with project.present.read() as session:
+        run = session.run(run_id)
+        parents = session.rows("select parents from runs where run_id = ?", [run_id])
+    if run is None or run["kind"] not in ("train", "verify"):
+        raise InvalidInput(f"--start {run_id}: no finished run of that name; see: labelkit status")
+    if run["settings"].get("probe", {}).get("classifier"):
+        raise InvalidInput(
+            f"--start {run_id}: it fitted a classifier, which has no weights; name the run of a "
+            "network"
+        )
+    if run["fold_set"] != data.fold_set:
+        raise InvalidInput(
+            f"--start {run_id}: it was trained on folds {run['fold_set']}, these are "
+            f"{data.fold_set}; its models have seen what they would judge"
+        )
+    found = {}
+    for name in parents[0][0]:
+        result = read_result(project.runs / name)
+        if result is None or not (project.runs / name / "weights.pt").exists():
+            raise InvalidInput(f"--start {run_id}: the weights of {name} are gone; train it again")
+        found[result[1].fold] = result[1]
+    return found
+
+
+def _commit_end(
+    project: Project, work: Work, found: _Progress, rows: list[dict[str, Any]], *, trusted: bool
+) -> dict[str, Any]:
+    """Write the run itself and how the folds together judge the locked clips."""
+    recorder, run_id = work.recorder, work.recorder.run_id
+    last = rows[-1]["stage"]
+    test_metrics, test_predictions = recorder.test_metrics(found.states[last])
+    summary = {
+        **({"stages": rows} if len(rows) > 1 else {}),
+        **verified_metrics(recorder.data, found.probs[last]),
+        **test_metrics,
+        "trained_on": "trusted clips" if trusted else "all clips",
+        "signature": recorder.signature(),
+    }
+    names = [state.name for state in found.states[last]]
+    with project.store.write() as session:
+        session.append(
+            Batch(
+                key=f"{run_id}/end",
+                kind="train",
+                actor="labelkit",
+                by_person=False,
+                reason=f"{recorder.recipe.name}, {summary['trained_on']}",
+                run_id=run_id,
+                runs=[recorder.run(run_id=run_id, kind="train", parents=names, metrics=summary)],
+                predictions=test_predictions,
+            )
+        )
+        refuse_leaks(session, [run_id])
+        return read_summary(session, run_id) or {}

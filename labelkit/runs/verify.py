@@ -1,0 +1,202 @@
+"""Self-verification on a project: rounds of training, trusting and fine-tuning."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelkit.config import Recipe, round_stages
+from labelkit.noise.verify import Round, self_verify
+from labelkit.progress import say
+from labelkit.project import Project
+from labelkit.records import UNVERIFIED, Batch, verdicts_of
+from labelkit.runs.cross_validation import device_name, plan_work
+from labelkit.runs.dataset import TrainingSet, read_training_set
+from labelkit.runs.persist import (
+    commit_trainings,
+    read_summary,
+    refuse_leaks,
+    sole,
+    verified_metrics,
+)
+from labelkit.runs.rows import Recorder, describe_rule
+
+
+def verify(
+    project: Project,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str = "auto",
+    on_round: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> dict[str, Any]:
+    """Train, then self-verify and fine-tune round by round; each round is one batch.
+
+    The same recipe, seed and human labels are the same run: stopped, it goes on where
+    it was; finished, it is only shown. Changed human labels start a new one.
+
+    Args:
+        project: Where the labels are.
+        recipe: Stages, rule and number of rounds.
+        seed: Number from which everything random follows.
+        workers: Processes at once; all cores if None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        on_round: Gets one row after each round is in the store.
+
+    Returns:
+        Run id, the rows of all rounds, scores, signature, and whether it was there already.
+
+    Raises:
+        InvalidInput: If there is nothing to train on or nothing verified.
+        LabelkitError: If a model judged what it saw, or the folder of the run is not
+            what the store says of it.
+        StoreBusy: If another process works on the same run.
+    """
+    round_stages(recipe)
+    device = device_name(device)
+    data = read_training_set(project, recipe, workers=workers, device=device)
+    for name, n_verified in zip(
+        data.table.classes, data.labels[data.human].sum(axis=0), strict=True
+    ):
+        if not n_verified:
+            say(f"class {name} has no verified clip: its labels are trusted on noisy ones alone")
+    spec = recipe.verify
+    work = plan_work(
+        project,
+        recipe,
+        data,
+        np.where(data.human, data.table.states[data.train], UNVERIFIED),
+        kind="verify",
+        seed=seed,
+        device=device,
+        workers=workers,
+        judge_locked_from=spec.iterations if spec.keep == "last" else 1,
+    )
+    with sole(project, work.recorder.run_id) as done:
+        if done:
+            return {**done, **_superseded(project, done["run_id"]), "finished_before": True}
+        rows: list[dict[str, Any]] = []
+        final: Round | None = None
+        with work.runner.executor:
+            for found in self_verify(
+                data.labels,
+                data.human,
+                data.folds,
+                work.fit_predict,
+                options=spec,
+                run_folds=work.runner,
+            ):
+                rows.append(_round_row(found, data))
+                _commit_round(project, work.recorder, found)
+                if found.iteration and (
+                    final is None or spec.keep == "last" or found.loss < final.loss
+                ):
+                    final = found
+                on_round(rows[-1])
+        assert final is not None, "there is at least one round"
+        return {**_commit_end(project, work.recorder, final, rows), "finished_before": False}
+
+
+def _superseded(project: Project, run_id: str) -> dict[str, str]:
+    """The run whose decisions are in force, if it is a later one."""
+    with project.present.read() as session:
+        last = session.last_run(["verify"])
+    return {"superseded_by": last} if last not in (None, run_id) else {}
+
+
+def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:
+    """What a round did, in numbers."""
+    names = data.table.classes
+
+    def per_class(mask: np.ndarray) -> dict[str, int]:
+        counts = data.labels[mask].sum(axis=0).astype(int).tolist()
+        return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+    chosen = found.trusted & ~data.human
+    return {
+        "iteration": found.iteration,
+        "proposed": int(found.proposed.sum()),
+        "accepted": int(found.accepted.sum()),
+        "revoked": int(found.revoked.sum()),
+        "self_verified": int(chosen.sum()),
+        "per_class": {
+            "proposed": per_class(found.proposed),
+            "accepted": per_class(found.accepted),
+            "revoked": per_class(found.revoked),
+            "self_verified": per_class(chosen),
+        },
+        f"verified_{data.metric}": data.score(data.labels[data.human], found.probs[data.human]),
+        "verified_loss": found.loss,
+    }
+
+
+def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
+    """Write a round's runs, judgements and label changes as one batch."""
+    decided = _decision(recorder, found)
+    commit_trainings(
+        project,
+        recorder,
+        found.states,
+        found.probs,
+        key=f"{recorder.run_id}/round {found.iteration}",
+        kind="verify",
+        reason=describe_rule(recorder.recipe) if found.iteration else "first training",
+        decide=lambda session: recorder.changes(session, *decided) if found.iteration else [],
+    )
+
+
+def _decision(recorder: Recorder, found: Round) -> tuple[Any, ...]:
+    """What a round decided, as :meth:`Recorder.changes` takes it."""
+    rule = describe_rule(recorder.recipe)
+    return found.trusted & ~recorder.data.human, found.judged, found.judges, rule, found.iteration
+
+
+def _commit_end(
+    project: Project, recorder: Recorder, final: Round, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Write the run itself, and make the round that counts the state of the store."""
+    data, run_id = recorder.data, recorder.run_id
+    rule = describe_rule(recorder.recipe)
+    test_metrics, test_predictions = recorder.test_metrics(final.states)
+    summary = {
+        "rounds": rows,
+        "kept_round": final.iteration,
+        "self_verified": int((final.trusted & ~data.human).sum()),
+        **verified_metrics(data, final.probs),
+        **test_metrics,
+        "rule": rule,
+        "signature": recorder.signature(),
+    }
+    names = [state.name for state in final.states]
+    with project.store.write() as session:
+        events = recorder.changes(session, *_decision(recorder, final))
+        session.append(
+            Batch(
+                key=f"{run_id}/end",
+                kind="verify",
+                actor="labelkit",
+                by_person=False,
+                reason=f"round {final.iteration} counts",
+                run_id=run_id,
+                runs=[recorder.run(run_id=run_id, kind="verify", parents=names, metrics=summary)],
+                events=events,
+                verdicts=[v for event in events for v in verdicts_of(event, rule)],
+                predictions=test_predictions,
+            )
+        )
+        refuse_leaks(session, [run_id])
+        result = read_summary(session, run_id) or {}
+    _tidy(project.runs / run_id, final.iteration)
+    return result
+
+
+def _tidy(folder: Path, last_round: int) -> None:
+    """Keep the weights of the round that counts; its numbers are all in the store."""
+    for round_folder in folder.glob("round-*"):
+        if int(round_folder.name.rpartition("-")[2]) != last_round:
+            shutil.rmtree(round_folder)

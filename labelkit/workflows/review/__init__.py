@@ -1,1 +1,0 @@
-"""People decide in Label Studio: setting it up, what goes there, what comes back."""
