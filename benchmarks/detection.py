@@ -25,7 +25,7 @@ import numpy as np
 from report import machine, write_section
 
 from labelkit import metrics, registry
-from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.folds import make_folds
 from labelkit.labels.importing import import_labels
@@ -155,7 +155,7 @@ def train_network(clips: Clips, noise: str, seed: int, folder: Path) -> Project:
 def rank(clips: Clips, noise: str, seed: int, folder: Path) -> dict[str, tuple[float, ...]]:
     """Average precision, AUROC and effort of every row on a label set."""
     project = train_network(clips, noise, seed, folder)
-    evidence = read_evidence(project, None, probe=read_recipe("probe"))
+    evidence = read_inputs(project, None, probe=read_recipe("probe"))
     truth_of = {row["fname"]: label for row, label in zip(clips.rows, clips.truth, strict=True)}
     names = clips.classes
     truth = np.array([evidence.table.classes.index(names[truth_of[p]]) for p in evidence.paths])
@@ -178,7 +178,7 @@ def rank(clips: Clips, noise: str, seed: int, folder: Path) -> dict[str, tuple[f
     }
 
 
-def without_groups(evidence: Evidence, seed: int) -> dict[str, np.ndarray]:
+def without_groups(evidence: ScoreInputs, seed: int) -> dict[str, np.ndarray]:
     """The cheap scores as if recordings did not matter, and of simpler vectors."""
     labels, embeddings = evidence.labels, evidence.embeddings
     random = make_folds(labels, n=5, seed=seed)

@@ -21,8 +21,8 @@ from report import machine, write_section
 
 from labelkit.config import InputSpec, read_recipe
 from labelkit.models import create_model
-from labelkit.training.bank import FeatureBank
 from labelkit.training.batches import Batch, Examples, TrainingBatches
+from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer
 
 RECIPES = (
@@ -58,7 +58,7 @@ def measure(name: str, device: str, batch: int | None, steps: int | None) -> dic
     shape = (int(lengths.sum()), recipe.features.n_mels)
     frames = (rng.standard_normal(shape, np.float32) * 20 - 40).astype(np.float16)
     spec: InputSpec = recipe.input
-    bank = FeatureBank(frames, np.cumsum(lengths) - lengths, lengths, spec, device)
+    bank = Spectrograms(frames, np.cumsum(lengths) - lengths, lengths, spec, device)
     targets = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, CLIPS)]
     pools = np.where(np.arange(CLIPS) % 3 == 0, 2, np.where(np.arange(CLIPS) % 3 == 1, 1, 0))
     batches = TrainingBatches(

@@ -26,7 +26,7 @@ from report import machine, write_section
 
 from labelkit import metrics
 from labelkit.audio import io
-from labelkit.cleaning.inputs import Evidence, read_evidence
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.labels.importing import import_labels
 from labelkit.noise import pairs, scoring
@@ -100,7 +100,7 @@ def plant(truth: np.ndarray, seed: int) -> np.ndarray:
     return plant_uniform(dropped, rate=share, seed=rng).labels.astype(bool)
 
 
-def make_evidence(mixes: Mixes, seed: int, root: Path, cache: Path) -> Evidence:
+def make_evidence(mixes: Mixes, seed: int, root: Path, cache: Path) -> ScoreInputs:
     """Train the network on planted noise, or take what was trained."""
     given = plant(mixes.truth, seed)
     root.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def make_evidence(mixes: Mixes, seed: int, root: Path, cache: Path) -> Evidence:
     project.cache = cache
     import_labels(project, root / "train.csv", "csv", FormatSpec(fold_column="fold"))
     run = train(project, read_recipe("quick", RECIPE), seed=seed, workers=1)
-    return read_evidence(project, run["run_id"], probe=read_recipe("probe"), workers=1)
+    return read_inputs(project, run["run_id"], probe=read_recipe("probe"), workers=1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Case:
         return self.truth & ~self.given
 
 
-def read_case(mixes: Mixes, evidence: Evidence) -> Case:
+def read_case(mixes: Mixes, evidence: ScoreInputs) -> Case:
     """The network's, the probe's and the mean probabilities of all clips."""
     place = {name: row for row, name in enumerate(mixes.names)}
     rows = np.array([place[path] for path in evidence.paths])

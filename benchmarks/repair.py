@@ -18,7 +18,7 @@ from detection import RECIPE, SEEDS, Clips, keep_cache, make_project, read_clips
 from report import machine, write_section
 from scipy.stats import t as student
 
-from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
 from labelkit.config import read_recipe
 from labelkit.noise.classes import estimate_noise
 from labelkit.noise.neighbours import find_neighbours
@@ -32,14 +32,14 @@ METHODS = ("fusion", "probe", "self_confidence", "aum", "neighbours")
 
 def accuracy(clips: Clips, project: Project) -> float:
     """Share of all clips whose true class a model that never saw them finds most probable."""
-    evidence = read_evidence(project, None, probe=read_recipe("probe"))
+    evidence = read_inputs(project, None, probe=read_recipe("probe"))
     truth_of = {row["fname"]: label for row, label in zip(clips.rows, clips.truth, strict=True)}
     names = [clips.classes[truth_of[path]] for path in evidence.paths]
     truth = np.array([evidence.table.classes.index(name) for name in names])
     return float((evidence.probs.argmax(axis=1) == truth).mean())
 
 
-def suggest(evidence: Evidence, method: str) -> np.ndarray:
+def suggest(evidence: ScoreInputs, method: str) -> np.ndarray:
     """The class each clip would get, ``(n_clips,)``."""
     if method == "neighbours":
         nearest = find_neighbours(evidence.embeddings, k=1, groups=evidence.groups)[0][:, 0]
@@ -58,7 +58,7 @@ def repair(clips: Clips, project: Project, method: str) -> tuple[np.ndarray, int
         Class of each clip; how many were flagged; share of the errors that is right
         afterwards; share of the labels that were right and are not any more.
     """
-    evidence = read_evidence(project, None, probe=read_recipe("probe"))
+    evidence = read_inputs(project, None, probe=read_recipe("probe"))
     asked = evidence.table.states[evidence.rows] == UNVERIFIED
     labels, mean = evidence.labels, (evidence.probs + evidence.probe_probs) / 2
     shares = estimate_noise(labels[asked], mean[asked])

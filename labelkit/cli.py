@@ -12,16 +12,16 @@ import click
 
 from labelkit import __version__
 from labelkit.commands import (
-    asking,
-    exchange,
-    health,
-    learning,
-    noise,
-    past,
+    cleaning,
+    history,
+    labels,
+    maintenance,
     project,
+    query,
+    recordings,
     rehearsal,
     review,
-    similarity,
+    runs,
 )
 from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
@@ -71,7 +71,7 @@ def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: boo
 
 
 for module in (
-    project, learning, noise, similarity, rehearsal, review, past, asking, exchange, health
+    project, runs, cleaning, recordings, rehearsal, review, history, query, labels, maintenance
 ):  # fmt: skip
     for command in module.COMMANDS:
         cli.add_command(command)

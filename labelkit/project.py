@@ -57,15 +57,15 @@ class Project:
             )
 
     @property
-    def present(self) -> LabelStore:
+    def current(self) -> LabelStore:
         """The store as it is now, also where the project looks back."""
         return LabelStore(self.store.path, timeout_s=self.store.timeout_s)
 
-    def looks_back(self, as_of: int) -> bool:
+    def labels_changed_since(self, as_of: int) -> bool:
         """Whether labels were read as of a batch since when some have changed."""
         if self.store.as_of is None:
             return False
-        with self.present.read() as session:
+        with self.current.read() as session:
             return bool(
                 session.rows("select 1 from label_events where batch_id > ? limit 1", [as_of])
             )
@@ -176,7 +176,7 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
     return Project(root, root / audio, lock_timeout_s=lock_timeout_s, as_of=as_of)
 
 
-def look_back(project: Project) -> Project:
+def fix_as_of(project: Project) -> Project:
     """Fix the moment a project looks back to at one batch, and say which.
 
     A day may not be over yet, and a time be to come: batches written meanwhile stay out.

@@ -16,9 +16,9 @@ from labelkit.config import FormatSpec, read_recipe
 from labelkit.errors import InvalidInput
 from labelkit.labels.importing import import_labels
 from labelkit.labels.undo import undo
-from labelkit.project import create_project, look_back, open_project
+from labelkit.project import create_project, fix_as_of, open_project
 from labelkit.records import Batch, Verdict
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
@@ -121,7 +121,7 @@ def moved_on(demo_clips, tmp_path_factory):
     say_verdicts(project, (3, given[0][0][0], "unsure"),
                  (4, (given[1][0][0] + 1) % len(names), "unsure"))  # fmt: skip
     freeze_folds(project, n=3)
-    day_one, data = last_batch(project), read_training_set(project, RECIPE, workers=1)
+    day_one, data = last_batch(project), read_dataset(project, RECIPE, workers=1)
     run = train(project, RECIPE, workers=1)
 
     correct(
@@ -146,7 +146,7 @@ def test_the_training_set_of_that_day_to_the_clip(moved_on):
     project, day_one, data, *_ = moved_on
     told, found = (
         replay(project, day_one),
-        read_training_set(at(project, day_one), RECIPE, workers=1),
+        read_dataset(at(project, day_one), RECIPE, workers=1),
     )
     assert found.table.as_of == day_one and found.table.classes == told["classes"]
     kept = [clip for clip in told["train"] if told["now"][clip][0] != "rejected"]
@@ -165,7 +165,7 @@ def test_the_training_set_of_that_day_to_the_clip(moved_on):
     for name in ("train", "test", "labels", "human", "trusted", "once_noisy", "folds"):
         np.testing.assert_array_equal(getattr(found, name), getattr(data, name))
     assert found.paths == data.paths and found.unsure == data.unsure
-    today = read_training_set(project, RECIPE, workers=1)
+    today = read_dataset(project, RECIPE, workers=1)
     assert today.fold_set == "2-seed0" and len(today.table.classes) == len(told["classes"]) + 1
     assert today.unsure != found.unsure and today.ids.tolist() != kept
 
@@ -395,13 +395,13 @@ def test_each_says_which_batch_it_reads(judged):
 def test_a_day_that_is_not_over_stands_still(judged):
     project, *_ = judged
     moment = last_batch(project)
-    looking = look_back(at(project, "9999-12-31"))
+    looking = fix_as_of(at(project, "9999-12-31"))
     correct(project, {PATHS[9]: "Car,Dog"})
     with looking.store.read() as session:
         assert session.last_batch() == moment
-    with looking.present.read() as session:
+    with looking.current.read() as session:
         assert session.last_batch() == moment + 1
-    assert look_back(project) is project
+    assert fix_as_of(project) is project
 
 
 @pytest.mark.parametrize("moment", [

@@ -15,7 +15,7 @@ from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, StoreBusy
 from labelkit.recordings import checking
 from labelkit.recordings.features import compute_features
-from labelkit.runs import folds as prepare
+from labelkit.recordings.usable import unusable
 from labelkit.stores.arrays import FeatureStore
 from tests.conftest import write_csv, write_tone
 
@@ -113,7 +113,7 @@ def test_a_replaced_recording_is_told_and_left_out(tone_project):
     assert told["1.wav", "changed"] is False and told["0.wav", "exact_duplicate"] is True
     store = compute_features(tone_project, recipe.features, workers=1)
     with tone_project.store.read() as session:
-        assert prepare.unusable(store, session.labels()) == {"1.wav": "changed"}
+        assert unusable(store, session.labels()) == {"1.wav": "changed"}
     assert len(paths) == 6
 
 
@@ -171,7 +171,7 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
     store = compute_features(project, read_recipe("quick").features, workers=workers)
     assert sorted(store.entries) == paths
     with project.store.read() as session:
-        left_out = prepare.unusable(store, session.labels())
+        left_out = unusable(store, session.labels())
     assert left_out == {
         "empty.wav": "empty", "empty2.wav": "empty", "silent.wav": "silent",
         "unreadable.wav": "unreadable",

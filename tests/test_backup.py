@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from labelkit.commands.health import backup as backup_command
-from labelkit.commands.health import restore as restore_command
+from labelkit.commands.maintenance import backup as backup_command
+from labelkit.commands.maintenance import restore as restore_command
 from labelkit.commands.options import Place
 from labelkit.errors import InvalidInput, StoreBusy, StoreError
 from labelkit.maintenance.backup import backup, restore
 from labelkit.maintenance.doctor import examine
 from labelkit.project import create_project, open_project
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run
-from labelkit.stores import growth, schema
+from labelkit.stores import materialised, schema
+from labelkit.stores.high_water_mark import mark_path, missing_batches, read_mark
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import missing_batches, read_witness, witness_path
 
 SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
@@ -200,27 +200,27 @@ def test_a_store_written_to_meanwhile_costs_no_good_backup(project, tmp_path, mo
 def test_a_store_that_went_its_own_way_is_refused(project, tmp_path):
     """As long as the right one, or longer, but with other batches."""
     path = project.store.path
-    old = path.read_bytes(), witness_path(path).read_bytes()
+    old = path.read_bytes(), mark_path(path).read_bytes()
     change(project, "2")
-    right = witness_path(path).read_bytes()
+    right = mark_path(path).read_bytes()
     path.write_bytes(old[0])
-    witness_path(path).write_bytes(old[1])
+    mark_path(path).write_bytes(old[1])
     for key in ("other 2", "other 3"):
         change(project, key)
         with LabelStore(path).opened(read_only=True) as con:
-            said = read_witness(path)
+            said = read_mark(path)
             assert missing_batches(path, con, said) == ""
-        mine = witness_path(path).read_bytes()
-        witness_path(path).write_bytes(right)
+        mine = mark_path(path).read_bytes()
+        mark_path(path).write_bytes(right)
         with pytest.raises(StoreError, match=r"batch 2 is another one than labels\.duckdb\.hwm"):
             content(project.store)
         with pytest.raises(StoreError, match="has lost something"):
             change(project, "x")
-        witness_path(path).write_bytes(mine)
+        mark_path(path).write_bytes(mine)
 
 
 def test_runs_beside_the_store_are_asked_for(project, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    monkeypatch.setattr(materialised, "ROWS_OF_RUN", 1)
     run = Run(run_id="large", kind="train", recipe="quick", settings={}, seed=0,
               classes=["A", "B"], as_of=1)  # fmt: skip
     judged = Predictions(run_id="large", clip_ids=np.array([1, 2]), probs=np.full((2, 2), 0.5))
@@ -265,7 +265,7 @@ def test_there_and_back(project, tmp_path, capsys):
     now = content(project.store)
     report = restore(project, tmp_path / "b")
     assert content(project.store) == then and report["batches"] == 1
-    assert read_witness(project.store.path).batch_id == 1
+    assert read_mark(project.store.path).batch_id == 1
     assert (tmp_path / "b").read_bytes() == saved and names(tmp_path) == {"p", "b"}
     # What was there before has a name of its own, and is a store like any other.
     kept = report["kept"]
@@ -302,21 +302,21 @@ def test_what_a_restore_takes_out_of_force_is_told(project, tmp_path, capsys):
     capsys.readouterr()
     kept = restore(project, tmp_path / "2")["kept"][0]
     assert told(capsys) == [f"batch 2 of the old store is no longer in force; it is in {kept}"]
-    # Without a witness it is the batches of the store that count.
+    # Without a high-water mark it is the batches of the store that count.
     change(project, "3")
-    witness_path(store).unlink()
+    mark_path(store).unlink()
     kept = restore(project, tmp_path / "2")["kept"][0]
     assert told(capsys) == [f"batch 3 of the old store is no longer in force; it is in {kept}"]
-    # What only the witness knows of is nowhere.
+    # What only the high-water mark knows of is nowhere.
     change(project, "3")
     for damage in (lambda: store.write_bytes(b"garbage" * 9999), store.unlink):
-        said = witness_path(store).read_bytes()
+        said = mark_path(store).read_bytes()
         damage()
         restore(project, tmp_path / "2")
         assert told(capsys) == [
             f"batch 3 of the old store was acknowledged and is not in {tmp_path / '2'}"
         ]
-        witness_path(store).write_bytes(said)
+        mark_path(store).write_bytes(said)
     restore(project, tmp_path / "2")
     capsys.readouterr()
     restore(project, tmp_path / "1")
@@ -357,7 +357,7 @@ def test_a_lost_store_is_brought_back(project, tmp_path, damage):
     if damage in ("missing", "nothing at all"):
         path.unlink()
     if damage == "nothing at all":
-        witness_path(path).unlink()
+        mark_path(path).unlink()
     pieces = {file.name: file.read_bytes() for file in path.parent.glob("labels.duckdb*")}
     with pytest.raises(StoreError):
         content(project.store)

@@ -7,8 +7,8 @@ import torch
 
 from labelkit.config import InputSpec, StageSpec, create_spec
 from labelkit.errors import InvalidInput
-from labelkit.training.bank import FeatureBank
 from labelkit.training.batches import Examples, TrainingBatches
+from labelkit.training.spectrograms import Spectrograms
 
 
 def make_bank(n_clips=12, n_mels=16, seed=0, **options):
@@ -16,7 +16,7 @@ def make_bank(n_clips=12, n_mels=16, seed=0, **options):
     lengths = rng.integers(5, 60, n_clips)
     frames = rng.standard_normal((lengths.sum(), n_mels)).astype(np.float16)
     spec = InputSpec(**{"normalise": "none"} | options)
-    return FeatureBank(frames, np.cumsum(lengths) - lengths, lengths, spec), frames
+    return Spectrograms(frames, np.cumsum(lengths) - lengths, lengths, spec), frames
 
 
 def clip_of(bank, frames, clip):
@@ -73,7 +73,7 @@ def test_windows_are_drawn_where_the_energy_is():
     frames = np.full((100, 4), -80, np.float16)
     frames[70] = 0
     spec = InputSpec(place="energy", normalise="none")
-    bank = FeatureBank(frames, np.array([0]), np.array([100]), spec)
+    bank = Spectrograms(frames, np.array([0]), np.array([100]), spec)
     windows = bank.training_windows(np.zeros(30, int), 20, np.random.default_rng(1)).numpy()
     assert (windows[:, 0, 0].argmax(axis=1) == 10).all() and (
         windows.max(axis=(1, 2, 3)) == 0
@@ -127,8 +127,8 @@ def test_a_memory_map_gives_the_same_windows(tmp_path, monkeypatch, options):
     bank, frames = make_bank(**options)
     frames.tofile(tmp_path / "f16")
     mapped = np.memmap(tmp_path / "f16", np.float16, "r").reshape(frames.shape)
-    monkeypatch.setattr(FeatureBank, "_fits", lambda self, frames: False)
-    lean = FeatureBank(mapped, bank.starts, bank.stored, bank.spec)
+    monkeypatch.setattr(Spectrograms, "_fits", lambda self, frames: False)
+    lean = Spectrograms(mapped, bank.starts, bank.stored, bank.spec)
     windows = [
         each.training_windows(np.arange(12), 20, np.random.default_rng(3)) for each in (lean, bank)
     ]
@@ -138,7 +138,7 @@ def test_a_memory_map_gives_the_same_windows(tmp_path, monkeypatch, options):
 
 def test_a_clip_without_frames_is_refused():
     with pytest.raises(InvalidInput, match="at least one frame"):
-        FeatureBank(np.zeros((4, 2), np.float16), np.array([0, 4]), np.array([4, 0]))
+        Spectrograms(np.zeros((4, 2), np.float16), np.array([0, 4]), np.array([4, 0]))
 
 
 CLIPS = np.array([0, 2, 3, 5, 7, 8, 11, 10, 9])
@@ -153,7 +153,7 @@ def make_batches(batch_size=4, seed=(1,), banks=1, mask=None, members=None, **op
     every = [make_bank(seed=number)[0] for number in range(1)]
     if banks > 1:
         first = every[0]
-        every += [FeatureBank(np.full((int(first.stored.sum()), 16), number, np.float16),
+        every += [Spectrograms(np.full((int(first.stored.sum()), 16), number, np.float16),
                               first.starts, first.stored, first.spec)
                   for number in range(50, 50 + banks - 1)]  # fmt: skip
     return TrainingBatches(every, examples, spec, n_frames=20, seed=seed)

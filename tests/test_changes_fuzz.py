@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.labels.changes.change_set import format_changes
 from labelkit.labels.changes.exporting import collect_changes
-from labelkit.labels.changes.form import format_changes
 from labelkit.labels.changes.importing import plan_import
 from labelkit.labels.changes.origins import read_origins
 from labelkit.labels.changes.reading import parse_changes

@@ -18,7 +18,7 @@ from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.recordings.checking import check
 from labelkit.records import Batch, LabelEvent
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from tests.conftest import write_csv
 
 RATE = 16000
@@ -222,7 +222,7 @@ def test_every_row_says_whether_training_uses_the_clip(planted, listed, tmp_path
     copy = tmp_path / "project"
     shutil.copytree(planted.root, copy)
     project, _ = create_project(copy, planted.audio_dir)
-    trained = read_training_set(project, read_recipe("probe"), workers=1)
+    trained = read_dataset(project, read_recipe("probe"), workers=1)
     used = {trained.table.paths[clip] for clip in trained.train}
     assert {row["path"] for row in listed if not row["used"]} == {
         "broken.wav", "leak.wav", "locked.wav"

@@ -81,16 +81,16 @@ def test_pull_is_killed_and_ends_as_if_it_was_not(demo_clips, label_studio, tmp_
 
 
 def test_a_damaged_log_is_right_or_refused(tmp_path):
-    """The witness tells what DuckDB opens without a word (spec: STORE.md 2.2)."""
+    """The high-water mark tells what DuckDB opens without a word (spec: STORE.md 2.2)."""
     torn = make_torn_store(tmp_path / "torn", 6)
     table, faults = run_damage(torn, tmp_path / "d", dict.fromkeys(KINDS, 3) | {"torn": 8})
     assert not faults, "\n".join([show_damage(table), *faults])
     for kind, found in table.items():
-        refused = found["refused by DuckDB"] + found["refused by the witness"]
+        refused = found["refused by DuckDB"] + found["refused by the mark"]
         assert found["right"] + refused == found["n"], show_damage(table)
-        assert found["refused by the witness"] == found["silent without it"]
+        assert found["refused by the mark"] == found["silent without it"]
         if kind in ("torn", "deleted"):
-            assert refused == found["refused by the witness"] == found["n"], show_damage(table)
+            assert refused == found["refused by the mark"] == found["n"], show_damage(table)
 
 
 def test_a_log_that_is_whole_is_taken_in(tmp_path):

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from labelkit.commands.health import doctor
+from labelkit.commands.maintenance import doctor
 from labelkit.commands.options import Place
 from labelkit.errors import StoreError
 from labelkit.maintenance.doctor import examine
 from labelkit.maintenance.repair import repair
 from labelkit.project import open_project
 from labelkit.stores.damage import TornLog, cut_log, find_torn_log, keep_copies, log_files
+from labelkit.stores.high_water_mark import read_mark
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import read_witness
 
 N_CLIPS, N_BATCHES = 12, 20
 
@@ -78,7 +78,7 @@ def killed(tmp_path_factory):
         [sys.executable, "-c", WRITER, str(root)], cwd=Path(__file__).parent.parent, check=False
     )
     assert done.returncode == -signal.SIGKILL
-    assert read_witness(root / "labels.duckdb").batch_id == N_BATCHES
+    assert read_mark(root / "labels.duckdb").batch_id == N_BATCHES
     assert (root / "labels.duckdb.wal").stat().st_size > 20_000
     return root
 
@@ -146,7 +146,7 @@ def mended(project):
     repair(project, lines.append)
     assert [f for f in examine(project) if f.state == "problem"] == []
     last = is_prefix(project)
-    assert read_witness(project.store.path).batch_id == last
+    assert read_mark(project.store.path).batch_id == last
     # What there was is kept, byte for byte, and named.
     [kept] = [line for line in lines if line.startswith("kept as they were: ")]
     for name in kept.partition(": ")[2].split(", "):
@@ -334,8 +334,8 @@ def test_the_command_mends_when_asked_and_only_then(damaged):
     done = run(project, "--json")
     rows = json.loads(done.stdout)
     assert done.exit_code == 3
-    [witness] = [row for row in rows if row["state"] == "problem"]
-    assert witness["check"] == "witness" and f"batch {N_BATCHES} was acknowl" in witness["what"]
+    [mark] = [row for row in rows if row["state"] == "problem"]
+    assert mark["check"] == "high-water mark" and f"batch {N_BATCHES} was acknowl" in mark["what"]
     assert {file.name: file.read_bytes() for file in files(project)} == before
     done = run(project, "--repair", "--json")
     assert done.exit_code == 0, done.output

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from labelkit.audio.io import hash_file
-from labelkit.commands.health import doctor
+from labelkit.commands.maintenance import doctor
 from labelkit.commands.options import Place
 from labelkit.errors import StoreBusy
 from labelkit.maintenance import doctor as health
@@ -23,8 +23,8 @@ from labelkit.maintenance.environment import find_file_system, find_leftovers
 from labelkit.maintenance.repair import repair
 from labelkit.project import create_project, open_project
 from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Verdict, Windows
-from labelkit.stores import growth, schema
-from labelkit.stores.witness import read_witness, witness_path
+from labelkit.stores import materialised, schema
+from labelkit.stores.high_water_mark import mark_path, read_mark
 from tests.conftest import write_tone
 
 N = 6
@@ -34,8 +34,8 @@ N = 6
 def project(tmp_path, monkeypatch):
     """Six recordings, a fold run that judged two of them, decisions of machines and people."""
     # The maintained state from the first event on.
-    monkeypatch.setattr(growth, "TAIL", 0)
-    monkeypatch.setattr(growth, "TAIL_SHARE", 0)
+    monkeypatch.setattr(materialised, "TAIL", 0)
+    monkeypatch.setattr(materialised, "TAIL_SHARE", 0)
     # The checks are of the store, wherever the tests run.
     monkeypatch.setattr(surroundings, "_own_file_system", lambda folder: "ext4")
     root = tmp_path / "p"
@@ -274,7 +274,7 @@ def test_nothing_is_copied_for_what_cannot_be_mended(project):
 
 def append_large(project, monkeypatch):
     """A fold run whose predictions lie beside the store; returns their file."""
-    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    monkeypatch.setattr(materialised, "ROWS_OF_RUN", 1)
     run = Run(run_id="r/fold-1", kind="fold", part_of="r", recipe="quick", settings={}, seed=0,
               classes=["A", "B"], as_of=1, trained_on=[0, 1, 2])  # fmt: skip
     clip_ids, probs = np.array([3, 5]), np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
@@ -397,23 +397,23 @@ def test_a_store_that_is_gone(project):
                    "what": "labels.duckdb is not there, but it held 3 batches"}  # fmt: skip
 
 
-def witness_found(project):
-    return next(f for f in examine(project, fast=True) if f.check == "witness")
+def mark_found(project):
+    return next(f for f in examine(project, fast=True) if f.check == "high-water mark")
 
 
-def test_the_witness(project):
-    path, said = witness_path(project.store.path), read_witness(project.store.path)
+def test_the_high_water_mark(project):
+    path, said = mark_path(project.store.path), read_mark(project.store.path)
     told = json.loads(path.read_text())
 
     def becomes(text, state, what, line):
         path.unlink() if text is None else path.write_text(text)
-        found = witness_found(project)
+        found = mark_found(project)
         assert (found.state, what in found.what) == (state, True), found
         lines = []
         repair(project, lines.append)
         assert any(line in one for one in lines), lines
-        assert read_witness(project.store.path) == said
-        assert witness_found(project).state == "ok"
+        assert read_mark(project.store.path) == said
+        assert mark_found(project).state == "ok"
 
     there = "batches 1 to 3 are there"
     becomes(None, "warning", "is not there: a loss would not be noticed", there)
@@ -538,6 +538,6 @@ def test_a_second_name_of_the_store_is_a_warning(project, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_files_of_several_users_are_a_warning(project):
-    os.chown(witness_path(project.store.path), 12345, -1)
+    os.chown(mark_path(project.store.path), 12345, -1)
     [found] = wrong(project, fast=True)
     assert found.check == "rights" and "several users: [0, 12345]" in found.what

@@ -10,14 +10,14 @@ import torch
 from labelkit.config import WindowSpec, read_recipe
 from labelkit.errors import LabelkitError, StoreError
 from labelkit.models import create_model
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.stores.epochs import EpochStore
-from labelkit.training.bank import FeatureBank
 from labelkit.training.callbacks import Callback, Checkpoint, EpochLog, Seeding
 from labelkit.training.crossfit import Training
 from labelkit.training.predict import predict_windows
+from labelkit.training.spectrograms import Spectrograms
 from tests.conftest import TINY, make_demo_project
 from tests.test_batches import make_batches
 from tests.test_training import Dropping, make_trainer, scored
@@ -197,7 +197,7 @@ def read_logs(project, run_id):
 @pytest.mark.slow
 def test_the_last_row_is_the_final_models(trained):
     project, recipe, summary = trained
-    data = read_training_set(project, recipe, workers=1)
+    data = read_dataset(project, recipe, workers=1)
     logs = read_logs(project, summary["run_id"])
     assert list(logs) == ["fold-0.npy", "fold-1.npy"]
     clips = np.load(project.work / "epochs" / summary["run_id"] / "clips.npy")
@@ -210,7 +210,7 @@ def test_the_last_row_is_the_final_models(trained):
         frames = data.frames
         shape = (int((frames.starts + frames.lengths).max()), 16)
         matrix = np.memmap(frames.path, np.float16, "r", shape=shape)
-        bank = FeatureBank(matrix, frames.starts, frames.lengths, recipe.input, "cpu")
+        bank = Spectrograms(matrix, frames.starts, frames.lengths, recipe.input, "cpu")
         bank.normalise(weights["mean"].numpy(), weights["std"].numpy())
         logits = predict_windows(
             model, bank, np.arange(len(data.labels)), WindowSpec(windows="centre"),

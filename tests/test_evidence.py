@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from labelkit import registry
-from labelkit.cleaning.inputs import read_evidence, score_by
+from labelkit.cleaning.inputs import read_inputs, score_by
 from labelkit.cleaning.score import score
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
@@ -48,7 +48,7 @@ def correct(project, corrections):
 
 
 def open_evidence(project, run_id=None):
-    return read_evidence(project, run_id, probe=PROBE, workers=1)
+    return read_inputs(project, run_id, probe=PROBE, workers=1)
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def test_an_old_copy_put_back_by_hand_is_not_taken_for_the_store(tmp_path):
     assert old.stat().st_mode & 0o777 == 0o600
     shutil.copy(old, store.path)
     before = store.path.read_bytes()
-    with pytest.raises(StoreError, match=r"version 3, its witness of a newer store.*restore FILE"):
+    with pytest.raises(StoreError, match=r"version 3, its high-water mark.*restore FILE"):
         store.create()
     assert store.path.read_bytes() == before
 

@@ -8,7 +8,7 @@ import pytest
 from labelkit.cleaning.external import import_probs
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.labels.importing import import_labels
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.train import train
 from tests.conftest import TINY, write_csv
 from tests.test_external import (
@@ -170,12 +170,12 @@ def test_training_heeds_the_mask(verified_project, tmp_path):
     source, *_ = verified_project
     copied = copy_project(source, tmp_path / "copy")
     recipe = read_recipe("quick", [*TINY, "pretrain.epochs=1", "pretrain.log_every=0"])
-    assert read_training_set(copied, recipe, workers=1).mask() is None
+    assert read_dataset(copied, recipe, workers=1).mask() is None
     plain = train(copied, recipe, workers=1)["run_id"]
     settings = [word for t in TINY if t.startswith("features.") for word in ("--set", t)]
     found, told = missing(copied, "--percentile", 90, "--mask", *settings)
     assert len(found) >= 50
-    data = read_training_set(copied, recipe, workers=1)
+    data = read_dataset(copied, recipe, workers=1)
     mask = data.mask()
     paths, classes = data.paths, data.table.classes
     zeros = {(paths[k], classes[c]) for k, c in zip(*np.nonzero(mask == 0), strict=True)}
@@ -201,5 +201,5 @@ def test_training_heeds_the_mask(verified_project, tmp_path):
     assert np.abs(judgements(plain) - judgements(masked)).max() > 1e-4
     batch_id = int(next(line for line in told.splitlines() if line.startswith("batch: "))[7:])
     assert call(copied, "undo", batch_id).exit_code == 0
-    assert read_training_set(copied, recipe, workers=1).mask() is None
+    assert read_dataset(copied, recipe, workers=1).mask() is None
     assert train(copied, recipe, workers=1)["run_id"] == plain

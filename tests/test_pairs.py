@@ -195,6 +195,6 @@ def test_the_loss_mask_ignores_what_is_unknown():
 
 
 def test_the_command_offers_every_method():
-    from labelkit.commands import noise
+    from labelkit.commands import cleaning
 
-    assert noise.METHODS == pairs.METHODS
+    assert cleaning.METHODS == pairs.METHODS

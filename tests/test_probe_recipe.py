@@ -25,7 +25,7 @@ from labelkit.project import create_project
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
 from labelkit.runs.cross_validation import plan_work
-from labelkit.runs.dataset import read_training_set, run_key
+from labelkit.runs.dataset import read_dataset, run_key
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
@@ -240,7 +240,7 @@ def test_seeds_and_workers(probed, tmp_path):
     """Another seed is another forest; two processes fit the same ones as one."""
     project, *_ = probed
     trees = probe("probe.classifier=extra_trees", "probe.options.n_estimators=10")
-    data = read_training_set(project, trees, workers=1)
+    data = read_dataset(project, trees, workers=1)
     nobody = np.zeros(len(data.labels), bool)
     found = []
     for number, (seed, workers) in enumerate(((1, 1), (1, 2), (2, 1))):
@@ -356,7 +356,7 @@ def test_embeddings_of_ones_own_and_clips_without_one(demo_project, capsys):
     np.savez(file, paths=np.array(table.paths[1:]), embeddings=x[1:])
     freeze_folds(demo_project, n=3)
     recipe = probe(f"embedding.embedder=vectors:{file}")
-    data = read_training_set(demo_project, recipe, workers=1)
+    data = read_dataset(demo_project, recipe, workers=1)
     assert data.frames is None and data.embeddings.name.startswith("mine-")
     np.testing.assert_allclose(data.embeddings.matrix, x[1:], atol=1e-6)
     assert f"1 clips are left out: {table.paths[0]} (no_vector)" in capsys.readouterr().err
@@ -371,7 +371,7 @@ def test_embeddings_of_ones_own_and_clips_without_one(demo_project, capsys):
 
 def test_what_a_person_is_unsure_of_is_judged_but_not_learnt(demo_project):
     freeze_folds(demo_project, n=2)
-    data = read_training_set(demo_project, probe(), workers=1)
+    data = read_dataset(demo_project, probe(), workers=1)
     doubtful = int(data.ids[7])
     with demo_project.store.write() as session:
         given = data.table.labels[data.train[7]][0]
@@ -431,7 +431,7 @@ def test_no_weights_to_start_from(probed, tiny_recipe):
 
 def test_settings_of_the_probe_do_not_rename_the_run_of_a_network(probed, tiny_recipe):
     project, *_ = probed
-    data = read_training_set(project, tiny_recipe, workers=1)
+    data = read_dataset(project, tiny_recipe, workers=1)
     assert data.embeddings is None and data.frames is not None
     states = data.table.states[data.train]
     other = replace(tiny_recipe, embedding=EmbeddingSpec(sample_rate=8000))

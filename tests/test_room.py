@@ -17,8 +17,8 @@ import pytest
 from labelkit.errors import StoreError
 from labelkit.records import Batch, LabelEvents
 from labelkit.stores import labels
+from labelkit.stores.high_water_mark import mark_path, read_mark
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import read_witness, witness_path
 from tests.conftest import absent
 from tests.crash.campaign import make_empty_project, make_store
 from tests.crash.contents import batch_contents, find_faults, read_notes
@@ -185,7 +185,7 @@ class Failing:
 
 @pytest.mark.parametrize("through", [True, False])
 def test_a_commit_that_ends_in_an_error_is_looked_for(tmp_path, monkeypatch, capsys, through):
-    """It may have got through: then it counts, and its witness is written, too."""
+    """It may have got through: then it counts, and its high-water mark is written, too."""
     folder = make_store(tmp_path / "store", 3_000)
     store, opened = LabelStore(folder / STORE), LabelStore.opened
     attempts = []
@@ -218,17 +218,17 @@ def test_a_commit_that_ends_in_an_error_is_looked_for(tmp_path, monkeypatch, cap
         one_line(str(raised.value))
     monkeypatch.undo()
     assert len(attempts) == 2
-    witness = read_witness(store.path)
-    assert (witness.batch_id, witness.batch_key) == ((2, "k") if through else (1, "clips"))
+    mark = read_mark(store.path)
+    assert (mark.batch_id, mark.batch_key) == ((2, "k") if through else (1, "clips"))
     with store.connect(read_only=True) as con:
         assert len(batch_contents(con)) == 1 + through and find_faults(con) == []
     with store.write() as session:
         assert session.append(batch).repeated == through
 
 
-def test_a_witness_that_cannot_be_written_is_told_and_made_up_for(tmp_path, capsys):
+def test_a_high_water_mark_that_cannot_be_written_is_told_and_made_up_for(tmp_path, capsys):
     folder = make_store(tmp_path / "store", 3_000)
-    path = witness_path(folder / STORE)
+    path = mark_path(folder / STORE)
     path.unlink()
     path.mkdir()
     append_again(folder, tmp_path / NOTES)
@@ -240,4 +240,4 @@ def test_a_witness_that_cannot_be_written_is_told_and_made_up_for(tmp_path, caps
         assert session.last_batch() == 2
     with store.write() as session:
         session.append(Batch(key="x", kind="test", actor="t", by_person=True, classes=["new"]))
-    assert read_witness(store.path).batch_id == 3
+    assert read_mark(store.path).batch_id == 3

@@ -20,7 +20,7 @@ from labelkit.cli import cli
 from labelkit.commands.prompt import COMMANDS, Shell, SqlCompleter, is_ready
 from labelkit.config import FormatSpec
 from labelkit.labels.importing import import_labels
-from labelkit.labels.querying import Names, read_names
+from labelkit.labels.query import Names, read_names
 from labelkit.project import create_project
 from tests.conftest import write_csv
 from tests.test_query import children, wait_for
@@ -91,7 +91,7 @@ def test_names_come_from_the_store(project):
 def test_names_are_read_again_when_the_store_was_written_to(project, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "labelkit.labels.querying.read_names",
+        "labelkit.labels.query.read_names",
         lambda p, **options: read.append(p) or read_names(p, **options),
     )
     shell = Shell(project, timeout_s=10)

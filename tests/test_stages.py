@@ -8,7 +8,7 @@ import pytest
 from labelkit.config import StageSpec, create_spec, read_recipe
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.records import Batch, Frames, Verdict, Windows
-from labelkit.runs.dataset import read_training_set, read_variant
+from labelkit.runs.dataset import read_dataset, read_variant
 from labelkit.runs.train import train
 from labelkit.stores.windows import WindowStore
 from labelkit.training.crossfit import Choice, CrossFit
@@ -55,7 +55,7 @@ def test_a_stage_may_be_limited_to_some_clips():
 
 
 def test_a_class_a_person_is_unsure_of_does_not_count(demo_project, tiny_recipe):
-    data = read_training_set(demo_project, tiny_recipe, workers=1)
+    data = read_dataset(demo_project, tiny_recipe, workers=1)
     assert data.mask() is None
     clip_id = int(data.ids[7])
     with demo_project.store.write() as session:
@@ -72,7 +72,7 @@ def test_a_class_a_person_is_unsure_of_does_not_count(demo_project, tiny_recipe)
                                       rule="ear")],
                 )
             )  # fmt: skip
-    mask = read_training_set(demo_project, tiny_recipe, workers=1).mask()
+    mask = read_dataset(demo_project, tiny_recipe, workers=1).mask()
     assert np.argwhere(mask == 0).tolist() == [[7, 2]]
 
 
@@ -81,7 +81,7 @@ def test_offline_variants_are_trained_on(demo_project):
     from tests.conftest import TINY
 
     recipe = read_recipe("quick", [*TINY, "pretrain.variants=speed:0.9,semitones:2"])
-    data = read_training_set(demo_project, recipe, workers=1)
+    data = read_dataset(demo_project, recipe, workers=1)
     assert sorted(data.variants) == ["semitones:2", "speed:0.9"]
     slow, base = data.variants["speed:0.9"], data.frames
     assert slow.path != base.path

@@ -10,7 +10,7 @@ import pytest
 
 from labelkit.errors import StoreBusy, StoreError
 from labelkit.records import Batch, Clip, LabelEvent, LabelEvents, Predictions, Run, Scores, Verdict
-from labelkit.stores import growth, schema
+from labelkit.stores import materialised, schema
 from labelkit.stores.columns import WIDE
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
@@ -322,7 +322,7 @@ def test_a_large_run_lies_beside_the_store(store, monkeypatch, tmp_path):
     probs = np.array([[0.25, 0.75], [0.875, 0.125]], np.float32)
     small = Predictions(run_id="small", clip_ids=np.array([2]), probs=probs[:1])
     large = Predictions(run_id="it's/large", clip_ids=np.array([3, 1]), probs=probs)
-    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    monkeypatch.setattr(materialised, "ROWS_OF_RUN", 1)
     append(store, runs=[run("small"), run("it's/large")], predictions=[small, large])
     everything = [
         ("it's/large", 1, [0.875, 0.125], 0), ("it's/large", 3, [0.25, 0.75], 1),
@@ -348,7 +348,7 @@ def test_a_large_run_lies_beside_the_store(store, monkeypatch, tmp_path):
 
 
 def test_a_large_run_names_each_clip_once_and_leaves_nothing_behind(store, monkeypatch, tmp_path):
-    monkeypatch.setattr(growth, "ROWS_OF_RUN", 1)
+    monkeypatch.setattr(materialised, "ROWS_OF_RUN", 1)
     twice = Predictions(run_id="r", clip_ids=np.array([1, 1]), probs=np.full((2, 2), 0.5))
     with pytest.raises(StoreError, match="predictions of 'r': a clip is there twice"):
         append(store, runs=[run("r")], predictions=[twice])
@@ -356,7 +356,7 @@ def test_a_large_run_names_each_clip_once_and_leaves_nothing_behind(store, monke
 
 
 def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
-    monkeypatch.setattr(growth, "TAIL", 3)
+    monkeypatch.setattr(materialised, "TAIL", 3)
     rng = np.random.default_rng(0)
     for number in range(12):
         given = [event(int(clip), "unverified", (number % 2,)) for clip in rng.integers(1, 4, 2)]
@@ -376,7 +376,7 @@ def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
         session.rows("update clip_state set state = 'rejected' where clip_id = 1")
     assert (1, "rejected") in rows(store, "select clip_id, state from clip_state")
     with store.write() as session:
-        growth.rebuild_state(session)
+        materialised.rebuild_state(session)
     assert (
         rows(store, "select clip_id, event_id, state, labels from current_events order by 1")
         == naive
@@ -387,8 +387,8 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
     rng = np.random.default_rng(0)
 
     def add(number, tail):
-        monkeypatch.setattr(growth, "TAIL", tail)
-        monkeypatch.setattr(growth, "TAIL_SHARE", 0)
+        monkeypatch.setattr(materialised, "TAIL", tail)
+        monkeypatch.setattr(materialised, "TAIL_SHARE", 0)
         name, kind = f"r{number}", "score" if number % 3 == 2 else "train"
         clips = np.sort(rng.choice(4, rng.integers(1, 5), replace=False))
         metrics = [("fusion",), ("lwlrap", "self_confidence"), ("lwlrap",), ()][number % 4]

@@ -16,7 +16,7 @@ from labelkit.labels.importing import import_labels
 from labelkit.labels.undo import undo
 from labelkit.project import create_project
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
-from labelkit.stores import growth
+from labelkit.stores import materialised
 from labelkit.stores.labels import LabelStore
 
 EXAMPLES = int(os.environ.get("LABELKIT_EXAMPLES", "12"))
@@ -376,8 +376,8 @@ class World:
 def test_any_history(clips, steps, tiny, seed):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         if tiny:
-            patch.setattr(growth, "TAIL", 2)
-            patch.setattr(growth, "TAIL_SHARE", 0)
+            patch.setattr(materialised, "TAIL", 2)
+            patch.setattr(materialised, "TAIL_SHARE", 0)
         world = World(Path(folder))
         rng = np.random.default_rng(seed)
         for name, numbers in [("import", clips), *steps]:

@@ -11,9 +11,9 @@ from torch import nn
 from labelkit import registry
 from labelkit.config import InputSpec, StageSpec, WindowSpec
 from labelkit.errors import InvalidInput, LabelkitError
-from labelkit.training.bank import FeatureBank
 from labelkit.training.callbacks import BestWeights, Callback, Checkpoint, Seeding, Validation
 from labelkit.training.predict import clip_probs, plan_windows, predict_windows
+from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer, create_optimizer
 from tests.test_batches import make_bank, make_batches
 
@@ -353,7 +353,7 @@ def test_prediction_is_the_mean_over_the_windows(windows, head, kind):
 def test_windows_say_which_frames_they_heard():
     frames = np.zeros((150, 4), np.float16)
     spec = InputSpec(pad="constant", normalise="none")
-    bank = FeatureBank(frames, np.array([0, 50]), np.array([50, 100]), spec)
+    bank = Spectrograms(frames, np.array([0, 50]), np.array([50, 100]), spec)
     found = predict_windows(
         Mean(), bank, np.array([0, 1]), WindowSpec(windows="tiles", step=40), head="sigmoid",
         n_frames=60, seed=(0,),

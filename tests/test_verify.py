@@ -18,7 +18,7 @@ from labelkit.errors import InvalidInput, LabelkitError, StoreBusy
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.records import Batch, LabelEvent
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
@@ -253,7 +253,7 @@ def test_folds_that_change_between_rounds_are_caught(demo_project, tiny_recipe, 
         probs, state = honest(self, trusted, fold, warm_start)
         return np.full(((self_folds == fold).sum(), probs.shape[1]), 0.1, np.float32), state
 
-    data = read_training_set(demo_project, tiny_recipe, workers=1)
+    data = read_dataset(demo_project, tiny_recipe, workers=1)
     self_folds = data.folds
     monkeypatch.setattr(CrossFit, "__call__", redrawn)
     with pytest.raises(LabelkitError, match="was trained on clip"):

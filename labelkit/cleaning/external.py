@@ -57,7 +57,7 @@ def import_probs(project: Project, file: Path) -> str:
         raise InvalidInput(f"{file}: no such file; give a CSV, npz or npy of probabilities")
     run_id = f"{EXTERNAL}-{hash_file(file)[:12]}"
     # A file tells of the clips there are, whatever moment the labels are read from.
-    with project.present.read() as session:
+    with project.current.read() as session:
         if session.run(run_id) is not None:
             return run_id
         table = session.labels()
@@ -80,7 +80,7 @@ def import_probs(project: Project, file: Path) -> str:
         say(f"{file.name} says nothing of {silent.sum()} clips, {table.paths[silent.argmax()]} say")
     order = np.argsort(rows)
     settings: dict[str, Any] = {"file": file.name, "hash": hash_file(file)}
-    if project.looks_back(table.as_of):
+    if project.labels_changed_since(table.as_of):
         settings["of_the_past"] = True
     with project.store.write() as session:
         session.append(

@@ -36,7 +36,7 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoreInputs:
     """What there is to score labels by; each part is read or computed when it is asked for.
 
     A score is a function whose arguments are named like :data:`PARTS`. ``rows`` are
@@ -108,7 +108,7 @@ class Evidence:
     def folds(self) -> np.ndarray:
         """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
         fold_set = self.run["fold_set"] or freeze_folds(self.project)
-        with self.project.present.read() as session:
+        with self.project.current.read() as session:
             folds = session.folds(fold_set)
         return np.array([folds.get(int(clip_id), -1) for clip_id in self.clip_ids])
 
@@ -118,7 +118,7 @@ class Evidence:
 
         Of a clip whose label has changed since, nothing is known.
         """
-        with self.project.present.read() as session:
+        with self.project.current.read() as session:
             trainings = session.rows(
                 "select run_id, iteration, trained_on, metrics from runs where part_of = ? "
                 "and kind = 'fold' order by iteration, fold",
@@ -251,13 +251,13 @@ class Evidence:
         return np.where(np.isnan(self.probe_probs), self.probs, (self.probs + self.probe_probs) / 2)
 
 
-def read_evidence(
+def read_inputs(
     project: Project,
     run_id: str | None,
     *,
     probe: Recipe | None = None,
     workers: int | None = None,
-) -> Evidence:
+) -> ScoreInputs:
     """Open what a finished run says of the labels as they stand, or as they stood.
 
     Args:
@@ -272,7 +272,7 @@ def read_evidence(
     """
     with project.store.read() as session:
         wanted, table = run_id or session.last_run(), session.labels()
-    with project.present.read() as session:
+    with project.current.read() as session:
         run = session.run(wanted) if wanted else None
         if run is None or wanted is None:
             raise InvalidInput(
@@ -292,7 +292,7 @@ def read_evidence(
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")
-    evidence = Evidence(project, run, table, rows[keep], judges[keep], probs, probe, workers)
+    evidence = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
     if run["fold_set"]:
@@ -300,7 +300,7 @@ def read_evidence(
     return evidence
 
 
-def _tell_unheard(evidence: Evidence) -> None:
+def _tell_unheard(evidence: ScoreInputs) -> None:
     """Name the classes that none of the models that judge their clips has heard."""
     for class_id, name in enumerate(evidence.table.classes):
         folds = evidence.folds[evidence.labels[:, class_id] > 0]
@@ -308,7 +308,7 @@ def _tell_unheard(evidence: Evidence) -> None:
             say(f"class {name} lies in one fold alone: who judges its clips never heard it")
 
 
-def score_by(name: str, evidence: Evidence) -> np.ndarray:
+def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
     """Score the labels by a registered score, ``(n_clips,)``; NaN where nothing can be said.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.cleaning.inputs import read_evidence
+from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise.pairs import find_missing, rank_missing
 from labelkit.progress import say
@@ -47,7 +47,7 @@ def find_missing_labels(
         InvalidInput: If there is no such run or ``percentile`` is out of range.
         LabelkitError: If a model judged what it saw.
     """
-    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
     table = evidence.table
     row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
     known = np.zeros(evidence.labels.shape, bool)
@@ -55,7 +55,7 @@ def find_missing_labels(
         for clip_id, class_id in session.decided():
             if clip_id in row_of:
                 known[row_of[clip_id], class_id] = True
-    with project.present.read() as session:
+    with project.current.read() as session:
         now, settled = session.labels(), set(session.decided())
         # Proposals that were taken back may be made again.
         undone = session.rows(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import metrics, progress, registry
-from labelkit.cleaning.inputs import read_evidence
+from labelkit.cleaning.inputs import read_inputs
 from labelkit.cleaning.score import score
 from labelkit.cleaning.simulated_project import (
     TRUTH,
@@ -161,7 +161,7 @@ def _read_similarity(
     with project.store.read() as session:
         run_id = session.last_run()
     if run_id is not None:
-        evidence = read_evidence(project, run_id, probe=recipe, workers=workers)
+        evidence = read_inputs(project, run_id, probe=recipe, workers=workers)
         use = np.isin(evidence.clip_ids, table.clip_ids[known])
         if use.any():
             return class_similarity(evidence.labels[use], probs=evidence.probs[use])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.cleaning.inputs import Evidence, read_evidence, score_by
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
@@ -56,7 +56,7 @@ def score(
     """
     for name in methods:
         registry.check("score", name)
-    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
     values = {name: score_by(name, evidence) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
@@ -77,7 +77,7 @@ def score(
     ]
 
 
-def describe_clip(evidence: Evidence, k: int, suggested: int) -> dict[str, Any]:
+def describe_clip(evidence: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
     """Path, labels, state and suggested class of a judged clip."""
     clip = int(evidence.rows[k])
     return {
@@ -117,7 +117,7 @@ def score_given(
     Raises:
         InvalidInput: If there is no such run or method.
     """
-    evidence = read_evidence(project, run_id, probe=probe, workers=workers)
+    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
     values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
     clips, class_ids = np.nonzero(evidence.labels)
     found = values[clips, class_ids].astype(float)
@@ -137,7 +137,7 @@ def score_given(
     ]
 
 
-def class_table(evidence: Evidence) -> list[dict[str, Any]]:
+def class_table(evidence: ScoreInputs) -> list[dict[str, Any]]:
     """A row a class: its clips, the share of its labels that is likely wrong, its double."""
     names = evidence.table.classes
     noise = classes.estimate_noise(evidence.labels, evidence.probs)
@@ -170,7 +170,7 @@ def _tell_constant(name: str, numbers: np.ndarray) -> None:
         say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
 
 
-def _reason(evidence: Evidence, probs: np.ndarray, k: int, suggested: int) -> str:
+def _reason(evidence: ScoreInputs, probs: np.ndarray, k: int, suggested: int) -> str:
     """What is heard by the probabilities of a clip, against what was given."""
     names = evidence.table.classes
     given = np.flatnonzero(evidence.labels[k])
@@ -183,7 +183,7 @@ def _reason(evidence: Evidence, probs: np.ndarray, k: int, suggested: int) -> st
 
 
 def _store(
-    evidence: Evidence,
+    evidence: ScoreInputs,
     names: Sequence[str],
     columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
 ) -> None:

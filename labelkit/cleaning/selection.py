@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.cleaning.inputs import Evidence, read_evidence
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.cleaning.score import describe_clip
 from labelkit.config import FormatSpec, fill_options, fingerprint
 from labelkit.errors import InvalidInput
@@ -65,7 +65,7 @@ def select(
             raise InvalidInput(f"{key} is no option of a rule; give --rule, and --run for judges")
     table = fill_options("selection", {**(options or {}), "rule": rule}, "select.")
     chosen_options = {k: v for k, v in table.items() if k not in ("rule", "judges")}
-    judges = [read_evidence(project, run_id) for run_id in run_ids]
+    judges = [read_inputs(project, run_id) for run_id in run_ids]
     first = judges[0]
     for other in judges[1:]:
         if not np.array_equal(other.clip_ids, first.clip_ids):
@@ -106,7 +106,7 @@ def select(
 
 
 def _commit(
-    judges: Sequence[Evidence],
+    judges: Sequence[ScoreInputs],
     kept: np.ndarray,
     open_to: np.ndarray,
     words: str,
@@ -116,7 +116,7 @@ def _commit(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     evidence = judges[0]
     table, probs = evidence.table, np.mean([judge.probs for judge in judges], axis=0)
-    with evidence.project.present.read() as session:
+    with evidence.project.current.read() as session:
         now = session.labels()
     rows_now = np.searchsorted(now.clip_ids, evidence.clip_ids)
     states = now.states[rows_now]
@@ -178,7 +178,7 @@ def _commit(
     return rows, report | {"batch": receipt.batch_id}
 
 
-def _read_list(file: Path | None, evidence: Evidence) -> np.ndarray:
+def _read_list(file: Path | None, evidence: ScoreInputs) -> np.ndarray:
     """Judged clips that a file lists with the labels they have.
 
     A file of corrections lists a clip by giving it the labels it has already; one that it

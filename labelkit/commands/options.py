@@ -27,9 +27,9 @@ class Place:
 
     def project(self) -> Any:
         """The project there, looking back where the user wants it to."""
-        from labelkit.project import find_root, look_back, open_project
+        from labelkit.project import find_root, fix_as_of, open_project
 
-        return look_back(
+        return fix_as_of(
             open_project(
                 find_root(self.folder), lock_timeout_s=self.lock_timeout_s, as_of=self.as_of
             )

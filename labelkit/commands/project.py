@@ -145,11 +145,11 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.runs import folds as prepare
+    from labelkit.runs.folds import fold_table, freeze_folds
 
     project = place.project()
-    fold_set = prepare.freeze_folds(project, n=n, seed=seed)
-    show(prepare.fold_table(project, fold_set), as_json)
+    fold_set = freeze_folds(project, n=n, seed=seed)
+    show(fold_table(project, fold_set), as_json)
     click.echo(f"fold set {fold_set}", err=True)
 
 
@@ -159,9 +159,9 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""
-    from labelkit.maintenance import status as overview
+    from labelkit.maintenance.status import status as look_at
 
-    show(overview.status(place.project()), as_json)
+    show(look_at(place.project()), as_json)
 
 
 @click.command()
@@ -173,9 +173,9 @@ def status(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
-    from labelkit import demo as demonstration
+    from labelkit.demo import run_demo
 
-    report = demonstration.run_demo(directory, seed=seed, workers=workers, say=click.echo)
+    report = run_demo(directory, seed=seed, workers=workers, say=click.echo)
     show(report, False)
 
 

@@ -16,10 +16,10 @@ from prompt_toolkit.filters import has_focus
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from labelkit.commands.asking import print_answer
+from labelkit.commands.query import print_answer
 from labelkit.errors import InvalidInput, LabelkitError, StoreError
-from labelkit.labels import querying as asking
-from labelkit.labels.querying import Names
+from labelkit.labels import query as querying
+from labelkit.labels.query import Names
 from labelkit.stores.query import check_limits
 
 MODES = ("table", "json", "csv")
@@ -121,7 +121,7 @@ class Shell:
         try:
             written_at: Any = self._project.store.path.stat().st_mtime_ns
             if written_at != self._read_at:
-                self._names = asking.read_names(self._project, lock_timeout_s=_NAMES_LOCK_S)
+                self._names = querying.read_names(self._project, lock_timeout_s=_NAMES_LOCK_S)
                 self._read_at = written_at
         except (StoreError, OSError):
             # Names from before are better than none while somebody writes.
@@ -186,7 +186,7 @@ class Shell:
         if text.startswith("."):
             self._command(*text.split())
             return
-        for statement in asking.split_statements(text):
+        for statement in querying.split_statements(text):
             self._print(statement, self._mode)
 
     def _print(self, sql: str, mode: str) -> None:
@@ -199,7 +199,7 @@ class Shell:
             case (".help",):
                 click.echo(HELP, err=True)
             case (".tables",):
-                names = asking.read_names(self._project)
+                names = querying.read_names(self._project)
                 click.echo("\n".join(sorted([*names.relations, *names.macros])))
             case (".schema", relation):
                 self._schema(relation)
@@ -219,10 +219,10 @@ class Shell:
             "|| ') as ' || macro_definition || ';' from duckdb_functions() "
             f"where function_name = '{name}' and macro_definition is not null and not internal"
         )
-        with asking.ask(self._project, statement, timeout_s=self._timeout_s) as reply:
+        with querying.ask(self._project, statement, timeout_s=self._timeout_s) as reply:
             found = [text for batch in reply.batches for (text,) in batch]
         if not found:
-            names = asking.read_names(self._project)
+            names = querying.read_names(self._project)
             close = difflib.get_close_matches(relation, [*names.relations, *names.macros], n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see: .tables"
             raise InvalidInput(f"nothing is called {relation!r}; {hint}")
@@ -232,7 +232,7 @@ class Shell:
 def is_ready(text: str) -> bool:
     """Whether what is typed is to be run: nothing, a dot command, or a whole statement."""
     text = text.strip()
-    return not text or text.startswith(".") or text in _LEAVE or asking.is_complete(text)
+    return not text or text.startswith(".") or text in _LEAVE or querying.is_complete(text)
 
 
 def _enter() -> KeyBindings:

@@ -129,9 +129,9 @@ def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
-    from labelkit.review import status as report
+    from labelkit.review import status as looking
 
-    show(report.status(place.project(), token_file=token_file), as_json)
+    show(looking.status(place.project(), token_file=token_file), as_json)
 
 
 @click.command()
@@ -161,9 +161,9 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
-    from labelkit.review import status as report
+    from labelkit.review import status as looking
 
-    show(report.list_disagreements(place.project()), as_json)
+    show(looking.list_disagreements(place.project()), as_json)
 
 
 @click.command()
@@ -171,9 +171,9 @@ def disagreements(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
-    from labelkit.review import status as report
+    from labelkit.review import status as looking
 
-    show(report.compare_annotators(place.project()), as_json)
+    show(looking.compare_annotators(place.project()), as_json)
 
 
 @click.command()
@@ -181,9 +181,9 @@ def annotators(place: Place, as_json: bool) -> None:
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""
-    from labelkit.review import status as report
+    from labelkit.review import status as looking
 
-    show(report.list_quarantine(place.project()), as_json)
+    show(looking.list_quarantine(place.project()), as_json)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
 from labelkit.records import STATES
-from labelkit.stores.moments import find_batch
+from labelkit.stores.as_of import find_batch
 from labelkit.stores.session import Session
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
 from labelkit.records import MACHINE_STATES
-from labelkit.stores.moments import find_batch, read_time
+from labelkit.stores.as_of import find_batch, read_time
 from labelkit.stores.session import Session
 
 # Below it a path is no likely slip of another.

@@ -15,7 +15,7 @@ from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import MACHINE_STATES, Batch, LabelEvents
 from labelkit.stores.append import WriteSession
-from labelkit.stores.moments import read_number
+from labelkit.stores.as_of import read_number
 from labelkit.stores.session import Session
 
 KIND = "undo"

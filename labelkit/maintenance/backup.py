@@ -14,24 +14,24 @@ from typing import Any
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.progress import say
 from labelkit.project import Project, check_target
-from labelkit.stores import growth, schema
+from labelkit.stores import materialised, schema
 from labelkit.stores.damage import copy_file, find_unreadable, is_held, keep_copies
+from labelkit.stores.high_water_mark import (
+    HighWaterMark,
+    last_batch,
+    mark_path,
+    missing_batches,
+    read_mark,
+    write_mark,
+)
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
-from labelkit.stores.witness import (
-    Witness,
-    last_batch,
-    missing_batches,
-    read_witness,
-    witness_path,
-    write_witness,
-)
 
 # Id, key and time tell a batch from all others, also from those of a copy that went its own way.
 _Batches = set[tuple[int, str, Any]]
 _NOT_IN_IT = (
     "recordings, .labelkit/ (spectrograms, windows, weights), and what cannot be computed again: "
-    f"predictions of runs of more than {growth.ROWS_OF_RUN:,} clips ({growth.FOLDER}/)"
+    f"predictions of runs of more than {materialised.ROWS_OF_RUN:,} clips ({materialised.FOLDER}/)"
 )
 
 
@@ -87,7 +87,7 @@ def _take_in_logs(store: LabelStore) -> None:
             con.execute("checkpoint")
 
 
-def _check_copy(copy: Path, file: Path, last: Witness) -> None:
+def _check_copy(copy: Path, file: Path, last: HighWaterMark) -> None:
     with LabelStore(copy).opened(read_only=True) as con:
         bad = find_unreadable(con)
         if bad:
@@ -113,7 +113,7 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     Stopped at any moment, the old store is there or the new one, and the same command goes on.
 
     Args:
-        project: Whose store; it may be missing, damaged or behind its witness.
+        project: Whose store; it may be missing, damaged or behind its high-water mark.
         file: A backup, or any label store; only read.
 
     Returns:
@@ -133,25 +133,25 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         _prepared(store, file) as (copy, last, facts),
         locked(store.path, exclusive=True, timeout_s=store.timeout_s),
     ):
-        old, witness = _come_to_rest(store), read_witness(store.path)
+        old, mark = _come_to_rest(store), read_mark(store.path)
         if store.path.exists():
             copy.chmod(store.path.stat().st_mode & 0o777)
         kept = keep_copies(store.path, "before-restore", link=True)
-        # Without its witness the old store is as right as the new one; a store that lost
+        # Without its high-water mark the old store is as right as the new one; a store that lost
         # batches is refused until a restore went through.
         if old is not None:
-            witness_path(store.path).unlink(missing_ok=True)
+            mark_path(store.path).unlink(missing_ok=True)
         for log in log_files(store.path):
             log.unlink()
         copy.replace(store.path)
-        write_witness(store.path, last)
+        write_mark(store.path, last)
         with store.opened(read_only=True) as con:
             _tell_missing(store, con)
             new = _batches(con)
     if old is not None:
         _tell_replaced(old - new, kept)
-    elif witness and (witness.batch_id, witness.batch_key) not in {batch[:2] for batch in new}:
-        say(f"batch {witness.batch_id} of the old store was acknowledged and is not in {file}")
+    elif mark and (mark.batch_id, mark.batch_key) not in {batch[:2] for batch in new}:
+        say(f"batch {mark.batch_id} of the old store was acknowledged and is not in {file}")
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
 
 
@@ -182,7 +182,9 @@ def _tell_missing(store: LabelStore, con: Any) -> None:
 
 
 @contextmanager
-def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, Witness, dict[str, Any]]]:
+def _prepared(
+    store: LabelStore, file: Path
+) -> Iterator[tuple[Path, HighWaterMark, dict[str, Any]]]:
     """A private copy of a backup beside the store, examined and of the newest version."""
     copy = store.path.with_name(f"{store.path.name}.{os.getpid()}.partial")
     try:
@@ -211,7 +213,7 @@ def _held(file: Path, timeout_s: float) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _examine(con: Any, file: Path) -> tuple[Witness, dict[str, Any]]:
+def _examine(con: Any, file: Path) -> tuple[HighWaterMark, dict[str, Any]]:
     found = schema.version(con)
     if not found:
         raise InvalidInput(f"{file} is a database, but no label store; give another backup")
@@ -236,7 +238,7 @@ def _come_to_rest(store: LabelStore) -> _Batches | None:
         return None
     try:
         with store.opened(read_only=True) as con:
-            found = read_witness(store.path)
+            found = read_mark(store.path)
             if found and missing_batches(store.path, con, found):
                 return None
             batches = _batches(con)

@@ -11,7 +11,7 @@ from typing import Any
 
 from labelkit.maintenance.findings import OK, PROBLEM, REPAIR, WARNING, Finding, judge
 from labelkit.stores.catalog import are_views_old
-from labelkit.stores.growth import FOLDER
+from labelkit.stores.materialised import FOLDER
 from labelkit.stores.session import Session
 from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK, VIEWS
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from labelkit.audio.io import hash_file
 from labelkit.errors import StoreError
-from labelkit.maintenance.environment import check_surroundings
+from labelkit.maintenance.environment import check_environment
 from labelkit.maintenance.findings import OK, PROBLEM, REPAIR, RESTORE, WARNING, Finding
 from labelkit.maintenance.integrity import check_contents
 from labelkit.progress import track
 from labelkit.project import Project
 from labelkit.stores import schema
 from labelkit.stores.damage import find_torn_log, is_held, log_files
+from labelkit.stores.high_water_mark import last_batch, mark_path, missing_batches, read_mark
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
 from labelkit.stores.session import Session
-from labelkit.stores.witness import last_batch, missing_batches, read_witness, witness_path
 
 _BLOCK = 4096
 _AGAIN = "train again with another --seed where they are wanted"
@@ -43,7 +43,7 @@ def examine(project: Project, *, fast: bool = False) -> list[Finding]:
     recordings: list[tuple[str, str | None]] = []
     with locked(store.path, exclusive=False, timeout_s=store.timeout_s):
         findings = list(_check_store(project, recordings))
-    findings += check_surroundings(project)
+    findings += check_environment(project)
     findings += _check_recordings(project, recordings, fast)
     return findings
 
@@ -51,7 +51,7 @@ def examine(project: Project, *, fast: bool = False) -> list[Finding]:
 def _check_store(project: Project, recordings: list[tuple[str, str | None]]) -> Iterator[Finding]:
     store = project.store
     if not store.path.exists():
-        found = read_witness(store.path)
+        found = read_mark(store.path)
         what = f"{store.path.name} is not there"
         if found is not None and found.batch_id:
             what += f", but it held {found.batch_id} batches"
@@ -64,7 +64,7 @@ def _check_store(project: Project, recordings: list[tuple[str, str | None]]) -> 
             version = schema.version(con)
             yield _check_version(version)
             if version == schema.VERSION:
-                yield check_witness(store, con)
+                yield check_mark(store, con)
                 yield from check_contents(con)
                 session = Session(con)
                 yield from _check_arrays(project, session)
@@ -109,22 +109,24 @@ def _check_version(found: int) -> Finding:
     return Finding("version", OK, what)
 
 
-def check_witness(store: LabelStore, con: Any) -> Finding:
-    """Compare an open store with its witness."""
-    last, found, name = last_batch(con), read_witness(store.path), witness_path(store.path).name
+def check_mark(store: LabelStore, con: Any) -> Finding:
+    """Compare an open store with its high-water mark."""
+    last, found, name = last_batch(con), read_mark(store.path), mark_path(store.path).name
     if found is None:
-        if not last.batch_id and not witness_path(store.path).exists():
-            return Finding("witness", OK, "no batch yet, and none is told of")
-        what = "cannot be read" if witness_path(store.path).exists() else "is not there"
-        return Finding("witness", WARNING, f"{name} {what}: a loss would not be noticed", REPAIR)
+        if not last.batch_id and not mark_path(store.path).exists():
+            return Finding("high-water mark", OK, "no batch yet, and none is told of")
+        what = "cannot be read" if mark_path(store.path).exists() else "is not there"
+        return Finding(
+            "high-water mark", WARNING, f"{name} {what}: a loss would not be noticed", REPAIR
+        )
     lost = missing_batches(store.path, con, found)
     if lost:
         remedy = f"{RESTORE}, or to go on with what is there: {REPAIR}"
-        return Finding("witness", PROBLEM, lost, remedy)
+        return Finding("high-water mark", PROBLEM, lost, remedy)
     if last.batch_id > found.batch_id:
         what = f"{name} tells of batch {found.batch_id}, the store ends at {last.batch_id}"
-        return Finding("witness", WARNING, f"{what}: a writer was stopped", REPAIR)
-    return Finding("witness", OK, f"both end at batch {last.batch_id}")
+        return Finding("high-water mark", WARNING, f"{what}: a writer was stopped", REPAIR)
+    return Finding("high-water mark", OK, f"both end at batch {last.batch_id}")
 
 
 def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from labelkit.maintenance.findings import OK, REPAIR, WARNING, Finding
 from labelkit.project import Project
 from labelkit.stores.damage import log_files
-from labelkit.stores.witness import witness_path
+from labelkit.stores.high_water_mark import mark_path
 
 # Names of what is written under another name first carry the process that does it.
 _LEFTOVER = re.compile(r"\.(\d+)\.partial(\.wal.*|\.parquet)?")
@@ -26,7 +26,7 @@ _FLEETING = {
 }
 
 
-def check_surroundings(project: Project) -> Iterator[Finding]:
+def check_environment(project: Project) -> Iterator[Finding]:
     """Examine what the store needs around it."""
     yield _room(project.store.path)
     yield _file_system(project.root)
@@ -102,7 +102,7 @@ def _file_system(folder: Path) -> Finding:
 
 def _rights(store: Path) -> Iterator[Finding]:
     sides = [store.with_name(f"{store.name}{end}") for end in (".lock", ".queue", ".door")]
-    files = [f for f in (store, witness_path(store), *log_files(store), *sides) if f.exists()]
+    files = [f for f in (store, mark_path(store), *log_files(store), *sides) if f.exists()]
     locked = [f.name for f in (store.parent, *files) if not os.access(f, os.R_OK | os.W_OK)]
     owners = {file.stat().st_uid for file in files}
     well = True

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelkit.errors import StoreError
-from labelkit.maintenance.doctor import check_witness
+from labelkit.maintenance.doctor import check_mark
 from labelkit.maintenance.environment import find_leftovers
 from labelkit.maintenance.findings import OK, PROBLEM, REPAIR
 from labelkit.maintenance.integrity import check_contents
@@ -15,10 +15,10 @@ from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
 from labelkit.stores.catalog import create_views, drop_views
 from labelkit.stores.damage import cut_log, find_torn_log, find_unreadable, keep_copies
-from labelkit.stores.growth import rebuild_state
+from labelkit.stores.high_water_mark import last_batch, mark_path, read_mark, write_mark
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
-from labelkit.stores.witness import last_batch, read_witness, witness_path, write_witness
+from labelkit.stores.materialised import rebuild_state
 
 Say = Callable[[str], None]
 # More damaged places than this are no torn log.
@@ -28,7 +28,7 @@ _CUTS = 5
 def repair(project: Project, say: Say) -> None:
     """Do what can be done without losing anything that is still there.
 
-    A torn log is cut where it is damaged, the witness set to what is there, the maintained
+    A torn log is cut where it is damaged, the high-water mark set to what is there, the maintained
     state made anew, and unfinished files of processes that ended are removed. What cannot be
     read at all stays as it is, for a backup to be put in its place.
 
@@ -87,14 +87,14 @@ class _Mender:
         with self.store.opened(read_only=True) as con:
             if schema.version(con) != schema.VERSION or find_unreadable(con):
                 return
-            witness = check_witness(self.store, con)
+            mark = check_mark(self.store, con)
             findings = list(check_contents(con))
-            last, found = last_batch(con), read_witness(path)
+            last, found = last_batch(con), read_mark(path)
         anew = any(finding.remedy == REPAIR for finding in findings)
         if anew and any(f.check == "large runs" and f.state == PROBLEM for f in findings):
             self.say("views, clip_state and clip_scores: not made anew while large runs are wrong")
             anew = False
-        if witness.state == PROBLEM:
+        if mark.state == PROBLEM:
             self._keep()
         if anew:
             self._keep()
@@ -110,17 +110,15 @@ class _Mender:
             # What is left of a log goes into the file, so that no later accident meets it.
             with self.store.opened(read_only=False) as con:
                 con.execute("checkpoint")
-        if witness.state != OK:
-            write_witness(path, last)
-            self.say(
-                _tell_loss(path, last.batch_id, found.batch_id if found else None, witness.what)
-            )
+        if mark.state != OK:
+            write_mark(path, last)
+            self.say(_tell_loss(path, last.batch_id, found.batch_id if found else None, mark.what))
         elif self._copies:
             self.say(f"every batch that was acknowledged is there, up to {last.batch_id}")
 
 
 def _tell_loss(path: Path, last: int, said: int | None, what: str) -> str:
-    name = witness_path(path).name
+    name = mark_path(path).name
     there = f"batches 1 to {last} are there" if last else "no batch is there"
     if said is not None and said > last:
         lost = f"{last + 1} to {said}" if said > last + 1 else f"{said}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.cleaning.inputs import read_evidence
+from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.label_studio.client import Client
@@ -234,7 +234,7 @@ def read_probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | No
     if spec.consensus != BY_MODEL:
         return None
     try:
-        evidence = read_evidence(project, None)
+        evidence = read_inputs(project, None)
     except InvalidInput as error:
         say(f"answers that differ are decided by majority: {error}")
         return {}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelkit.cleaning.inputs import Evidence, read_evidence
+from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.cleaning.missing import METRIC as MISSING
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.project import Project
@@ -250,7 +250,7 @@ class _Judged:
 def _evidence(project: Project, judge: str | None, clip_ids: Sequence[int]) -> _Judged:
     if judge is None:
         return _Judged()
-    evidence = read_evidence(project, judge)
+    evidence = read_inputs(project, judge)
     wanted = set(clip_ids)
     rows = [k for k, clip_id in enumerate(evidence.clip_ids) if int(clip_id) in wanted]
     probs = {int(evidence.clip_ids[k]): evidence.probs[k] for k in rows}
@@ -258,7 +258,7 @@ def _evidence(project: Project, judge: str | None, clip_ids: Sequence[int]) -> _
 
 
 def _windows(
-    project: Project, evidence: Evidence, rows: Sequence[int]
+    project: Project, evidence: ScoreInputs, rows: Sequence[int]
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows."""
     mine = {int(evidence.clip_ids[k]): str(evidence.judges[k]) for k in rows}

@@ -12,8 +12,8 @@ from labelkit.config import Recipe
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor, core_count
 from labelkit.project import Project
-from labelkit.runs.dataset import TrainingSet, run_key
-from labelkit.runs.rows import Recorder
+from labelkit.runs.dataset import Dataset, run_key
+from labelkit.runs.rows import RunRows
 
 if TYPE_CHECKING:
     from labelkit.training.crossfit import CrossFit
@@ -74,13 +74,13 @@ class Work:
 
     fit_predict: CrossFit | ProbeFit
     runner: FoldRunner
-    recorder: Recorder
+    recorder: RunRows
 
 
 def plan_work(
     project: Project,
     recipe: Recipe,
-    data: TrainingSet,
+    data: Dataset,
     states: np.ndarray,
     *,
     kind: str,
@@ -117,13 +117,13 @@ def plan_work(
         "seed": seed,
         "judge_locked_from": judge_locked_from,
     }
-    of_the_past = project.looks_back(data.table.as_of)
+    of_the_past = project.labels_changed_since(data.table.as_of)
     if data.embeddings is not None:
         from labelkit.training.probefit import ProbeFit
 
         runner = FoldRunner("cpu", n_folds, workers or 1)
         probe = ProbeFit(**shared, embeddings=data.embeddings.matrix)
-        recorder = Recorder(recipe, seed, data, run_id, device, runner.threads, of_the_past)
+        recorder = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
         return Work(probe, runner, recorder)
     from labelkit.training.crossfit import CrossFit
 
@@ -143,5 +143,5 @@ def plan_work(
     )
     if any(stage.log_every for stage in recipe.stages.values()):
         project.epochs.write_clips(run_id, data.ids)
-    recorder = Recorder(recipe, seed, data, run_id, device, runner.threads, of_the_past)
+    recorder = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
     return Work(fit_predict, runner, recorder)

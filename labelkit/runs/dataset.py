@@ -43,7 +43,7 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class Dataset:
     """Everything a training reads, taken from the store at one moment.
 
     ``train`` and ``test`` are indices into ``table``: training clips with a
@@ -111,9 +111,9 @@ class TrainingSet:
         return multi_hot([self.table.labels[i] for i in self.test], len(self.table.classes))
 
 
-def read_training_set(
+def read_dataset(
     project: Project, recipe: Recipe, *, workers: int | None, device: str = "cpu"
-) -> TrainingSet:
+) -> Dataset:
     """Compute what is missing of features and folds, and read the labels as they stand.
 
     Raises:
@@ -134,7 +134,7 @@ def read_training_set(
     else:
         arrays = compute_features(project, recipe.features, workers=workers, device=device)
     fold_set = freeze_folds(project)
-    with project.present.read() as session:
+    with project.current.read() as session:
         # A clip never changes its fold, so what stands now stood then.
         folds = session.folds(fold_set)
     with project.store.read() as session:
@@ -161,7 +161,7 @@ def read_training_set(
         for name in names
     }
     labels = multi_hot([table.labels[i] for i in train], len(table.classes))
-    return TrainingSet(
+    return Dataset(
         table=table,
         train=train,
         test=test,
@@ -267,7 +267,7 @@ def run_key(
     recipe: Recipe,
     seed: int,
     device: str,
-    data: TrainingSet,
+    data: Dataset,
     states: np.ndarray,
     start: str | None = None,
 ) -> str:

@@ -50,7 +50,7 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
         return fold_set
     with project.store.read() as session:
         table, last = session.labels(), session.fold_sets()[-1:]
-    with project.present.read() as session:
+    with project.current.read() as session:
         # Where there were none yet, those that were made next: folds stand once they are made.
         fold_set = _name(n, seed, last or session.fold_sets()[:1])
         # Only whether every clip has its fold counts here; a set that is whole needs no writing.

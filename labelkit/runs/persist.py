@@ -13,8 +13,8 @@ from labelkit.errors import LabelkitError
 from labelkit.noise.verify import label_loss
 from labelkit.project import Project
 from labelkit.records import Batch, LabelEvent, verdicts_of
-from labelkit.runs.dataset import TrainingSet
-from labelkit.runs.rows import ROUND_SCORES, Recorder
+from labelkit.runs.dataset import Dataset
+from labelkit.runs.rows import ROUND_SCORES, RunRows
 from labelkit.stores.append import WriteSession
 from labelkit.stores.lock import locked
 from labelkit.stores.session import Session
@@ -27,13 +27,13 @@ def read_summary(session: Session, run_id: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def sole(project: Project, run_id: str) -> Iterator[dict[str, Any] | None]:
+def claim_run(project: Project, run_id: str) -> Iterator[dict[str, Any] | None]:
     """Be the only process on a run; yields what is known of it if it is finished."""
     project.runs.mkdir(parents=True, exist_ok=True)
     timeout_s = project.store.timeout_s
     with locked(project.runs / run_id, exclusive=True, timeout_s=timeout_s):
         # A run is finished, too, where it was not yet at the moment the project looks back to.
-        with project.present.read() as session:
+        with project.current.read() as session:
             done = read_summary(session, run_id)
         yield done
 
@@ -56,7 +56,7 @@ def refuse_leaks(session: WriteSession, run_ids: Sequence[str]) -> None:
 
 def commit_trainings(
     project: Project,
-    recorder: Recorder,
+    recorder: RunRows,
     states: Sequence[Any],
     probs: np.ndarray,
     *,
@@ -114,7 +114,7 @@ def commit_trainings(
         refuse_leaks(session, names)
 
 
-def verified_metrics(data: TrainingSet, probs: np.ndarray) -> dict[str, float]:
+def verified_metrics(data: Dataset, probs: np.ndarray) -> dict[str, float]:
     """How out-of-fold probabilities fit the labels people vouch for."""
     labels, probs = data.labels[data.human], probs[data.human]
     if not len(labels):

@@ -23,7 +23,7 @@ from labelkit.records import (
     Verdict,
     Windows,
 )
-from labelkit.runs.dataset import TrainingSet
+from labelkit.runs.dataset import Dataset
 from labelkit.stores.session import Session
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
@@ -44,7 +44,7 @@ def describe_rule(recipe: Recipe) -> str:
 
 
 @dataclass(frozen=True)
-class Recorder:
+class RunRows:
     """Turns what a run found into rows of the store.
 
     A run on labels ``of_the_past``, which have changed since, is not what the store knows last.
@@ -52,7 +52,7 @@ class Recorder:
 
     recipe: Recipe
     seed: int
-    data: TrainingSet
+    data: Dataset
     run_id: str
     device: str
     threads: int

@@ -16,12 +16,12 @@ from labelkit.errors import InvalidInput
 from labelkit.project import Project
 from labelkit.records import UNVERIFIED, Batch, verdicts_of
 from labelkit.runs.cross_validation import Work, device_name, plan_work
-from labelkit.runs.dataset import TrainingSet, read_training_set
+from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
+    claim_run,
     commit_trainings,
     read_summary,
     refuse_leaks,
-    sole,
     verified_metrics,
 )
 
@@ -84,7 +84,7 @@ def train(
             "leave it out"
         )
     device = device_name(device)
-    data = read_training_set(project, recipe, workers=workers, device=device)
+    data = read_dataset(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)
     if start:
         recipe = replace(recipe, changes=(*recipe.changes, f"start={start}"))
@@ -101,7 +101,7 @@ def train(
         workers=workers,
         start=start,
     )
-    with sole(project, work.recorder.run_id) as done:
+    with claim_run(project, work.recorder.run_id) as done:
         if done:
             return done
         nobody = np.zeros(len(data.labels), bool)
@@ -119,7 +119,7 @@ def train(
         return _commit_end(project, work, found, rows, trusted=trusted)
 
 
-def _refuse_empty_stages(recipe: Recipe, names: Sequence[str], data: TrainingSet) -> None:
+def _refuse_empty_stages(recipe: Recipe, names: Sequence[str], data: Dataset) -> None:
     """Say before the first training that a later one would have nothing to learn from."""
     for name in names:
         clips = recipe.stages[name].clips
@@ -215,7 +215,7 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, number: i
 
 
 def apply_rule(
-    table: Mapping[str, Any], data: TrainingSet, probs: Mapping[str, np.ndarray]
+    table: Mapping[str, Any], data: Dataset, probs: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
 
@@ -240,7 +240,7 @@ def describe_selection(table: Mapping[str, Any]) -> str:
     return f"{table['rule']} ({options}) judged by {', '.join(table['judges'])}"
 
 
-def _start_states(project: Project, run_id: str, data: TrainingSet) -> dict[int, Any]:
+def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, Any]:
     """The models of each fold that a finished run ended with.
 
     Raises:
@@ -248,7 +248,7 @@ def _start_states(project: Project, run_id: str, data: TrainingSet) -> dict[int,
     """
     from labelkit.training.results import read_result
 
-    with project.present.read() as session:
+    with project.current.read() as session:
         run = session.run(run_id)
         parents = session.rows("select parents from runs where run_id = ?", [run_id])
     if run is None or run["kind"] not in ("train", "verify"):

@@ -15,15 +15,15 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import UNVERIFIED, Batch, verdicts_of
 from labelkit.runs.cross_validation import device_name, plan_work
-from labelkit.runs.dataset import TrainingSet, read_training_set
+from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
+    claim_run,
     commit_trainings,
     read_summary,
     refuse_leaks,
-    sole,
     verified_metrics,
 )
-from labelkit.runs.rows import Recorder, describe_rule
+from labelkit.runs.rows import RunRows, describe_rule
 
 
 def verify(
@@ -59,7 +59,7 @@ def verify(
     """
     round_stages(recipe)
     device = device_name(device)
-    data = read_training_set(project, recipe, workers=workers, device=device)
+    data = read_dataset(project, recipe, workers=workers, device=device)
     for name, n_verified in zip(
         data.table.classes, data.labels[data.human].sum(axis=0), strict=True
     ):
@@ -77,7 +77,7 @@ def verify(
         workers=workers,
         judge_locked_from=spec.iterations if spec.keep == "last" else 1,
     )
-    with sole(project, work.recorder.run_id) as done:
+    with claim_run(project, work.recorder.run_id) as done:
         if done:
             return {**done, **_superseded(project, done["run_id"]), "finished_before": True}
         rows: list[dict[str, Any]] = []
@@ -104,12 +104,12 @@ def verify(
 
 def _superseded(project: Project, run_id: str) -> dict[str, str]:
     """The run whose decisions are in force, if it is a later one."""
-    with project.present.read() as session:
+    with project.current.read() as session:
         last = session.last_run(["verify"])
     return {"superseded_by": last} if last not in (None, run_id) else {}
 
 
-def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:
+def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
     """What a round did, in numbers."""
     names = data.table.classes
 
@@ -135,7 +135,7 @@ def _round_row(found: Round, data: TrainingSet) -> dict[str, Any]:
     }
 
 
-def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
+def _commit_round(project: Project, recorder: RunRows, found: Round) -> None:
     """Write a round's runs, judgements and label changes as one batch."""
     decided = _decision(recorder, found)
     commit_trainings(
@@ -150,14 +150,14 @@ def _commit_round(project: Project, recorder: Recorder, found: Round) -> None:
     )
 
 
-def _decision(recorder: Recorder, found: Round) -> tuple[Any, ...]:
-    """What a round decided, as :meth:`Recorder.changes` takes it."""
+def _decision(recorder: RunRows, found: Round) -> tuple[Any, ...]:
+    """What a round decided, as :meth:`RunRows.changes` takes it."""
     rule = describe_rule(recorder.recipe)
     return found.trusted & ~recorder.data.human, found.judged, found.judges, rule, found.iteration
 
 
 def _commit_end(
-    project: Project, recorder: Recorder, final: Round, rows: list[dict[str, Any]]
+    project: Project, recorder: RunRows, final: Round, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Write the run itself, and make the round that counts the state of the store."""
     data, run_id = recorder.data, recorder.run_id

@@ -24,7 +24,7 @@ from labelkit.records import (
     Scores,
     Verdict,
 )
-from labelkit.stores import growth
+from labelkit.stores import materialised
 from labelkit.stores.catalog import create_predictions
 from labelkit.stores.columns import as_column, as_json, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
@@ -73,7 +73,7 @@ class WriteSession(Session):
         for scores in batch.scores:
             self._append_scores(scores)
         if batch.predictions or batch.scores:
-            growth.keep_scores(self, batch_id)
+            materialised.keep_scores(self, batch_id)
         append_reviews(self, batch, batch_id)
         self.appended.append(batch.key)
         return Receipt(batch_id=batch_id, repeated=False)
@@ -195,7 +195,7 @@ class WriteSession(Session):
             f"select event_id, {batch_id}, clip_id, state, {spell_labels}, source, "
             f"{', '.join(rest)}, now() at time zone 'utc' from arrays",
         )
-        growth.keep_state(self, first + n - 1, batch_id)
+        materialised.keep_state(self, first + n - 1, batch_id)
 
     def _check_events(self, events: LabelEvents) -> tuple[np.ndarray, np.ndarray]:
         """Refuse columns that name what is not there, and name the first row that does.
@@ -368,10 +368,10 @@ class WriteSession(Session):
             f"select ? as run_id, clip_id, [{', '.join(names)}]::float[] as probs, top_class "
             "from arrays"
         )
-        if len(clip_ids) <= growth.ROWS_OF_RUN:
+        if len(clip_ids) <= materialised.ROWS_OF_RUN:
             self.insert("prediction_rows", columns, query, [predictions.run_id])
         else:
-            with growth.prediction_file(self, predictions.run_id, len(clip_ids)) as file:
+            with materialised.prediction_file(self, predictions.run_id, len(clip_ids)) as file:
                 target = str(file).replace("'", "''")
                 self.rows_beside(columns, f"copy ({query}) to '{target}'", [predictions.run_id])
             create_predictions(self._con)

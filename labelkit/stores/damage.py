@@ -19,8 +19,8 @@ from typing import Any
 
 from labelkit.errors import StoreError
 from labelkit.files import replacing
+from labelkit.stores.high_water_mark import mark_path
 from labelkit.stores.labels import log_files
-from labelkit.stores.witness import witness_path
 
 _NAMED = re.compile(r'Failure while replaying WAL file "(.+)": (.*)', re.S)
 # What else may fail in a replay is the database itself.
@@ -97,7 +97,7 @@ def copy_file(
 
 
 def keep_copies(store: Path, reason: str, *, link: bool = False) -> list[Path]:
-    """Copy a store, its logs and its witness beside it under a name that is free.
+    """Copy a store, its logs and its high-water mark beside it under a name that is free.
 
     Args:
         store: Its file, with the lock held and no connection open.
@@ -111,7 +111,7 @@ def keep_copies(store: Path, reason: str, *, link: bool = False) -> list[Path]:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     kept = next(name for name in _free_names(f"{store.name}.{reason}-{stamp}", store.parent))
     copies = []
-    for file in (store, *log_files(store), witness_path(store)):
+    for file in (store, *log_files(store), mark_path(store)):
         if file.exists():
             copy = kept.with_name(kept.name + file.name.removeprefix(store.name))
             _link_or_copy(file, copy, link)

@@ -19,23 +19,23 @@ from labelkit.errors import StoreError
 from labelkit.files import replacing
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
+from labelkit.stores.as_of import find_batch
 from labelkit.stores.catalog import show_past
-from labelkit.stores.lock import locked, say
-from labelkit.stores.moments import find_batch
-from labelkit.stores.session import Session
-from labelkit.stores.witness import (
+from labelkit.stores.high_water_mark import (
     last_batch,
+    mark_path,
     missing_batches,
-    read_witness,
-    witness_path,
-    write_witness,
+    read_mark,
+    write_mark,
 )
+from labelkit.stores.lock import locked, say
+from labelkit.stores.session import Session
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
-_FIRST_WITNESSED = 5
+_FIRST_MARKED = 5
 # The log of commits, and what a checkpoint that was stopped may leave beside it.
 _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 
@@ -53,7 +53,7 @@ class LabelStore:
         path: The file.
         timeout_s: How long to wait for another process to leave it.
         as_of: Read the store as it was: a batch, a date, a time or a run
-            (:func:`labelkit.stores.moments.find_batch`). Writing is always to the present.
+            (:func:`labelkit.stores.as_of.find_batch`). Writing is always to the present.
 
     Example:
         >>> import tempfile
@@ -81,17 +81,17 @@ class LabelStore:
 
         Raises:
             StoreError: If the file is of a newer version, is no label store, or is gone
-                while its witness tells of batches.
+                while its high-water mark tells of batches.
         """
         with self._locked(exclusive=True):
             new = not self.path.exists()
             self._look_at_log()
-            found = read_witness(self.path)
+            found = read_mark(self.path)
             if new and found is not None and found.batch_id:
                 raise StoreError(
                     f"{self.path} is gone, but it held {found.batch_id} batches; bring it back "
                     f"with: labelkit restore BACKUP, or start anew by removing "
-                    f"{witness_path(self.path).name}"
+                    f"{mark_path(self.path).name}"
                 )
             if new:
                 # What a lost store of this name left must not be taken for the new one's.
@@ -99,25 +99,26 @@ class LabelStore:
                     aside = log.with_name(f"{log.name}.{time.strftime('%Y%m%dT%H%M%S')}")
                     log.rename(aside)
                     say(f"{log.name} belonged to a store that is gone; kept as {aside.name}")
-                witness_path(self.path).unlink(missing_ok=True)
+                mark_path(self.path).unlink(missing_ok=True)
             else:
                 self._back_up_older()
             with self.opened(read_only=False) as con:
                 schema.migrate(con, self.path.name)
             with self.opened(read_only=False) as con:
-                self._check_witness(con)
-                self._witness(con)
+                self._check_mark(con)
+                self._write_mark(con)
 
     def _back_up_older(self) -> None:
         with self.opened(read_only=False) as con:
             found = schema.version(con)
             if found > schema.VERSION:
                 schema.check_version(con, self.path.name)
-            # Stores of these versions had no witness: this is a copy, put back by hand.
-            if found < _FIRST_WITNESSED and read_witness(self.path) is not None:
+            # Stores of these versions had no high-water mark: this is a copy, put back by hand.
+            if found < _FIRST_MARKED and read_mark(self.path) is not None:
                 raise StoreError(
-                    f"{self.path.name} is of schema version {found}, its witness of a newer store; "
-                    "put the newer one back, and bring this one in with: labelkit restore FILE"
+                    f"{self.path.name} is of schema version {found}, its high-water mark of "
+                    "a newer store; put the newer one back, and bring this one in with: "
+                    "labelkit restore FILE"
                 )
             con.execute("checkpoint")
         if 0 < found < schema.VERSION:
@@ -171,7 +172,7 @@ class LabelStore:
                     con.execute("commit")
                     committed = True
                     if session.appended:
-                        self._witness(con)
+                        self._write_mark(con)
             except StoreError as error:
                 # What follows a commit, a checkpoint say, may fail; and a commit that failed
                 # may have got through.
@@ -186,7 +187,7 @@ class LabelStore:
                 key = session.appended[-1]
                 found = con.execute("select 1 from batches where batch_key = ?", [key]).fetchone()
                 if found:
-                    self._witness(con)
+                    self._write_mark(con)
                 return bool(found)
         except (StoreError, OSError):
             return committed
@@ -263,16 +264,16 @@ class LabelStore:
 
     def _check(self, con: Any) -> None:
         schema.check_version(con, self.path.name)
-        self._check_witness(con)
+        self._check_mark(con)
 
     def _look_at_log(self) -> None:
         """Refuse a log that lost something before a writer takes it into the file."""
         if self.path.exists() and log_files(self.path):
             with self.opened(read_only=True) as con:
-                self._check_witness(con)
+                self._check_mark(con)
 
-    def _check_witness(self, con: Any) -> None:
-        found = read_witness(self.path)
+    def _check_mark(self, con: Any) -> None:
+        found = read_mark(self.path)
         if found is None:
             return
         lost = missing_batches(self.path, con, found)
@@ -282,12 +283,12 @@ class LabelStore:
                 "restore FILE, or see: labelkit doctor"
             )
 
-    def _witness(self, con: Any) -> None:
+    def _write_mark(self, con: Any) -> None:
         """Remember the last batch; where that cannot be written, the store is none the worse."""
         try:
-            write_witness(self.path, last_batch(con))
+            write_mark(self.path, last_batch(con))
         except OSError as error:
-            say(f"{witness_path(self.path).name} could not be written ({error.strerror})")
+            say(f"{mark_path(self.path).name} could not be written ({error.strerror})")
 
 
 def _store_error(path: Path, error: Exception) -> StoreError:

@@ -206,7 +206,7 @@ drop table label_verdicts;
 alter table verdicts_anew rename to label_verdicts;
 """
 
-# The newest event and the newest scores of each clip, maintained in steps (stores/growth.py):
+# The newest event and the newest scores of each clip, maintained in steps (stores/materialised.py):
 # what came after a mark is looked up. Runs too large for the store lie beside it. What a run
 # says comes in one batch with the run, which is checked as a whole: a key of its own would
 # hold ten million entries in memory.

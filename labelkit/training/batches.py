@@ -11,8 +11,8 @@ import torch
 
 from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput
-from labelkit.training.bank import FeatureBank
 from labelkit.training.mixing import create_augmentations
+from labelkit.training.spectrograms import Spectrograms
 
 POOLS = ("noisy", "selected", "curated")
 
@@ -64,7 +64,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        banks: Sequence[FeatureBank],
+        banks: Sequence[Spectrograms],
         examples: Examples,
         spec: StageSpec,
         *,

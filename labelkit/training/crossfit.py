@@ -21,7 +21,6 @@ from labelkit.config import Recipe, StageSpec, WindowSpec, fingerprint, round_st
 from labelkit.errors import InvalidInput
 from labelkit.models import check_window, create_model
 from labelkit.records import Frames
-from labelkit.training.bank import FeatureBank
 from labelkit.training.batches import Examples, TrainingBatches
 from labelkit.training.callbacks import (
     BestWeights,
@@ -40,6 +39,7 @@ from labelkit.training.results import (
     write_result,
     write_state,
 )
+from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer
 
 
@@ -330,12 +330,12 @@ class Training:
         checkpoint.path.unlink(missing_ok=True)
         return result
 
-    def _bank(self, frames: Frames) -> FeatureBank:
+    def _bank(self, frames: Frames) -> Spectrograms:
         recipe = self.cross.recipe
         # Only what this training needs: others may be adding to the end of the file.
         shape = (int((frames.starts + frames.lengths).max()), recipe.features.n_mels)
         matrix = np.memmap(frames.path, np.float16, "r", shape=shape)
-        return FeatureBank(matrix, frames.starts, frames.lengths, recipe.input, self.cross.device)
+        return Spectrograms(matrix, frames.starts, frames.lengths, recipe.input, self.cross.device)
 
     def _create_model(self, seed: tuple[int, ...]) -> nn.Module:
         recipe = self.cross.recipe
@@ -353,7 +353,7 @@ class Training:
         return model
 
     def _warm_start(
-        self, model: nn.Module, bank: FeatureBank, start: FoldState | None
+        self, model: nn.Module, bank: Spectrograms, start: FoldState | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of the bands, and the weights to start from."""
         spec = self.cross.recipe.input
@@ -377,7 +377,7 @@ class Training:
         return fingerprint([asdict(recipe.features), asdict(recipe.input)])
 
     def _epoch_log(
-        self, model: nn.Module, bank: FeatureBank, seed: tuple[int, ...]
+        self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
         """The log of all training clips, if the stage is logged."""
         cross, stage = self.cross, self.stage
@@ -403,7 +403,7 @@ class Training:
         return [BestWeights(self.folder, by, stage.keep_best, checkpoint)]
 
     def _validation(
-        self, model: nn.Module, bank: FeatureBank, seed: tuple[int, ...]
+        self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
         """Scores on the held-out verified clips, if the stage decides by one."""
         cross, stage = self.cross, self.stage

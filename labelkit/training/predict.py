@@ -13,7 +13,7 @@ from torch import nn
 from labelkit.config import WindowSpec
 from labelkit.ensemble import mean_by_group
 from labelkit.models import main_logits
-from labelkit.training.bank import FeatureBank
+from labelkit.training.spectrograms import Spectrograms
 
 _HEADS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softmax": partial(torch.softmax, dim=1),
@@ -86,7 +86,7 @@ def plan_windows(
 @torch.no_grad()
 def predict_windows(
     model: nn.Module,
-    bank: FeatureBank,
+    bank: Spectrograms,
     clips: np.ndarray,
     spec: WindowSpec,
     *,

@@ -15,10 +15,10 @@ from labelkit.records import Batch, Clip, LabelEvents
 from labelkit.review.push import push
 from labelkit.review.queue import Choice
 from labelkit.review.setup import set_up
-from labelkit.runs.dataset import read_training_set
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
+from labelkit.stores.high_water_mark import read_mark
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import read_witness
 from tests.crash.contents import batch_contents, everything, find_faults, read_notes
 from tests.crash.workers import (
     N_UNDONE,
@@ -196,9 +196,9 @@ class Campaign:
         row.partial += sum(held[k] != noted[k] for k in set(noted) & set(held))
         row.partial += sum(wanted.get(key, n) != n for _, key, n, *_ in held.values())
         row.not_yet += len(set(held) - set(noted))
-        witness = read_witness(here / STORE)
-        if witness is None or held.get(witness.batch_id, [0, ""])[1] != witness.batch_key:
-            row.faults.append(f"the witness says {witness}, the store ends at {max(held)}")
+        mark = read_mark(here / STORE)
+        if mark is None or held.get(mark.batch_id, [0, ""])[1] != mark.batch_key:
+            row.faults.append(f"the high-water mark says {mark}, the store ends at {max(held)}")
 
     def _everything(self, here):
         with LabelStore(here / STORE).connect(read_only=True) as con:
@@ -269,7 +269,7 @@ def _decision(key, clip_ids, by_person):
 def make_probe_project(project):
     """Freeze the folds of a project and compute its embeddings, so that rounds are quick."""
     freeze_folds(project, n=3)
-    read_training_set(project, read_recipe("probe", PROBE), workers=1)
+    read_dataset(project, read_recipe("probe", PROBE), workers=1)
     return project.root
 
 

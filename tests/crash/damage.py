@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 
 from labelkit.errors import StoreError
+from labelkit.stores.high_water_mark import mark_path
 from labelkit.stores.labels import LabelStore
-from labelkit.stores.witness import witness_path
 from tests.crash.campaign import context, make_store
 from tests.crash.contents import batch_contents, find_faults, read_notes
 from tests.crash.workers import NOTES, STORE, Notes, child
@@ -78,7 +78,7 @@ def run_damage(torn, folder, counts, *, seed=0):
 
 
 def _reopen(here, faults, *, read_only):
-    """What a reader or a writer gets with the witness, and what anybody would get without it."""
+    """What a reader or a writer gets with the mark, and what anybody would get without it."""
     noted, _ = read_notes(here / NOTES)
     store = LabelStore(here / STORE)
     before = {
@@ -94,23 +94,23 @@ def _reopen(here, faults, *, read_only):
         found["right"] += 1
         return found
     except StoreError as error:
-        by_witness = "has lost something" in str(error)
-        found["refused by the witness" if by_witness else "refused by DuckDB"] += 1
+        by_mark = "has lost something" in str(error)
+        found["refused by the mark" if by_mark else "refused by DuckDB"] += 1
         if "\n" in str(error):
             faults.append(f"{here.name}: more than one line: {error}")
     if {name: _bytes(here / name) for name in before} != before:
         faults.append(f"{here.name}: the refusal changed the files")
-    # Without the witness DuckDB may give a whole prefix, and not a word that it is one.
-    witness_path(here / STORE).unlink()
+    # Without the high-water mark DuckDB may give a whole prefix, and not a word that it is one.
+    mark_path(here / STORE).unlink()
     try:
         with store.connect(read_only=True) as con:
             held = {batch[0]: batch for batch in batch_contents(con)}
-            faults += [f"{here.name}, no witness: {fault}" for fault in find_faults(con)]
+            faults += [f"{here.name}, no high-water mark: {fault}" for fault in find_faults(con)]
         if held != {k: noted[k] for k in range(1, len(held) + 1)}:
             faults.append(f"{here.name}: no prefix of what was acknowledged")
         found["silent without it"] += 1
     except StoreError:
-        if by_witness:
+        if by_mark:
             raise
     return found
 
@@ -121,7 +121,13 @@ def _bytes(path):
 
 def show_damage(table):
     """What became of each kind of damage, as a table."""
-    columns = ["n", "right", "refused by DuckDB", "refused by the witness", "silent without it"]
+    columns = [
+        "n",
+        "right",
+        "refused by DuckDB",
+        "refused by the mark",
+        "silent without it",
+    ]
     lines = ["  ".join(["log".ljust(12), *columns])]
     for kind, found in table.items():
         cells = [str(found[name]).rjust(len(name)) for name in columns]

@@ -17,7 +17,7 @@ from labelkit.project import open_project
 from labelkit.records import MACHINE_STATES, Batch, LabelEvents
 from labelkit.review.pull import pull
 from labelkit.runs.verify import verify
-from labelkit.stores import growth
+from labelkit.stores import materialised
 from labelkit.stores.append import WriteSession
 from labelkit.stores.labels import LabelStore
 from tests.crash.contents import PEOPLE, batch_contents, read_notes
@@ -48,10 +48,10 @@ class Notes:
 
     def commits(self):
         """From here on every commit of this process is noted, before the file is closed."""
-        witness = LabelStore._witness
+        mark = LabelStore._write_mark
 
         def note(store, con):
-            witness(store, con)
+            mark(store, con)
             for batch in batch_contents(con, self.last):
                 self.write("batch", *batch)
                 self.last = batch[0]
@@ -60,7 +60,7 @@ class Notes:
                 if self.left <= 0:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        LabelStore._witness = note
+        LabelStore._write_mark = note
 
 
 def child(work, folder, seed, die_after, setting):
@@ -71,7 +71,7 @@ def child(work, folder, seed, die_after, setting):
     os.environ["OMP_NUM_THREADS"] = "1"
     notes = Notes(folder / NOTES, die_after)
     notes.commits()
-    growth.TAIL = 500
+    materialised.TAIL = 500
     WORK[work](folder, notes, np.random.default_rng(seed), setting)
     sys.stderr.flush()
 
@@ -133,7 +133,7 @@ def checkpoint(folder, notes, rng, setting):
                     Batch(key=key, kind="crash", actor="child", by_person=False, events=events)
                 )
                 con.execute("commit")
-                store._witness(con)
+                store._write_mark(con)
             notes.write("checkpoint")
             con.execute("checkpoint")
 

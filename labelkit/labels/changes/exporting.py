@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.files import replacing
-from labelkit.labels.changes.form import (
+from labelkit.labels.changes.change_set import (
     Before,
     Change,
     ChangeSet,
@@ -21,7 +21,7 @@ from labelkit.labels.changes.origins import read_origins
 from labelkit.project import Project, check_target
 from labelkit.records import MACHINE_STATES, Clip
 from labelkit.stores.append import IMPORTED_FOLDS
-from labelkit.stores.moments import find_batch
+from labelkit.stores.as_of import find_batch
 from labelkit.stores.session import Session
 
 # Batches that say something of labels, in the part of the history that is wanted.
@@ -54,7 +54,7 @@ def export_changes(
         project: Whose labels.
         file: Where to.
         since: Only batches after this moment
-            (:func:`labelkit.stores.moments.find_batch`); all if None.
+            (:func:`labelkit.stores.as_of.find_batch`); all if None.
         people: Only what people stand behind.
         force: Write over a file that is there.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import InvalidInput
-from labelkit.labels.changes.form import Change, ChangeSet, Part, Said
+from labelkit.labels.changes.change_set import Change, ChangeSet, Part, Said
 from labelkit.labels.changes.matching import (
     clash,
     match_clips,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.labels.changes.form import ChangeSet, Origin, Part
+from labelkit.labels.changes.change_set import ChangeSet, Origin, Part
 from labelkit.labels.changes.merge import Word
 from labelkit.stores.columns import as_column
 from labelkit.stores.session import Session

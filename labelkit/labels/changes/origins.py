@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from labelkit.labels.changes.form import Origin
+from labelkit.labels.changes.change_set import Origin
 from labelkit.stores.session import Session
 
 _KEY, _OF, _JSON = "changes:", "; changes of ", '{"key": '

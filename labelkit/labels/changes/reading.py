@@ -25,7 +25,15 @@ from labelkit.datasets.reading import (
     shown,
 )
 from labelkit.errors import FaultyFile, InvalidInput
-from labelkit.labels.changes.form import VERSION, Before, Change, ChangeSet, Origin, Part, Said
+from labelkit.labels.changes.change_set import (
+    VERSION,
+    Before,
+    Change,
+    ChangeSet,
+    Origin,
+    Part,
+    Said,
+)
 from labelkit.records import MACHINE_STATES, STATES, Clip
 
 _VERDICTS = ("present", "absent", "unsure", "withdrawn")

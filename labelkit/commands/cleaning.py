@@ -101,11 +101,11 @@ def score(
 @click.pass_obj
 def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
     """Show of each class how noisy its labels seem, and which class it is taken for."""
-    from labelkit.cleaning.inputs import read_evidence
+    from labelkit.cleaning.inputs import read_inputs
     from labelkit.cleaning.score import class_table
 
     project, run_id = judged_by(place, run_id, probs)
-    evidence = read_evidence(project, run_id)
+    evidence = read_inputs(project, run_id)
     show(class_table(evidence), as_json)
 
 
@@ -173,10 +173,10 @@ def missing(
     Unknown is not negative: with --mask, training leaves these (clip, class) pairs out of
     the loss until somebody decides; labelkit undo takes that back.
     """
-    from labelkit.cleaning import missing as proposals
+    from labelkit.cleaning.missing import find_missing_labels
 
     project, run_id = judged_by(place, run_id, probs)
-    rows, report = proposals.find_missing_labels(project, run_id=run_id, **kwargs)
+    rows, report = find_missing_labels(project, run_id=run_id, **kwargs)
     show(rows, as_json)
     show_facts(report, False, err=True)
 

@@ -34,13 +34,13 @@ def train(place: Place, as_json: bool, **kwargs: Any) -> None:
     A recipe of several stages runs them one after the other; each is kept, so the same
     command goes on with the one it was stopped in.
     """
-    from labelkit.runs import train as stages
+    from labelkit.runs.train import train as train_recipe
 
     def tell(row: dict[str, Any]) -> None:
         parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
         click.echo(", ".join(parts), err=True)
 
-    summary = stages.train(place.project(), on_stage=tell, **kwargs)
+    summary = train_recipe(place.project(), on_stage=tell, **kwargs)
     if not as_json:
         summary.pop("stages", None)
     show_facts(summary, as_json)
@@ -100,7 +100,7 @@ def verify(
     **kwargs: Any,
 ) -> None:
     """Find unverified labels that can be trusted: train, self-verify, fine-tune, round by round."""
-    from labelkit.runs import verify as verification
+    from labelkit.runs.verify import verify as self_verify
 
     recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
 
@@ -111,7 +111,7 @@ def verify(
             if counts:
                 click.echo(f"    {kind}: {counts}", err=as_json)
 
-    summary = verification.verify(place.project(), recipe, on_round=tell, **kwargs)
+    summary = self_verify(place.project(), recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
         click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:

@@ -24,9 +24,9 @@ def backup(place: Place, file: Path, force: bool) -> None:
     nor .labelkit/. Most of that can be computed again. Predictions of runs of more than ten
     million clips cannot: they lie in .labelkit/predictions, copy that folder, too.
     """
-    from labelkit.maintenance import backup as backups
+    from labelkit.maintenance.backup import backup as back_up
 
-    show_facts(backups.backup(place.project(), file, force=force), False, err=True)
+    show_facts(back_up(place.project(), file, force=force), False, err=True)
 
 
 @click.command()
@@ -37,9 +37,9 @@ def restore(place: Place, file: Path) -> None:
 
     A backup of an older version is brought up to date on the way. FILE is only read.
     """
-    from labelkit.maintenance import backup as backups
+    from labelkit.maintenance.backup import restore as put_back
 
-    show_facts(backups.restore(place.project(), file), False, err=True)
+    show_facts(put_back(place.project(), file), False, err=True)
 
 
 @click.command()
@@ -56,13 +56,13 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
     Exit code 3 if there is a problem; warnings alone are none.
     """
     from labelkit.errors import StoreError
-    from labelkit.maintenance import doctor as health
-    from labelkit.maintenance import repair as mending
+    from labelkit.maintenance.doctor import examine
+    from labelkit.maintenance.repair import repair as mend
 
     project = ctx.obj.project()
     if repair:
-        mending.repair(project, lambda line: click.echo(line, err=True))
-    findings = health.examine(project, fast=fast)
+        mend(project, lambda line: click.echo(line, err=True))
+    findings = examine(project, fast=fast)
     show([asdict(finding) for finding in findings], as_json)
     states = [finding.state for finding in findings]
     n, warnings = states.count("problem"), states.count("warning")

@@ -1,4 +1,4 @@
-"""The high-water witness: the number of the last batch, in a file beside the store.
+"""The high-water mark: the number of the last batch, in a file beside the store.
 
 A store whose last commits are lost looks like one that never had them (a log cut short, a
 file put back from yesterday). What lies beside it remembers.
@@ -15,7 +15,7 @@ from labelkit.files import replacing
 
 
 @dataclass(frozen=True)
-class Witness:
+class HighWaterMark:
     """The last batch that was acknowledged, its key, and the store it belongs to."""
 
     store_id: str
@@ -23,29 +23,29 @@ class Witness:
     batch_key: str
 
 
-def witness_path(store: Path) -> Path:
-    """Where the witness of a store lies."""
+def mark_path(store: Path) -> Path:
+    """Where the high-water mark of a store lies."""
     return store.with_name(f"{store.name}.hwm")
 
 
-def read_witness(store: Path) -> Witness | None:
-    """What the witness of a store says; None if there is none, or it is not readable."""
+def read_mark(store: Path) -> HighWaterMark | None:
+    """What the high-water mark of a store says; None if there is none, or it is not readable."""
     try:
-        said = json.loads(witness_path(store).read_text(encoding="utf-8"))
-        return Witness(str(said["store_id"]), int(said["batch_id"]), str(said["batch_key"]))
+        said = json.loads(mark_path(store).read_text(encoding="utf-8"))
+        return HighWaterMark(str(said["store_id"]), int(said["batch_id"]), str(said["batch_key"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_witness(store: Path, witness: Witness) -> None:
+def write_mark(store: Path, mark: HighWaterMark) -> None:
     """Remember the last batch, so that it lasts."""
-    with replacing(witness_path(store)) as file:
-        file.write(json.dumps(asdict(witness)).encode())
+    with replacing(mark_path(store)) as file:
+        file.write(json.dumps(asdict(mark)).encode())
 
 
-def last_batch(con: Any) -> Witness:
-    """What the witness of an open store should say."""
-    return Witness(
+def last_batch(con: Any) -> HighWaterMark:
+    """What the high-water mark of an open store should say."""
+    return HighWaterMark(
         *con.execute(
             "select (select store_id from store_info), coalesce(max(batch_id), 0), "
             "coalesce(max_by(batch_key, batch_id), '') from batches"
@@ -53,15 +53,15 @@ def last_batch(con: Any) -> Witness:
     )
 
 
-def missing_batches(store: Path, con: Any, found: Witness) -> str:
+def missing_batches(store: Path, con: Any, found: HighWaterMark) -> str:
     """What is lost of an open store, in words; empty if nothing is.
 
     Args:
         store: Its file.
         con: A connection to it.
-        found: What its witness says.
+        found: What its high-water mark says.
     """
-    name, last = witness_path(store).name, last_batch(con)
+    name, last = mark_path(store).name, last_batch(con)
     if found.store_id != last.store_id:
         return f"{name} is of another store"
     if last.batch_id < found.batch_id:

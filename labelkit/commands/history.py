@@ -38,9 +38,9 @@ def log(
     labels counts what a batch gave to clips and took from them; undone_by is the batch that
     takes it back.
     """
-    from labelkit.labels import history as past
+    from labelkit.labels import history as of_labels
 
-    rows, n = past.log(place.project(), clip, kind=kind, actor=actor, since=since, limit=limit)
+    rows, n = of_labels.log(place.project(), clip, kind=kind, actor=actor, since=since, limit=limit)
     show(rows, as_json)
     if n > len(rows):
         click.echo(f"{len(rows)} of {n} batches; more with --limit", err=True)
@@ -57,9 +57,9 @@ def history(place: Place, clip: str, as_json: bool) -> None:
     Events made it what it is; verdicts, masks and answers of people stand between them, but
     for verdicts that only repeat an event.
     """
-    from labelkit.labels import history as past
+    from labelkit.labels import history as of_labels
 
-    show(past.history(place.project(), clip), as_json)
+    show(of_labels.history(place.project(), clip), as_json)
 
 
 @click.command()
@@ -73,9 +73,9 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
 
     Kind import means that the label came in with the clip.
     """
-    from labelkit.labels import history as past
+    from labelkit.labels import history as of_labels
 
-    rows = past.blame(place.project(), clip, all_=all_)
+    rows = of_labels.blame(place.project(), clip, all_=all_)
     show(rows, as_json)
     if not rows:
         click.echo(f"{clip} has no labels", err=True)

@@ -51,7 +51,7 @@ def query(
     SQL may also come from --file or, if it is - or left out, from stdin. The statement runs in
     a process of its own that can only read the store, and is stopped when it takes too much.
     """
-    from labelkit.labels import querying as asking
+    from labelkit.labels import query as querying
 
     if as_json + as_csv + (parquet is not None) > 1:
         raise click.UsageError("--json, --csv and --parquet exclude one another")
@@ -60,7 +60,7 @@ def query(
     text = _read_sql(sql, file)
     project = place.project()
     if parquet is not None:
-        n_rows = asking.write_parquet(
+        n_rows = querying.write_parquet(
             project, text, parquet, timeout_s=timeout, max_rows=max_rows, force=force
         )
         click.echo(f"{n_rows} rows in {parquet}", err=True)
@@ -100,12 +100,12 @@ def print_answer(
         InvalidInput: If the statement does not only read, or is too long for a table.
         StoreError: If a limit stops it, or the store cannot be opened.
     """
-    from labelkit.labels import querying as asking
+    from labelkit.labels import query as querying
 
     most, on_screen = max_rows, sys.stdout.isatty()
     if mode == "table" and most is None:
         most = SCREEN_ROWS if on_screen else TABLE_ROWS
-    with asking.ask(project, sql, timeout_s=timeout_s, max_rows=most) as reply:
+    with querying.ask(project, sql, timeout_s=timeout_s, max_rows=most) as reply:
         if reply.more and max_rows is None and not on_screen:
             raise InvalidInput(
                 f"more than {most} rows are too many for a table; "

@@ -12,7 +12,7 @@ from labelkit.config import InputSpec
 from labelkit.errors import InvalidInput
 
 
-class FeatureBank:
+class Spectrograms:
     """All spectrograms of a training as one long matrix of frames.
 
     Where they fit they lie on the device for the whole training; otherwise batches
