@@ -166,6 +166,21 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suggestions:
+    """What one run would give clips, as columns: kept with its scores, and shown with them.
+
+    ``given`` are the class ids a clip had, ``suggested`` those the model would give it, the most
+    probable first, at least one; ``reasons`` say why, in words.
+    """
+
+    run_id: str
+    clip_ids: np.ndarray
+    given: Sequence[Sequence[int]]
+    suggested: Sequence[Sequence[int]]
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReviewProject:
     """A project in Label Studio as it was set up; ``page`` is its labelling page.
 
@@ -254,6 +269,7 @@ class Batch:
     runs: Sequence[Run] = ()
     predictions: Sequence[Predictions] = ()
     scores: Sequence[Scores] = ()
+    suggestions: Sequence[Suggestions] = ()
     review_projects: Sequence[ReviewProject] = ()
     review_tasks: Sequence[ReviewTask] = ()
     reviews: Sequence[Review] = ()

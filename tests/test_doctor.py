@@ -22,7 +22,16 @@ from labelkit.maintenance.doctor import examine
 from labelkit.maintenance.environment import find_file_system, find_leftovers
 from labelkit.maintenance.repair import repair
 from labelkit.project import create_project, open_project
-from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Verdict, Windows
+from labelkit.records import (
+    Batch,
+    Clip,
+    LabelEvent,
+    Predictions,
+    Run,
+    Suggestions,
+    Verdict,
+    Windows,
+)
 from labelkit.stores import materialised, schema
 from labelkit.stores.high_water_mark import mark_path, read_mark
 from tests.conftest import write_tone
@@ -56,6 +65,8 @@ def project(tmp_path, monkeypatch):
     project.windows.write("r/fold-0", windows)
     append(project, "2", runs=[run],
            predictions=[Predictions(run_id="r/fold-0", clip_ids=clip_ids, probs=probs)],
+           suggestions=[Suggestions(run_id="r/fold-0", clip_ids=clip_ids, given=[[0], [0]],
+                                    suggested=[[0], [1]], reasons=["a", "b"])],
            events=[event(3, "self_verified", run_id="r/fold-0", score=0.9)])  # fmt: skip
     append(project, "3", by_person=True, events=[event(4, "relabeled", [0, 1])],
            verdicts=[Verdict(clip_id=4, class_id=1, verdict="present", rule="me")])  # fmt: skip
@@ -140,6 +151,8 @@ FAULTS = [
     (["update runs set as_of = 2"], "runs", "1 runs read labels of a batch not before their own"),
     (["insert into scores values ('ghost', 0, -1, 'm', 1)"],
      "references", "scores.run_id: 1 that runs does not know: ghost"),
+    (["insert into suggestions values ('r/fold-0', 0, [0], [7], 'x')"],
+     "references", "suggestions.suggested: 1 that classes does not know: 7"),
     (["insert into prediction_rows values ('r/fold-0', 0, [0.5], 0)"],
      "runs", "1 runs have predictions that do not fit their classes: r/fold-0"),
     (["update prediction_rows set probs = [0.5, 'nan'::float] where clip_id = 3"],
@@ -167,7 +180,7 @@ FAULTS = [
     (["insert into clip_state_mark values (3, 1)"], "clip_state", "6 rows and 2 marks"),
     (["delete from clip_state_mark"], "clip_state", "6 rows and 0 marks"),
     (["update clip_state_mark set batch_id = 2"], "clip_state", "ends at event 7 of batch 2,"),
-    (["update clip_scores set top_class = 1 - top_class where clip_id = 4"],
+    (["update clip_scores set lwlrap = 9 where clip_id = 4"],
      "clip_scores", "clip_scores is not what the runs say of 1 clips: 4"),
     (["update clip_scores set judge = 'r/fold-1' where clip_id = 3"],
      "clip_scores", "clip_scores is not what the runs say of 1 clips: 3"),

@@ -226,11 +226,12 @@ def test_reasons_name_what_is_heard_against_what_was_given(logged, evidence, par
     for row in found:
         p, given = probs[row["path"]], row["labels"][0]
         assert row["suggested"] == classes[p.argmax()]
-        best = f"{row['suggested']} {p.max():.2f}, "
+        best = f"The model hears {row['suggested']} ({100 * p.max():.0f} %), "
         if given == row["suggested"]:
-            assert row["reason"] == best + "the most probable class"
+            assert row["reason"] == best + "as the label says."
         else:
-            assert row["reason"] == best + f"{given} only {p[classes.index(given)]:.2f}"
+            doubted = f"not {given} (only {100 * p[classes.index(given)]:.0f} %)."
+            assert row["reason"] == best + doubted
 
 
 def test_without_a_log_only_what_needs_one_is_refused(mine, parts):
@@ -301,7 +302,7 @@ def test_a_clip_without_labels_is_shown_by_scores_that_need_none(mine, evidence,
         )
     found = score(mine, methods=("typicality",), probe=PROBE, lowest=100, workers=1)
     mine_row = next(row for row in found if row["path"] == clip)
-    assert mine_row["labels"] == [] and mine_row["reason"].endswith("and no label is given")
+    assert mine_row["labels"] == [] and mine_row["reason"].endswith("; no label is given.")
 
 
 def score_own(labels, probs, *, power=2.0):

@@ -73,7 +73,7 @@ def test_proposals_lie_in_the_store_with_their_class(judged):
         assert row["score"] == pytest.approx(1 - p, abs=1e-4)
         assert row["suggested"] not in row["labels"] and len(row["labels"]) == 1
         assert row["reason"] == (
-            f"{row['suggested']} {p:.2f}, above the 90th percentile of clips without it"
+            f"The model also hears {row['suggested']} ({100 * p:.0f} %), which may be missing."
         )
     assert f"proposed: {len(expected)}" in told and "masked" not in told
     stored = rows(

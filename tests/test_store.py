@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from labelkit.errors import StoreBusy, StoreError
-from labelkit.records import Batch, Clip, LabelEvent, LabelEvents, Predictions, Run, Scores, Verdict
+from labelkit.records import (
+    Batch,
+    Clip,
+    LabelEvent,
+    LabelEvents,
+    Predictions,
+    Run,
+    Scores,
+    Suggestions,
+    Verdict,
+)
 from labelkit.stores import materialised, schema
 from labelkit.stores.columns import WIDE
 from labelkit.stores.labels import LabelStore
@@ -401,9 +411,11 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
             )
             for metric in metrics
         ]
-        judged = [Predictions(run_id=name, clip_ids=clips, probs=rng.random((len(clips), 2)))]
+        told = [Suggestions(run_id=name, clip_ids=clips, given=[[0]] * len(clips),
+                            suggested=rng.integers(2, size=(len(clips), 1)).tolist(),
+                            reasons=[f"{name} {k}" for k in clips])]  # fmt: skip
         append(store, key=name, runs=[run(name, kind=kind, iteration=number % 2)], scores=given,
-               predictions=judged if number % 2 else [])  # fmt: skip
+               suggestions=told if number % 2 else [])  # fmt: skip
 
     lengths = set()
     for number in range(14):

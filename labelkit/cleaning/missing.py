@@ -9,6 +9,7 @@ import numpy as np
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise.pairs import find_missing, rank_missing
+from labelkit.noise.suggestion import explain_missing
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Verdict
@@ -75,8 +76,7 @@ def find_missing_labels(
             "labels": table.names(int(evidence.rows[k])),
             "suggested": table.classes[class_id],
             "score": round(1 - p, 4),
-            "reason": f"{table.classes[class_id]} {p:.2f}, above the {percentile:g}th percentile "
-            "of clips without it",
+            "reason": explain_missing([(table.classes[class_id], p)]),
         }
         for k, class_id, p in proposals[:most]
     ]

@@ -14,10 +14,12 @@ from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
-from labelkit.noise.scoring import fuse_ranks, suggest_labels
+from labelkit.noise.scoring import fuse_ranks
+from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.records import Batch, Run, Scores
+from labelkit.records import Batch, Run, Scores, Suggestions
+from labelkit.stores.scores import newest_score_batch
 
 # Of models that trained on the very label: they order clips for people, nothing else.
 IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
@@ -63,18 +65,23 @@ def score(
     if fuse:
         values = {"fused": fuse_ranks(list(values.values())), **values}
     every = np.arange(len(evidence.rows))
-    _store(evidence, list(values), [(every, None, numbers) for numbers in values.values()])
+    told = _suggest(evidence, evidence.both_probs if "fusion" in methods else evidence.probs)
+    _store(evidence, list(values), [(every, None, numbers) for numbers in values.values()], told)
     first, *rest = values
     order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
     order = order[np.isfinite(values[first][order])][:lowest]
-    probs = evidence.both_probs if "fusion" in methods else evidence.probs
-    suggested = suggest_labels(evidence.labels, probs)
+    suggested, reasons = told
     return [
-        describe_clip(evidence, int(k), int(suggested[k]))
+        describe_clip(evidence, int(k), suggested[k][0])
         | {name: _rounded(values[name][k]) for name in values}
-        | {"reason": _reason(evidence, probs[k], int(k), int(suggested[k]))}
+        | {"reason": reasons[k]}
         for k in order
     ]
+
+
+def _suggest(evidence: ScoreInputs, probs: np.ndarray) -> tuple[list[list[int]], list[str]]:
+    """What is suggested for each judged clip, and why."""
+    return suggest_and_explain(evidence.labels, probs, evidence.table.classes)
 
 
 def describe_clip(evidence: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
@@ -121,7 +128,8 @@ def score_given(
     values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
     clips, class_ids = np.nonzero(evidence.labels)
     found = values[clips, class_ids].astype(float)
-    _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)])
+    told = _suggest(evidence, evidence.both_probs)
+    _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)], told)
     names = evidence.table.classes
     return [
         {
@@ -129,9 +137,9 @@ def score_given(
             "label": names[class_ids[k]],
             "labels": evidence.table.names(int(evidence.rows[clips[k]])),
             "state": str(evidence.table.states[evidence.rows[clips[k]]]),
-            "suggested": names[int(evidence.both_probs[clips[k]].argmax())],
+            "suggested": names[told[0][clips[k]][0]],
             "score": _rounded(found[k]),
-            "reason": f"{names[class_ids[k]]} {evidence.both_probs[clips[k], class_ids[k]]:.2f}",
+            "reason": told[1][clips[k]],
         }
         for k in np.lexsort([class_ids, clips, found])[:lowest]
     ]
@@ -170,22 +178,11 @@ def _tell_constant(name: str, numbers: np.ndarray) -> None:
         say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
 
 
-def _reason(evidence: ScoreInputs, probs: np.ndarray, k: int, suggested: int) -> str:
-    """What is heard by the probabilities of a clip, against what was given."""
-    names = evidence.table.classes
-    given = np.flatnonzero(evidence.labels[k])
-    if not len(given):
-        return f"{names[suggested]} {probs[suggested]:.2f}, and no label is given"
-    weakest = given[probs[given].argmin()]
-    if suggested in given and weakest == suggested:
-        return f"{names[suggested]} {probs[suggested]:.2f}, the most probable class"
-    return f"{names[suggested]} {probs[suggested]:.2f}, {names[weakest]} only {probs[weakest]:.2f}"
-
-
 def _store(
     evidence: ScoreInputs,
     names: Sequence[str],
     columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
+    told: tuple[list[list[int]], list[str]],
 ) -> None:
     """One run per judging model, so that each score keeps its own line of ancestors.
 
@@ -193,6 +190,7 @@ def _store(
         evidence: What was scored.
         names: Names of the scores.
         columns: Of each the rows of the clips, their classes or None, and the numbers.
+        told: What is suggested for each judged clip, and why.
     """
     run, table = evidence.run, evidence.table
     if evidence.project.store.as_of is not None:
@@ -202,6 +200,8 @@ def _store(
     with evidence.project.store.read() as session:
         # Labels that went back to what they were are scored anew: the newest scores count.
         moment = session.rows("select max(event_id) from label_events")
+        newest, newest_key = newest_score_batch(session)
+        known = session.rows("select batch_key from batches where kind = 'score'")
     content = [
         moment, evidence.run_id, list(names),
         # As bytes: a million clips of text would be gigabytes.
@@ -209,6 +209,11 @@ def _store(
          if part is not None],
     ]  # fmt: skip
     score_id = f"score-{fingerprint(content)}"
+    if newest_key.partition("@")[0] == score_id:
+        score_id = newest_key
+    elif (score_id,) in known:
+        # Others were made since: what is listed now shall be the newest again.
+        score_id = f"{score_id}@{newest}"
     settings = {
         "methods": list(names),
         "of": evidence.run_id,
@@ -218,6 +223,7 @@ def _store(
     }
     runs: list[Run] = []
     rows: list[Scores] = []
+    suggestions: list[Suggestions] = []
     for number, judge in enumerate(sorted(set(evidence.judges))):
         name = f"{score_id}/{number}"
         runs.append(
@@ -232,6 +238,16 @@ def _store(
                 as_of=table.as_of,
                 fold_set=run["fold_set"],
                 parents=[judge],
+            )
+        )
+        mine = np.flatnonzero(evidence.judges == judge).tolist()
+        suggestions.append(
+            Suggestions(
+                run_id=name,
+                clip_ids=evidence.clip_ids[mine],
+                given=[table.labels[evidence.rows[k]] for k in mine],
+                suggested=[told[0][k] for k in mine],
+                reasons=[told[1][k] for k in mine],
             )
         )
         for metric, (clips, class_ids, numbers) in zip(names, columns, strict=True):
@@ -256,5 +272,6 @@ def _store(
                 run_id=score_id,
                 runs=runs,
                 scores=rows,
+                suggestions=suggestions,
             )
         )

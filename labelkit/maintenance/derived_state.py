@@ -108,17 +108,16 @@ def check_scores(session: Session) -> Iterator[Finding]:
         from scores join told using (run_id) where class_id = -1 group by clip_id
     ),
     judged as (
-        select clip_id, max_by(top_class, (batch_id, iteration, run_id)) as top_class,
-               max_by(run_id, (batch_id, iteration, run_id)) as judge
-        from predictions join told using (run_id) group by clip_id
+        select clip_id, max_by(run_id, (batch_id, iteration, run_id)) as judge
+        from suggestions join told using (run_id) group by clip_id
     ),
     wanted as (
-        select clip_id, path, fusion, fused, lwlrap, self_confidence, trained, top_class, judge
+        select clip_id, path, fusion, fused, lwlrap, self_confidence, trained, judge
         from replayed full join judged using (clip_id) join clips using (clip_id)
         where exists (from clip_scores_mark)
     ),
     kept as (
-        select clip_id, path, fusion, fused, lwlrap, self_confidence, trained, top_class, judge
+        select clip_id, path, fusion, fused, lwlrap, self_confidence, trained, judge
         from clip_scores
     )
     select distinct clip_id from (
@@ -178,8 +177,8 @@ def check_large_runs(session: Session) -> Iterator[Finding]:
             if n != n_clips:
                 wrong.append(f"{file} holds {n} clips of {run_id}, not {n_clips}")
     if wrong:
-        what = f"{len(wrong)} of {len(files)} are not right: {wrong[0]}; clip_scores and leaks "
-        yield Finding("large runs", PROBLEM, f"{what}were not examined", _BRING_BACK)
+        what = f"{len(wrong)} of {len(files)} are not right: {wrong[0]}; leaks were not examined"
+        yield Finding("large runs", PROBLEM, what, _BRING_BACK)
     elif files:
         yield Finding("large runs", OK, f"all {len(files)} are there")
     places = {folder / FOLDER} | {(folder / file).parent for _, file, _ in files}

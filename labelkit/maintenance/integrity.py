@@ -31,13 +31,15 @@ _REFERENCES = (
     *(
         (table, "clip_id", "clips", "clip_id")
         for table in (
-            "label_events", "label_verdicts", "folds", "prediction_rows", "scores", "review_tasks",
-            "reviews", "clip_state", "clip_scores",
+            "label_events", "label_verdicts", "folds", "prediction_rows", "scores", "suggestions",
+            "review_tasks", "reviews", "clip_state", "clip_scores",
         )
     ),
     *(
         (table, "run_id", "runs", "run_id")
-        for table in ("label_events", "prediction_rows", "prediction_files", "scores")
+        for table in (
+            "label_events", "prediction_rows", "prediction_files", "scores", "suggestions",
+        )
     ),
     ("batches", "undoes", "batches", "batch_id"),
     ("runs", "nullif(as_of, 0)", "batches", "batch_id"),
@@ -47,6 +49,7 @@ _REFERENCES = (
     ("label_verdicts", "class_id", "classes", "class_id"),
     ("scores", "nullif(class_id, -1)", "classes", "class_id"),
     ("label_events", "unnest(labels)", "classes", "class_id"),
+    ("suggestions", "unnest(suggested)", "classes", "class_id"),
     ("review_tasks", "unnest(suggested)", "classes", "class_id"),
     ("reviews", "unnest(labels)", "classes", "class_id"),
     ("review_tasks", "project", "review_projects", "project"),
@@ -251,4 +254,4 @@ _CHECKS = {
     "leaks": _leaks,
 }
 # These ask the view of all predictions, which a missing file of a large run breaks.
-_OF_PREDICTIONS = ("clip_scores", "leaks")
+_OF_PREDICTIONS = ("leaks",)

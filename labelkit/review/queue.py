@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.cleaning.missing import METRIC as MISSING
 from labelkit.errors import InvalidInput, StoreError
+from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
 from labelkit.records import MACHINE_STATES, LabelTable
 from labelkit.stores.query import query
+from labelkit.stores.scores import (
+    NewestScores,
+    Suggestion,
+    newest_pair_scores,
+    newest_scores,
+    newest_suggestions,
+)
 from labelkit.stores.session import Session
 
 # Scores that order clips that were chosen otherwise, the best first.
@@ -112,17 +118,20 @@ def read_queue(
         durations = dict(session.rows("select clip_id, duration_s from clips"))
         ordering = _ordering(session, choice)
         # Clips that wait keep their place where the new score says nothing of them.
-        others = ordering if ordering.metric in ORDERS else _best_ordering(session)
+        others = ordering
+        if ordering is None or ordering.metric not in ORDERS:
+            others = _best_ordering(session)
     row = {int(clip_id): k for k, clip_id in enumerate(table.clip_ids)}
     unknown: list[str] = []
-    added: dict[int, list[int]] = {}
+    added: dict[int, list[tuple[int, float]]] = {}
     free = np.isin(table.states, MACHINE_STATES) & (table.subsets == "train")
     open_ids = set(table.clip_ids[free].tolist()) - set(answered)
     if choice.lowest or choice.missing:
+        assert ordering is not None
         number = choice.lowest[1] if choice.lowest else choice.missing
         ranked = sorted((v, i) for i, v in ordering.values.items() if i in open_ids)
         chosen = [clip_id for _, clip_id in ranked[:number]]
-        added = ordering.classes if choice.missing else {}
+        added = ordering.classes
     elif choice.where is not None:
         chosen = _where(project, choice.where)
     elif choice.clips is not None:
@@ -130,85 +139,53 @@ def read_queue(
     else:
         chosen = sorted(disputed or {})
     wanted = list(dict.fromkeys([*chosen, *(i for i in also if i in row)]))
-    evidence = _evidence(project, ordering.judge, wanted)
-    several = any(len(labels) > 1 for labels in table.labels)
+    with project.store.read() as session:
+        told = newest_suggestions(session, wanted)
+    windows = _windows(project, {clip_id: found.judge for clip_id, found in told.items()})
     items = [
         _describe(
-            table, row[clip_id], ordering if clip_id in ordering.values else others, evidence,
-            added.get(clip_id, ()), durations[clip_id], (disputed or {}).get(clip_id), several,
+            table, row[i], ordering if ordering is not None and i in ordering.values else others,
+            told.get(i), added.get(i, ()), windows.get(i), durations[i], (disputed or {}).get(i),
         )
-        for clip_id in wanted
+        for i in wanted
     ]  # fmt: skip
     items.sort(key=lambda item: (item.score, item.clip_id))
-    return Queue(ordering.version, items, set(chosen), unknown)
+    return Queue(_version(ordering), items, set(chosen), unknown)
 
 
-@dataclass(frozen=True)
-class _Ordering:
-    """The scores that order, the run that judged, and, for missing labels, the class of each."""
-
-    metric: str = ""
-    judge: str | None = None
-    version: str = NO_MODEL
-    values: dict[int, float] = field(default_factory=dict)
-    classes: dict[int, list[int]] = field(default_factory=dict)
-
-    @cached_property
-    def _ranked(self) -> np.ndarray:
-        return np.sort(list(self.values.values()))
-
-    def doubted_more(self, score: float) -> float:
-        """Share of the clips whose score is higher, so less doubtful."""
-        return 1 - float(np.searchsorted(self._ranked, score, "right")) / len(self._ranked)
+def _version(ordering: NewestScores | None) -> str:
+    """Who doubts the clips, as Label Studio names it."""
+    return NO_MODEL if ordering is None else f"{ordering.metric} {ordering.run_id}"
 
 
-def _ordering(session: Session, choice: Choice) -> _Ordering:
-    if choice.lowest or choice.missing:
-        metric = choice.lowest[0] if choice.lowest else MISSING
-        found = _newest_scores(session, metric)
+def _ordering(session: Session, choice: Choice) -> NewestScores | None:
+    """The scores that choose and order; None where clips are chosen otherwise and have none.
+
+    Raises:
+        InvalidInput: If the score that was asked for is not there.
+    """
+    if choice.missing:
+        found = newest_pair_scores(session, MISSING)
         if found is None:
-            make = "labelkit missing" if choice.missing else f"labelkit score --method {metric}"
-            raise InvalidInput(f"no clip has the score {metric!r} yet; make it with: {make}")
+            raise InvalidInput(
+                f"no clip has the score {MISSING!r} yet; make it with: labelkit missing"
+            )
         return found
-    return _best_ordering(session)
+    if choice.lowest is None:
+        return _best_ordering(session)
+    found = newest_scores(session, choice.lowest[0])
+    if found is None:
+        raise InvalidInput(
+            f"no clip has the score {choice.lowest[0]!r} of the newest model; make it with: "
+            f"labelkit score --method {choice.lowest[0]}"
+        )
+    return found
 
 
-def _best_ordering(session: Session) -> _Ordering:
+def _best_ordering(session: Session) -> NewestScores | None:
     """The best of the scores that clips have."""
-    for metric in ORDERS:
-        found = _newest_scores(session, metric)
-        if found is not None:
-            return found
-    return _Ordering()
-
-
-def _newest_scores(session: Session, metric: str) -> _Ordering | None:
-    """The scores of the last run that made some: those of one judgement, not of several."""
-    rows = session.rows(
-        "with mine as ("
-        "  select s.clip_id, s.class_id, s.value, r.batch_id, coalesce(r.iteration, -1) as round, "
-        "  coalesce(r.part_of, r.run_id) as root, "
-        "  coalesce(json_extract_string(r.settings, '$.of'), root) as judge from scores s "
-        "  join runs r on r.run_id = s.run_id where s.metric = ?"
-        "), newest as ("
-        # A loop that is not through has scores, but is no run yet.
-        "  select max_by(root, batch_id) as root from mine "
-        "  where judge in (select run_id from runs)"
-        ") select root, judge, clip_id, list(class_id order by value, class_id), "
-        "max_by(value, (batch_id, round, -value)) from mine "
-        "where root = (select root from newest) group by root, judge, clip_id",
-        [metric],
-    )
-    if not rows:
-        return None
-    root = rows[0][0]
-    return _Ordering(
-        metric=metric,
-        judge=rows[0][1],
-        version=f"{metric} {root}",
-        values={clip_id: value for _, _, clip_id, _, value in rows},
-        classes={clip_id: class_ids for _, _, clip_id, class_ids, _ in rows},
-    )
+    found = (newest_scores(session, metric) for metric in ORDERS)
+    return next((scores for scores in found if scores is not None), None)
 
 
 def _where(project: Project, sql: str) -> list[int]:
@@ -239,41 +216,27 @@ def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What a run says of some clips: probabilities and the windows they are the mean of."""
-
-    probs: dict[int, np.ndarray] = field(default_factory=dict)
-    windows: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-
-
-def _evidence(project: Project, judge: str | None, clip_ids: Sequence[int]) -> _Judged:
-    if judge is None:
-        return _Judged()
-    evidence = read_inputs(project, judge)
-    wanted = set(clip_ids)
-    rows = [k for k, clip_id in enumerate(evidence.clip_ids) if int(clip_id) in wanted]
-    probs = {int(evidence.clip_ids[k]): evidence.probs[k] for k in rows}
-    return _Judged(probs, _windows(project, evidence, rows))
-
-
 def _windows(
-    project: Project, evidence: ScoreInputs, rows: Sequence[int]
+    project: Project, judges: Mapping[int, str]
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows."""
-    mine = {int(evidence.clip_ids[k]): str(evidence.judges[k]) for k in rows}
+    """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
+
+    Args:
+        project: Where windows are kept.
+        judges: The model that judged each clip, by clip id.
+    """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for judge in sorted(set(mine.values())):
+    for judge in sorted(set(judges.values())):
         try:
             windows = project.windows.read(judge)
         except StoreError:
-            # A classifier on embeddings judges whole clips.
+            # A classifier on embeddings, or somebody else's model, judges whole clips.
             continue
         order = np.argsort(windows.clip_ids, kind="stable")
         ids, firsts = np.unique(windows.clip_ids[order], return_index=True)
         seconds = np.stack([windows.starts_s, windows.ends_s], axis=1)
         for clip_id, part in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
-            if mine.get(clip_id) == judge:
+            if judges.get(clip_id) == judge:
                 found[clip_id] = (seconds[part], windows.probs[part])
     return found
 
@@ -281,36 +244,39 @@ def _windows(
 def _describe(
     table: LabelTable,
     row: int,
-    ordering: _Ordering,
-    judged: _Judged,
-    added: Sequence[int],
+    ordering: NewestScores | None,
+    told: Suggestion | None,
+    added: Sequence[tuple[int, float]],
+    windows: tuple[np.ndarray, np.ndarray] | None,
     duration_s: float | None,
     dispute: str | None,
-    several: bool,
 ) -> Item:
-    clip_id = int(table.clip_ids[row])
-    given = table.labels[row]
-    probs = judged.probs.get(clip_id)
-    score = ordering.values.get(clip_id)
-    suggested = [] if probs is None else _suggest(given, probs, added, several)
+    clip_id, given, names = int(table.clip_ids[row]), table.labels[row], table.classes
+    score = None if ordering is None else ordering.values.get(clip_id)
     words = [dispute] if dispute else []
-    if probs is not None:
-        words.append(_explain(table.classes, given, suggested, probs, added))
-    if score is not None and not added:
-        share = ordering.doubted_more(score)
+    suggested: list[int] = []
+    if added:
+        # What is asked is whether these are there, too.
+        suggested = sorted({*given, *(k for k, _ in added)})
+        words.append(explain_missing([(names[k], 1 - value) for k, value in added]))
+    elif told is not None:
+        suggested = told.suggested
+        words += _reason(told, names)
+    elif score is None and not dispute:
+        words.append("No model has judged this clip yet.")
+    if score is not None and ordering is not None and not added:
         metric = ordering.metric.replace("_", " ")
         # Rounded down: nothing is more doubtful than all.
-        words.append(f"More doubtful than {math.floor(100 * share)} % of the clips, by {metric}.")
-    elif probs is None and not dispute:
-        words.append("No model has judged this clip yet.")
+        share = math.floor(100 * ordering.share_above(score))
+        words.append(f"More doubtful than {share} % of the clips, by {metric}.")
     seconds = None
-    if probs is not None and clip_id in judged.windows:
-        seconds = _doubtful_seconds(*judged.windows[clip_id], given, suggested, duration_s)
+    if windows is not None and suggested:
+        seconds = _doubtful_seconds(*windows, given, suggested, duration_s)
     return Item(
         clip_id=clip_id,
         path=table.paths[row],
         given=tuple(table.names(row)),
-        suggested=tuple(table.classes[k] for k in suggested),
+        suggested=tuple(names[k] for k in suggested),
         reason=" ".join(words),
         score=UNKNOWN if score is None else float(np.clip(score, 0, 1)),
         duration_s=duration_s,
@@ -319,39 +285,12 @@ def _describe(
     )
 
 
-def _suggest(
-    given: Sequence[int], probs: np.ndarray, added: Sequence[int], several: bool
-) -> list[int]:
-    """What the model would tick: what is more likely there than not, or else its first choice."""
-    if added:
-        return sorted({*given, *added})
-    likely = np.flatnonzero(probs > 0.5).tolist() if several else []
-    return likely or [int(probs.argmax())]
-
-
-def _explain(
-    classes: Sequence[str],
-    given: Sequence[int],
-    suggested: Sequence[int],
-    probs: np.ndarray,
-    added: Sequence[int],
-) -> str:
-    if added:
-        heard = ", ".join(f"{classes[k]} ({_percent(probs[k])})" for k in added)
-        return f"The model also hears {heard}, which may be missing."
-    heard = ", ".join(f"{classes[k]} ({_percent(probs[k])})" for k in suggested)
-    doubted = ", ".join(
-        f"{classes[k]} (only {_percent(probs[k])})" for k in given if k not in suggested
-    )
-    if doubted:
-        return f"The model hears {heard}, not {doubted}."
-    if given:
-        return f"The model hears {heard}, as the label says."
-    return f"The model hears {heard}; no label is given."
-
-
-def _percent(p: float) -> str:
-    return f"{100 * p:.0f} %"
+def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
+    """Why something is suggested, as it was kept with the suggestion."""
+    if told.outdated:
+        return ["The label has changed since the model heard this clip."]
+    # Versions before 0.1.0 kept no reason.
+    return [told.reason or f"The model hears {', '.join(names[k] for k in told.suggested)}."]
 
 
 def _doubtful_seconds(

@@ -84,9 +84,10 @@ def commit_trainings(
     for state in states:
         project.windows.write(state.name, recorder.windows(state))
     # Scores of labels of the past would stand as the newest word on those of today.
+    present = project.store.as_of is None
     scores = (
         recorder.scores(names, [state.fold for state in states], probs, ROUND_SCORES)
-        if project.store.as_of is None
+        if present
         else []
     )
     with project.store.write() as session:
@@ -104,6 +105,7 @@ def commit_trainings(
                 verdicts=[v for event in events for v in verdicts_of(event, reason)],
                 predictions=recorder.predictions(states, probs),
                 scores=scores,
+                suggestions=recorder.suggestions(states, probs) if present else [],
             )
         )
         if receipt.repeated and not recorder.matches(session, states, probs):

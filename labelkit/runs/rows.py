@@ -12,6 +12,7 @@ import labelkit
 from labelkit import registry
 from labelkit.config import Recipe, fingerprint
 from labelkit.ensemble import mean_probs
+from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.records import (
     MACHINE_STATES,
     SELF_VERIFIED,
@@ -20,6 +21,7 @@ from labelkit.records import (
     Predictions,
     Run,
     Scores,
+    Suggestions,
     Verdict,
     Windows,
 )
@@ -119,6 +121,24 @@ class RunRows:
                     )
                 )
         return rows
+
+    def suggestions(self, states: Sequence[Any], probs: np.ndarray) -> list[Suggestions]:
+        """What the model of each fold would give the clips it never saw, and why."""
+        data = self.data
+        suggested, reasons = suggest_and_explain(data.labels, probs, data.table.classes)
+        found = []
+        for state in states:
+            rows = np.flatnonzero(data.folds == state.fold).tolist()
+            found.append(
+                Suggestions(
+                    run_id=state.name,
+                    clip_ids=data.ids[rows],
+                    given=[data.table.labels[data.train[k]] for k in rows],
+                    suggested=[suggested[k] for k in rows],
+                    reasons=[reasons[k] for k in rows],
+                )
+            )
+        return found
 
     def test_metrics(self, states: Sequence[Any]) -> tuple[dict[str, Any], list[Predictions]]:
         """Score of the folds' mean on the locked clips, and its probabilities."""

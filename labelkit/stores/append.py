@@ -22,11 +22,12 @@ from labelkit.records import (
     Predictions,
     Receipt,
     Scores,
+    Suggestions,
     Verdict,
 )
 from labelkit.stores import materialised
 from labelkit.stores.catalog import create_predictions
-from labelkit.stores.columns import as_column, as_json, event_columns, label_columns
+from labelkit.stores.columns import as_column, as_json, as_lists, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 from labelkit.stores.views import MARK
@@ -72,7 +73,9 @@ class WriteSession(Session):
             self._append_predictions(predictions)
         for scores in batch.scores:
             self._append_scores(scores)
-        if batch.predictions or batch.scores:
+        for suggestions in batch.suggestions:
+            self._append_suggestions(suggestions)
+        if batch.suggestions or batch.scores:
             materialised.keep_scores(self, batch_id)
         append_reviews(self, batch, batch_id)
         self.appended.append(batch.key)
@@ -396,6 +399,25 @@ class WriteSession(Session):
             },
         )
 
+    def _append_suggestions(self, told: Suggestions) -> None:
+        self.check_clips(told.clip_ids.tolist(), f"suggestions of {told.run_id!r}")
+        n_classes = len(self.classes())
+        for clip_id, ids in zip(told.clip_ids, told.suggested, strict=True):
+            if not len(ids) or not all(0 <= k < n_classes for k in ids):
+                raise StoreError(f"suggestions of {told.run_id!r}: clip {clip_id} gets {list(ids)}")
+        n = len(told.clip_ids)
+        self.insert(
+            "suggestions",
+            {
+                "run_id": [told.run_id] * n,
+                "clip_id": told.clip_ids,
+                "given": as_lists(told.given),
+                "suggested": as_lists(told.suggested),
+                "reason": told.reasons,
+            },
+            "select run_id, clip_id, given::integer[], suggested::integer[], reason from arrays",
+        )
+
     def check_clips(self, clip_ids: Iterable[int], where: str) -> None:
         """Refuse clip ids that the store does not know; ids are given without a gap."""
         n_clips = self.next_id("clips", "clip_id")
@@ -410,6 +432,8 @@ def _check_judgements(batch: Batch) -> None:
     parts: dict[tuple[str, str], list[np.ndarray]] = {}
     for p in batch.predictions:
         parts.setdefault((p.run_id, "predictions"), []).append(p.clip_ids)
+    for t in batch.suggestions:
+        parts.setdefault((t.run_id, "suggestions"), []).append(t.clip_ids)
     for s in batch.scores:
         # Clip and class as one number.
         classes = -1 if s.class_ids is None else s.class_ids

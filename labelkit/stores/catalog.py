@@ -50,7 +50,7 @@ def create_predictions(con: Any, *, temporary: bool = False) -> None:
 
 
 # Tables whose rows came in with a run rather than with a batch of their own.
-_OF_RUNS = ("prediction_rows", "prediction_files", "scores")
+_OF_RUNS = ("prediction_rows", "prediction_files", "scores", "suggestions")
 
 
 def show_past(con: Any, batch_id: int) -> None:

@@ -55,7 +55,7 @@ def keep_scores(session: Session, batch_id: int) -> None:
     [(n_rows,)] = session.rows(
         "with late as (select run_id from runs where batch_id > "
         f"{SCORES_MARK}) select (select count(*) from scores semi join late using (run_id)) "
-        "+ (select count(*) from predictions semi join late using (run_id))"
+        "+ (select count(*) from suggestions semi join late using (run_id))"
     )
     if n_rows > _longest_tail(session):
         session.rows("create or replace temp table moved as from newest_scores")

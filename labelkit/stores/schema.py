@@ -10,6 +10,8 @@ from typing import Any
 
 from labelkit.errors import StoreError
 from labelkit.stores.catalog import are_views_old, create_views, drop_views
+from labelkit.stores.materialised import rebuild_state
+from labelkit.stores.session import Session
 
 _TABLES = """
 create table clips (
@@ -269,6 +271,25 @@ create table prediction_files (
 );
 """
 
+# What a run would give each clip it scored, and why. Of earlier runs the most probable class is
+# known and no reason; runs too large for the store suggest nothing until they are scored anew.
+_SUGGESTIONS = """
+create table suggestions (
+    run_id varchar not null,
+    clip_id bigint not null,
+    given integer[],
+    suggested integer[] not null,
+    reason varchar
+);
+insert into suggestions
+select p.run_id, p.clip_id, null, [p.top_class], null
+from prediction_rows p join runs r on r.run_id = p.run_id
+order by r.batch_id, p.run_id, p.clip_id;
+alter table clip_scores drop column top_class;
+delete from clip_scores;
+delete from clip_scores_mark;
+"""
+
 # Views are no part of a migration: after the last one they are made anew (stores/catalog.py).
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
@@ -276,6 +297,7 @@ MIGRATIONS: list[tuple[int, str, str]] = [
     (3, "review_queue by fusion", ""),
     (4, "reviews in Label Studio", _REVIEWS),
     (5, "maintained state, large runs", _GROWTH),
+    (6, "suggestions with their scores", _SUGGESTIONS),
 ]
 VERSION = MIGRATIONS[-1][0]
 
@@ -298,6 +320,8 @@ ABOUT = {
     "prediction_files": "A run whose predictions lie beside the store as Parquet.",
     "scores": "A number for a run and clip (`class_id` -1) or a run, clip and class; lower is "
     "worse.",
+    "suggestions": "What a run would give a clip it scored (ids of classes, the most probable "
+    "first), the labels the clip had then, and why, in words.",
     "review_projects": "A project in Label Studio as it was set up; the last one is in force.",
     "review_tasks": "A clip as it was sent to Label Studio, with what was suggested.",
     "reviews": "One version of an answer from Label Studio, verbatim in `raw`.",
@@ -305,8 +329,8 @@ ABOUT = {
     "clip_state": "The newest event of each clip up to the mark, kept for speed; `labelkit doctor` "
     "compares it with the events. Ask `current_events`.",
     "clip_state_mark": "Up to which event and batch `clip_state` goes.",
-    "clip_scores": "The newest scores of each clip, and the class that the newest model takes it "
-    "for, by runs up to the mark; kept for speed. Ask `newest_scores`.",
+    "clip_scores": "The newest scores of each clip, and the run whose suggestion is the newest, by "
+    "runs up to the mark; kept for speed. Ask `newest_scores`.",
     "clip_scores_mark": "Up to which batch `clip_scores` goes.",
     "store_info": "The name of the store, which its copies share.",
     "schema_migrations": "Versions of these tables, and when they were made.",
@@ -369,6 +393,9 @@ def migrate(con: Any, name: str) -> None:
                 [number, title],
             )
         create_views(con)
+        if found < VERSION:
+            # What is maintained is made by asking the views.
+            rebuild_state(Session(con))
         con.execute("commit")
     except Exception:
         con.execute("rollback")

@@ -55,12 +55,20 @@ _NOW = (
 _OPEN = "e.state in ('unverified', 'self_verified')"
 _SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
 # A fusion older than the last training is of another judgement.
-_FUSION = "case when s.fused >= coalesce(s.trained, 0) then s.fusion end"
+FUSION = "case when s.fused >= coalesce(s.trained, 0) then s.fusion end"
 _QUEUED = (
-    f"e.clip_id, s.path, {_SPELT.format('e')} as labels, e.state, {_FUSION} as fusion, s.lwlrap, "
-    "s.self_confidence, v.names[s.top_class + 1] as suggested, s.judge as run_id"
+    f"e.clip_id, s.path, {_SPELT.format('e')} as labels, e.state, {FUSION} as fusion, s.lwlrap, "
+    "s.self_confidence, v.names[g.suggested[1] + 1] as suggested, "
+    # A score is made of what a model said before: that one is the judge.
+    "case when r.kind = 'score' then r.parents[1] else r.run_id end as run_id, "
+    # Of other labels than the clip has now a reason would mislead.
+    "case when g.given = e.labels then g.reason end as reason"
 )
-_DOUBT = f"{_FUSION} nulls last, s.lwlrap, s.self_confidence, s.clip_id"
+_SUGGESTED = """
+left join suggestions g on g.run_id = s.judge and g.clip_id = s.clip_id
+left join runs r on r.run_id = s.judge
+"""
+_DOUBT = f"{FUSION} nulls last, s.lwlrap, s.self_confidence, s.clip_id"
 
 VIEWS = (
     View(
@@ -293,9 +301,9 @@ join clips c on c.clip_id = p.clip_id
     ),
     View(
         "newest_scores",
-        "The newest scores of every clip, and what the newest model takes it for (the id of a "
-        "class); what `review_queue` is made of. `fused` and `trained` are the batches of the "
-        "newest fusion and of the newest training.",
+        "The newest scores of every clip, and the run whose suggestion is the newest (`judge`): "
+        "what `review_queue` is made of. `fused` and `trained` are the batches of the newest "
+        "fusion and of the newest training.",
         f"""
 with recency as not materialized (
     select run_id, kind, batch_id,
@@ -314,13 +322,13 @@ scored as not materialized (
     group by s.clip_id
 ),
 judged as not materialized (
-    select p.clip_id, max_by(p.top_class, r.age) as top_class, max(r.age) as age
-    from predictions p join recency r on r.run_id = p.run_id
-    group by p.clip_id
+    select g.clip_id, max(r.age) as age
+    from suggestions g join recency r on r.run_id = g.run_id
+    group by g.clip_id
 ),
 tail as not materialized (
     select coalesce(s.clip_id, j.clip_id) as clip_id, s.fusion, s.fused, s.lwlrap,
-           s.self_confidence, s.trained, j.top_class, r.run_id as judge
+           s.self_confidence, s.trained, r.run_id as judge
     from scored s
     full join judged j on j.clip_id = s.clip_id
     left join recency r on r.age = j.age
@@ -329,8 +337,7 @@ select t.clip_id, c.path,
        coalesce(t.fusion, k.fusion) as fusion, coalesce(t.fused, k.fused) as fused,
        coalesce(t.lwlrap, k.lwlrap) as lwlrap,
        coalesce(t.self_confidence, k.self_confidence) as self_confidence,
-       coalesce(t.trained, k.trained) as trained,
-       coalesce(t.top_class, k.top_class) as top_class, coalesce(t.judge, k.judge) as judge
+       coalesce(t.trained, k.trained) as trained, coalesce(t.judge, k.judge) as judge
 from tail t
 join clips c on c.clip_id = t.clip_id
 left join clip_scores k on k.clip_id = t.clip_id
@@ -340,12 +347,13 @@ select k.* from clip_scores k anti join tail t on t.clip_id = k.clip_id
     ),
     View(
         "review_queue",
-        "Scored clips that no person has decided, the most doubtful first, with the newest scores "
-        "and the class the newest model takes them for.",
+        "Scored clips that no person has decided, the most doubtful first, with the newest scores, "
+        "the most probable class of the newest suggestion, the model it comes from, and why.",
         f"""
 select {_QUEUED}
 from current_events e
 join newest_scores s on s.clip_id = e.clip_id
+{_SUGGESTED}
 left join {_NAMES} v on true
 where {_OPEN} and {_SCORED}
 order by {_DOUBT}
@@ -372,6 +380,7 @@ select {_QUEUED}
 from label_events e
 semi join newest n on n.event_id = e.event_id
 join top s on s.clip_id = e.clip_id
+{_SUGGESTED}
 left join {_NAMES} v on true
 order by {_DOUBT}
 """,
