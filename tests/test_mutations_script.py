@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import mutations  # noqa: E402
@@ -89,3 +91,44 @@ def test_the_report_names_what_the_old_suite_alone_killed():
     assert "| all | all | 1 | 1 | 0 | 0 | 1 | 0 | 1 | 0 | 0 | 0 | 0 |" in text
     assert "Killed by the old suite alone: 1." in text and "tests/test_a.py::test_b" in text
     assert "Killed by the new suite alone: 0." in text
+
+
+CHANGED, PLAIN = True, False
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict", "broken"),
+    [
+        ({(CHANGED, "ab"): ("passed", "")}, ("survived", ""), set()),
+        ({(CHANGED, "ab"): ("failed", "b"), (PLAIN, "b"): ("passed", "")}, ("killed", "b"), set()),
+        ({(CHANGED, "ab"): ("failed", "exit status 2")}, ("killed", "exit status 2"), set()),
+        (
+            {
+                (CHANGED, "ab"): ("failed", "a"),
+                (PLAIN, "a"): ("failed", "a"),
+                (CHANGED, "b"): ("passed", ""),
+            },
+            ("survived", ""),
+            {"a"},
+        ),
+        (
+            {(CHANGED, "ab"): ("time-out", ""), (PLAIN, "ab"): ("passed", "")},
+            ("killed", "time-out"),
+            set(),
+        ),
+        (
+            {(CHANGED, "ab"): ("time-out", ""), (PLAIN, "ab"): ("time-out", "")},
+            ("undecided", "time-out"),
+            set(),
+        ),
+    ],
+)
+def test_a_verdict_is_held_against_the_code_without_the_change(tmp_path, ends, verdict, broken):
+    path = tmp_path / "labelkit" / "runs" / "rows.py"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(OLD)
+    suite = mutations.Suite("old", tmp_path, path, path, None, 1, tmp_path)
+    suite.copies.put(tmp_path)
+    suite.run = lambda here, tests: ends.pop((path.read_bytes() != OLD, "".join(tests)))
+    assert suite.judge(sites(OLD)[0], ["a", "b"]) == verdict
+    assert suite.broken == broken and not ends and path.read_bytes() == OLD
