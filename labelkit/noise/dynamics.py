@@ -14,6 +14,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 HEADS = ("softmax", "sigmoid")
 
@@ -28,14 +29,14 @@ class Dynamics:
     right to wrong; one that never was right counts as many as there are epochs.
     """
 
-    aum: np.ndarray
-    confidence: np.ndarray
-    variability: np.ndarray
-    forgetting: np.ndarray
+    aum: Floats
+    confidence: Floats
+    variability: Floats
+    forgetting: Floats
 
 
 def measure_dynamics(
-    labels: np.ndarray, logits: np.ndarray, *, head: str = "softmax", block: int = 256
+    labels: Array, logits: Floats, *, head: str = "softmax", block: int = 256
 ) -> Dynamics:
     """Area under the margin, confidence, variability and forgetting of each clip.
 
@@ -81,7 +82,7 @@ def measure_dynamics(
     return Dynamics(*found)
 
 
-def mean_dynamics(parts: Sequence[tuple[np.ndarray, Dynamics]], n: int) -> Dynamics:
+def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
     """Mean of each clip's numbers over the models that trained on it.
 
     Args:
@@ -117,7 +118,7 @@ def mean_dynamics(parts: Sequence[tuple[np.ndarray, Dynamics]], n: int) -> Dynam
     return Dynamics(*means)
 
 
-def score_aum(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
+def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
     """Area under the margin, by the logistic function moved to [0, 1].
 
     Raises:
@@ -132,7 +133,7 @@ def score_aum(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, expit(dynamics.aum))
 
 
-def score_mean_confidence(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
+def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
     """Mean probability of the weakest given label over the epochs.
 
     Raises:
@@ -141,7 +142,7 @@ def score_mean_confidence(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, dynamics.confidence)
 
 
-def score_variability(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
+def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
     """Steadiness of the probability over the epochs, 1 for steady and 0 for the most variable.
 
     Low scores mark ambiguous clips, which are worth hearing. They do not mark wrong
@@ -154,7 +155,7 @@ def score_variability(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, np.clip(1 - 2 * dynamics.variability, 0, 1))
 
 
-def score_forgetting(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
+def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
     """``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
 
     Raises:
@@ -163,7 +164,7 @@ def score_forgetting(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, 1 / (1 + dynamics.forgetting))
 
 
-def _measure_block(labels: np.ndarray, logits: np.ndarray, head: str, start: int) -> np.ndarray:
+def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floats:
     """The four numbers of some clips, shape ``(4, n)``; ``start`` is the first one's row."""
     from scipy.special import expit, logsumexp
 
@@ -195,7 +196,7 @@ def _measure_block(labels: np.ndarray, logits: np.ndarray, head: str, start: int
     return np.where(given, found, np.nan)
 
 
-def _of_labelled(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def _of_labelled(labels: Array, scores: Floats) -> Floats:
     labels = metrics.check_labels(labels)
     if scores.shape != (len(labels),):
         raise InvalidInput(f"labels has {len(labels)} clips, dynamics {len(scores)}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Similarities held at once, 4 bytes each.
 _BLOCK = 2**24
@@ -25,12 +26,12 @@ _ROUNDING = 2e-6
 
 
 def find_neighbours(
-    embeddings: np.ndarray,
+    embeddings: Floats,
     *,
     k: int,
-    groups: np.ndarray | None = None,
-    queries: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    groups: Ints | None = None,
+    queries: Ints | None = None,
+) -> tuple[Ints, Floats]:
     """Find the nearest other clips of each clip, exactly.
 
     Args:
@@ -70,12 +71,12 @@ def find_neighbours(
 
 
 def score_neighbours(
-    labels: np.ndarray,
-    embeddings: np.ndarray,
+    labels: Array,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 1,
-) -> np.ndarray:
+) -> Floats:
     """Compare how near clips with the same label are with how near others are.
 
     The score of SelfClean (Gröger et al., NeurIPS 2024; for audio arXiv 2509.26291):
@@ -122,12 +123,12 @@ def score_neighbours(
 
 
 def score_neighbour_vote(
-    labels: np.ndarray,
-    embeddings: np.ndarray,
+    labels: Array,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 10,
-) -> np.ndarray:
+) -> Floats:
     """Share of the nearest clips that have the clip's label, the lowest over its labels.
 
     Deep k-nearest neighbours (Bahri, Jiang and Gupta, ICML 2020). Many clips have equal
@@ -171,9 +172,7 @@ def score_neighbour_vote(
     return scores
 
 
-def score_typicality(
-    embeddings: np.ndarray, *, groups: np.ndarray | None = None, k: int = 10
-) -> np.ndarray:
+def score_typicality(embeddings: Floats, *, groups: Ints | None = None, k: int = 10) -> Floats:
     """Rate how near a clip's nearest other clips are, against what is usual in the set.
 
     A clip that resembles no other is likely off-topic. Mean distances to the ``k``
@@ -202,12 +201,12 @@ def score_typicality(
 
 
 def find_off_topic(
-    embeddings: np.ndarray,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 10,
     deviations: float = 5.0,
-) -> np.ndarray:
+) -> Bools:
     """Find clips that resemble no other; few are found, so that few are found wrongly.
 
     Args:
@@ -236,7 +235,7 @@ def find_off_topic(
     return _deviations(embeddings, groups, k) > deviations
 
 
-def _deviations(embeddings: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:
+def _deviations(embeddings: Floats, groups: Ints | None, k: int) -> Floats:
     """Mean distance to the nearest, in robust deviations above the median clip's."""
     mean = _mean_distance(*find_neighbours(embeddings, k=k, groups=groups))
     above = mean - np.median(mean)
@@ -245,7 +244,7 @@ def _deviations(embeddings: np.ndarray, groups: np.ndarray | None, k: int) -> np
     return above / (1.4826 * usual)
 
 
-def _check(embeddings: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _check(embeddings: Floats, groups: Ints | None) -> tuple[Floats, Ints]:
     """Vectors of length 1, float32, and a group for each clip."""
     vectors = np.asarray(embeddings)
     if vectors.ndim != 2 or not vectors.shape[1]:
@@ -274,8 +273,8 @@ def _check(embeddings: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarra
 
 
 def _check_labels(
-    labels: np.ndarray, embeddings: np.ndarray, groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    labels: Array, embeddings: Floats, groups: Ints | None
+) -> tuple[Bools, Floats, Ints]:
     """Boolean labels, and what :func:`_check` returns."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or len(labels) != len(embeddings):
@@ -288,9 +287,7 @@ def _check_labels(
     return labels > 0, *_check(embeddings, groups)
 
 
-def _similarities(
-    unit: np.ndarray, groups: np.ndarray, rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _similarities(unit: Floats, groups: Ints, rows: Ints) -> Iterator[tuple[Ints, Floats]]:
     """Blocks of ``rows``, as positions in it, and their cosines with all clips.
 
     A clip itself and its group are at minus infinity.
@@ -311,9 +308,7 @@ def _similarities(
         yield part, similarity
 
 
-def _nearest(
-    unit: np.ndarray, clips: np.ndarray, similarity: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(unit: Floats, clips: Ints, similarity: Floats, k: int) -> tuple[Ints, Floats]:
     """Indices and distances of the ``k`` nearest by a block of similarities, nearest first.
 
     The ``k`` most similar clips lie in the strips whose best are at least the ``k``-th
@@ -352,7 +347,7 @@ def _nearest(
     return indices, result
 
 
-def _distances(unit: np.ndarray, clips: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _distances(unit: Floats, clips: Ints, others: Ints) -> Floats:
     """``(1 - cos) / 2`` of pairs of clips, exactly 0 for equal vectors."""
     step = max(1, _BLOCK // 4 // unit.shape[1])
     result = np.empty(len(clips))
@@ -363,7 +358,7 @@ def _distances(unit: np.ndarray, clips: np.ndarray, others: np.ndarray) -> np.nd
     return np.clip(result, 0, 1)
 
 
-def _mean_distance(indices: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def _mean_distance(indices: Ints, distances: Floats) -> Floats:
     """Mean over the neighbours that are there; 1 where there is none."""
     there = indices >= 0
     counts = there.sum(axis=1)

@@ -10,13 +10,12 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats
 
 METHODS = ("self_confidence", "class_rank")
 
 
-def score_pairs(
-    labels: np.ndarray, probs: np.ndarray, *, method: str = "self_confidence"
-) -> np.ndarray:
+def score_pairs(labels: Array, probs: Floats, *, method: str = "self_confidence") -> Floats:
     """How sure the model is that a given label is present, and an absent one absent.
 
     Args:
@@ -54,7 +53,7 @@ def score_pairs(
     return scores
 
 
-def split_directions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_directions(labels: Array, scores: Floats) -> tuple[Floats, Floats]:
     """Scores of the given labels, and scores of the absent ones, NaN elsewhere.
 
     The two are different questions of different odds, and are ordered apart.
@@ -76,12 +75,12 @@ def split_directions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
 
 
 def find_missing(
-    labels: np.ndarray,
-    probs: np.ndarray,
+    labels: Array,
+    probs: Floats,
     *,
     percentile: float = 99.0,
-    known: np.ndarray | None = None,
-) -> np.ndarray:
+    known: Bools | None = None,
+) -> Bools:
     """Find labels that are likely missing: absent, and yet among the class's most probable.
 
     The rule of Fonseca et al. (ICASSP 2020): of each class, the implicit negatives above a
@@ -128,7 +127,7 @@ def find_missing(
     return found
 
 
-def rank_missing(missing: np.ndarray, probs: np.ndarray) -> list[tuple[int, int, float]]:
+def rank_missing(missing: Bools, probs: Floats) -> list[tuple[int, int, float]]:
     """Order proposals, most probable first.
 
     Args:
@@ -153,7 +152,7 @@ def rank_missing(missing: np.ndarray, probs: np.ndarray) -> list[tuple[int, int,
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def loss_mask(missing: np.ndarray) -> np.ndarray:
+def loss_mask(missing: Bools) -> Floats:
     """Weights of a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
 
     Args:
@@ -169,8 +168,9 @@ def loss_mask(missing: np.ndarray) -> np.ndarray:
     return np.logical_not(missing).astype(np.float32)
 
 
-def _places(values: np.ndarray) -> np.ndarray:
+def _places(values: Floats) -> Floats:
     """Share of the values below each, equal ones counting half."""
     from scipy.stats import rankdata
 
-    return (rankdata(values) - 0.5) / max(len(values), 1)
+    places: Floats = (rankdata(values) - 0.5) / max(len(values), 1)
+    return places

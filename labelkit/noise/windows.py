@@ -9,14 +9,13 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # What the mean probability adds to a share of windows, below the step of 1,000 windows.
 TIE_SHARE = 1e-3
 
 
-def score_window_consensus(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
+def score_window_consensus(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
     """Share of a clip's windows that would have given its labels themselves.
 
     Of a clip with n labels, a window agrees with a label among its n most probable
@@ -50,9 +49,7 @@ def score_window_consensus(
     return _worst_label(len(labels), clips, found, np.fmin)
 
 
-def score_window_spread(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
+def score_window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
     """Steadiness of the label's probability over the windows, 1 where it never changes.
 
     Low scores mark clips of which only a part holds the sound, or that are ambiguous.
@@ -69,9 +66,7 @@ def score_window_spread(
     return np.clip(1 - 2 * window_spread(labels, window_clips, window_probs), 0, 1)
 
 
-def window_spread(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
+def window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
     """Standard deviation of a label's probability over the windows of its clip.
 
     Evidence for a person, no score: lower is steadier. A high spread says that the
@@ -103,8 +98,8 @@ def window_spread(
 
 
 def _window_labels(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    labels: Array, window_clips: Ints, window_probs: Floats
+) -> tuple[Bools, Ints, Ints, Floats]:
     """Labels, and for each label of each window's clip: its place, rank and probability.
 
     The place counts the given labels by clip and class, as ``np.nonzero`` does.
@@ -137,7 +132,7 @@ def _window_labels(
     return labels, np.concatenate(pairs), np.concatenate(ranks), np.concatenate(values)
 
 
-def _worst_label(n: int, clips: np.ndarray, found: np.ndarray, worse: np.ufunc) -> np.ndarray:
+def _worst_label(n: int, clips: Ints, found: Floats, worse: np.ufunc) -> Floats:
     """The worst number of each clip among those of its labels; NaN without any."""
     result = np.full(n, np.nan)
     worse.at(result, clips, found)
