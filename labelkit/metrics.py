@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Up to so many labels a clip it is faster to compare each with its clip than to sort.
 FEW_LABELS = 8
@@ -23,7 +24,7 @@ def split_rows(n_rows: int, width: int, *, entries: int = 1 << 17) -> Iterator[s
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-def check_labels(labels: np.ndarray) -> np.ndarray:
+def check_labels(labels: Array) -> Bools:
     """Return labels as a boolean matrix.
 
     Raises:
@@ -41,7 +42,7 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
     return given
 
 
-def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_arrays(labels: Array, probs: Floats) -> tuple[Bools, Floats]:
     """Return labels as a boolean and probs as a float matrix of one shape.
 
     Raises:
@@ -67,7 +68,7 @@ def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.
     return check_labels(labels), probs
 
 
-def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
     """Rank of every given label among the classes of its clip, 1 for the most probable.
 
     Returns:
@@ -97,7 +98,7 @@ def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.n
     return clips, classes, ranks
 
 
-def _precisions(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _precisions(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Floats]:
     """Clip, class and label-ranking precision of each given label."""
     clips, classes, ranks = label_ranks(labels, probs)
     by_rank = np.argsort(clips * (labels.shape[1] + 1) + ranks)
@@ -108,7 +109,7 @@ def _precisions(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.n
     return clips, classes, hits / ranks
 
 
-def lwlrap(labels: np.ndarray, probs: np.ndarray) -> float:
+def lwlrap(labels: Array, probs: Floats) -> float:
     """Label-weighted label-ranking average precision, the metric of Freesound 2019.
 
     Args:
@@ -130,7 +131,7 @@ def lwlrap(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(precisions.mean()) if len(precisions) else float("nan")
 
 
-def lwlrap_per_class(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lwlrap_per_class(labels: Array, probs: Floats) -> tuple[Floats, Floats]:
     """Lwlrap of each class and its weight, its share of all given labels.
 
     Args:
@@ -151,7 +152,7 @@ def lwlrap_per_class(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray,
     return sums / np.maximum(counts, 1), counts / max(counts.sum(), 1)
 
 
-def lwlrap_per_clip(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
     """Label-ranking average precision of each clip, shape ``(n_clips,)``.
 
     A clip with one label gets 1 / rank of it. A clip without labels gets NaN.
@@ -170,7 +171,7 @@ def lwlrap_per_clip(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return np.where(counts, sums / np.maximum(counts, 1), np.nan)
 
 
-def map_at_k(labels: np.ndarray, probs: np.ndarray, k: int = 3) -> float:
+def map_at_k(labels: Array, probs: Floats, k: int = 3) -> float:
     """Mean average precision of the ``k`` most probable classes, Freesound 2018's metric.
 
     Args:
@@ -197,7 +198,7 @@ def map_at_k(labels: np.ndarray, probs: np.ndarray, k: int = 3) -> float:
     return float(score[given > 0].mean()) if given.any() else float("nan")
 
 
-def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
+def accuracy(labels: Array, probs: Floats) -> float:
     """Share of the labelled clips whose most probable class is one of their labels.
 
     Args:
@@ -214,7 +215,7 @@ def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
+def log_loss(labels: Array, probs: Floats) -> float:
     """Mean over clips of the cross-entropy of the label distribution, in nats.
 
     Args:
@@ -232,7 +233,7 @@ def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(losses.mean()) if len(losses) else float("nan")
 
 
-def binary_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
+def binary_log_loss(labels: Array, probs: Floats) -> float:
     """Mean over all (clip, class) pairs of the binary cross-entropy, in nats.
 
     Args:
@@ -248,7 +249,7 @@ def binary_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(losses.mean()) if losses.size else float("nan")
 
 
-def average_precision(wrong: np.ndarray, scores: np.ndarray) -> float:
+def average_precision(wrong: Bools | Ints, scores: Floats | Ints) -> float:
     """Average precision of finding the wrong clips, those of the lowest scores first.
 
     Equal scores form one step, as in scikit-learn. A random order gives about the
@@ -275,7 +276,7 @@ def average_precision(wrong: np.ndarray, scores: np.ndarray) -> float:
     return float((np.diff(found, prepend=0) * found / reviewed).sum() / found[-1])
 
 
-def auroc(wrong: np.ndarray, scores: np.ndarray) -> float:
+def auroc(wrong: Bools | Ints, scores: Floats | Ints) -> float:
     """Chance that a wrong clip has a lower score than a right one; a tie counts half.
 
     Args:
@@ -301,7 +302,7 @@ def auroc(wrong: np.ndarray, scores: np.ndarray) -> float:
     return float(above.sum() / (float(found[-1]) * float(right[-1])))
 
 
-def effort(wrong: np.ndarray, scores: np.ndarray, *, recall: float = 0.9) -> float:
+def effort(wrong: Bools | Ints, scores: Floats | Ints, *, recall: float = 0.9) -> float:
     """Share of the clips to review, most suspicious first, to find a share of the wrong ones.
 
     Among clips of equal score the right ones are taken to come first, the unluckiest
@@ -333,7 +334,7 @@ def effort(wrong: np.ndarray, scores: np.ndarray, *, recall: float = 0.9) -> flo
     return float(positions[needed - 1] / len(wrong))
 
 
-def _check_detection(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_detection(wrong: Array, scores: Array) -> tuple[Bools, Floats | Ints]:
     wrong, scores = np.asarray(wrong), np.asarray(scores)
     if wrong.ndim != 1 or wrong.shape != scores.shape:
         raise InvalidInput(
@@ -349,9 +350,9 @@ def _check_detection(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray,
     return wrong.astype(bool), scores
 
 
-def _steps(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _steps(wrong: Bools, scores: Floats | Ints) -> tuple[Ints, Ints]:
     """Wrong clips found and clips reviewed after each distinct score, lowest first."""
     order = np.argsort(scores)
     scores = scores[order]
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    return np.cumsum(wrong[order])[last], last + 1
+    return np.cumsum(wrong[order], dtype=int)[last], last + 1
