@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from labelkit.config import FeatureSpec
+from labelkit.types import Floats, Ints
 
 _A4 = 440.0
 
@@ -16,7 +17,7 @@ def top_hz(spec: FeatureSpec) -> float:
     return spec.fmax_hz or spec.sample_rate / 2
 
 
-def mel_bank(spec: FeatureSpec) -> np.ndarray:
+def mel_bank(spec: FeatureSpec) -> Floats:
     """Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
     import librosa
 
@@ -32,15 +33,17 @@ def mel_bank(spec: FeatureSpec) -> np.ndarray:
         )
 
 
-def a_weighting(spec: FeatureSpec) -> np.ndarray:
+def a_weighting(spec: FeatureSpec) -> Floats:
     """A-weights of the transform's frequencies in dB, no less than -80."""
     import librosa
 
     with np.errstate(divide="ignore"):  # 0 Hz, which is then raised to -80 dB.
-        return librosa.A_weighting(librosa.fft_frequencies(sr=spec.sample_rate, n_fft=spec.n_fft))
+        frequencies = librosa.fft_frequencies(sr=spec.sample_rate, n_fft=spec.n_fft)
+        weights: Floats = librosa.A_weighting(frequencies)
+    return weights
 
 
-def log_bank(spec: FeatureSpec) -> np.ndarray:
+def log_bank(spec: FeatureSpec) -> Floats:
     """Overlapping triangles of sum 1 between pitches aligned to 440 Hz.
 
     Each pitch is moved to the nearest frequency of the transform, those that fall together
@@ -58,10 +61,11 @@ def log_bank(spec: FeatureSpec) -> np.ndarray:
     return bank
 
 
-def log_bins(spec: FeatureSpec) -> np.ndarray:
+def log_bins(spec: FeatureSpec) -> Ints:
     """Indices of the transform's frequencies that are corners of :func:`log_bank`."""
     per_octave = spec.bands_per_octave
     low, high = (per_octave * np.log2(hz / _A4) for hz in (spec.fmin_hz, top_hz(spec)))
     pitches = _A4 * 2 ** (np.arange(np.ceil(low), np.ceil(high)) / per_octave)
     bins = np.floor(pitches * spec.n_fft / spec.sample_rate + 0.5).astype(int)
-    return np.unique(np.minimum(bins, spec.n_fft // 2 - 1))
+    corners: Ints = np.unique(np.minimum(bins, spec.n_fft // 2 - 1))
+    return corners

@@ -17,6 +17,7 @@ from labelkit import registry
 from labelkit.audio import io
 from labelkit.config import EmbeddingSpec
 from labelkit.errors import InvalidInput, LabelkitError, UnknownName
+from labelkit.types import Floats
 
 # Of pool_frames; part of cache keys.
 POOLING = 1
@@ -29,7 +30,7 @@ _OCTAVES = 8
 _CEPSTRA = 30
 
 
-def pool_frames(frames: np.ndarray) -> np.ndarray:
+def pool_frames(frames: Floats) -> Floats:
     """Statistics of a spectrogram, whatever its length and level: an embedding without a model.
 
     Mean, deviation and percentiles of each band and of its change over time, the energy of
@@ -60,7 +61,7 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     x = np.maximum(x, x.max() - _RANGE_DB)
     x -= x.mean()
     change = x[_LAG:] - x[:-_LAG] if len(x) > _LAG else np.zeros_like(x[:1])
-    parts = [
+    parts: list[Floats] = [
         *(x.mean(axis=0), x.std(axis=0), *np.percentile(x, (5, 50, 95), axis=0)),
         *(change.mean(axis=0), change.std(axis=0), *np.percentile(change, (5, 95), axis=0)),
         _modulation(x).ravel(),
@@ -69,7 +70,7 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _modulation(x: np.ndarray) -> np.ndarray:
+def _modulation(x: Floats) -> Floats:
     """Energy of each band's envelope in octaves below half the frame rate, in dB."""
     n = max(1024, 1 << (len(x) - 1).bit_length())
     window = np.hanning(len(x) + 2)[1:-1, None]
@@ -79,7 +80,7 @@ def _modulation(x: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.array(sums) + 1e-3)
 
 
-def _log_covariance(x: np.ndarray) -> np.ndarray:
+def _log_covariance(x: Floats) -> Floats:
     from scipy.fft import dct
 
     cepstra = dct(x - x.mean(axis=0), axis=1, norm="ortho")[:, :_CEPSTRA]
@@ -88,7 +89,8 @@ def _log_covariance(x: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     logarithm = 10 * (vectors * np.log10(np.maximum(values, 1))) @ vectors.T
     rows, columns = np.triu_indices(len(logarithm))
-    return logarithm[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
+    entries: Floats = logarithm[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
+    return entries
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Embedder:
 
     name: str
     sample_rate: int
-    embed: Callable[[np.ndarray], Any]
+    embed: Callable[[Floats], Any]
 
 
 def check_embedder(spec: EmbeddingSpec) -> None:
@@ -205,7 +207,7 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
             "wanted float (batch, samples) or (batch, 1, samples)"
         )
 
-    def embed(windows: np.ndarray) -> np.ndarray:
+    def embed(windows: Floats) -> Floats:
         if isinstance(shape[-1], int) and shape[-1] != windows.shape[1]:
             raise InvalidInput(
                 f"{spec.embedder} takes windows of {shape[-1]} samples, not {windows.shape[1]}; "
@@ -220,7 +222,7 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
     return Embedder(spec.embedder, spec.sample_rate, embed)
 
 
-def cut_windows(mono: np.ndarray, rate: int, spec: EmbeddingSpec) -> np.ndarray:
+def cut_windows(mono: Floats, rate: int, spec: EmbeddingSpec) -> Floats:
     """Windows of a recording, the last one filled with zeros.
 
     Args:
@@ -243,7 +245,7 @@ def cut_windows(mono: np.ndarray, rate: int, spec: EmbeddingSpec) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]
 
 
-def embed_clips(embedder: Embedder, clips: Sequence[np.ndarray]) -> np.ndarray:
+def embed_clips(embedder: Embedder, clips: Sequence[Floats]) -> Floats:
     """Mean vector of each clip's windows.
 
     Args:
@@ -265,10 +267,11 @@ def embed_clips(embedder: Embedder, clips: Sequence[np.ndarray]) -> np.ndarray:
     counts = np.array([[len(clip)] for clip in clips])
     with np.errstate(over="ignore", invalid="ignore"):
         sums = np.add.reduceat(np.concatenate(parts).astype(np.float64), starts)
-        return (sums / counts).astype(np.float32)
+        means: Floats = sums / counts
+        return means.astype(np.float32)
 
 
-def _embed_windows(embedder: Embedder, windows: np.ndarray) -> np.ndarray:
+def _embed_windows(embedder: Embedder, windows: Floats) -> Floats:
     name = embedder.name
     try:
         vectors = np.asarray(embedder.embed(windows))
@@ -290,7 +293,7 @@ def _embed_windows(embedder: Embedder, windows: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[np.ndarray]) -> int:
+def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[Floats]) -> int:
     """Refuse an embedder that no cache can trust, before anything is stored.
 
     Args:
@@ -340,7 +343,7 @@ def check_length(embedder: str, wanted: int, clip: str, found: int) -> None:
         )
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+def _alike(a: Floats, b: Floats) -> bool:
     scale = np.abs(a[np.isfinite(a)]).max(initial=0)
     return np.allclose(a, b, rtol=1e-3, atol=1e-4 * float(scale), equal_nan=True)
 

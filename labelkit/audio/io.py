@@ -10,6 +10,7 @@ import numpy as np
 
 from labelkit.audio import ogg
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
@@ -20,7 +21,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def read_audio(path: Path) -> tuple[np.ndarray, int]:
+def read_audio(path: Path) -> tuple[Floats, int]:
     """Decode a whole file.
 
     A file cut off in the middle yields what can be decoded of it.
@@ -67,11 +68,11 @@ def is_cut_off_ogg(path: Path) -> bool:
         return False
 
 
-def _read_what_is_left(path: Path) -> tuple[np.ndarray, int]:
+def _read_what_is_left(path: Path) -> tuple[Floats, int]:
     """Decode in small steps up to the first one that fails, which must not be the first."""
     import soundfile
 
-    blocks: list[np.ndarray] = []
+    blocks: list[Floats] = []
     with soundfile.SoundFile(path) as file:
         try:
             while len(block := file.read(1024, dtype="float32", always_2d=True)):
@@ -91,10 +92,11 @@ def duration_s(path: Path) -> float | None:
         info = soundfile.info(path)
     except soundfile.LibsndfileError:
         return None
-    return info.frames / info.samplerate
+    seconds: float = info.frames / info.samplerate
+    return seconds
 
 
-def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
+def to_mono(samples: Floats, rate: int, target_rate: int) -> Floats:
     """Mean of the channels at another rate.
 
     Args:
@@ -107,11 +109,13 @@ def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """
     import soxr
 
-    mono = samples.mean(axis=1)
-    return mono if rate == target_rate else soxr.resample(mono, rate, target_rate)
+    mono: Floats = samples.mean(axis=1)
+    if rate != target_rate:
+        mono = soxr.resample(mono, rate, target_rate)
+    return mono
 
 
-def find_sound(samples: np.ndarray, top_db: float) -> tuple[int, int]:
+def find_sound(samples: Floats, top_db: float) -> tuple[int, int]:
     """First and last (exclusive) sample between edges ``top_db`` below the peak; 0 cuts none."""
     import librosa
 
