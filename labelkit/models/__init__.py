@@ -58,7 +58,8 @@ def create_model(
         raise InvalidInput(f"{name} has no dropout to set; leave model.dropout unset")
     chosen = {"in_channels": in_channels, "width": width, "dropout": dropout}
     given = {key: value for key, value in chosen.items() if value is not None}
-    return create(n_classes, **given)
+    network: nn.Module = create(n_classes, **given)
+    return network
 
 
 def _has_keyword(function: Any, keyword: str) -> bool:

@@ -67,7 +67,8 @@ class DenseNet(nn.Module):
 
     def forward_head(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of pooled features."""
-        return self.head(x)
+        logits: torch.Tensor = self.head(x)
+        return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""

@@ -24,7 +24,8 @@ class Network(nn.Module):
 
     def forward_head(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of features."""
-        return self.head(x)
+        logits: torch.Tensor = self.head(x)
+        return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
@@ -101,7 +102,8 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, in, height, width)`` to ``(batch, out, height // 2, width // 2)``."""
-        return self.pool(self.conv2(torch.cat([x, self.conv1(x)], dim=1)))
+        pooled: torch.Tensor = self.pool(self.conv2(torch.cat([x, self.conv1(x)], dim=1)))
+        return pooled
 
 
 def image_stem(in_channels: int, width: int) -> nn.Sequential:

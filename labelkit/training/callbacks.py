@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from labelkit import metrics
 from labelkit.errors import LabelkitError
 from labelkit.training.results import read_state, write_state
 from labelkit.training.schedules import gain
+from labelkit.types import Array, Floats
 
 if TYPE_CHECKING:
     from labelkit.training.trainer import Trainer
@@ -117,9 +118,7 @@ class EpochLog(Callback):
         every: Epochs from one row to the next.
     """
 
-    def __init__(
-        self, path: Path, judge: Callable[[], np.ndarray], *, n_rows: int, every: int
-    ) -> None:
+    def __init__(self, path: Path, judge: Callable[[], Floats], *, n_rows: int, every: int) -> None:
         self.path, self.judge, self.n_rows, self.every = path, judge, n_rows, every
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -138,8 +137,10 @@ class EpochLog(Callback):
         if mode == "r+" and not self.path.exists():
             raise LabelkitError(f"{self.path} is gone, half written; take another --seed")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # numpy leaves it untyped.
+        open_memmap: Callable[..., np.memmap[Any, Any]] = np.lib.format.open_memmap
         # Opened for each row: a map that stays open keeps its pages in memory.
-        rows = np.lib.format.open_memmap(self.path, mode, np.float16, shape)
+        rows = open_memmap(self.path, mode, np.float16, shape)
         rows[row - 1] = logits
         rows.flush()
         trainer.history[-1]["logged"] = row
@@ -154,9 +155,7 @@ class Validation(Callback):
         single: Whether each clip has one label.
     """
 
-    def __init__(
-        self, judge: Callable[[], np.ndarray], labels: np.ndarray, *, single: bool
-    ) -> None:
+    def __init__(self, judge: Callable[[], Floats], labels: Array, *, single: bool) -> None:
         self.judge, self.labels, self.single = judge, labels, single
 
     def on_epoch_end(self, trainer: Trainer) -> None:

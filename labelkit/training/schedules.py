@@ -8,12 +8,13 @@ stopped training goes on with the same rates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from labelkit.config import StageSpec
 
 History = Sequence[dict[str, Any]]
+Schedule = Callable[[float, StageSpec, History], float]
 # What counts as a gain on the best score so far, as a share of it.
 LEAST_GAIN = 1e-4
 
@@ -77,8 +78,9 @@ def plateau(epoch: float, spec: StageSpec, history: History) -> float:
 def gain(row: dict[str, Any], monitor: str) -> float:
     """The monitored score of an epoch, turned so that higher is better."""
     if monitor == "none":
-        return -row["loss"]
-    value = row[f"valid_{monitor}"]
+        loss: float = row["loss"]
+        return -loss
+    value: float = row[f"valid_{monitor}"]
     return -value if monitor == "loss" else value
 
 

@@ -17,7 +17,7 @@ from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput, LabelkitError
 from labelkit.training.batches import Batch
 from labelkit.training.callbacks import Callback
-from labelkit.training.schedules import gain, is_gain
+from labelkit.training.schedules import Schedule, gain, is_gain
 
 
 class Batches(Protocol):
@@ -59,7 +59,7 @@ class Trainer:
         self.clip_name = clip_name
         self.device = next(model.parameters()).device
         self.optimizer = create_optimizer(model, spec)
-        self.schedule = registry.resolve("schedule", spec.schedule)
+        self.schedule: Schedule = registry.resolve("schedule", spec.schedule)
         plain = "cross_entropy" if head == "softmax" else "bce"
         self.loss = bind_loss(plain if spec.loss == "auto" else spec.loss, spec, head)
         self.noisy_loss = bind_loss(
@@ -151,7 +151,9 @@ class Trainer:
             group["lr"] = rate
         losses = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        (losses.mean() if self.spec.over_clips == "mean" else losses.sum()).backward()
+        whole = losses.mean() if self.spec.over_clips == "mean" else losses.sum()
+        backward: Callable[[], None] = whole.backward  # torch leaves it untyped.
+        backward()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if self.spec.clip_value:
             nn.utils.clip_grad_value_(parameters, self.spec.clip_value)
@@ -251,7 +253,8 @@ def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer
     function = registry.resolve("optimizer", spec.optimizer)
     known = inspect.signature(function).parameters
     options = {"momentum": spec.momentum} if "momentum" in known else {}
-    return function(groups, lr=spec.lr, **options)
+    optimizer: torch.optim.Optimizer = function(groups, lr=spec.lr, **options)
+    return optimizer
 
 
 def bind_loss(name: str, spec: StageSpec, head: str) -> Callable[..., torch.Tensor]:
