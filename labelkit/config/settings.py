@@ -131,8 +131,9 @@ def fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, A
 def value_type(hint: Any) -> type:
     """The plain type of a setting's annotation: ``int`` for ``int | None``."""
     if get_origin(hint) in (types.UnionType, Union):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return hint
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    plain: type = hint
+    return plain
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
@@ -31,6 +31,8 @@ EARLY = timedelta(seconds=30)
 MAX_FILES, MAX_BYTES = 100, 240 * 2**20
 # Of these the server needs no look at annotations, which is several times as fast.
 TASK_FIELDS = {"id", "data", "updated_at"}
+
+Found = TypeVar("Found")
 
 
 class Client:
@@ -385,6 +387,29 @@ class Client:
             with self._browser.stream("GET", url, headers=headers) as answer:
                 kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
                 return answer.status_code, kept
+
+    @overload
+    def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        take: Callable[[Any], Found],
+        timeout_s: float | None = ...,
+        hint: str = ...,
+        **request: Any,
+    ) -> Found: ...
+
+    @overload
+    def _ask(
+        self, what: str, method: str, path: str, *, gone_ok: Literal[True]
+    ) -> dict[str, Any] | None: ...
+
+    @overload
+    def _ask(
+        self, what: str, method: str, path: str, *, json: Any = ..., hint: str = ...
+    ) -> dict[str, Any]: ...
 
     def _ask(
         self,
