@@ -11,7 +11,7 @@ SMALLEST = 1e-7
 
 
 def mean_probs(probs: Floats, *, kind: str = "arithmetic", single: bool = False) -> Floats:
-    """Mean of probabilities over the first axis.
+    """Average probabilities over the first axis.
 
     Args:
         probs: Shape ``(n_judges, n_clips, n_classes)``, in [0, 1].
@@ -38,7 +38,7 @@ def mean_probs(probs: Floats, *, kind: str = "arithmetic", single: bool = False)
 
 
 def mean_by_group(probs: Floats, groups: Ints, n_groups: int, *, kind: str, single: bool) -> Floats:
-    """Mean of probabilities within each group of rows.
+    """Average probabilities within each group of rows.
 
     Args:
         probs: Shape ``(n_rows, ...)``.

@@ -19,7 +19,7 @@ FEW_LABELS = 8
 
 
 def split_rows(n_rows: int, width: int, *, entries: int = 1 << 17) -> Iterator[slice]:
-    """Consecutive slices of rows of about ``entries`` numbers each, to stay in the cache."""
+    """Yield consecutive slices of rows of about ``entries`` numbers each, to stay in the cache."""
     step = max(entries // max(width, 1), 1)
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
@@ -69,7 +69,7 @@ def check_arrays(labels: Array, probs: Floats) -> tuple[Bools, Floats]:
 
 
 def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
-    """Rank of every given label among the classes of its clip, 1 for the most probable.
+    """Rank every given label among the classes of its clip, 1 for the most probable.
 
     Returns:
         Clip index, class index and rank of each given label, one row each,
@@ -99,7 +99,7 @@ def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
 
 
 def _precisions(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Floats]:
-    """Clip, class and label-ranking precision of each given label."""
+    """Return clip, class and label-ranking precision of each given label."""
     clips, classes, ranks = label_ranks(labels, probs)
     by_rank = np.argsort(clips * (labels.shape[1] + 1) + ranks)
     counts = np.bincount(clips, minlength=len(labels))
@@ -110,7 +110,7 @@ def _precisions(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Floats]:
 
 
 def lwlrap(labels: Array, probs: Floats) -> float:
-    """Label-weighted label-ranking average precision, the metric of Freesound 2019.
+    """Compute label-weighted label-ranking average precision, Freesound 2019's metric.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without a
@@ -132,7 +132,7 @@ def lwlrap(labels: Array, probs: Floats) -> float:
 
 
 def lwlrap_per_class(labels: Array, probs: Floats) -> tuple[Floats, Floats]:
-    """Lwlrap of each class and its weight, its share of all given labels.
+    """Compute the lwlrap of each class and its weight, its share of all given labels.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -153,7 +153,7 @@ def lwlrap_per_class(labels: Array, probs: Floats) -> tuple[Floats, Floats]:
 
 
 def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
-    """Label-ranking average precision of each clip, shape ``(n_clips,)``.
+    """Compute the label-ranking average precision of each clip, shape ``(n_clips,)``.
 
     A clip with one label gets 1 / rank of it. A clip without labels gets NaN.
 
@@ -172,7 +172,7 @@ def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
 
 
 def map_at_k(labels: Array, probs: Floats, k: int = 3) -> float:
-    """Mean average precision of the ``k`` most probable classes, Freesound 2018's metric.
+    """Compute mean average precision of the ``k`` most probable classes, Freesound 2018's metric.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without a
@@ -199,7 +199,7 @@ def map_at_k(labels: Array, probs: Floats, k: int = 3) -> float:
 
 
 def accuracy(labels: Array, probs: Floats) -> float:
-    """Share of the labelled clips whose most probable class is one of their labels.
+    """Return the share of the labelled clips whose most probable class is one of their labels.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -216,7 +216,7 @@ def accuracy(labels: Array, probs: Floats) -> float:
 
 
 def log_loss(labels: Array, probs: Floats) -> float:
-    """Mean over clips of the cross-entropy of the label distribution, in nats.
+    """Average over clips the cross-entropy of the label distribution, in nats.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; the labels of a
@@ -234,7 +234,7 @@ def log_loss(labels: Array, probs: Floats) -> float:
 
 
 def binary_log_loss(labels: Array, probs: Floats) -> float:
-    """Mean over all (clip, class) pairs of the binary cross-entropy, in nats.
+    """Average over all (clip, class) pairs the binary cross-entropy, in nats.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -250,7 +250,7 @@ def binary_log_loss(labels: Array, probs: Floats) -> float:
 
 
 def average_precision(wrong: Bools | Ints, scores: Floats | Ints) -> float:
-    """Average precision of finding the wrong clips, those of the lowest scores first.
+    """Compute the average precision of finding the wrong clips, those of lowest scores first.
 
     Equal scores form one step, as in scikit-learn. A random order gives about the
     share of wrong clips, so figures of different shares do not compare.
@@ -277,7 +277,7 @@ def average_precision(wrong: Bools | Ints, scores: Floats | Ints) -> float:
 
 
 def auroc(wrong: Bools | Ints, scores: Floats | Ints) -> float:
-    """Chance that a wrong clip has a lower score than a right one; a tie counts half.
+    """Return the chance that a wrong clip has a lower score than a right one; a tie is half.
 
     Args:
         wrong: Which clips are wrong, shape ``(n_clips,)``.
@@ -303,7 +303,7 @@ def auroc(wrong: Bools | Ints, scores: Floats | Ints) -> float:
 
 
 def effort(wrong: Bools | Ints, scores: Floats | Ints, *, recall: float = 0.9) -> float:
-    """Share of the clips to review, most suspicious first, to find a share of the wrong ones.
+    """Return the share of clips to review, worst first, to find a share of the wrong ones.
 
     Among clips of equal score the right ones are taken to come first, the unluckiest
     order, so that a score that cannot tell clips apart gains nothing by it.
@@ -351,7 +351,7 @@ def _check_detection(wrong: Array, scores: Array) -> tuple[Bools, Floats | Ints]
 
 
 def _steps(wrong: Bools, scores: Floats | Ints) -> tuple[Ints, Ints]:
-    """Wrong clips found and clips reviewed after each distinct score, lowest first."""
+    """Count wrong clips found and clips reviewed after each distinct score, lowest first."""
     order = np.argsort(scores)
     scores = scores[order]
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))

@@ -85,7 +85,7 @@ class Verdict:
 
 
 def verdicts_of(event: LabelEvent, rule: str, before: Sequence[int] = ()) -> list[Verdict]:
-    """What an event says of each class: present if given and trusted, absent if taken away.
+    """Say what an event means for each class: present if given and trusted, absent if taken away.
 
     Labels that are trusted no longer become unsure; a rejected clip says nothing.
 
@@ -284,7 +284,7 @@ class LabelTable:
     as_of: int
 
     def names(self, clip: int) -> list[str]:
-        """Class names of the clip at index ``clip``."""
+        """Return the class names of the clip at index ``clip``."""
         return [self.classes[index] for index in self.labels[clip]]
 
 
@@ -301,7 +301,7 @@ class Frames:
 
 
 def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> Floats:
-    """Label matrix of class indices.
+    """Make a label matrix of class indices.
 
     Args:
         labels: Class indices of each clip.

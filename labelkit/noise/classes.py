@@ -18,7 +18,7 @@ ROUNDING = 1e-6
 
 
 def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tuple[int, int, float]]:
-    """Pairs of classes where clips of the one look like the other, most often first.
+    """List pairs of classes where clips of the one look like the other, most often first.
 
     Each given label is held against the classes its clip was not given: it counts as
     the other class if that one is likely present and more probable. Of single labels
@@ -53,7 +53,7 @@ def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tupl
 
 
 def estimate_noise(labels: Array, probs: Floats) -> Floats:
-    """Share of each class's given labels that are likely wrong.
+    """Estimate the share of each class's given labels that are likely wrong.
 
     Single labels are counted by the confident joint across the classes, several labels
     one class against the rest. Labels that look like nothing at all do not count.
@@ -91,7 +91,7 @@ def class_similarity(
     probs: Floats | None = None,
     embeddings: Floats | None = None,
 ) -> Floats:
-    """How much each class is like each other one, to simulate confusable noise.
+    """Measure how much each class is like each other one, to simulate confusable noise.
 
     From probabilities: the mean given to the other class by clips that do not have
     it. From embeddings: the cosine of the class centres around the mean of all clips,
@@ -136,7 +136,7 @@ def class_similarity(
 
 
 def adjust_probs(labels: Array, probs: Floats) -> Floats:
-    """Probabilities less what the model usually gives to clips of each class.
+    """Return the probabilities less what the model usually gives to clips of each class.
 
     The adjustment of Confident Learning: a frequent class, which a model favours, no
     longer makes rare labels look wrong. Clips with one label each and probabilities
@@ -178,7 +178,7 @@ def adjust_probs(labels: Array, probs: Floats) -> Floats:
 
 
 def mean_confidence(labels: Bools, probs: Floats) -> tuple[Floats, Floats]:
-    """Mean of ``probs`` where a class is given, and of ``1 - probs`` where it is not.
+    """Return the mean of ``probs`` where a class is given, and of ``1 - probs`` where not.
 
     Args:
         labels: Boolean labels, shape ``(n_clips, n_classes)``.
@@ -199,7 +199,7 @@ def mean_confidence(labels: Bools, probs: Floats) -> tuple[Floats, Floats]:
 
 
 def has_single_labels(labels: Bools, probs: Floats) -> bool:
-    """Whether every labelled clip has one label, and probabilities that sum to 1."""
+    """Tell whether every labelled clip has one label, and probabilities that sum to 1."""
     counts = labels.sum(axis=1)
     given = counts > 0
     sums = probs.sum(axis=1, dtype=np.float64)[given]
@@ -207,7 +207,7 @@ def has_single_labels(labels: Bools, probs: Floats) -> bool:
 
 
 def _confident_joint(labels: Bools, probs: Floats) -> Ints:
-    """Labels of class i (rows) that are likely class j; those like no class do not count."""
+    """Count labels of class i (rows) that are likely class j, but none like no class."""
     thresholds = np.nan_to_num(mean_confidence(labels, probs)[0], nan=np.inf) - ROUNDING
     n_classes = labels.shape[1]
     joint = np.zeros(n_classes * n_classes, np.int64)
@@ -224,7 +224,7 @@ def _confident_joint(labels: Bools, probs: Floats) -> Ints:
 
 
 def _count_against_rest(labels: Bools, probs: Floats) -> tuple[Ints, Ints]:
-    """Given labels of each class that are likely present, and likely absent."""
+    """Count the given labels of each class that are likely present, and likely absent."""
     present, absent = mean_confidence(labels, probs)
     present, absent = (np.nan_to_num(t, nan=np.inf) - ROUNDING for t in (present, absent))
     right, wrong = np.zeros((2, labels.shape[1]), np.int64)
@@ -271,7 +271,7 @@ def _centre_cosine(labels: Bools, embeddings: Floats) -> Floats:
 
 
 def find_class_order(labels: Array, probs: Floats) -> Ints:
-    """Class that each column of probabilities fits best, to notice columns in another order.
+    """Find the class that each column of probabilities fits best, to notice another order.
 
     Columns are dealt to classes so that clips get most of their probability where their
     label is (Kuhn, 1955). Unless that lifts the accuracy from near chance to above twice

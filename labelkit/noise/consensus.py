@@ -230,7 +230,7 @@ def measure_agreement(votes: Floats) -> Agreement:
 
 
 def _check_votes(votes: Floats) -> tuple[Bools, Bools]:
-    """Which clips each annotator answered, and which classes they ticked, both boolean."""
+    """Return which clips each annotator answered, and which classes they ticked, as booleans."""
     votes = np.asarray(votes)
     if votes.ndim != 3 or not votes.shape[2]:
         raise InvalidInput(
@@ -257,7 +257,7 @@ def _check_votes(votes: Floats) -> tuple[Bools, Bools]:
 
 
 def _check_probs(probs: Floats, ticked: Bools) -> Floats:
-    """Probabilities that fit, if no answer has several classes."""
+    """Return the probabilities, if they fit and no answer has several classes."""
     probs = np.asarray(probs)
     _, n_clips, n_classes = ticked.shape
     if probs.ndim != 2 or len(probs) != n_clips or not 1 <= probs.shape[1] <= n_classes:
@@ -283,7 +283,7 @@ def _check_probs(probs: Floats, ticked: Bools) -> Floats:
 
 
 def _encode(answered: Bools, ticked: Bools) -> tuple[Ints, Floats]:
-    """Number of each answer, -1 for none, and the distinct answers, float."""
+    """Number the answers, -1 for none, and return the distinct ones, float."""
     given = ticked[answered]
     _, first, codes = np.unique(
         np.packbits(given, axis=1), axis=0, return_index=True, return_inverse=True
@@ -294,7 +294,7 @@ def _encode(answered: Bools, ticked: Bools) -> tuple[Ints, Floats]:
 
 
 def _majority(codes: Ints) -> Ints:
-    """Most frequent answer to each clip, -1 where nobody answered or several tie."""
+    """Return the most frequent answer to each clip, -1 if nobody answered or several tie."""
     if not len(codes):
         return np.full(codes.shape[1], -1)
     support = np.stack([(codes == mine).sum(axis=0) for mine in codes])
@@ -305,19 +305,19 @@ def _majority(codes: Ints) -> Ints:
 
 
 def _rows_of(codes: Ints, answers: Floats) -> Floats:
-    """The answer of each number, NaN for -1."""
+    """Return the answer of each number, NaN for -1."""
     return np.vstack([answers, np.full((1, answers.shape[1]), np.nan)])[codes]
 
 
 def _ties(counts: Ints, probs: Floats) -> Bools:
-    """Clips whose most frequent classes include several that are the most probable ones."""
+    """Find clips whose most frequent classes include several of the most probable ones."""
     top = counts == counts.max(axis=1, keepdims=True)
     best = np.where(top, probs, -1).max(axis=1, keepdims=True)
     return np.asarray((top & (probs == best)).sum(axis=1) > 1)
 
 
 def _best_given(labels: Floats, probs: Floats) -> Ints:
-    """Class of the best of the labels given to each clip, -1 if several are as good.
+    """Return the class of the best label given to each clip, -1 if several are as good.
 
     Args:
         labels: Class index or NaN, shape ``(n_clips, n_annotators)``.
@@ -339,7 +339,7 @@ def _best_given(labels: Floats, probs: Floats) -> Ints:
 
 
 def _likeness(mine: Ints, theirs: Ints, answers: Floats) -> tuple[float, float]:
-    """Mean Jaccard index of the answers to the same clips, and that of all to all."""
+    """Return the mean Jaccard index of the answers to the same clips, and of all to all."""
     left, right = answers[mine], answers[theirs]
     observed = _jaccard((left * right).sum(axis=1), left.sum(axis=1), right.sum(axis=1)).mean()
     (left, n_left), (right, n_right) = (_count_rows(codes, answers) for codes in (mine, theirs))
@@ -357,13 +357,13 @@ def _count_rows(codes: Ints, answers: Floats) -> tuple[Floats, Ints]:
 
 
 def _jaccard(both: Floats, left: Floats, right: Floats) -> Floats:
-    """Shared labels over all labels, from the numbers of labels; 1 if there is none."""
+    """Divide shared labels by all labels, given the numbers of labels; 1 if there is none."""
     either = left + right - both
     return np.where(either, both / np.maximum(either, 1), 1)
 
 
 def _weighted_mean(values: Floats, weights: Floats) -> Floats:
-    """Mean of each row where it has values, NaN where it has none."""
+    """Return the weighted mean of each row where it has values, NaN where it has none."""
     weights = weights * ~np.isnan(values)
     sums, totals = (np.nan_to_num(values) * weights).sum(axis=1), weights.sum(axis=1)
     means: Floats = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)

@@ -38,7 +38,7 @@ class Dynamics:
 def measure_dynamics(
     labels: Array, logits: Floats, *, head: str = "softmax", block: int = 256
 ) -> Dynamics:
-    """Area under the margin, confidence, variability and forgetting of each clip.
+    """Measure area under the margin, confidence, variability and forgetting of each clip.
 
     After Pleiss et al. (2020), Swayamdipta et al. (2020) and Toneva et al. (2019). A clip
     is right in an epoch if its labels' logits are above all others. The logits may lie
@@ -83,7 +83,7 @@ def measure_dynamics(
 
 
 def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
-    """Mean of each clip's numbers over the models that trained on it.
+    """Average each clip's numbers over the models that trained on it.
 
     Args:
         parts: Of each model the clips it trained on, as rows of all clips and each once,
@@ -119,7 +119,7 @@ def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
 
 
 def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
-    """Area under the margin, by the logistic function moved to [0, 1].
+    """Return the area under the margin, by the logistic function moved to [0, 1].
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -134,7 +134,7 @@ def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
 
 
 def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
-    """Mean probability of the weakest given label over the epochs.
+    """Return the mean probability of the weakest given label over the epochs.
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -143,7 +143,7 @@ def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
 
 
 def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
-    """Steadiness of the probability over the epochs, 1 for steady and 0 for the most variable.
+    """Return how steady the probability is over the epochs, 1 for steady, 0 for most variable.
 
     Low scores mark ambiguous clips, which are worth hearing. They do not mark wrong
     labels: a label that is never learnt is steady, too, at a low confidence.
@@ -156,7 +156,7 @@ def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
 
 
 def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
-    """``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
+    """Return ``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -165,7 +165,7 @@ def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
 
 
 def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floats:
-    """The four numbers of some clips, shape ``(4, n)``; ``start`` is the first one's row."""
+    """Measure some clips, shape ``(4, n)``; ``start`` is the row of the first one."""
     from scipy.special import expit, logsumexp
 
     logits = np.asarray(logits, np.float32 if logits.dtype == np.float16 else None)

@@ -14,7 +14,7 @@ from labelkit.types import Array, Floats
 
 
 def score_probe(labels: Array, probe_probs: Floats) -> Floats:
-    """Lowest probability of a given label by a classifier on embeddings.
+    """Return the lowest probability of a given label by a classifier on embeddings.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -32,7 +32,7 @@ def score_fusion(
     probe_probs: Floats | None = None,
     dynamics: Dynamics | None = None,
 ) -> Floats:
-    """Mean rank by how a network learnt the label and by a classifier on embeddings.
+    """Average the ranks by how a network learnt the label and by a classifier on embeddings.
 
     The default of ``labelkit score``. The first is the area under the margin, which is of
     models that trained on the label; where no epochs were logged it is the out-of-fold

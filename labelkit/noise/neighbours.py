@@ -129,7 +129,7 @@ def score_neighbour_vote(
     groups: Ints | None = None,
     k: int = 10,
 ) -> Floats:
-    """Share of the nearest clips that have the clip's label, the lowest over its labels.
+    """Return the share of the nearest clips with the clip's label, the lowest over its labels.
 
     Deep k-nearest neighbours (Bahri, Jiang and Gupta, ICML 2020). Many clips have equal
     shares: the nearer the neighbours, the further their vote is from a half, by a
@@ -236,7 +236,7 @@ def find_off_topic(
 
 
 def _deviations(embeddings: Floats, groups: Ints | None, k: int) -> Floats:
-    """Mean distance to the nearest, in robust deviations above the median clip's."""
+    """Return the mean distance to the nearest, in robust deviations above the median clip's."""
     mean = _mean_distance(*find_neighbours(embeddings, k=k, groups=groups))
     above = mean - np.median(mean)
     # Where at least half of the distances are equal there is no deviation to count in.
@@ -245,7 +245,7 @@ def _deviations(embeddings: Floats, groups: Ints | None, k: int) -> Floats:
 
 
 def _check(embeddings: Floats, groups: Ints | None) -> tuple[Floats, Ints]:
-    """Vectors of length 1, float32, and a group for each clip."""
+    """Return vectors of length 1, float32, and a group for each clip."""
     vectors = np.asarray(embeddings)
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise InvalidInput(f"embeddings must have shape (n_clips, dim), got {vectors.shape}")
@@ -275,7 +275,7 @@ def _check(embeddings: Floats, groups: Ints | None) -> tuple[Floats, Ints]:
 def _check_labels(
     labels: Array, embeddings: Floats, groups: Ints | None
 ) -> tuple[Bools, Floats, Ints]:
-    """Boolean labels, and what :func:`_check` returns."""
+    """Return boolean labels, and what :func:`_check` returns."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or len(labels) != len(embeddings):
         raise InvalidInput(
@@ -288,7 +288,7 @@ def _check_labels(
 
 
 def _similarities(unit: Floats, groups: Ints, rows: Ints) -> Iterator[tuple[Ints, Floats]]:
-    """Blocks of ``rows``, as positions in it, and their cosines with all clips.
+    """Yield blocks of ``rows``, as positions in it, and their cosines with all clips.
 
     A clip itself and its group are at minus infinity.
     """
@@ -309,7 +309,7 @@ def _similarities(unit: Floats, groups: Ints, rows: Ints) -> Iterator[tuple[Ints
 
 
 def _nearest(unit: Floats, clips: Ints, similarity: Floats, k: int) -> tuple[Ints, Floats]:
-    """Indices and distances of the ``k`` nearest by a block of similarities, nearest first.
+    """Find the ``k`` nearest by a block of similarities: indices and distances, nearest first.
 
     The ``k`` most similar clips lie in the strips whose best are at least the ``k``-th
     best of all strips, so hardly more than ``k`` clips a row are looked at one by one.
@@ -348,7 +348,7 @@ def _nearest(unit: Floats, clips: Ints, similarity: Floats, k: int) -> tuple[Int
 
 
 def _distances(unit: Floats, clips: Ints, others: Ints) -> Floats:
-    """``(1 - cos) / 2`` of pairs of clips, exactly 0 for equal vectors."""
+    """Return ``(1 - cos) / 2`` of pairs of clips, exactly 0 for equal vectors."""
     step = max(1, _BLOCK // 4 // unit.shape[1])
     result = np.empty(len(clips))
     for start in range(0, len(clips), step):
@@ -359,7 +359,7 @@ def _distances(unit: Floats, clips: Ints, others: Ints) -> Floats:
 
 
 def _mean_distance(indices: Ints, distances: Floats) -> Floats:
-    """Mean over the neighbours that are there; 1 where there is none."""
+    """Average over the neighbours that are there; 1 where there is none."""
     there = indices >= 0
     counts = there.sum(axis=1)
     sums = np.where(there, distances, 0).sum(axis=1)

@@ -16,7 +16,7 @@ METHODS = ("self_confidence", "class_rank")
 
 
 def score_pairs(labels: Array, probs: Floats, *, method: str = "self_confidence") -> Floats:
-    """How sure the model is that a given label is present, and an absent one absent.
+    """Rate how sure the model is that a given label is present, and an absent one absent.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -54,7 +54,7 @@ def score_pairs(labels: Array, probs: Floats, *, method: str = "self_confidence"
 
 
 def split_directions(labels: Array, scores: Floats) -> tuple[Floats, Floats]:
-    """Scores of the given labels, and scores of the absent ones, NaN elsewhere.
+    """Split scores into those of the given labels and those of the absent ones, NaN elsewhere.
 
     The two are different questions of different odds, and are ordered apart.
 
@@ -153,7 +153,7 @@ def rank_missing(missing: Bools, probs: Floats) -> list[tuple[int, int, float]]:
 
 
 def loss_mask(missing: Bools) -> Floats:
-    """Weights of a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
+    """Weigh a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
 
     Args:
         missing: Mask of :func:`find_missing`, shape ``(n_clips, n_classes)``.
@@ -169,7 +169,7 @@ def loss_mask(missing: Bools) -> Floats:
 
 
 def _places(values: Floats) -> Floats:
-    """Share of the values below each, equal ones counting half."""
+    """Return the share of the values below each, equal ones counting half."""
     from scipy.stats import rankdata
 
     places: Floats = (rankdata(values) - 0.5) / max(len(values), 1)

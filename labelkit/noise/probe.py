@@ -130,7 +130,7 @@ class Probe:
         return probs, None
 
     def _judge(self, x: Floats, y: Bools | Ints, x_out: Floats) -> Floats:
-        """Probability of each value of ``y``, in order, for every row of ``x_out``."""
+        """Return the probability of each value of ``y``, in order, for every row of ``x_out``."""
         from sklearn.utils.extmath import softmax
 
         model = self._create().fit(x, y)
@@ -146,7 +146,7 @@ class Probe:
         return probs
 
     def _create(self) -> Any:
-        """The classifier, not fitted yet."""
+        """Create the classifier, not fitted yet."""
         target = registry.check("classifier", self.classifier)
         cls = registry.resolve("classifier", self.classifier)
         known = inspect.signature(cls).parameters

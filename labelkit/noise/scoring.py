@@ -26,7 +26,7 @@ MIXTURE_LEAST = 10
 
 
 def score_lwlrap(labels: Array, probs: Floats) -> Floats:
-    """Label-ranking average precision of each clip; 1 / rank if it has one label.
+    """Return the label-ranking average precision of each clip; 1 / rank if it has one label.
 
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
@@ -39,7 +39,7 @@ def score_lwlrap(labels: Array, probs: Floats) -> Floats:
 
 
 def score_self_confidence(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
-    """Lowest probability of a given label.
+    """Return the lowest probability of a given label.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -55,7 +55,7 @@ def score_self_confidence(labels: Array, probs: Floats, *, adjust: bool = False)
 
 
 def score_margin(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
-    """Lowest given probability against the highest other one, moved from [-1, 1] to [0, 1].
+    """Compare the lowest given probability with the highest other one, in [0, 1].
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -75,7 +75,7 @@ def score_margin(labels: Array, probs: Floats, *, adjust: bool = False) -> Float
 
 
 def score_log_loss(labels: Array, probs: Floats) -> Floats:
-    """Binary log-loss, the mean over the classes, as the likelihood ``exp(-loss)``.
+    """Return the binary log-loss, the mean over the classes, as the likelihood ``exp(-loss)``.
 
     Unlike :func:`score_self_confidence` it falls with a missing label as well. It is
     the loss the 9th place of Freesound Audio Tagging 2019 selected clips by.
@@ -101,7 +101,7 @@ def score_cleanlab(
     aggregate: str = "exponential",
     method: str = "self_confidence",
 ) -> Floats:
-    """Label quality by cleanlab: of the one label, or of all classes in one number.
+    """Rate labels by cleanlab: the one label, or all classes in one number.
 
     Clips with exactly one label each and probabilities that sum to 1 are judged as
     single-label, anything else as multi-label. In cleanlab's own benchmarks (Thyagarajan
@@ -155,19 +155,19 @@ def score_cleanlab(
 
 
 def score_cleanlab_softmin(labels: Array, probs: Floats) -> Floats:
-    """:func:`score_cleanlab` with the soft minimum over the classes of a clip."""
+    """Call :func:`score_cleanlab` with the soft minimum over the classes of a clip."""
     return score_cleanlab(labels, probs, aggregate="softmin")
 
 
 def score_cleanlab_minimum(labels: Array, probs: Floats) -> Floats:
-    """:func:`score_cleanlab` with the lowest of the classes of a clip."""
+    """Call :func:`score_cleanlab` with the lowest of the classes of a clip."""
     return score_cleanlab(labels, probs, aggregate="minimum")
 
 
 def score_mixture(
     labels: Array, probs: Floats, *, per_class: bool = False, seed: int = 0
 ) -> Floats:
-    """Chance that a clip's loss comes from the lower of two Gaussians fitted to all losses.
+    """Return the chance that a clip's loss is of the lower of two Gaussians fitted to all.
 
     The automatic cut-off of DivideMix (Li et al., 2020) and of Arazo et al. (2019), on
     the mean binary log-loss. Two Gaussians of different width cross twice; beyond the
@@ -213,7 +213,7 @@ def score_mixture(
 
 
 def fuse_ranks(scores: Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:
-    """Mean over several scores of each clip's rank, so that their scales do not matter.
+    """Average each clip's ranks by several scores, so that their scales do not matter.
 
     Equal scores share their mean rank. Where a score is NaN the others decide. A score
     that is the same for all clips orders nothing and is left out; if none orders
@@ -256,7 +256,7 @@ def fuse_ranks(scores: Sequence[Floats], weights: Sequence[float] | None = None)
 
 
 def suggest_labels(labels: Array, probs: Floats) -> Ints:
-    """Most probable class of each clip, a given label or not; the lower index if tied.
+    """Return the most probable class of each clip, given or not; the lower index if tied.
 
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
@@ -287,7 +287,7 @@ def _lowest_given(labels: Bools, probs: Floats) -> Floats:
 
 
 def _log_losses(labels: Bools, probs: Floats) -> Floats:
-    """Mean binary log-loss of each clip; NaN for a clip without labels."""
+    """Return the mean binary log-loss of each clip; NaN for a clip without labels."""
     losses = np.full(len(labels), np.nan)
     for rows in metrics.split_rows(*labels.shape):
         agreeing = np.where(labels[rows], probs[rows], 1 - probs[rows].astype(np.float64))
@@ -297,12 +297,12 @@ def _log_losses(labels: Bools, probs: Floats) -> Floats:
 
 
 def _differ(losses: Floats) -> bool:
-    """Whether losses differ by more than rounding."""
+    """Tell whether losses differ by more than rounding."""
     return bool(np.ptp(losses) > 1e-9 * max(abs(losses).max(), 1e-9))
 
 
 def _low_posterior(losses: Floats, seed: int) -> Floats:
-    """Chance of the component of lower mean at each loss."""
+    """Return the chance of the component of lower mean at each loss."""
     from scipy.special import expit
     from sklearn.mixture import GaussianMixture
 

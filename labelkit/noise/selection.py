@@ -53,7 +53,7 @@ def select_confident(
 
 
 def find_passing(labels: Bools, probs: Floats, threshold: float) -> Bools:
-    """Clips whose labels are their most probable classes, each above ``threshold``.
+    """Find clips whose labels are their most probable classes, each above ``threshold``.
 
     Args:
         labels: Boolean labels, shape ``(n_clips, n_classes)``.
@@ -349,7 +349,7 @@ def select_listed(
 
 
 def _one_judge(labels: Array, probs: tuple[Floats, ...], **options: float) -> tuple[Bools, Floats]:
-    """Boolean labels and the mean of the judges, if they fit and no option is negative."""
+    """Return boolean labels and the mean of the judges, if they fit and no option is negative."""
     if not probs:
         raise InvalidInput("give the probabilities of at least one model after the labels")
     if not all(value >= 0 for value in options.values()):
@@ -370,7 +370,7 @@ def _by_confidence(labels: Bools, probs: Floats) -> Floats:
 
 
 def _keep_share(labels: Bools, order: Floats, keep: float, by_class: bool) -> Bools:
-    """The lowest ``order`` of each class or of all labelled clips, a share but at least one."""
+    """Keep the lowest ``order`` of each class or of all labelled clips: a share, at least one."""
     if not 0 < keep <= 1:
         raise InvalidInput(f"keep {keep} must be above 0 and at most 1")
     kept = np.zeros(len(labels), bool)
@@ -389,7 +389,7 @@ def _fill_classes(
     per_class: int,
     folds: Ints | None = None,
 ) -> Bools:
-    """Passing clips with labels, lowest ``order`` first, while each of their classes has room."""
+    """Keep passing clips with labels, lowest ``order`` first, while each class has room."""
     passing = passing & np.asarray(labels.any(axis=1))
     if not per_class:
         return passing

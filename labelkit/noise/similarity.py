@@ -118,7 +118,7 @@ def correlate_pairs(frames: Sequence[Floats], pairs: Ints) -> Floats:
 
 
 def _check(clip: Floats, index: int, frames: Sequence[Floats]) -> Floats:
-    """The spectrogram of a clip in float32."""
+    """Return the spectrogram of a clip in float32."""
     n_mels = np.shape(frames[0])[-1]
     if np.ndim(clip) != 2 or np.shape(clip)[1] != n_mels or n_mels < 2:
         raise InvalidInput(
@@ -131,13 +131,13 @@ def _check(clip: Floats, index: int, frames: Sequence[Floats]) -> Floats:
 
 
 def _sound(clip: Floats) -> tuple[Floats, Bools]:
-    """A spectrogram with silence raised to one level, and a mask of its frames of sound."""
+    """Raise silence to one level, and return a mask of the frames of sound as well."""
     floor = clip.max(initial=-np.inf) - _RANGE_DB
     return np.maximum(clip, floor), clip.max(axis=1, initial=-np.inf) > floor + _RISE_DB
 
 
 def _summarise(clip: Floats) -> Floats:
-    """What a clip sounds like, whatever its gain and wherever it was cut.
+    """Describe what a clip sounds like, whatever its gain and wherever it was cut.
 
     Mean and deviation over the frames of sound of the steps from band to band, clipped so
     that the bands a coder left out count little. All zeros for a clip without sound.
@@ -150,7 +150,7 @@ def _summarise(clip: Floats) -> Floats:
 
 
 def _texture(clip: Floats) -> tuple[Floats, Bools]:
-    """How each cell differs from its surroundings in time and frequency, and a mask of frames.
+    """Return how cells differ from their surroundings in time and frequency, and a frame mask.
 
     Of deviation 1, clipped; 0 in silence.
     """
@@ -167,7 +167,7 @@ def _texture(clip: Floats) -> tuple[Floats, Bools]:
 
 
 def _batches(frames: Sequence[Floats], pairs: Ints) -> Iterator[tuple[Ints, int]]:
-    """Positions of pairs to be transformed together, of clips of like length, and the length."""
+    """Yield positions of pairs to transform together, of clips of like length, and the length."""
     from scipy import fft
 
     lengths = np.array([len(clip) for clip in frames])
@@ -185,11 +185,11 @@ def _batches(frames: Sequence[Floats], pairs: Ints) -> Iterator[tuple[Ints, int]
 
 
 def _best_lag(textures: Sequence[tuple[Floats, Bools]], pairs: Ints, length: int) -> Floats:
-    """Highest correlation over all lags of each pair, by transforms of ``length`` frames."""
+    """Return the highest correlation of each pair over all lags of ``length`` frames."""
     from scipy import fft
 
     def sums(left: Array, right: Array) -> Floats:
-        """Sums of products over the frames of each pair at each lag."""
+        """Return the sums of products over the frames of each pair at each lag."""
         found: Floats = fft.irfft(left[a] * right[b].conj(), length, axis=1)
         return found
 

@@ -297,7 +297,7 @@ def plant_copies(
 
 
 def distort(samples: Floats, rate_hz: int, kind: str, rng: np.random.Generator) -> Floats:
-    """A near-duplicate of a recording.
+    """Make a near-duplicate of a recording.
 
     Args:
         samples: One channel in [-1, 1], shape ``(n_samples,)``.
@@ -348,7 +348,7 @@ def _crop(samples: Floats, rate_hz: int, rng: np.random.Generator) -> Floats:
 
 
 def _check(labels: Array, rate: float, eligible: Bools | None) -> tuple[Bools, Bools]:
-    """Labels and ``eligible`` as boolean arrays, if they and ``rate`` can be used."""
+    """Return labels and ``eligible`` as boolean arrays, if they and ``rate`` can be used."""
     given = metrics.check_labels(labels)
     return given, _check_share(len(given), rate, eligible)
 
@@ -368,12 +368,12 @@ def _check_share(n_clips: int, rate: float, eligible: Bools | None) -> Bools:
 
 
 def _count(rate: float, n: int) -> int:
-    """``ceil(rate * n)``, where rounding makes no integer of 7.000000000000001."""
+    """Compute ``ceil(rate * n)``, where rounding makes no integer of 7.000000000000001."""
     return math.ceil(rate * n - 1e-9)
 
 
 def _only(given: Bools, classes: Bools, eligible: Bools) -> Ints:
-    """Eligible clips that have labels, all of them among ``classes``."""
+    """Find eligible clips that have labels, all of them among ``classes``."""
     return np.flatnonzero(eligible & given.any(axis=1) & ~(given & ~classes).any(axis=1))
 
 
@@ -389,7 +389,7 @@ def _draw_clips(
 
 
 def _replace(given: Bools, weights: Floats, rate: float, seed: Seed, eligible: Bools) -> Planted:
-    """One label of each drawn clip becomes an absent class, drawn by the weights of its row."""
+    """Turn a label of each drawn clip into an absent class, drawn by the weights of its row."""
     rng = np.random.default_rng(seed)
     replaceable = given & ((~given).astype(float) @ weights.T > 0)
     open_to = np.flatnonzero(eligible & replaceable.any(axis=1))
@@ -404,7 +404,7 @@ def _replace(given: Bools, weights: Floats, rate: float, seed: Seed, eligible: B
 
 
 def _draw_columns(weights: Bools | Floats, rng: np.random.Generator) -> Ints:
-    """A column of each row, drawn in proportion to its weight."""
+    """Draw a column of each row in proportion to its weight."""
     sums = np.cumsum(weights, axis=1, dtype=float)
     # 1 - random lies in (0, 1], so a column without weight is never the first to reach it.
     reached = sums >= (1 - rng.random((len(weights), 1))) * sums[:, -1:]

@@ -148,7 +148,7 @@ def self_verify(
 
 
 def label_loss(labels: Array, probs: Floats, *, single: bool) -> float:
-    """Log-loss of single labels, binary log-loss where clips may have several."""
+    """Return the log-loss of single labels, the binary one where clips may have several."""
     return (metrics.log_loss if single else metrics.binary_log_loss)(labels, probs)
 
 

@@ -16,7 +16,7 @@ TIE_SHARE = 1e-3
 
 
 def score_window_consensus(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
-    """Share of a clip's windows that would have given its labels themselves.
+    """Return the share of a clip's windows that would have given its labels themselves.
 
     Of a clip with n labels, a window agrees with a label among its n most probable
     classes; the label fewest windows agree with decides. A thousandth of the score is
@@ -50,7 +50,7 @@ def score_window_consensus(labels: Array, window_clips: Ints, window_probs: Floa
 
 
 def score_window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
-    """Steadiness of the label's probability over the windows, 1 where it never changes.
+    """Return how steady the label's probability is over the windows, 1 if it never changes.
 
     Low scores mark clips of which only a part holds the sound, or that are ambiguous.
 
@@ -67,7 +67,7 @@ def score_window_spread(labels: Array, window_clips: Ints, window_probs: Floats)
 
 
 def window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
-    """Standard deviation of a label's probability over the windows of its clip.
+    """Return the standard deviation of a label's probability over the windows of its clip.
 
     Evidence for a person, no score: lower is steadier. A high spread says that the
     sound fills only a part of the clip, or that the model is unsure.
@@ -100,7 +100,7 @@ def window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Fl
 def _window_labels(
     labels: Array, window_clips: Ints, window_probs: Floats
 ) -> tuple[Bools, Ints, Ints, Floats]:
-    """Labels, and for each label of each window's clip: its place, rank and probability.
+    """Return labels, and of each label of each window's clip its place, rank and probability.
 
     The place counts the given labels by clip and class, as ``np.nonzero`` does.
     """
@@ -133,7 +133,7 @@ def _window_labels(
 
 
 def _worst_label(n: int, clips: Ints, found: Floats, worse: np.ufunc) -> Floats:
-    """The worst number of each clip among those of its labels; NaN without any."""
+    """Return the worst number of each clip among those of its labels; NaN without any."""
     result = np.full(n, np.nan)
     worse.at(result, clips, found)
     return result
