@@ -13,12 +13,12 @@ _A4 = 440.0
 
 
 def top_hz(spec: FeatureSpec) -> float:
-    """Upper edge of the highest band, in Hz."""
+    """Return the upper edge of the highest band, in Hz."""
     return spec.fmax_hz or spec.sample_rate / 2
 
 
 def mel_bank(spec: FeatureSpec) -> Floats:
-    """Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
+    """Make Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
     import librosa
 
     with warnings.catch_warnings():
@@ -34,7 +34,7 @@ def mel_bank(spec: FeatureSpec) -> Floats:
 
 
 def a_weighting(spec: FeatureSpec) -> Floats:
-    """A-weights of the transform's frequencies in dB, no less than -80."""
+    """Return A-weights of the transform's frequencies in dB, no less than -80."""
     import librosa
 
     with np.errstate(divide="ignore"):  # 0 Hz, which is then raised to -80 dB.
@@ -44,7 +44,7 @@ def a_weighting(spec: FeatureSpec) -> Floats:
 
 
 def log_bank(spec: FeatureSpec) -> Floats:
-    """Overlapping triangles of sum 1 between pitches aligned to 440 Hz.
+    """Make overlapping triangles of sum 1 between pitches aligned to 440 Hz.
 
     Each pitch is moved to the nearest frequency of the transform, those that fall together
     count once, and a triangle reaches from one neighbour to the other. madmom leaves out
@@ -62,7 +62,7 @@ def log_bank(spec: FeatureSpec) -> Floats:
 
 
 def log_bins(spec: FeatureSpec) -> Ints:
-    """Indices of the transform's frequencies that are corners of :func:`log_bank`."""
+    """Return indices of the transform's frequencies that are corners of :func:`log_bank`."""
     per_octave = spec.bands_per_octave
     low, high = (per_octave * np.log2(hz / _A4) for hz in (spec.fmin_hz, top_hz(spec)))
     pitches = _A4 * 2 ** (np.arange(np.ceil(low), np.ceil(high)) / per_octave)

@@ -31,7 +31,7 @@ class _Piece:
 
 
 def compute_batch(waves: Sequence[Floats], spec: FeatureSpec, device: str = "cpu") -> list[Floats]:
-    """Spectrograms of prepared recordings, those of similar length together.
+    """Compute spectrograms of prepared recordings, those of similar length together.
 
     Each recording's edges are its own, so its frames do not depend on the company it is
     in, and long ones are cut between frames, so memory stays below 1 GB. On real clips the
@@ -87,7 +87,7 @@ class _Weighing:
         self.a_weighting = torch.as_tensor(banks.a_weighting(spec), dtype=_DTYPE, device=device)
 
     def __call__(self, spectrum: torch.Tensor, peak: torch.Tensor | None) -> torch.Tensor:
-        """Bands of some frames.
+        """Compute the bands of some frames.
 
         Args:
             spectrum: Shape ``(n_fft // 2 + 1, n_frames)``.
@@ -111,7 +111,7 @@ def _decibels(power: torch.Tensor, floor: float) -> torch.Tensor:
 def _transform(
     waves: Sequence[Floats], pieces: Sequence[_Piece], spec: FeatureSpec, device: str
 ) -> Iterator[tuple[_Piece, torch.Tensor]]:
-    """Magnitudes or powers of each piece, the short ones first."""
+    """Yield magnitudes or powers of each piece, the short ones first."""
     spectrogram = import_torchaudio().functional.spectrogram
     magnitude = spec.kind == "log_filter_bank"
     window = torch.hann_window(spec.n_fft, periodic=not magnitude, dtype=_DTYPE, device=device)
@@ -142,7 +142,7 @@ def _count_frames(wave: Floats, spec: FeatureSpec) -> int:
 
 
 def _cut(wave: Floats, piece: _Piece, spec: FeatureSpec) -> Floats:
-    """Samples under the frames of a piece, beyond the recording's edges as its kind has them."""
+    """Cut the samples under a piece's frames, beyond the recording's edges as its kind has them."""
     first = piece.first * spec.hop_length
     length = (piece.n_frames - 1) * spec.hop_length + spec.n_fft
     if spec.kind == "log_filter_bank":

@@ -31,7 +31,7 @@ _CEPSTRA = 30
 
 
 def pool_frames(frames: Floats) -> Floats:
-    """Statistics of a spectrogram, whatever its length and level: an embedding without a model.
+    """Pool statistics of a spectrogram of any length and level: an embedding without a model.
 
     Mean, deviation and percentiles of each band and of its change over time, the energy of
     its envelope in octaves of the modulation frequency, and how bands go together: the
@@ -71,7 +71,7 @@ def pool_frames(frames: Floats) -> Floats:
 
 
 def _modulation(x: Floats) -> Floats:
-    """Energy of each band's envelope in octaves below half the frame rate, in dB."""
+    """Return the energy of each band's envelope in octaves below half the frame rate, in dB."""
     n = max(1024, 1 << (len(x) - 1).bit_length())
     window = np.hanning(len(x) + 2)[1:-1, None]
     power = np.abs(np.fft.rfft((x - x.mean(axis=0)) * window, n, axis=0)) ** 2 / (len(x) * n)
@@ -121,7 +121,7 @@ def check_embedder(spec: EmbeddingSpec) -> None:
 
 
 def import_embedder(spec: EmbeddingSpec) -> ModuleType:
-    """The module of ``package.module:function`` or ``hear:package.module``.
+    """Import the module of ``package.module:function`` or ``hear:package.module``.
 
     Raises:
         UnknownName: If there is none.
@@ -135,7 +135,7 @@ def import_embedder(spec: EmbeddingSpec) -> ModuleType:
 
 
 def identify_module(module: ModuleType) -> list[str]:
-    """Version and source of a module: what its results depend on, as far as one can see."""
+    """Return version and source of a module: what its results depend on, as far as one can see."""
     package = import_module(module.__name__.split(".")[0])
     version = getattr(module, "__version__", getattr(package, "__version__", ""))
     try:
@@ -146,7 +146,7 @@ def identify_module(module: ModuleType) -> list[str]:
 
 
 def load_plugin(spec: EmbeddingSpec) -> Embedder:
-    """The function that ``package.module:function`` names.
+    """Load the function that ``package.module:function`` names.
 
     Raises:
         UnknownName: If there is none.
@@ -158,7 +158,7 @@ def load_plugin(spec: EmbeddingSpec) -> Embedder:
 
 
 def find_onnx(spec: EmbeddingSpec) -> list[Path]:
-    """The file that ``onnx:FILE`` names, and those with its weights beside it.
+    """Find the file that ``onnx:FILE`` names, and those with its weights beside it.
 
     Raises:
         InvalidInput: If there is none.
@@ -171,7 +171,7 @@ def find_onnx(spec: EmbeddingSpec) -> list[Path]:
 
 
 def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """An ONNX model: first input ``(batch, samples)`` or ``(batch, 1, samples)`` of float32.
+    """Load an ONNX model whose input is ``(batch, samples)`` or ``(batch, 1, samples)``, float32.
 
     Its first output is the embedding.
 
@@ -223,7 +223,7 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
 
 
 def cut_windows(mono: Floats, rate: int, spec: EmbeddingSpec) -> Floats:
-    """Windows of a recording, the last one filled with zeros.
+    """Cut a recording into windows, the last one filled with zeros.
 
     Args:
         mono: Shape ``(n_samples,)``, at least one.
@@ -246,7 +246,7 @@ def cut_windows(mono: Floats, rate: int, spec: EmbeddingSpec) -> Floats:
 
 
 def embed_clips(embedder: Embedder, clips: Sequence[Floats]) -> Floats:
-    """Mean vector of each clip's windows.
+    """Return the mean vector of each clip's windows.
 
     Args:
         embedder: What makes vectors of windows.

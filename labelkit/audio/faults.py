@@ -42,7 +42,7 @@ _LOUDEST = 400
 
 
 def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
-    """Names of the faults of one recording, the unusable ones first and alone.
+    """List the faults of one recording, the unusable ones first and alone.
 
     Args:
         path: The file.
@@ -91,7 +91,7 @@ def inspect(path: Path, *, window_s: float = 0.0) -> tuple[Floats, int, list[str
 
 
 def is_clipped(samples: Floats) -> bool:
-    """Whether more than 0.1 % of the samples lie in runs at full scale.
+    """Tell whether more than 0.1 % of the samples lie in runs at full scale.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``, full scale 1.
@@ -151,7 +151,7 @@ def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
 
 
 def is_truncated(path: Path, n_decoded: int) -> bool:
-    """Whether a file ends before its own structure says it does.
+    """Tell whether a file ends before its own structure says it does.
 
     Args:
         path: A wav, ogg, flac or mp3 file that could be decoded at least in part.

@@ -48,7 +48,7 @@ def check_spec(spec: FeatureSpec) -> None:
 
 
 def compute(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, float]:
-    """Spectrogram of a recording, from what was decoded to the network's frames.
+    """Compute a recording's spectrogram, from what was decoded to the network's frames.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``, in [-1, 1].
@@ -117,7 +117,7 @@ def _vary(mono: Floats, spec: FeatureSpec) -> Floats:
 
 
 def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:
-    """Log-mel spectrogram: energies of mel bands in dB.
+    """Compute the log-mel spectrogram: energies of mel bands in dB.
 
     Args:
         mono: Shape ``(n_samples,)``, at ``spec.sample_rate``.
@@ -135,7 +135,7 @@ def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:
 
 
 def perceptual_mel(mono: Floats, spec: FeatureSpec) -> Floats:
-    """A-weighted decibels of every frequency, then summed by a mel filter bank.
+    """Compute A-weighted decibels of every frequency, then sum them by a mel filter bank.
 
     The bank weighs decibels rather than energies, as Dorfer and Widmer's first
     spectrogram does (DCASE 2018 task 2); ``floor_db`` has no part in it.
@@ -154,7 +154,7 @@ def perceptual_mel(mono: Floats, spec: FeatureSpec) -> Floats:
 
 
 def log_filter_bank(mono: Floats, spec: FeatureSpec) -> Floats:
-    """Logarithmic spectrogram of madmom (Böck et al., 2016), as Dorfer and Widmer's second.
+    """Compute madmom's logarithmic spectrogram (Böck et al., 2016), Dorfer and Widmer's second.
 
     Magnitudes of frame ``n``, which starts at sample ``n * hop_length``, go through
     :func:`labelkit.audio.banks.log_bank`, then ``log10(1 + x)``. madmom divides integer
@@ -183,7 +183,7 @@ def log_filter_bank(mono: Floats, spec: FeatureSpec) -> Floats:
 
 
 def delta_matrix(n_frames: int, order: int, width: int = 9) -> Floats:
-    """The matrix of :func:`librosa.feature.delta`, whose edges are interpolated.
+    """Return the matrix of :func:`librosa.feature.delta`, whose edges are interpolated.
 
     Args:
         n_frames: Frames of a window.
@@ -204,7 +204,7 @@ def delta_matrix(n_frames: int, order: int, width: int = 9) -> Floats:
 
 
 def pad_end(mono: Floats, length: int) -> Floats:
-    """The same samples with zeros behind, up to ``length`` of them."""
+    """Return the same samples with zeros behind, up to ``length`` of them."""
     return mono if len(mono) >= length else np.pad(mono, (0, length - len(mono)))
 
 

@@ -16,7 +16,7 @@ EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
 
 def hash_file(path: Path) -> str:
-    """Hash of a file's bytes: the identity of a recording whatever it is called."""
+    """Hash a file's bytes: the identity of a recording whatever it is called."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
@@ -50,14 +50,14 @@ def read_audio(path: Path) -> tuple[Floats, int]:
 
 
 def _source(path: Path) -> Path | BytesIO:
-    """The file, or what can be saved of an Ogg stream that was cut off."""
+    """Return the file, or what can be saved of an Ogg stream that was cut off."""
     if not is_cut_off_ogg(path):
         return path
     return BytesIO(ogg.mend(path.read_bytes()))
 
 
 def is_cut_off_ogg(path: Path) -> bool:
-    """Whether a file is an Ogg stream without its end."""
+    """Tell whether a file is an Ogg stream without its end."""
     try:
         with path.open("rb") as file:
             if file.read(4) != b"OggS":
@@ -85,7 +85,7 @@ def _read_what_is_left(path: Path) -> tuple[Floats, int]:
 
 
 def duration_s(path: Path) -> float | None:
-    """Length that the header of a file states, in seconds; None if it has no readable one."""
+    """Return the length that a file's header states, in seconds; None without a readable one."""
     import soundfile
 
     try:
@@ -97,7 +97,7 @@ def duration_s(path: Path) -> float | None:
 
 
 def to_mono(samples: Floats, rate: int, target_rate: int) -> Floats:
-    """Mean of the channels at another rate.
+    """Average the channels, at another rate.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``.
@@ -116,7 +116,7 @@ def to_mono(samples: Floats, rate: int, target_rate: int) -> Floats:
 
 
 def find_sound(samples: Floats, top_db: float) -> tuple[int, int]:
-    """First and last (exclusive) sample between edges ``top_db`` below the peak; 0 cuts none."""
+    """Find first and last (exclusive) sample between edges ``top_db`` below peak; 0 cuts none."""
     import librosa
 
     if not top_db or not len(samples):

@@ -38,7 +38,7 @@ def normalise_and_trim(samples: Floats, rate: int) -> tuple[Floats, int, int]:
 
 
 def find_sound(samples: Floats, rate: int) -> int:
-    """First sample that ``silence 1 0.025 0.15%`` lets through.
+    """Return the first sample that ``silence 1 0.025 0.15%`` lets through.
 
     The root mean square of the last 20 ms, of zeros before the first sample, must
     stay at or above 0.15 % of full scale for 25 ms; the sound begins with those.

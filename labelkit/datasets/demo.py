@@ -105,7 +105,7 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object,
 
 
 def synthesise(name: str, rng: np.random.Generator) -> _Wave:
-    """One clip of a class, float32, shape ``(SAMPLE_RATE * CLIP_S,)``, peak below 1.
+    """Make one clip of a class, float32, shape ``(SAMPLE_RATE * CLIP_S,)``, peak below 1.
 
     Args:
         name: A key of ``SOUNDS``.
@@ -128,7 +128,7 @@ def _times(seconds: float) -> Floats:
 
 
 def _noise(rng: np.random.Generator, n: int, slope: float) -> _Wave:
-    """Noise whose power falls with frequency as ``f ** slope``, peak 1."""
+    """Make noise whose power falls with frequency as ``f ** slope``, peak 1."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE), 30)
     noise = np.fft.irfft(spectrum * frequency ** (slope / 2), n)
@@ -137,7 +137,7 @@ def _noise(rng: np.random.Generator, n: int, slope: float) -> _Wave:
 
 
 def _voice(rng: np.random.Generator, frequency: Floats) -> _Wave:
-    """A harmonic sound along a line of frequencies in Hz, faded in and out."""
+    """Make a harmonic sound along a line of frequencies in Hz, faded in and out."""
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
     partials = int(rng.integers(1, 6))
     fall = rng.uniform(0.5, 2)
@@ -177,7 +177,7 @@ def _bell(rng: np.random.Generator) -> _Wave:
 
 
 def _pulses(rng: np.random.Generator, onsets: Floats) -> _Wave:
-    """Short bursts of one timbre at the given times in s."""
+    """Make short bursts of one timbre at the given times in s."""
     t = _times(rng.uniform(0.03, 0.09))
     tone = np.sin(2 * np.pi * rng.uniform(300, 2500) * t)
     mix = rng.uniform(0, 1)
@@ -190,32 +190,32 @@ def _pulses(rng: np.random.Generator, onsets: Floats) -> _Wave:
 
 
 def _knocks(rng: np.random.Generator) -> _Wave:
-    """Evenly spaced."""
+    """Space the pulses evenly."""
     return _pulses(rng, np.arange(rng.integers(5, 9)) * rng.uniform(0.2, 0.32))
 
 
 def _gallop(rng: np.random.Generator) -> _Wave:
-    """In pairs."""
+    """Put the pulses in pairs."""
     period = rng.uniform(0.42, 0.62)
     pairs = np.arange(rng.integers(3, 5))[:, None] * period
     return _pulses(rng, (pairs + np.array([0, period * rng.uniform(0.2, 0.3)])).ravel())
 
 
 def _bounce(rng: np.random.Generator) -> _Wave:
-    """Ever faster."""
+    """Let the pulses follow ever faster."""
     gaps = rng.uniform(0.35, 0.55) * rng.uniform(0.72, 0.82) ** np.arange(rng.integers(6, 10))
     return _pulses(rng, np.concatenate([[0], np.cumsum(gaps)]))
 
 
 def _surf(rng: np.random.Generator) -> _Wave:
-    """Noise that swells slowly and breaks off."""
+    """Make noise that swells slowly and breaks off."""
     t = _times(rng.uniform(1.2, 2.6))
     wave: _Wave = _noise(rng, len(t), rng.uniform(-2, 0)) * (t / t[-1]) ** rng.uniform(1.5, 3)
     return wave
 
 
 def _spray(rng: np.random.Generator) -> _Wave:
-    """Noise that breaks out and dies away slowly."""
+    """Make noise that breaks out and dies away slowly."""
     return _surf(rng)[::-1]
 
 

@@ -319,7 +319,7 @@ def _read_table(
 
 
 def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line that is not blank."""
+    """Yield number and cells of each line that is not blank."""
     try:
         for row in reader:
             if row:
@@ -329,7 +329,7 @@ def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
 
 
 def _find_columns(header: list[str], spec: FormatSpec) -> dict[str, str]:
-    """Column of each thing a clip has: those the spec names, and those of an exported file."""
+    """Find the column of each thing a clip has: the spec's, and those of an exported file."""
     named = {
         "path": spec.path_column,
         "labels": spec.label_column,
