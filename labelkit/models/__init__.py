@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def list_models() -> list[str]:
-    """Names that :func:`create_model` knows, sorted."""
+    """List the names that :func:`create_model` knows, sorted."""
     return registry.names("model")
 
 
@@ -68,7 +68,7 @@ def _has_keyword(function: Any, keyword: str) -> bool:
 
 
 def main_logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Logits of the main head, whether or not the network has auxiliary ones."""
+    """Return the logits of the main head, whether or not the network has auxiliary ones."""
     return output[0] if isinstance(output, tuple) else output
 
 

@@ -51,12 +51,12 @@ class Drawn(Augmentation, ABC):
     """Change some samples of a batch; a subclass draws for all of them in ``_draw``."""
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """Which samples of a batch of ``shape`` are to change, boolean, ``(batch,)``, and how."""
+        """Draw which samples of a batch of ``shape`` change, boolean, ``(batch,)``, and how."""
         return (rng.random(shape[0]) < self.p, *self._draw(rng, shape))
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """What is drawn for every sample."""
+        """Draw for every sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Single(Drawn):
 
     @abstractmethod
     def _change(self, x: Tensor, *drawn: Array) -> Tensor:
-        """All of ``x`` changed."""
+        """Change all of ``x``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,12 +93,12 @@ class TrainingBatches:
         )
 
     def __len__(self) -> int:
-        """Steps of an epoch; a last one of a single clip, which batch norm cannot use, is none."""
+        """Return the steps of an epoch; one clip alone, too few for batch norm, is no step."""
         full, rest = divmod(self.n_draws, self.spec.batch_size)
         return full + (rest > 1)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch, the same ones whenever it is asked for."""
+        """Yield the batches of one epoch, the same ones whenever it is asked for."""
         rng = np.random.default_rng((*self.seed, number))
         order = self._draw_order(rng)
         for step in range(len(self)):
@@ -113,7 +113,7 @@ class TrainingBatches:
         return self._draw_from(pools, rng)
 
     def _draw_from(self, pools: Ints, rng: np.random.Generator) -> Ints:
-        """A random example of each given pool."""
+        """Draw a random example of each given pool."""
         places, rows = rng.random(len(pools)), np.zeros(len(pools), int)
         for pool, members in enumerate(self.members):
             here = pools == pool
@@ -154,7 +154,7 @@ class TrainingBatches:
     def _windows(
         self, rows: Ints, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Augmented windows of examples, with their targets and masks."""
+        """Return augmented windows of examples, with their targets and masks."""
         clips = self.examples.clips[rows]
         self.drawn[clips] = True
         which = rng.integers(len(self.banks), size=len(rows)) if len(self.banks) > 1 else None
@@ -170,7 +170,7 @@ class TrainingBatches:
 
 
 def _pool_shares(spec: StageSpec, members: Sequence[Ints]) -> Floats | None:
-    """Share of draws of each pool that has clips, or None where nothing is drawn from pools."""
+    """Return the share of draws of each pool with clips, or None if nothing is drawn from pools."""
     wanted = np.array([getattr(spec.pools, name) for name in POOLS])
     if not wanted.any():
         return None

@@ -24,25 +24,25 @@ class Callback:
     """Hears the seven events of a training and ignores them."""
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Before the first epoch."""
+        """Hear of the training before its first epoch."""
 
     def on_epoch_begin(self, trainer: Trainer) -> None:
-        """The history has a new row."""
+        """Hear that the history has a new row."""
 
     def on_batch_begin(self, trainer: Trainer) -> None:
-        """Before a step."""
+        """Hear of a step before it."""
 
     def on_gradients(self, trainer: Trainer) -> None:
-        """Gradients are there, the optimiser has not stepped."""
+        """Hear that gradients are there and the optimiser has not stepped."""
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        """After a step."""
+        """Hear of a step after it."""
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """The row of the epoch holds its losses."""
+        """Hear that the row of the epoch holds its losses."""
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """After the last epoch."""
+        """Hear of the training after its last epoch."""
 
 
 class Timer(Callback):
@@ -207,7 +207,7 @@ class BestWeights(Callback):
         trainer.history[best]["best"] = True
 
     def _ranked(self, trainer: Trainer) -> list[int]:
-        """Epochs, the best first, the earlier of equals before the later."""
+        """Order the epochs, the best first, the earlier of equals before the later."""
         scores = [gain(row, self.monitor) for row in trainer.history]
         return sorted(range(len(scores)), key=lambda epoch: (-scores[epoch], epoch))
 

@@ -193,13 +193,13 @@ class CrossFit:
         return finished
 
     def locked(self, number: int) -> Ints:
-        """Locked clips to judge in this round: none where a later round counts."""
+        """Return the locked clips to judge in this round: none where a later round counts."""
         if number < self.judge_locked_from:
             return np.array([], int)
         return np.arange(len(self.labels), len(self.frames.starts))
 
     def teaches(self) -> Bools:
-        """Clips whose label set says something: an empty one does if a person left it so."""
+        """Find clips whose label set says something: an empty one does if a person left it so."""
         labelled = np.asarray(self.labels.any(axis=1))
         return labelled if self.head == "softmax" else labelled | ~self.noisy
 
@@ -356,7 +356,7 @@ class Training:
     def _warm_start(
         self, model: nn.Module, bank: Spectrograms, start: FoldState | None
     ) -> tuple[Floats, Floats]:
-        """Mean and deviation of the bands, and the weights to start from."""
+        """Return mean and deviation of the bands, and load the weights to start from."""
         spec = self.cross.recipe.input
         if start is not None:
             weights = read_weights(start.folder / "weights.pt", self.cross.classes, self._heard())
@@ -380,7 +380,7 @@ class Training:
     def _epoch_log(
         self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
-        """The log of all training clips, if the stage is logged."""
+        """Make the log of all training clips, if the stage is logged."""
         cross, stage = self.cross, self.stage
         if cross.logs is None or not stage.log_every or stage.log_every > stage.epochs:
             return []
@@ -406,7 +406,7 @@ class Training:
     def _validation(
         self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
-        """Scores on the held-out verified clips, if the stage decides by one."""
+        """Make scores on the held-out verified clips, if the stage decides by one."""
         cross, stage = self.cross, self.stage
         callbacks: list[Callback] = []
         wanted = {stage.monitor, stage.keep_by if stage.keep_best else "monitor"}

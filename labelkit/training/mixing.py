@@ -45,7 +45,7 @@ class Partnered(Augmentation):
     )
 
     def partners(self, rng: np.random.Generator, pools: Ints) -> Ints | None:
-        """Index of whom each sample is mixed with; None where fresh clips are to be drawn.
+        """Return whom each sample is mixed with; None where fresh clips are to be drawn.
 
         ``pools`` are integers, ``(batch,)``. Chance may give a sample itself.
         """
@@ -80,7 +80,7 @@ class Mixer(Partnered, Drawn):
 
     @abstractmethod
     def _mix(self, x: Tensor, other: Tensor, *drawn: Array) -> Tensor:
-        """All of ``x`` mixed with their partners."""
+        """Mix all of ``x`` with their partners."""
 
     def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         return self._mix(targets, other, *drawn)
@@ -232,7 +232,7 @@ class Compose:
         self.steps = list(steps)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """Parameters of each step."""
+        """Draw the parameters of each step."""
         return tuple(step.draw(rng, shape) for step in self.steps)
 
     def apply(self, x: Tensor, params: Params) -> Tensor:

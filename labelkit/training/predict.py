@@ -43,7 +43,7 @@ class WindowProbs:
 def plan_windows(
     lengths: Ints, n_frames: int, spec: WindowSpec, rng: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """Which windows of each clip to hear.
+    """Plan which windows of each clip to hear.
 
     Args:
         lengths: Frames of each clip, shape ``(n_clips,)``.
@@ -145,7 +145,7 @@ def predict_windows(
 
 
 def clip_probs(windows: WindowProbs, n_clips: int, *, kind: str, head: str) -> Floats:
-    """Mean over the windows of each clip, float32, ``(n_clips, n_classes)``."""
+    """Average over the windows of each clip, float32, ``(n_clips, n_classes)``."""
     if not len(windows.rows):
         return np.zeros((0, 0), np.float32)
     return mean_by_group(windows.probs, windows.rows, n_clips, kind=kind, single=head == "softmax")

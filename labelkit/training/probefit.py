@@ -123,7 +123,7 @@ class ProbeFit:
         return finished
 
     def _examples(self, stage: StageSpec, fold: int, choice: Choice) -> Bools:
-        """Mask of the clips to learn from; one without labels teaches a classifier nothing."""
+        """Return a mask of the clips to learn from; one without labels teaches nothing."""
         noisy = self.noisy & ~choice.removed
         use: Bools = {
             "all": ~self.noisy | noisy,

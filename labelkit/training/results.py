@@ -37,7 +37,7 @@ class FoldState:
     history: list[dict[str, Any]]
 
     def windows(self) -> WindowProbs:
-        """Every window this model judged; ``rows`` are clip indices."""
+        """Return every window this model judged; ``rows`` are clip indices."""
         with np.load(self.folder / "result.npz") as saved:
             return WindowProbs(
                 *(saved[f"windows_{part}"] for part in ("clip", "first", "last", "probs"))
@@ -52,7 +52,7 @@ def write_result(folder: Path, about: dict[str, Any], result: dict[str, Any]) ->
 
 
 def read_result(folder: Path, key: str | None = None) -> tuple[Floats, FoldState] | None:
-    """The finished training of a folder, unless it is another's: made from other clips.
+    """Read the finished training of a folder, unless it is another's: made from other clips.
 
     Args:
         folder: Where it would be.
@@ -103,7 +103,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path, classes: Sequence[str], heard: str) -> dict[str, Any]:
-    """Weights to start from.
+    """Read weights to start from.
 
     Args:
         path: Where they are.

@@ -61,12 +61,12 @@ class Spectrograms:
         return frames.nbytes < 1 << 28
 
     def _clip(self, clip: int) -> Floats:
-        """Stored frames of a clip in float64."""
+        """Return the stored frames of a clip in float64."""
         start = int(self.starts[clip])
         return np.asarray(self._source[start : start + int(self.stored[clip])], np.float64)
 
     def statistics(self, clips: Ints) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of each mel band over ``clips``, both ``(n_mels,)``."""
+        """Return mean and deviation of each mel band over ``clips``, both ``(n_mels,)``."""
         total, total_sq, count = np.zeros(self.n_mels), np.zeros(self.n_mels), 0
         for clip in clips:
             block = self._clip(clip)
@@ -85,7 +85,7 @@ class Spectrograms:
         self._std = torch.from_numpy(np.asarray(std, np.float32)).to(self.device)
 
     def _stats_of(self, clips: Ints) -> Floats:
-        """Minimum, range, mean and standard deviation of clips, ``(len(clips), 4)``."""
+        """Return minimum, range, mean and standard deviation of clips, ``(len(clips), 4)``."""
         for clip in np.unique(clips[np.isnan(self._clip_stats[clips, 0])]):
             block = self._clip(clip)
             self._clip_stats[clip] = block.min(), np.ptp(block), block.mean(), block.std()
@@ -104,7 +104,7 @@ class Spectrograms:
     def training_windows(
         self, clips: Ints, n_frames: int, rng: np.random.Generator
     ) -> torch.Tensor:
-        """One window of each clip, placed and padded by chance as the spec says.
+        """Cut one window of each clip, placed and padded by chance as the spec says.
 
         Args:
             clips: Clip indices, shape ``(batch,)``.
@@ -123,7 +123,7 @@ class Spectrograms:
         return self.windows(clips, n_frames, first, constant)
 
     def place(self, clips: Ints, n_frames: int, places: Floats, constant: Bools) -> Ints:
-        """First frame of windows at ``places`` in [0, 1), all possible ones alike.
+        """Return the first frame of windows at ``places`` in [0, 1), all possible ones alike.
 
         A clip to be repeated may begin anywhere in itself; one to be padded is centred,
         and so are all short ones where the padding is drawn by chance.
@@ -136,7 +136,7 @@ class Spectrograms:
         return np.where(centred, -((n_frames - lengths) // 2), first)
 
     def _by_energy(self, clips: Ints, n_frames: int, places: Floats, first: Ints) -> Ints:
-        """Windows whose centre is drawn in proportion to the energy of its frame."""
+        """Place windows whose centre is drawn in proportion to the energy of its frame."""
         starts, ends = self.starts[clips], self.starts[clips] + self.stored[clips]
         low, high = self._energy[starts], self._energy[ends]
         centre = np.searchsorted(self._energy, low + places * (high - low), side="right") - 1
@@ -201,7 +201,7 @@ class Spectrograms:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
     def add_channels(self, x: torch.Tensor) -> torch.Tensor:
-        """Deltas of windows and copies of it all, ``(batch, channels, n_mels, n_frames)``.
+        """Add deltas of windows and copies of it all, ``(batch, channels, n_mels, n_frames)``.
 
         argus computed deltas of what remains after cropping and augmentation.
         """

@@ -26,7 +26,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, number: int) -> Iterable[Batch]:
-        """The batches of one epoch, counted from 0."""
+        """Return the batches of one epoch, counted from 0."""
         ...
 
 
@@ -94,7 +94,7 @@ class Trainer:
         return self.history
 
     def is_over(self, epoch: int) -> bool:
-        """Whether early stopping ends the training before ``epoch``."""
+        """Tell whether early stopping ends the training before ``epoch``."""
         spec = self.spec
         if not self.history:
             return False
@@ -105,14 +105,14 @@ class Trainer:
         return 0 < spec.stop_patience <= since or 0 < self.rate(epoch) <= spec.stop_lr * (1 + 1e-9)
 
     def rate(self, epoch: float) -> float:
-        """Learning rate after ``epoch`` epochs, in fractions where it changes within one."""
+        """Return the learning rate after ``epoch`` epochs, a fraction if it changes within one."""
         epoch = math.floor(epoch) if self.spec.per_epoch else epoch
         return self.spec.lr * self.schedule(epoch, self.spec, self.history)
 
     def run_epoch(
         self, batches: Batches, epoch: int, step: Callable[[Batch, float], torch.Tensor]
     ) -> float:
-        """Mean loss of one pass; ``step`` makes it a training or a validation."""
+        """Return the mean loss of one pass; ``step`` makes it a training or a validation."""
         sums, clips, count = [], [], 0
         for number, batch in enumerate(batches.epoch(epoch)):
             self.notify("batch_begin")
@@ -144,7 +144,7 @@ class Trainer:
         )
 
     def train_step(self, batch: Batch, epoch: float) -> torch.Tensor:
-        """One optimiser step; returns the loss of each sample, detached."""
+        """Take one optimiser step and return the loss of each sample, detached."""
         self.model.train()
         rate = self.rate(epoch)
         for group in self.optimizer.param_groups:
@@ -165,12 +165,12 @@ class Trainer:
 
     @torch.no_grad()
     def valid_step(self, batch: Batch, epoch: float) -> torch.Tensor:
-        """The loss of each sample, learning nothing."""
+        """Return the loss of each sample, learning nothing."""
         self.model.eval()
         return self.losses(batch)
 
     def losses(self, batch: Batch) -> torch.Tensor:
-        """Weighted loss of each sample over all heads of the network, ``(batch,)``."""
+        """Return the weighted loss of each sample over all heads of the network, ``(batch,)``."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self._output(batch.x)
         heads = output if isinstance(output, tuple) else (output,)
@@ -201,7 +201,7 @@ class Trainer:
         return torch.stack(outputs).mean(dim=0)
 
     def _head_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Loss of each sample, the noisy ones by the noisy loss, each pool by its weight."""
+        """Return each sample's loss, the noisy ones' by the noisy loss, each pool by its weight."""
         spec, rows, mask = self.spec, batch.noisy_rows, batch.mask
         losses = self.loss(logits, batch.targets, mask=mask)
         n_noisy = len(rows)
@@ -225,7 +225,7 @@ class Trainer:
             getattr(callback, f"on_{event}")(self)
 
     def state(self) -> dict[str, Any]:
-        """Everything that goes on from here: weights, optimiser, history."""
+        """Return everything that goes on from here: weights, optimiser, history."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -240,7 +240,7 @@ class Trainer:
 
 
 def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer:
-    """The optimiser of a stage; parameters named by ``no_decay`` are not decayed."""
+    """Create the optimiser of a stage; parameters named by ``no_decay`` are not decayed."""
     spared: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -258,7 +258,7 @@ def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer
 
 
 def bind_loss(name: str, spec: StageSpec, head: str) -> Callable[..., torch.Tensor]:
-    """A loss with the head and those settings of the stage that it has arguments for."""
+    """Bind a loss to the head and those settings of the stage that it has arguments for."""
     function = registry.resolve("loss", name)
     known = set(inspect.signature(function).parameters) & {"beta", "q", "outlier"}
     return partial(function, head=head, **{key: getattr(spec, key) for key in known})
