@@ -35,14 +35,14 @@ class Result(Generic[Item, Value]):
     error: Exception | None = None
 
     def get(self) -> Value:
-        """The value, or raise the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
 
 
 def core_count() -> int:
-    """Processor cores this process may use."""
+    """Count the processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -183,7 +183,7 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def _name(item: object) -> str:
-    """An item in a message; of a tuple only what comes first, which tells it from others."""
+    """Name an item in a message; of a tuple only what comes first, which tells it from others."""
     return repr(item[0] if isinstance(item, tuple) else item)[:80]
 
 

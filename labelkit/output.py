@@ -31,7 +31,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] =
 
 
 def _shorten(text: str) -> str:
-    """What still fits in a column; --json has all of it."""
+    """Cut a text to what fits in a column; --json has all of it."""
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
@@ -64,7 +64,7 @@ def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None
 
 
 def cell(value: Any) -> str:
-    """A value in a table."""
+    """Write a value for a table."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -83,14 +83,14 @@ def _csv_cell(value: Any) -> Any:
 
 
 def plain_setting(value: Any) -> Any:
-    """A setting as it is written in a recipe, whatever its size."""
+    """Write a setting as in a recipe, whatever its size."""
     if isinstance(value, tuple):
         return [plain_setting(part) for part in value]
     return f"{value:g}" if isinstance(value, float) else value
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a value from the store; NaN and infinity are null."""
+    """Return what JSON can hold of a value from the store; NaN and infinity are null."""
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, datetime):

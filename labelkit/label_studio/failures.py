@@ -99,7 +99,7 @@ class Failures:
     def explain(
         self, what: str, answer: Any, *, hint: str = "", once: bool = False
     ) -> ServiceError:
-        """The error for an answer that is not the one asked for.
+        """Make the error for an answer that is not the one asked for.
 
         Args:
             what: What was asked, as it follows "cannot".
@@ -126,7 +126,7 @@ class Failures:
         return ServiceError(f"cannot {what}: {self._url} answered {status}{said}; {advice}{doubt}")
 
     def _clean(self, text: str) -> str:
-        """One short line of what a server said, with no full stop, page, token or cookie."""
+        """Return one short line of what a server said, with no full stop, page, token or cookie."""
         if re.search("<html|<!doctype", text, re.IGNORECASE):
             return ""
         text = _SECRET.sub("[hidden]", text.replace(self._token, "[hidden]"))
@@ -135,7 +135,7 @@ class Failures:
 
 
 def _advise(url: str, status: int, detail: str) -> str:
-    """What to do about a status; ``detail`` is what Label Studio said of it."""
+    """Say what to do about a status; ``detail`` is what Label Studio said of it."""
     said = detail.lower()
     if status == 401:
         legacy = "this is a legacy token; " if "legacy" in said else ""
@@ -158,7 +158,7 @@ def _advise(url: str, status: int, detail: str) -> str:
 
 
 def _advise_page(url: str, status: int) -> str:
-    """What to do about a web page where JSON was expected."""
+    """Say what to do about a web page where JSON was expected."""
     if status == 404:
         return f"the project is gone, or Label Studio is not at this URL: see {url}health"
     if status == 413:
@@ -169,7 +169,7 @@ def _advise_page(url: str, status: int) -> str:
 
 
 def read_json(answer: Any) -> Any:
-    """The body of a response, an empty dict where nothing came, None where it is no JSON."""
+    """Return a response's body, an empty dict where nothing came, None where it is no JSON."""
     if answer.status_code == 204:
         return {}
     try:
@@ -179,7 +179,7 @@ def read_json(answer: Any) -> Any:
 
 
 def _first_problem(body: Any) -> str:
-    """The first validation error with the field it is about, or else the detail."""
+    """Return the first validation error with the field it is about, or else the detail."""
     if not isinstance(body, dict):
         return ""
     errors = body.get("validation_errors")
@@ -190,7 +190,7 @@ def _first_problem(body: Any) -> str:
 
 
 def _first_text(value: Any) -> str:
-    """The first text in nested lists and dicts."""
+    """Return the first text in nested lists and dicts."""
     if isinstance(value, str):
         return value
     parts = value.values() if isinstance(value, dict) else value

@@ -180,7 +180,7 @@ def _region_problem(value: dict[str, Any], duration_s: float | None) -> str | No
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number as JSON knows it."""
+    """Tell whether it is a finite number as JSON knows it."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
