@@ -16,12 +16,15 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
 from labelkit.records import REJECTED, RELABELED, UNVERIFIED, VERIFIED
+
+if TYPE_CHECKING:
+    import duckdb
 
 # What an exported file says of a clip.
 COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s")
@@ -162,7 +165,12 @@ def read_parquet(path: Path, spec: FormatSpec) -> Reading:
 
 
 def _take_parquet(
-    con: Any, source: list[str], columns: list[str], table: str, found: Reading, spec: FormatSpec
+    con: duckdb.DuckDBPyConnection,
+    source: list[str],
+    columns: list[str],
+    table: str,
+    found: Reading,
+    spec: FormatSpec,
 ) -> None:
     metadata = "select value from parquet_kv_metadata(?) where key = 'classes'::blob"
     for (text,) in con.execute(metadata, source).fetchall():
@@ -228,7 +236,7 @@ def _parse(text: bytes) -> Any:
         return None
 
 
-def _take_classes(names: Any, row: int, found: Reading) -> None:
+def _take_classes(names: object, row: int, found: Reading) -> None:
     """Take the vocabulary that travels with the clips."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         found.fault(row, f"classes {shown(names)}", "give a list of class names")

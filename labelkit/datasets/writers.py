@@ -193,7 +193,7 @@ def _item(clip: Clip) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)

@@ -73,7 +73,7 @@ def _by_choice(classes: tuple[str, ...]) -> dict[str, str]:
 
 
 def _review(
-    annotation: Any,
+    annotation: object,
     task: Mapping[str, Any],
     known: Mapping[str, str],
     order: Mapping[str, int],
@@ -165,7 +165,7 @@ def _read(
     return answer, tuple(sorted(labels, key=order.__getitem__))
 
 
-def _item(item: Any) -> tuple[str, list[str]]:
+def _item(item: object) -> tuple[str, list[str]]:
     """Return control and texts of an item of a result; marked seconds have none."""
     control, value = (_mapping(item).get(key) for key in ("from_name", "value"))
     if not isinstance(control, str) or not isinstance(value, Mapping):
@@ -237,7 +237,7 @@ def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | 
     return _storable(version) if isinstance(version, str) and version else None
 
 
-def _annotator(who: Any, users: Mapping[int, str]) -> tuple[int | None, str]:
+def _annotator(who: object, users: Mapping[int, str]) -> tuple[int | None, str]:
     """Return id and e-mail address of an annotator, given as an id or as a user."""
     user = _mapping(who)
     number = _whole(user.get("id") if user else who)
@@ -264,16 +264,16 @@ def _seconds(value: Any) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _whole(value: Any) -> int | None:
+def _whole(value: object) -> int | None:
     """Return the value if it is a whole number that the store can hold."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _verbatim(annotation: Any) -> str:
+def _verbatim(annotation: object) -> str:
     return _storable(json.dumps(annotation, ensure_ascii=False, sort_keys=True))
 
 
@@ -282,7 +282,7 @@ def _storable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     """Return the value in at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -15,12 +15,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.label_studio.access import check_token, check_url
 from labelkit.label_studio.failures import Failures, read_json
+
+if TYPE_CHECKING:
+    import httpx
 
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
@@ -453,5 +456,5 @@ def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, An
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-def _origin(url: Any) -> tuple[str, str, int | None]:
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port

@@ -7,9 +7,12 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelkit.errors import InvalidInput, ServiceError
+
+if TYPE_CHECKING:
+    import httpx
 
 NEW_TOKEN = (
     "make a personal access token in Label Studio (Account & Settings > Personal Access Token) and "
@@ -39,9 +42,9 @@ class Failures:
         self._url = url
         self._token = token
         # What was answered last, for failures while the SDK renews its access token.
-        self._answers: deque[Any] = deque(maxlen=1)
+        self._answers: deque[httpx.Response] = deque(maxlen=1)
 
-    def note(self, answer: Any) -> None:
+    def note(self, answer: httpx.Response) -> None:
         """Keep a response until the next one comes."""
         self._answers.append(answer)
 
@@ -97,7 +100,7 @@ class Failures:
         raise ServiceError(f"cannot {what}: {failure}") from None
 
     def explain(
-        self, what: str, answer: Any, *, hint: str = "", once: bool = False
+        self, what: str, answer: httpx.Response, *, hint: str = "", once: bool = False
     ) -> ServiceError:
         """Make the error for an answer that is not the one asked for.
 
@@ -168,7 +171,7 @@ def _advise_page(url: str, status: int) -> str:
     return "see that this is Label Studio's URL, with its sub-path, and no proxy's login page"
 
 
-def read_json(answer: Any) -> Any:
+def read_json(answer: httpx.Response) -> Any:
     """Return a response's body, an empty dict where nothing came, None where it is no JSON."""
     if answer.status_code == 204:
         return {}
@@ -178,7 +181,7 @@ def read_json(answer: Any) -> Any:
         return None
 
 
-def _first_problem(body: Any) -> str:
+def _first_problem(body: object) -> str:
     """Return the first validation error with the field it is about, or else the detail."""
     if not isinstance(body, dict):
         return ""
@@ -189,7 +192,7 @@ def _first_problem(body: Any) -> str:
     return _first_text(body.get("detail"))
 
 
-def _first_text(value: Any) -> str:
+def _first_text(value: object) -> str:
     """Return the first text in nested lists and dicts."""
     if isinstance(value, str):
         return value

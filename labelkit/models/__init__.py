@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from labelkit import registry
 from labelkit.errors import InvalidInput
@@ -62,7 +63,7 @@ def create_model(
     return network
 
 
-def _has_keyword(function: Any, keyword: str) -> bool:
+def _has_keyword(function: Callable[..., object], keyword: str) -> bool:
     parameters = inspect.signature(function).parameters.values()
     return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)
 

@@ -77,7 +77,7 @@ class Probe:
             )
         self._create()
 
-    def __call__(self, trusted: Bools | None, fold: int, warm_start: Any) -> tuple[Floats, None]:
+    def __call__(self, trusted: Bools | None, fold: int, warm_start: object) -> tuple[Floats, None]:
         """Fit without the clips of ``fold``, and give the probabilities of exactly those.
 
         Args:

@@ -8,7 +8,7 @@ Nothing makes more than one copy of the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -274,7 +274,7 @@ def _check(labels: Array, probs: Floats, adjust: bool) -> tuple[Bools, Floats]:
     return labels, adjust_probs(labels, probs) if adjust else probs
 
 
-def _check_choice(name: str, value: str, known: Any) -> None:
+def _check_choice(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {value!r}")
 

@@ -242,7 +242,9 @@ class Compose:
         return x
 
 
-def create_augmentations(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Compose, list[Any]]:
+def create_augmentations(
+    tables: Mapping[str, Mapping[str, Any]],
+) -> tuple[Compose, list[Mixer | OneOf]]:
     """Make what changes single spectrograms, and the mixers, which come after it.
 
     Args:

@@ -18,6 +18,10 @@ from labelkit.errors import InvalidInput, LabelkitError
 from labelkit.training.batches import Batch
 from labelkit.training.callbacks import Callback
 from labelkit.training.schedules import Schedule, gain, is_gain
+from labelkit.types import Ints
+
+# Of a network: logits or features, those of the main head first where it has several.
+Output = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class Batches(Protocol):
@@ -130,7 +134,7 @@ class Trainer:
         return float(torch.stack(sums).sum() / count)
 
     def _refuse_nan(
-        self, sums: Sequence[torch.Tensor], clips: Sequence[Any], epoch: int, first: int
+        self, sums: Sequence[torch.Tensor], clips: Sequence[Ints], epoch: int, first: int
     ) -> None:
         finite = torch.isfinite(torch.stack(list(sums))).cpu()
         if bool(finite.all()):
@@ -187,10 +191,11 @@ class Trainer:
         ]
         return torch.stack(parts).sum(dim=0)
 
-    def _output(self, x: torch.Tensor) -> Any:
+    def _output(self, x: torch.Tensor) -> Output:
         spec = self.spec
         if not (self.model.training and spec.dropout_samples):
-            return self.model(x)
+            output: Output = self.model(x)
+            return output
         features = self.model.forward_features(x)  # type: ignore[operator]
         outputs = [
             self.model.forward_head(_drop(features, spec.dropout_rate))  # type: ignore[operator]
@@ -264,7 +269,7 @@ def bind_loss(name: str, spec: StageSpec, head: str) -> Callable[..., torch.Tens
     return partial(function, head=head, **{key: getattr(spec, key) for key in known})
 
 
-def _drop(features: Any, rate: float) -> Any:
+def _drop(features: Output, rate: float) -> Output:
     if isinstance(features, tuple):
         return tuple(F.dropout(part, rate) for part in features)
     return F.dropout(features, rate)
