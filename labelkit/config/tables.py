@@ -17,6 +17,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def _load(name: str) -> dict[str, Any]:
     """Load the tables of the file that holds a recipe."""
     stem = name.partition("/")[0]
     if name.endswith(".toml"):
-        path: Any = Path(name)
+        path: Path | Traversable = Path(name)
         if not path.is_file():
             raise InvalidInput(f"no recipe file {name}; give a path, or one of {list_recipes()}")
     elif stem in _stems():
