@@ -19,8 +19,8 @@ from labelkit.types import Array, Bools, Floats, Ints
 # Similarities held at once, 4 bytes each.
 _BLOCK = 2**24
 # Clips of a strip, of which only the most similar one is looked at first.
-_TIES = 200  # Clips beyond k that are looked at one by one where many are as near.
 _STRIP = 64
+_TIES = 200  # Clips beyond k that are looked at one by one where many are as near.
 # Rounding of float32 similarities; what lies closer is told apart in float64.
 _ROUNDING = 2e-6
 
