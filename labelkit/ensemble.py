@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats, Ints
 
 SMALLEST = 1e-7
 
 
-def mean_probs(probs: np.ndarray, *, kind: str = "arithmetic", single: bool = False) -> np.ndarray:
-    """Mean of probabilities over the first axis.
+def mean_probs(probs: Floats, *, kind: str = "arithmetic", single: bool = False) -> Floats:
+    """Average probabilities over the first axis.
 
     Args:
         probs: Shape ``(n_judges, n_clips, n_classes)``, in [0, 1].
@@ -32,13 +33,12 @@ def mean_probs(probs: np.ndarray, *, kind: str = "arithmetic", single: bool = Fa
     if not len(probs):
         raise InvalidInput("no probabilities to average; give those of at least one model")
     groups = np.zeros(len(probs), int)
-    return mean_by_group(probs, groups, 1, kind=kind, single=single)[0]
+    mean: Floats = mean_by_group(probs, groups, 1, kind=kind, single=single)[0]
+    return mean
 
 
-def mean_by_group(
-    probs: np.ndarray, groups: np.ndarray, n_groups: int, *, kind: str, single: bool
-) -> np.ndarray:
-    """Mean of probabilities within each group of rows.
+def mean_by_group(probs: Floats, groups: Ints, n_groups: int, *, kind: str, single: bool) -> Floats:
+    """Average probabilities within each group of rows.
 
     Args:
         probs: Shape ``(n_rows, ...)``.
@@ -57,7 +57,7 @@ def mean_by_group(
     sums = np.zeros((n_groups, *values.shape[1:]))
     np.add.at(sums, groups, values)
     counts = np.bincount(groups, minlength=n_groups).reshape(-1, *[1] * (values.ndim - 1))
-    means = sums / np.maximum(counts, 1)
+    means: Floats = sums / np.maximum(counts, 1)
     if kind == "geometric":
         means = np.exp(means)
         if single:

@@ -14,7 +14,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import register_after_fork
 from typing import Any, Generic, TypeVar
 
 from labelkit.errors import WorkerDied
@@ -32,14 +35,14 @@ class Result(Generic[Item, Value]):
     error: Exception | None = None
 
     def get(self) -> Value:
-        """The value, or raise the error."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
 
 
 def core_count() -> int:
-    """Processor cores this process may use."""
+    """Count the processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -55,19 +58,24 @@ class Executor:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = max(1, workers or core_count())
         self._pool: ProcessPoolExecutor | None = None
+        # Workers of pools that broke; their pools end them, but not at once.
+        self._left: list[BaseProcess] = []
 
     def __enter__(self) -> Executor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None:
             if self._pool is not None:
                 # Half a message of a worker that is gone would be waited for for ever, as
-                # long as this process could still write the other half.
+                # long as any process could still write the other half: this one, or a child
+                # forked from it, see _start.
                 self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
-            # Whoever stops the work does not want to wait for the end of a training.
-            for child in active_children():
-                child.terminate()
+                self._leave(self._pool)
+            # Whoever stops the work does not want to wait for the end of a training; other
+            # children of this process are none of the executor's business.
+            for worker in self._left:
+                worker.terminate()
         self.close()
 
     def close(self) -> None:
@@ -130,14 +138,25 @@ class Executor:
 
     def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
+            self._pool = pool = ProcessPoolExecutor(
                 self.workers, mp_context=get_context("spawn"), initializer=_follow_parent
             )
+            # A child that the caller forks may outlive the workers, and must not keep their
+            # ends of the pipes open.
+            ends = pool._call_queue._reader, pool._result_queue._writer  # type: ignore[attr-defined]
+            for end in ends:
+                register_after_fork(end, Connection.close)
         return self._pool
 
     def _drop(self, pool: ProcessPoolExecutor) -> None:
         if self._pool is pool:
+            self._leave(pool)
             self._pool = None
+
+    def _leave(self, pool: ProcessPoolExecutor) -> None:
+        """Remember the workers of a pool that is given up, as far as they still run."""
+        workers = list(pool._processes.values())
+        self._left = [worker for worker in (*self._left, *workers) if worker.is_alive()]
 
 
 _END: Any = object()
@@ -163,8 +182,8 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _name(item: Any) -> str:
-    """An item in a message; of a tuple only what comes first, which tells it from others."""
+def _name(item: object) -> str:
+    """Name an item in a message; of a tuple only what comes first, which tells it from others."""
     return repr(item[0] if isinstance(item, tuple) else item)[:80]
 
 

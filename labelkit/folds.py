@@ -7,17 +7,18 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 
 def make_folds(
-    labels: np.ndarray,
+    labels: Array,
     *,
     n: int,
     seed: int,
-    verified: np.ndarray | None = None,
+    verified: Bools | None = None,
     groups: Sequence[Hashable] | None = None,
-    fixed: np.ndarray | None = None,
-) -> np.ndarray:
+    fixed: Ints | None = None,
+) -> Ints:
     """Deal clips into folds of equal class shares.
 
     Groups are dealt whole, the ones that are hardest to place first, each to the
@@ -73,7 +74,7 @@ def make_folds(
     return _deal(content, weights, fold_of, n, seed)[group_of]
 
 
-def group_indices(groups: Sequence[Hashable] | None, n_clips: int) -> np.ndarray:
+def group_indices(groups: Sequence[Hashable] | None, n_clips: int) -> Ints:
     """Number the groups from 0; a clip without a group is one of its own.
 
     Args:
@@ -97,7 +98,7 @@ def group_indices(groups: Sequence[Hashable] | None, n_clips: int) -> np.ndarray
     )
 
 
-def _fixed_folds(group_of: np.ndarray, fixed: np.ndarray, n_groups: int) -> np.ndarray:
+def _fixed_folds(group_of: Ints, fixed: Ints, n_groups: int) -> Ints:
     fold_of = np.full(n_groups, -1)
     for clip in np.flatnonzero(fixed >= 0):
         group = group_of[clip]
@@ -110,9 +111,7 @@ def _fixed_folds(group_of: np.ndarray, fixed: np.ndarray, n_groups: int) -> np.n
     return fold_of
 
 
-def _deal(
-    content: np.ndarray, weights: np.ndarray, fold_of: np.ndarray, n: int, seed: int
-) -> np.ndarray:
+def _deal(content: Ints, weights: Floats, fold_of: Ints, n: int, seed: int) -> Ints:
     """Deal groups, the largest share of the rarest column first, to the neediest fold."""
     lacking = np.tile(content.sum(axis=0) / n, (n, 1))
     for group in np.flatnonzero(fold_of >= 0):

@@ -12,18 +12,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Up to so many labels a clip it is faster to compare each with its clip than to sort.
 FEW_LABELS = 8
 
 
 def split_rows(n_rows: int, width: int, *, entries: int = 1 << 17) -> Iterator[slice]:
-    """Consecutive slices of rows of about ``entries`` numbers each, to stay in the cache."""
+    """Yield consecutive slices of rows of about ``entries`` numbers each, to stay in the cache."""
     step = max(entries // max(width, 1), 1)
     return (slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step))
 
 
-def check_labels(labels: np.ndarray) -> np.ndarray:
+def check_labels(labels: Array) -> Bools:
     """Return labels as a boolean matrix.
 
     Raises:
@@ -41,7 +42,7 @@ def check_labels(labels: np.ndarray) -> np.ndarray:
     return given
 
 
-def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def check_arrays(labels: Array, probs: Floats) -> tuple[Bools, Floats]:
     """Return labels as a boolean and probs as a float matrix of one shape.
 
     Raises:
@@ -67,8 +68,8 @@ def check_arrays(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.
     return check_labels(labels), probs
 
 
-def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rank of every given label among the classes of its clip, 1 for the most probable.
+def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
+    """Rank every given label among the classes of its clip, 1 for the most probable.
 
     Returns:
         Clip index, class index and rank of each given label, one row each,
@@ -97,8 +98,8 @@ def label_ranks(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.n
     return clips, classes, ranks
 
 
-def _precisions(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clip, class and label-ranking precision of each given label."""
+def _precisions(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Floats]:
+    """Return clip, class and label-ranking precision of each given label."""
     clips, classes, ranks = label_ranks(labels, probs)
     by_rank = np.argsort(clips * (labels.shape[1] + 1) + ranks)
     counts = np.bincount(clips, minlength=len(labels))
@@ -108,8 +109,8 @@ def _precisions(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.n
     return clips, classes, hits / ranks
 
 
-def lwlrap(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Label-weighted label-ranking average precision, the metric of Freesound 2019.
+def lwlrap(labels: Array, probs: Floats) -> float:
+    """Compute label-weighted label-ranking average precision, Freesound 2019's metric.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without a
@@ -130,8 +131,8 @@ def lwlrap(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(precisions.mean()) if len(precisions) else float("nan")
 
 
-def lwlrap_per_class(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lwlrap of each class and its weight, its share of all given labels.
+def lwlrap_per_class(labels: Array, probs: Floats) -> tuple[Floats, Floats]:
+    """Compute the lwlrap of each class and its weight, its share of all given labels.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -151,8 +152,8 @@ def lwlrap_per_class(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray,
     return sums / np.maximum(counts, 1), counts / max(counts.sum(), 1)
 
 
-def lwlrap_per_clip(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Label-ranking average precision of each clip, shape ``(n_clips,)``.
+def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
+    """Compute the label-ranking average precision of each clip, shape ``(n_clips,)``.
 
     A clip with one label gets 1 / rank of it. A clip without labels gets NaN.
 
@@ -170,8 +171,8 @@ def lwlrap_per_clip(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return np.where(counts, sums / np.maximum(counts, 1), np.nan)
 
 
-def map_at_k(labels: np.ndarray, probs: np.ndarray, k: int = 3) -> float:
-    """Mean average precision of the ``k`` most probable classes, Freesound 2018's metric.
+def map_at_k(labels: Array, probs: Floats, k: int = 3) -> float:
+    """Compute mean average precision of the ``k`` most probable classes, Freesound 2018's metric.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without a
@@ -197,8 +198,8 @@ def map_at_k(labels: np.ndarray, probs: np.ndarray, k: int = 3) -> float:
     return float(score[given > 0].mean()) if given.any() else float("nan")
 
 
-def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Share of the labelled clips whose most probable class is one of their labels.
+def accuracy(labels: Array, probs: Floats) -> float:
+    """Return the share of the labelled clips whose most probable class is one of their labels.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -214,8 +215,8 @@ def accuracy(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean over clips of the cross-entropy of the label distribution, in nats.
+def log_loss(labels: Array, probs: Floats) -> float:
+    """Average over clips the cross-entropy of the label distribution, in nats.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; the labels of a
@@ -232,8 +233,8 @@ def log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(losses.mean()) if len(losses) else float("nan")
 
 
-def binary_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean over all (clip, class) pairs of the binary cross-entropy, in nats.
+def binary_log_loss(labels: Array, probs: Floats) -> float:
+    """Average over all (clip, class) pairs the binary cross-entropy, in nats.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -248,8 +249,8 @@ def binary_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(losses.mean()) if losses.size else float("nan")
 
 
-def average_precision(wrong: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision of finding the wrong clips, those of the lowest scores first.
+def average_precision(wrong: Bools | Ints, scores: Floats | Ints) -> float:
+    """Compute the average precision of finding the wrong clips, those of lowest scores first.
 
     Equal scores form one step, as in scikit-learn. A random order gives about the
     share of wrong clips, so figures of different shares do not compare.
@@ -275,8 +276,8 @@ def average_precision(wrong: np.ndarray, scores: np.ndarray) -> float:
     return float((np.diff(found, prepend=0) * found / reviewed).sum() / found[-1])
 
 
-def auroc(wrong: np.ndarray, scores: np.ndarray) -> float:
-    """Chance that a wrong clip has a lower score than a right one; a tie counts half.
+def auroc(wrong: Bools | Ints, scores: Floats | Ints) -> float:
+    """Return the chance that a wrong clip has a lower score than a right one; a tie is half.
 
     Args:
         wrong: Which clips are wrong, shape ``(n_clips,)``.
@@ -301,8 +302,8 @@ def auroc(wrong: np.ndarray, scores: np.ndarray) -> float:
     return float(above.sum() / (float(found[-1]) * float(right[-1])))
 
 
-def effort(wrong: np.ndarray, scores: np.ndarray, *, recall: float = 0.9) -> float:
-    """Share of the clips to review, most suspicious first, to find a share of the wrong ones.
+def effort(wrong: Bools | Ints, scores: Floats | Ints, *, recall: float = 0.9) -> float:
+    """Return the share of clips to review, worst first, to find a share of the wrong ones.
 
     Among clips of equal score the right ones are taken to come first, the unluckiest
     order, so that a score that cannot tell clips apart gains nothing by it.
@@ -333,7 +334,7 @@ def effort(wrong: np.ndarray, scores: np.ndarray, *, recall: float = 0.9) -> flo
     return float(positions[needed - 1] / len(wrong))
 
 
-def _check_detection(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_detection(wrong: Array, scores: Array) -> tuple[Bools, Floats | Ints]:
     wrong, scores = np.asarray(wrong), np.asarray(scores)
     if wrong.ndim != 1 or wrong.shape != scores.shape:
         raise InvalidInput(
@@ -349,9 +350,9 @@ def _check_detection(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray,
     return wrong.astype(bool), scores
 
 
-def _steps(wrong: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wrong clips found and clips reviewed after each distinct score, lowest first."""
+def _steps(wrong: Bools, scores: Floats | Ints) -> tuple[Ints, Ints]:
+    """Count wrong clips found and clips reviewed after each distinct score, lowest first."""
     order = np.argsort(scores)
     scores = scores[order]
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    return np.cumsum(wrong[order])[last], last + 1
+    return np.cumsum(wrong[order], dtype=int)[last], last + 1

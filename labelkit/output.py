@@ -31,7 +31,7 @@ def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] =
 
 
 def _shorten(text: str) -> str:
-    """What still fits in a column; --json has all of it."""
+    """Cut a text to what fits in a column; --json has all of it."""
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
@@ -44,7 +44,7 @@ def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> No
         click.echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
 
 
-def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print what :func:`show` prints as JSON, a row at a time, however many there are."""
     start = "["
     for row in rows:
@@ -55,7 +55,7 @@ def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Non
     click.echo("[]" if start == "[" else "\n]")
 
 
-def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows as CSV (RFC 4180): NULL is empty, lists and the like are JSON."""
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow(columns)
@@ -63,8 +63,8 @@ def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None
         writer.writerow([_csv_cell(value) for value in row])
 
 
-def cell(value: Any) -> str:
-    """A value in a table."""
+def cell(value: object) -> str:
+    """Write a value for a table."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -74,7 +74,7 @@ def cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _csv_cell(value: Any) -> Any:
+def _csv_cell(value: object) -> object:
     # Here a number need not be one that JSON knows.
     value = value if isinstance(value, float | Decimal) else _plain(value)
     if isinstance(value, bool | list | dict):
@@ -82,15 +82,15 @@ def _csv_cell(value: Any) -> Any:
     return value
 
 
-def plain_setting(value: Any) -> Any:
-    """A setting as it is written in a recipe, whatever its size."""
+def plain_setting(value: object) -> object:
+    """Write a setting as in a recipe, whatever its size."""
     if isinstance(value, tuple):
         return [plain_setting(part) for part in value]
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can hold of a value from the store; NaN and infinity are null."""
+def _plain(value: object) -> object:
+    """Return what JSON can hold of a value from the store; NaN and infinity are null."""
     if isinstance(value, float | Decimal):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, datetime):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats, Ints, Objects, Strings
 
 UNVERIFIED, VERIFIED, SELF_VERIFIED = "unverified", "verified", "self_verified"
 RELABELED, REJECTED = "relabeled", "rejected"
@@ -60,9 +61,9 @@ class LabelEvents:
     ``evidence`` holds JSON. A column that is None has nothing to say.
     """
 
-    clip_ids: np.ndarray
+    clip_ids: Ints
     states: Sequence[str]
-    labels: Sequence[Sequence[int]] | np.ndarray
+    labels: Sequence[Sequence[int]] | Objects
     sources: Sequence[str]
     run_ids: Sequence[str | None] | None = None
     iterations: Sequence[int | None] | None = None
@@ -84,7 +85,7 @@ class Verdict:
 
 
 def verdicts_of(event: LabelEvent, rule: str, before: Sequence[int] = ()) -> list[Verdict]:
-    """What an event says of each class: present if given and trusted, absent if taken away.
+    """Say what an event means for each class: present if given and trusted, absent if taken away.
 
     Labels that are trusted no longer become unsure; a rejected clip says nothing.
 
@@ -136,8 +137,8 @@ class Predictions:
     """Probabilities of one run: ``probs`` has shape ``(len(clip_ids), n_classes)``."""
 
     run_id: str
-    clip_ids: np.ndarray
-    probs: np.ndarray
+    clip_ids: Ints
+    probs: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +149,10 @@ class Windows:
     where a window was padded; ``probs`` has shape ``(len(clip_ids), n_classes)``.
     """
 
-    clip_ids: np.ndarray
-    starts_s: np.ndarray
-    ends_s: np.ndarray
-    probs: np.ndarray
+    clip_ids: Ints
+    starts_s: Floats
+    ends_s: Floats
+    probs: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +161,9 @@ class Scores:
 
     run_id: str
     metric: str
-    clip_ids: np.ndarray
-    values: np.ndarray
-    class_ids: np.ndarray | None = None
+    clip_ids: Ints
+    values: Floats
+    class_ids: Ints | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,18 +289,18 @@ class Receipt:
 class LabelTable:
     """The current state of every clip, one entry each, in the order of the clip ids."""
 
-    clip_ids: np.ndarray
+    clip_ids: Ints
     paths: list[str]
     labels: list[list[int]]
-    states: np.ndarray
+    states: Strings
     groups: list[str | None]
-    subsets: np.ndarray
+    subsets: Strings
     content_hashes: list[str | None]
     classes: list[str]
     as_of: int
 
     def names(self, clip: int) -> list[str]:
-        """Class names of the clip at index ``clip``."""
+        """Return the class names of the clip at index ``clip``."""
         return [self.classes[index] for index in self.labels[clip]]
 
 
@@ -311,12 +312,12 @@ class Frames:
     """
 
     path: Path
-    starts: np.ndarray = field(repr=False)
-    lengths: np.ndarray = field(repr=False)
+    starts: Ints = field(repr=False)
+    lengths: Ints = field(repr=False)
 
 
-def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> np.ndarray:
-    """Label matrix of class indices.
+def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> Floats:
+    """Make a label matrix of class indices.
 
     Args:
         labels: Class indices of each clip.

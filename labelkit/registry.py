@@ -144,12 +144,12 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def names(kind: str) -> list[str]:
-    """Names registered under ``kind``, sorted."""
+    """List the names registered under ``kind``, sorted."""
     return sorted(TABLE[kind])
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    """End a message about an unknown name: with the nearest known one, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(known)}"
 

@@ -1,5 +1,6 @@
 """Series and processes give the same, and a failing item costs only itself."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -95,6 +96,39 @@ def is_running(pid):
         return False
 
 
+def report_and_die(job):
+    folder, dies = job
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_error_ends_the_workers_and_no_other_child(tmp_path, dies):
+    """Those of a pool that broke are gone as well."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        with pytest.raises(RuntimeError, match="enough"), Executor(2) as executor:
+            for result in executor.map(
+                report_and_die, [(tmp_path, dies), *[(tmp_path, False)] * 5]
+            ):
+                if result.error is None:
+                    raise RuntimeError("enough")
+        workers = [int(p.name) for p in tmp_path.iterdir()]
+        assert len(workers) >= 2
+        deadline = time.monotonic() + 20
+        while any(is_running(pid) for pid in workers):
+            assert time.monotonic() < deadline, "workers outlive the error"
+            time.sleep(0.05)
+        assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
+
+
 def many_numbers(item):
     return [0.0] * 300_000
 
@@ -111,7 +145,33 @@ def test_a_caller_that_fails_amid_large_results_does_not_wait(tmp_path):
         "        for result in executor.map(many_numbers, range(50)):\n"
         "            raise SystemExit(7)\n"
     )
-    root = Path(__file__).parent.parent
-    env = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, str(script)], env=env, timeout=120, check=False)
-    assert done.returncode == 7
+    assert run_script(script) == 7
+
+
+@pytest.mark.slow
+def test_a_forked_child_does_not_make_a_failing_caller_wait(tmp_path):
+    """It has the pipes of the workers open, whose half messages nobody will finish."""
+    script = tmp_path / "forks.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from labelkit.executor import Executor\n"
+        "from tests.test_executor import many_numbers\n"
+        "if __name__ == '__main__':\n"
+        "    fork = multiprocessing.get_context('fork')\n"
+        "    try:\n"
+        "        with Executor(2) as executor:\n"
+        "            for result in executor.map(many_numbers, range(50)):\n"
+        "                child = fork.Process(target=time.sleep, args=(600,), daemon=True)\n"
+        "                child.start()\n"
+        "                raise RuntimeError\n"
+        "    except RuntimeError:\n"
+        "        raise SystemExit(7 if child.is_alive() else 8)\n"
+    )
+    assert run_script(script) == 7
+
+
+def run_script(script):
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.run(
+        [sys.executable, str(script)], env=env, timeout=120, check=False
+    ).returncode

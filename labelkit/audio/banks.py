@@ -7,17 +7,18 @@ import warnings
 import numpy as np
 
 from labelkit.config import FeatureSpec
+from labelkit.types import Floats, Ints
 
 _A4 = 440.0
 
 
 def top_hz(spec: FeatureSpec) -> float:
-    """Upper edge of the highest band, in Hz."""
+    """Return the upper edge of the highest band, in Hz."""
     return spec.fmax_hz or spec.sample_rate / 2
 
 
-def mel_bank(spec: FeatureSpec) -> np.ndarray:
-    """Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
+def mel_bank(spec: FeatureSpec) -> Floats:
+    """Make Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
     import librosa
 
     with warnings.catch_warnings():
@@ -32,16 +33,18 @@ def mel_bank(spec: FeatureSpec) -> np.ndarray:
         )
 
 
-def a_weighting(spec: FeatureSpec) -> np.ndarray:
-    """A-weights of the transform's frequencies in dB, no less than -80."""
+def a_weighting(spec: FeatureSpec) -> Floats:
+    """Return A-weights of the transform's frequencies in dB, no less than -80."""
     import librosa
 
     with np.errstate(divide="ignore"):  # 0 Hz, which is then raised to -80 dB.
-        return librosa.A_weighting(librosa.fft_frequencies(sr=spec.sample_rate, n_fft=spec.n_fft))
+        frequencies = librosa.fft_frequencies(sr=spec.sample_rate, n_fft=spec.n_fft)
+        weights: Floats = librosa.A_weighting(frequencies)
+    return weights
 
 
-def log_bank(spec: FeatureSpec) -> np.ndarray:
-    """Overlapping triangles of sum 1 between pitches aligned to 440 Hz.
+def log_bank(spec: FeatureSpec) -> Floats:
+    """Make overlapping triangles of sum 1 between pitches aligned to 440 Hz.
 
     Each pitch is moved to the nearest frequency of the transform, those that fall together
     count once, and a triangle reaches from one neighbour to the other. madmom leaves out
@@ -58,10 +61,11 @@ def log_bank(spec: FeatureSpec) -> np.ndarray:
     return bank
 
 
-def log_bins(spec: FeatureSpec) -> np.ndarray:
-    """Indices of the transform's frequencies that are corners of :func:`log_bank`."""
+def log_bins(spec: FeatureSpec) -> Ints:
+    """Return indices of the transform's frequencies that are corners of :func:`log_bank`."""
     per_octave = spec.bands_per_octave
     low, high = (per_octave * np.log2(hz / _A4) for hz in (spec.fmin_hz, top_hz(spec)))
     pitches = _A4 * 2 ** (np.arange(np.ceil(low), np.ceil(high)) / per_octave)
     bins = np.floor(pitches * spec.n_fft / spec.sample_rate + 0.5).astype(int)
-    return np.unique(np.minimum(bins, spec.n_fft // 2 - 1))
+    corners: Ints = np.unique(np.minimum(bins, spec.n_fft // 2 - 1))
+    return corners

@@ -13,6 +13,7 @@ from labelkit.audio.compat import import_torchaudio
 from labelkit.audio.features import pad_end
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats
 
 _DTYPE = torch.float64
 # A chunk that outgrows the processor's cache is several times slower there.
@@ -29,10 +30,8 @@ class _Piece:
     n_frames: int
 
 
-def compute_batch(
-    waves: Sequence[np.ndarray], spec: FeatureSpec, device: str = "cpu"
-) -> list[np.ndarray]:
-    """Spectrograms of prepared recordings, those of similar length together.
+def compute_batch(waves: Sequence[Floats], spec: FeatureSpec, device: str = "cpu") -> list[Floats]:
+    """Compute spectrograms of prepared recordings, those of similar length together.
 
     Each recording's edges are its own, so its frames do not depend on the company it is
     in, and long ones are cut between frames, so memory stays below 1 GB. On real clips the
@@ -61,7 +60,7 @@ def compute_batch(
         for clip, n in enumerate(n_frames)
         for first in range(0, n, at_once)
     ]
-    frames = [np.empty((n, spec.n_mels), np.float32) for n in n_frames]
+    frames: list[Floats] = [np.empty((n, spec.n_mels), np.float32) for n in n_frames]
     peaks: dict[int, torch.Tensor] = {}
     if spec.kind == "perceptual_mel" and spec.top_db is not None:
         parts = [piece for piece in pieces if piece.n_frames < n_frames[piece.clip]]
@@ -88,7 +87,7 @@ class _Weighing:
         self.a_weighting = torch.as_tensor(banks.a_weighting(spec), dtype=_DTYPE, device=device)
 
     def __call__(self, spectrum: torch.Tensor, peak: torch.Tensor | None) -> torch.Tensor:
-        """Bands of some frames.
+        """Compute the bands of some frames.
 
         Args:
             spectrum: Shape ``(n_fft // 2 + 1, n_frames)``.
@@ -110,9 +109,9 @@ def _decibels(power: torch.Tensor, floor: float) -> torch.Tensor:
 
 
 def _transform(
-    waves: Sequence[np.ndarray], pieces: Sequence[_Piece], spec: FeatureSpec, device: str
+    waves: Sequence[Floats], pieces: Sequence[_Piece], spec: FeatureSpec, device: str
 ) -> Iterator[tuple[_Piece, torch.Tensor]]:
-    """Magnitudes or powers of each piece, the short ones first."""
+    """Yield magnitudes or powers of each piece, the short ones first."""
     spectrogram = import_torchaudio().functional.spectrogram
     magnitude = spec.kind == "log_filter_bank"
     window = torch.hann_window(spec.n_fft, periodic=not magnitude, dtype=_DTYPE, device=device)
@@ -135,15 +134,15 @@ def _transform(
             yield piece, spectrum[:, : piece.n_frames]
 
 
-def _count_frames(wave: np.ndarray, spec: FeatureSpec) -> int:
+def _count_frames(wave: Floats, spec: FeatureSpec) -> int:
     if spec.kind == "log_filter_bank":
         return max(1, -(-len(wave) // spec.hop_length))
     reflected = max(len(wave), spec.n_fft) + spec.n_fft // 2 * 2
     return 1 + (reflected - spec.n_fft) // spec.hop_length
 
 
-def _cut(wave: np.ndarray, piece: _Piece, spec: FeatureSpec) -> np.ndarray:
-    """Samples under the frames of a piece, beyond the recording's edges as its kind has them."""
+def _cut(wave: Floats, piece: _Piece, spec: FeatureSpec) -> Floats:
+    """Cut the samples under a piece's frames, beyond the recording's edges as its kind has them."""
     first = piece.first * spec.hop_length
     length = (piece.n_frames - 1) * spec.hop_length + spec.n_fft
     if spec.kind == "log_filter_bank":
@@ -151,7 +150,8 @@ def _cut(wave: np.ndarray, piece: _Piece, spec: FeatureSpec) -> np.ndarray:
     wave = pad_end(wave, spec.n_fft)
     last = len(wave) - 1
     index = np.abs(np.arange(first, first + length) - spec.n_fft // 2)
-    return wave[last - np.abs(last - index)]
+    reflected: Floats = wave[last - np.abs(last - index)]
+    return reflected
 
 
 def _group(pieces: Sequence[_Piece], spec: FeatureSpec, device: str) -> Iterator[list[_Piece]]:

@@ -17,6 +17,7 @@ from labelkit import registry
 from labelkit.audio import io
 from labelkit.config import EmbeddingSpec
 from labelkit.errors import InvalidInput, LabelkitError, UnknownName
+from labelkit.types import Floats
 
 # Of pool_frames; part of cache keys.
 POOLING = 1
@@ -29,8 +30,8 @@ _OCTAVES = 8
 _CEPSTRA = 30
 
 
-def pool_frames(frames: np.ndarray) -> np.ndarray:
-    """Statistics of a spectrogram, whatever its length and level: an embedding without a model.
+def pool_frames(frames: Floats) -> Floats:
+    """Pool statistics of a spectrogram of any length and level: an embedding without a model.
 
     Mean, deviation and percentiles of each band and of its change over time, the energy of
     its envelope in octaves of the modulation frequency, and how bands go together: the
@@ -60,7 +61,7 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     x = np.maximum(x, x.max() - _RANGE_DB)
     x -= x.mean()
     change = x[_LAG:] - x[:-_LAG] if len(x) > _LAG else np.zeros_like(x[:1])
-    parts = [
+    parts: list[Floats] = [
         *(x.mean(axis=0), x.std(axis=0), *np.percentile(x, (5, 50, 95), axis=0)),
         *(change.mean(axis=0), change.std(axis=0), *np.percentile(change, (5, 95), axis=0)),
         _modulation(x).ravel(),
@@ -69,8 +70,8 @@ def pool_frames(frames: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _modulation(x: np.ndarray) -> np.ndarray:
-    """Energy of each band's envelope in octaves below half the frame rate, in dB."""
+def _modulation(x: Floats) -> Floats:
+    """Return the energy of each band's envelope in octaves below half the frame rate, in dB."""
     n = max(1024, 1 << (len(x) - 1).bit_length())
     window = np.hanning(len(x) + 2)[1:-1, None]
     power = np.abs(np.fft.rfft((x - x.mean(axis=0)) * window, n, axis=0)) ** 2 / (len(x) * n)
@@ -79,7 +80,7 @@ def _modulation(x: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.array(sums) + 1e-3)
 
 
-def _log_covariance(x: np.ndarray) -> np.ndarray:
+def _log_covariance(x: Floats) -> Floats:
     from scipy.fft import dct
 
     cepstra = dct(x - x.mean(axis=0), axis=1, norm="ortho")[:, :_CEPSTRA]
@@ -88,7 +89,8 @@ def _log_covariance(x: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     logarithm = 10 * (vectors * np.log10(np.maximum(values, 1))) @ vectors.T
     rows, columns = np.triu_indices(len(logarithm))
-    return logarithm[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
+    entries: Floats = logarithm[rows, columns] * np.where(rows == columns, 1, np.sqrt(2))
+    return entries
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Embedder:
 
     name: str
     sample_rate: int
-    embed: Callable[[np.ndarray], Any]
+    embed: Callable[[Floats], Any]
 
 
 def check_embedder(spec: EmbeddingSpec) -> None:
@@ -119,7 +121,7 @@ def check_embedder(spec: EmbeddingSpec) -> None:
 
 
 def import_embedder(spec: EmbeddingSpec) -> ModuleType:
-    """The module of ``package.module:function`` or ``hear:package.module``.
+    """Import the module of ``package.module:function`` or ``hear:package.module``.
 
     Raises:
         UnknownName: If there is none.
@@ -133,7 +135,7 @@ def import_embedder(spec: EmbeddingSpec) -> ModuleType:
 
 
 def identify_module(module: ModuleType) -> list[str]:
-    """Version and source of a module: what its results depend on, as far as one can see."""
+    """Return version and source of a module: what its results depend on, as far as one can see."""
     package = import_module(module.__name__.split(".")[0])
     version = getattr(module, "__version__", getattr(package, "__version__", ""))
     try:
@@ -144,7 +146,7 @@ def identify_module(module: ModuleType) -> list[str]:
 
 
 def load_plugin(spec: EmbeddingSpec) -> Embedder:
-    """The function that ``package.module:function`` names.
+    """Load the function that ``package.module:function`` names.
 
     Raises:
         UnknownName: If there is none.
@@ -156,7 +158,7 @@ def load_plugin(spec: EmbeddingSpec) -> Embedder:
 
 
 def find_onnx(spec: EmbeddingSpec) -> list[Path]:
-    """The file that ``onnx:FILE`` names, and those with its weights beside it.
+    """Find the file that ``onnx:FILE`` names, and those with its weights beside it.
 
     Raises:
         InvalidInput: If there is none.
@@ -169,7 +171,7 @@ def find_onnx(spec: EmbeddingSpec) -> list[Path]:
 
 
 def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """An ONNX model: first input ``(batch, samples)`` or ``(batch, 1, samples)`` of float32.
+    """Load an ONNX model whose input is ``(batch, samples)`` or ``(batch, 1, samples)``, float32.
 
     Its first output is the embedding.
 
@@ -205,7 +207,7 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
             "wanted float (batch, samples) or (batch, 1, samples)"
         )
 
-    def embed(windows: np.ndarray) -> np.ndarray:
+    def embed(windows: Floats) -> Floats:
         if isinstance(shape[-1], int) and shape[-1] != windows.shape[1]:
             raise InvalidInput(
                 f"{spec.embedder} takes windows of {shape[-1]} samples, not {windows.shape[1]}; "
@@ -220,8 +222,8 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
     return Embedder(spec.embedder, spec.sample_rate, embed)
 
 
-def cut_windows(mono: np.ndarray, rate: int, spec: EmbeddingSpec) -> np.ndarray:
-    """Windows of a recording, the last one filled with zeros.
+def cut_windows(mono: Floats, rate: int, spec: EmbeddingSpec) -> Floats:
+    """Cut a recording into windows, the last one filled with zeros.
 
     Args:
         mono: Shape ``(n_samples,)``, at least one.
@@ -243,8 +245,8 @@ def cut_windows(mono: np.ndarray, rate: int, spec: EmbeddingSpec) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]
 
 
-def embed_clips(embedder: Embedder, clips: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean vector of each clip's windows.
+def embed_clips(embedder: Embedder, clips: Sequence[Floats]) -> Floats:
+    """Return the mean vector of each clip's windows.
 
     Args:
         embedder: What makes vectors of windows.
@@ -265,10 +267,11 @@ def embed_clips(embedder: Embedder, clips: Sequence[np.ndarray]) -> np.ndarray:
     counts = np.array([[len(clip)] for clip in clips])
     with np.errstate(over="ignore", invalid="ignore"):
         sums = np.add.reduceat(np.concatenate(parts).astype(np.float64), starts)
-        return (sums / counts).astype(np.float32)
+        means: Floats = sums / counts
+        return means.astype(np.float32)
 
 
-def _embed_windows(embedder: Embedder, windows: np.ndarray) -> np.ndarray:
+def _embed_windows(embedder: Embedder, windows: Floats) -> Floats:
     name = embedder.name
     try:
         vectors = np.asarray(embedder.embed(windows))
@@ -290,7 +293,7 @@ def _embed_windows(embedder: Embedder, windows: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[np.ndarray]) -> int:
+def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[Floats]) -> int:
     """Refuse an embedder that no cache can trust, before anything is stored.
 
     Args:
@@ -340,7 +343,7 @@ def check_length(embedder: str, wanted: int, clip: str, found: int) -> None:
         )
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+def _alike(a: Floats, b: Floats) -> bool:
     scale = np.abs(a[np.isfinite(a)]).max(initial=0)
     return np.allclose(a, b, rtol=1e-3, atol=1e-4 * float(scale), equal_nan=True)
 

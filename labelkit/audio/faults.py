@@ -9,6 +9,7 @@ import numpy as np
 
 from labelkit.audio import io
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats
 
 # Kept out of training; the others are used, padded or wrapped where they are short.
 UNUSABLE = ("missing", "changed", "unreadable", "empty", "silent")
@@ -41,7 +42,7 @@ _LOUDEST = 400
 
 
 def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
-    """Names of the faults of one recording, the unusable ones first and alone.
+    """List the faults of one recording, the unusable ones first and alone.
 
     Args:
         path: The file.
@@ -53,7 +54,7 @@ def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
     return inspect(path, window_s=window_s)[2]
 
 
-def inspect(path: Path, *, window_s: float = 0.0) -> tuple[np.ndarray, int, list[str]]:
+def inspect(path: Path, *, window_s: float = 0.0) -> tuple[Floats, int, list[str]]:
     """Decode a recording and find its faults in one go.
 
     Args:
@@ -89,8 +90,8 @@ def inspect(path: Path, *, window_s: float = 0.0) -> tuple[np.ndarray, int, list
     return samples, rate, faults
 
 
-def is_clipped(samples: np.ndarray) -> bool:
-    """Whether more than 0.1 % of the samples lie in runs at full scale.
+def is_clipped(samples: Floats) -> bool:
+    """Tell whether more than 0.1 % of the samples lie in runs at full scale.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``, full scale 1.
@@ -103,7 +104,7 @@ def is_clipped(samples: np.ndarray) -> bool:
     return bool(runs.sum() * _CLIPPED_RUN > _CLIPPED_SHARE * samples.size)
 
 
-def find_cutoff(samples: np.ndarray, rate: int) -> tuple[float, float] | None:
+def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
     """Find where the content of a recording ends as if cut off, far below half its rate.
 
     So it is after upsampling. Sounds without highs fade out instead and pure tones have
@@ -150,7 +151,7 @@ def find_cutoff(samples: np.ndarray, rate: int) -> tuple[float, float] | None:
 
 
 def is_truncated(path: Path, n_decoded: int) -> bool:
-    """Whether a file ends before its own structure says it does.
+    """Tell whether a file ends before its own structure says it does.
 
     Args:
         path: A wav, ogg, flac or mp3 file that could be decoded at least in part.
@@ -164,6 +165,7 @@ def is_truncated(path: Path, n_decoded: int) -> bool:
         head = file.read(8)
     if head[:4] == b"RIFF" and len(head) == 8:
         # Streaming encoders leave the length at 0 or at its maximum: nothing to compare.
-        stated = struct.unpack("<I", head[4:])[0]
+        stated: int = struct.unpack("<I", head[4:])[0]
         return 0 < stated < 0xFFFFFF00 and stated + 8 > path.stat().st_size + 1
-    return soundfile.info(path).frames > n_decoded
+    frames: int = soundfile.info(path).frames
+    return frames > n_decoded

@@ -10,6 +10,7 @@ from labelkit import registry
 from labelkit.audio import banks, io, sox
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats
 
 _STRETCH_FFT = 2048  # librosa's window for time stretching.
 
@@ -46,8 +47,8 @@ def check_spec(spec: FeatureSpec) -> None:
             )
 
 
-def compute(samples: np.ndarray, rate: int, spec: FeatureSpec) -> tuple[np.ndarray, float]:
-    """Spectrogram of a recording, from what was decoded to the network's frames.
+def compute(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, float]:
+    """Compute a recording's spectrogram, from what was decoded to the network's frames.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``, in [-1, 1].
@@ -59,11 +60,11 @@ def compute(samples: np.ndarray, rate: int, spec: FeatureSpec) -> tuple[np.ndarr
         in the recording, in seconds, as :func:`prepare` says.
     """
     mono, start_s = prepare(samples, rate, spec)
-    kind: Callable[[np.ndarray, FeatureSpec], np.ndarray] = registry.resolve("feature", spec.kind)
+    kind: Callable[[Floats, FeatureSpec], Floats] = registry.resolve("feature", spec.kind)
     return kind(mono, spec), start_s
 
 
-def prepare(samples: np.ndarray, rate: int, spec: FeatureSpec) -> tuple[np.ndarray, float]:
+def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, float]:
     """Mix down, resample, stretch, shift, trim, lengthen and scale a recording, in this order.
 
     Stretching comes before trimming so that a variant is as long as ``min_s`` asks and has
@@ -102,7 +103,7 @@ def prepare(samples: np.ndarray, rate: int, spec: FeatureSpec) -> tuple[np.ndarr
     return mono.astype(np.float32, copy=False), start / spec.sample_rate * spec.speed
 
 
-def _vary(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+def _vary(mono: Floats, spec: FeatureSpec) -> Floats:
     import librosa
 
     if spec.speed != 1:
@@ -115,8 +116,8 @@ def _vary(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return mono
 
 
-def log_mel(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Log-mel spectrogram: energies of mel bands in dB.
+def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:
+    """Compute the log-mel spectrogram: energies of mel bands in dB.
 
     Args:
         mono: Shape ``(n_samples,)``, at ``spec.sample_rate``.
@@ -133,8 +134,8 @@ def log_mel(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return _as_frames(librosa.power_to_db(bands, amin=floor, top_db=spec.top_db))
 
 
-def perceptual_mel(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """A-weighted decibels of every frequency, then summed by a mel filter bank.
+def perceptual_mel(mono: Floats, spec: FeatureSpec) -> Floats:
+    """Compute A-weighted decibels of every frequency, then sum them by a mel filter bank.
 
     The bank weighs decibels rather than energies, as Dorfer and Widmer's first
     spectrogram does (DCASE 2018 task 2); ``floor_db`` has no part in it.
@@ -152,8 +153,8 @@ def perceptual_mel(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return _as_frames(banks.mel_bank(spec) @ (decibels + banks.a_weighting(spec)[:, None]))
 
 
-def log_filter_bank(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Logarithmic spectrogram of madmom (Böck et al., 2016), as Dorfer and Widmer's second.
+def log_filter_bank(mono: Floats, spec: FeatureSpec) -> Floats:
+    """Compute madmom's logarithmic spectrogram (Böck et al., 2016), Dorfer and Widmer's second.
 
     Magnitudes of frame ``n``, which starts at sample ``n * hop_length``, go through
     :func:`labelkit.audio.banks.log_bank`, then ``log10(1 + x)``. madmom divides integer
@@ -181,8 +182,8 @@ def log_filter_bank(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return _as_frames(np.log10(1 + banks.log_bank(spec) @ np.abs(spectrum)))
 
 
-def delta_matrix(n_frames: int, order: int, width: int = 9) -> np.ndarray:
-    """The matrix of :func:`librosa.feature.delta`, whose edges are interpolated.
+def delta_matrix(n_frames: int, order: int, width: int = 9) -> Floats:
+    """Return the matrix of :func:`librosa.feature.delta`, whose edges are interpolated.
 
     Args:
         n_frames: Frames of a window.
@@ -202,18 +203,19 @@ def delta_matrix(n_frames: int, order: int, width: int = 9) -> np.ndarray:
     return librosa.feature.delta(eye, width=width, order=order).T.astype(np.float32)
 
 
-def pad_end(mono: np.ndarray, length: int) -> np.ndarray:
-    """The same samples with zeros behind, up to ``length`` of them."""
+def pad_end(mono: Floats, length: int) -> Floats:
+    """Return the same samples with zeros behind, up to ``length`` of them."""
     return mono if len(mono) >= length else np.pad(mono, (0, length - len(mono)))
 
 
-def _power(mono: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+def _power(mono: Floats, spec: FeatureSpec) -> Floats:
     import librosa
 
     padded = pad_end(mono, spec.n_fft)
     stft = librosa.stft(padded, n_fft=spec.n_fft, hop_length=spec.hop_length, pad_mode="reflect")
-    return np.abs(stft) ** 2
+    power: Floats = np.abs(stft) ** 2
+    return power
 
 
-def _as_frames(bands: np.ndarray) -> np.ndarray:
+def _as_frames(bands: Floats) -> Floats:
     return np.ascontiguousarray(bands.T, np.float32)

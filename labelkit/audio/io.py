@@ -10,17 +10,18 @@ import numpy as np
 
 from labelkit.audio import ogg
 from labelkit.errors import InvalidInput
+from labelkit.types import Floats
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
 
 def hash_file(path: Path) -> str:
-    """Hash of a file's bytes: the identity of a recording whatever it is called."""
+    """Hash a file's bytes: the identity of a recording whatever it is called."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def read_audio(path: Path) -> tuple[np.ndarray, int]:
+def read_audio(path: Path) -> tuple[Floats, int]:
     """Decode a whole file.
 
     A file cut off in the middle yields what can be decoded of it.
@@ -49,14 +50,14 @@ def read_audio(path: Path) -> tuple[np.ndarray, int]:
 
 
 def _source(path: Path) -> Path | BytesIO:
-    """The file, or what can be saved of an Ogg stream that was cut off."""
+    """Return the file, or what can be saved of an Ogg stream that was cut off."""
     if not is_cut_off_ogg(path):
         return path
     return BytesIO(ogg.mend(path.read_bytes()))
 
 
 def is_cut_off_ogg(path: Path) -> bool:
-    """Whether a file is an Ogg stream without its end."""
+    """Tell whether a file is an Ogg stream without its end."""
     try:
         with path.open("rb") as file:
             if file.read(4) != b"OggS":
@@ -67,11 +68,11 @@ def is_cut_off_ogg(path: Path) -> bool:
         return False
 
 
-def _read_what_is_left(path: Path) -> tuple[np.ndarray, int]:
+def _read_what_is_left(path: Path) -> tuple[Floats, int]:
     """Decode in small steps up to the first one that fails, which must not be the first."""
     import soundfile
 
-    blocks: list[np.ndarray] = []
+    blocks: list[Floats] = []
     with soundfile.SoundFile(path) as file:
         try:
             while len(block := file.read(1024, dtype="float32", always_2d=True)):
@@ -84,18 +85,19 @@ def _read_what_is_left(path: Path) -> tuple[np.ndarray, int]:
 
 
 def duration_s(path: Path) -> float | None:
-    """Length that the header of a file states, in seconds; None if it has no readable one."""
+    """Return the length that a file's header states, in seconds; None without a readable one."""
     import soundfile
 
     try:
         info = soundfile.info(path)
     except soundfile.LibsndfileError:
         return None
-    return info.frames / info.samplerate
+    seconds: float = info.frames / info.samplerate
+    return seconds
 
 
-def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    """Mean of the channels at another rate.
+def to_mono(samples: Floats, rate: int, target_rate: int) -> Floats:
+    """Average the channels, at another rate.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``.
@@ -107,12 +109,14 @@ def to_mono(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
     """
     import soxr
 
-    mono = samples.mean(axis=1)
-    return mono if rate == target_rate else soxr.resample(mono, rate, target_rate)
+    mono: Floats = samples.mean(axis=1)
+    if rate != target_rate:
+        mono = soxr.resample(mono, rate, target_rate)
+    return mono
 
 
-def find_sound(samples: np.ndarray, top_db: float) -> tuple[int, int]:
-    """First and last (exclusive) sample between edges ``top_db`` below the peak; 0 cuts none."""
+def find_sound(samples: Floats, top_db: float) -> tuple[int, int]:
+    """Find first and last (exclusive) sample between edges ``top_db`` below peak; 0 cuts none."""
     import librosa
 
     if not top_db or not len(samples):

@@ -27,7 +27,7 @@ def _crc(page: bytes) -> int:
 
 
 def _page_length(data: bytes, start: int) -> int | None:
-    """Bytes of the page at ``start``, or None if its table is not all there."""
+    """Return the bytes of the page at ``start``, or None if its table is not all there."""
     if len(data) < start + _HEADER or len(data) < start + _HEADER + data[start + 26]:
         return None
     lengths = data[start + _HEADER : start + _HEADER + data[start + 26]]
@@ -35,7 +35,7 @@ def _page_length(data: bytes, start: int) -> int | None:
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a stream, or the end of one, lacks a whole page that is marked as the last."""
+    """Tell whether a stream, or its end, lacks a whole page that is marked as the last."""
     start = data.rfind(_CAPTURE)
     length = _page_length(data, start) if start >= 0 else None
     return length is None or start + length > len(data) or not data[start + 5] & _LAST

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from labelkit.types import Floats
+
 _PEAK = 10 ** (-0.1 / 20)  # norm -0.1
 _THRESHOLD = 0.0015  # silence: 0.15 %
 _SOUND_S = 0.025
 _WINDOW_S = 0.02  # Fixed in SoX.
 
 
-def normalise_and_trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int, int]:
+def normalise_and_trim(samples: Floats, rate: int) -> tuple[Floats, int, int]:
     """Bring to -0.1 dBFS and find the silence at both ends, as Dorfer and Widmer (2018) do by SoX.
 
     Their chain is ``norm -0.1``, ``silence 1 0.025 0.15%``, ``norm -0.1``, ``reverse``,
@@ -35,8 +37,8 @@ def normalise_and_trim(samples: np.ndarray, rate: int) -> tuple[np.ndarray, int,
     return scaled, start, stop
 
 
-def find_sound(samples: np.ndarray, rate: int) -> int:
-    """First sample that ``silence 1 0.025 0.15%`` lets through.
+def find_sound(samples: Floats, rate: int) -> int:
+    """Return the first sample that ``silence 1 0.025 0.15%`` lets through.
 
     The root mean square of the last 20 ms, of zeros before the first sample, must
     stay at or above 0.15 % of full scale for 25 ms; the sound begins with those.
@@ -58,6 +60,6 @@ def find_sound(samples: np.ndarray, rate: int) -> int:
     return int(found[0]) if len(found) else len(samples)
 
 
-def _gain(samples: np.ndarray) -> np.float32:
+def _gain(samples: Floats) -> np.float32:
     peak = np.abs(samples).max(initial=0)
     return np.float32(_PEAK / peak if peak else 1)

@@ -43,7 +43,7 @@ class RecipeRow:
 
 
 def recipe_table() -> list[dict[str, Any]]:
-    """A row for each recipe: its name, flavours, network, stages, and a sentence."""
+    """Make a row for each recipe: its name, flavours, network, stages, and a sentence."""
     rows = []
     for name in list_recipes():
         recipe = read_recipe(name)
@@ -88,7 +88,7 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
 def explain_recipe(
     name: str, settings: Sequence[str] = (), *, flavour: str | None = None
 ) -> tuple[str, list[RecipeRow], list[str]]:
-    """What a recipe is: a sentence, a row for every setting, and the unknowns.
+    """Explain a recipe: a sentence, a row for every setting, and the unknowns.
 
     Raises:
         UnknownName: If there is no such recipe.
@@ -135,7 +135,7 @@ def explain_recipe(
 
 
 def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[RecipeRow]:
-    """Rows without untouched defaults, and one row for stages that agree on a setting."""
+    """Drop untouched defaults, and make one row for stages that agree on a setting."""
     groups: dict[str, list[RecipeRow]] = {}
     for row in rows:
         if row.source != "default" or row.other:
@@ -155,19 +155,19 @@ def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[Rec
 
 
 def _values(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of a recipe by its key; a choice that is off has none."""
+    """Return every setting of a recipe by its key; a choice that is off has none."""
     leaves = flatten(asdict(recipe))
     return {k: v for k, v in leaves if k not in ("name", "flavour", "changes") and v != {}}
 
 
 def _find_source(key: str, sources: Mapping[str, str]) -> str | None:
-    """The mark of the last pattern that fits."""
+    """Return the mark of the last pattern that fits."""
     marks = [mark for pattern, mark in sources.items() if fnmatchcase(key, pattern)]
     return marks[-1] if marks else None
 
 
 def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
-    """The recipe written in plain tables; the inverse of ``dataclasses.asdict``.
+    """Make a recipe from plain tables; the inverse of ``dataclasses.asdict``.
 
     Raises:
         InvalidInput: If a table, key or value is unknown or out of bounds.
@@ -200,7 +200,7 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
 
 
 def change_verify(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """The recipe with other settings of its self-verification.
+    """Return the recipe with other settings of its self-verification.
 
     Raises:
         InvalidInput: If a setting is unknown or out of bounds.
@@ -211,7 +211,7 @@ def change_verify(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def round_stages(recipe: Recipe) -> tuple[str, str]:
-    """The first stage of self-verification and the one that is repeated.
+    """Return the first stage of self-verification and the one that is repeated.
 
     Raises:
         InvalidInput: If the recipe has not exactly these two.
@@ -281,7 +281,7 @@ def _check_probe(recipe: Recipe) -> None:
 
 
 def _is_of_networks(key: str) -> bool:
-    """Whether a setting means nothing to a classifier on embeddings."""
+    """Tell whether a setting means nothing to a classifier on embeddings."""
     wanted, unless = (
         any(fnmatchcase(key, pattern) for pattern in patterns)
         for patterns in (_OF_NETWORKS, _OF_BOTH)
@@ -290,7 +290,7 @@ def _is_of_networks(key: str) -> bool:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """An option of a classifier, whose type nobody declares: a string is read as TOML has it."""
+    """Return a classifier's option, whose type nobody declares: a string is read as TOML has it."""
     if isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be a number, a string or a list, got {dict(value)}")
     if not isinstance(value, str):

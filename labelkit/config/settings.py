@@ -18,7 +18,7 @@ Spec = TypeVar("Spec")
 
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
-    """A dataclass field that the command line can also offer as an option.
+    """Declare a dataclass field that the command line can also offer as an option.
 
     Args:
         default: Value where nothing else is said; a dataclass or a mapping is a table.
@@ -36,7 +36,7 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
 
 
 def fingerprint(spec: Any) -> str:
-    """Short hash of a spec or of plain data, equal for equal content; a cache and run key."""
+    """Hash a spec or plain data shortly, equal for equal content; a cache and run key."""
     content = asdict(spec) if hasattr(spec, "__dataclass_fields__") else spec
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -74,7 +74,7 @@ def create_spec(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> 
 
 
 def check_table(value: Any, name: str) -> Mapping[str, Any]:
-    """The value itself, if it is a table.
+    """Return the value itself, if it is a table.
 
     Raises:
         InvalidInput: If it is anything else.
@@ -85,7 +85,7 @@ def check_table(value: Any, name: str) -> Mapping[str, Any]:
 
 
 def _fill_tables(kind: str, tables: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
-    """Every table with all settings of the class that its ``kind``, or else its name, names."""
+    """Fill every table with all settings of the class its ``kind``, or else its name, names."""
     filled = {}
     for name, table in tables.items():
         values = dict(check_table(table, f"{where}{name}"))
@@ -96,7 +96,7 @@ def _fill_tables(kind: str, tables: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The table with all keyword arguments of its rule that have a default."""
+    """Fill the table with all keyword arguments of its rule that have a default."""
     if not table:
         return {}
     values = dict(table)
@@ -129,10 +129,11 @@ def fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, A
 
 
 def value_type(hint: Any) -> type:
-    """The plain type of a setting's annotation: ``int`` for ``int | None``."""
+    """Return the plain type of a setting's annotation: ``int`` for ``int | None``."""
     if get_origin(hint) in (types.UnionType, Union):
-        return next(part for part in get_args(hint) if part is not type(None))
-    return hint
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    plain: type = hint
+    return plain
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:

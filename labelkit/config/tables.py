@@ -17,6 +17,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ ABOUT = ("about", "notes", "sources", "unknowns")
 
 
 def list_recipes() -> list[str]:
-    """Names of the recipes that come with labelkit, variants as ``recipe/variant``."""
+    """List the recipes that come with labelkit, variants as ``recipe/variant``."""
     names = []
     for stem in _stems():
         names += [stem, *(f"{stem}/{variant}" for variant in _load(stem).get("variants", {}))]
@@ -57,13 +58,13 @@ def list_recipes() -> list[str]:
 
 
 def list_flavours(name: str) -> list[str]:
-    """Flavours of a recipe, the one taken if nothing is said first; none if it has one only."""
+    """List the flavours of a recipe, the default first; none if it has one only."""
     tables = read_tables(name)
     return [flavour for flavour in FLAVOURS if flavour in tables.get("flavours", {})]
 
 
 def read_tables(name: str) -> dict[str, Any]:
-    """The tables of a recipe, with its variant in place.
+    """Read the tables of a recipe, with its variant in place.
 
     Raises:
         UnknownName: If there is no such recipe.
@@ -81,7 +82,7 @@ def read_tables(name: str) -> dict[str, Any]:
 
 
 def resolve_tables(name: str, flavour: str | None) -> dict[str, Any]:
-    """The tables of a recipe, with variant, flavour and what is common to its stages in place.
+    """Read a recipe's tables, with variant, flavour and what its stages share in place.
 
     Raises:
         UnknownName: If there is no such recipe.
@@ -109,7 +110,7 @@ def resolve_tables(name: str, flavour: str | None) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with the leaves of ``change`` in their places; false takes a table away."""
+    """Put the leaves of ``change`` into ``base``; false takes a table away."""
     merged = dict(base)
     for key, value in change.items():
         is_table = isinstance(merged.get(key), Mapping)
@@ -123,7 +124,7 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 
 def flatten(tables: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting with its dotted key; an empty table is one."""
+    """Yield every setting with its dotted key; an empty table is one."""
     for key, value in tables.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{where}{key}.")
@@ -132,7 +133,7 @@ def flatten(tables: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, A
 
 
 def split_setting(text: str) -> tuple[str, str]:
-    """Key and value of ``key=value``.
+    """Split ``key=value`` into key and value.
 
     Raises:
         InvalidInput: If it is anything else.
@@ -179,10 +180,10 @@ def _stems() -> list[str]:
 
 
 def _load(name: str) -> dict[str, Any]:
-    """The tables of the file that holds a recipe."""
+    """Load the tables of the file that holds a recipe."""
     stem = name.partition("/")[0]
     if name.endswith(".toml"):
-        path: Any = Path(name)
+        path: Path | Traversable = Path(name)
         if not path.is_file():
             raise InvalidInput(f"no recipe file {name}; give a path, or one of {list_recipes()}")
     elif stem in _stems():

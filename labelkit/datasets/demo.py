@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from labelkit.types import Floats
+
 SAMPLE_RATE = 16_000
 CLIP_S = 3.0
 N_TRAIN, N_TEST = 32, 12
 VERIFIED_SHARE, WRONG_SHARE = 0.4, 0.35
 
-_Wave = np.ndarray
+_Wave = Floats
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def _write_csv(path: Path, header: tuple[str, ...], rows: Sequence[tuple[object,
 
 
 def synthesise(name: str, rng: np.random.Generator) -> _Wave:
-    """One clip of a class, float32, shape ``(SAMPLE_RATE * CLIP_S,)``, peak below 1.
+    """Make one clip of a class, float32, shape ``(SAMPLE_RATE * CLIP_S,)``, peak below 1.
 
     Args:
         name: A key of ``SOUNDS``.
@@ -117,23 +119,25 @@ def synthesise(name: str, rng: np.random.Generator) -> _Wave:
     background = _noise(rng, n, rng.uniform(-2, 0)) * 10 ** (rng.uniform(-30, -8) / 20)
     clip = clip + background
     gain = 10 ** (rng.uniform(-14, -1) / 20)
-    return (gain * clip / np.abs(clip).max()).astype(np.float32)
+    scaled: _Wave = gain * clip / np.abs(clip).max()
+    return scaled.astype(np.float32)
 
 
-def _times(seconds: float) -> np.ndarray:
+def _times(seconds: float) -> Floats:
     return np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
 
 
 def _noise(rng: np.random.Generator, n: int, slope: float) -> _Wave:
-    """Noise whose power falls with frequency as ``f ** slope``, peak 1."""
+    """Make noise whose power falls with frequency as ``f ** slope``, peak 1."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE), 30)
     noise = np.fft.irfft(spectrum * frequency ** (slope / 2), n)
-    return noise / np.abs(noise).max()
+    scaled: _Wave = noise / np.abs(noise).max()
+    return scaled
 
 
-def _voice(rng: np.random.Generator, frequency: np.ndarray) -> _Wave:
-    """A harmonic sound along a line of frequencies in Hz, faded in and out."""
+def _voice(rng: np.random.Generator, frequency: Floats) -> _Wave:
+    """Make a harmonic sound along a line of frequencies in Hz, faded in and out."""
     phase = 2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE
     partials = int(rng.integers(1, 6))
     fall = rng.uniform(0.5, 2)
@@ -168,11 +172,12 @@ def _bell(rng: np.random.Generator) -> _Wave:
         for k, ratio in enumerate(ratios)
         if base * ratio < SAMPLE_RATE / 2
     )
-    return np.asarray(ring) + 0.02 * rng.standard_normal(len(t)) * np.exp(-30 * t)
+    wave: _Wave = np.asarray(ring) + 0.02 * rng.standard_normal(len(t)) * np.exp(-30 * t)
+    return wave
 
 
-def _pulses(rng: np.random.Generator, onsets: np.ndarray) -> _Wave:
-    """Short bursts of one timbre at the given times in s."""
+def _pulses(rng: np.random.Generator, onsets: Floats) -> _Wave:
+    """Make short bursts of one timbre at the given times in s."""
     t = _times(rng.uniform(0.03, 0.09))
     tone = np.sin(2 * np.pi * rng.uniform(300, 2500) * t)
     mix = rng.uniform(0, 1)
@@ -185,31 +190,32 @@ def _pulses(rng: np.random.Generator, onsets: np.ndarray) -> _Wave:
 
 
 def _knocks(rng: np.random.Generator) -> _Wave:
-    """Evenly spaced."""
+    """Space the pulses evenly."""
     return _pulses(rng, np.arange(rng.integers(5, 9)) * rng.uniform(0.2, 0.32))
 
 
 def _gallop(rng: np.random.Generator) -> _Wave:
-    """In pairs."""
+    """Put the pulses in pairs."""
     period = rng.uniform(0.42, 0.62)
     pairs = np.arange(rng.integers(3, 5))[:, None] * period
     return _pulses(rng, (pairs + np.array([0, period * rng.uniform(0.2, 0.3)])).ravel())
 
 
 def _bounce(rng: np.random.Generator) -> _Wave:
-    """Ever faster."""
+    """Let the pulses follow ever faster."""
     gaps = rng.uniform(0.35, 0.55) * rng.uniform(0.72, 0.82) ** np.arange(rng.integers(6, 10))
     return _pulses(rng, np.concatenate([[0], np.cumsum(gaps)]))
 
 
 def _surf(rng: np.random.Generator) -> _Wave:
-    """Noise that swells slowly and breaks off."""
+    """Make noise that swells slowly and breaks off."""
     t = _times(rng.uniform(1.2, 2.6))
-    return _noise(rng, len(t), rng.uniform(-2, 0)) * (t / t[-1]) ** rng.uniform(1.5, 3)
+    wave: _Wave = _noise(rng, len(t), rng.uniform(-2, 0)) * (t / t[-1]) ** rng.uniform(1.5, 3)
+    return wave
 
 
 def _spray(rng: np.random.Generator) -> _Wave:
-    """Noise that breaks out and dies away slowly."""
+    """Make noise that breaks out and dies away slowly."""
     return _surf(rng)[::-1]
 
 

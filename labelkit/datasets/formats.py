@@ -16,12 +16,15 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
 from labelkit.records import REJECTED, RELABELED, UNVERIFIED, VERIFIED
+
+if TYPE_CHECKING:
+    import duckdb
 
 # What an exported file says of a clip.
 COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s")
@@ -162,7 +165,12 @@ def read_parquet(path: Path, spec: FormatSpec) -> Reading:
 
 
 def _take_parquet(
-    con: Any, source: list[str], columns: list[str], table: str, found: Reading, spec: FormatSpec
+    con: duckdb.DuckDBPyConnection,
+    source: list[str],
+    columns: list[str],
+    table: str,
+    found: Reading,
+    spec: FormatSpec,
 ) -> None:
     metadata = "select value from parquet_kv_metadata(?) where key = 'classes'::blob"
     for (text,) in con.execute(metadata, source).fetchall():
@@ -228,7 +236,7 @@ def _parse(text: bytes) -> Any:
         return None
 
 
-def _take_classes(names: Any, row: int, found: Reading) -> None:
+def _take_classes(names: object, row: int, found: Reading) -> None:
     """Take the vocabulary that travels with the clips."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         found.fault(row, f"classes {shown(names)}", "give a list of class names")
@@ -319,7 +327,7 @@ def _read_table(
 
 
 def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line that is not blank."""
+    """Yield number and cells of each line that is not blank."""
     try:
         for row in reader:
             if row:
@@ -329,7 +337,7 @@ def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
 
 
 def _find_columns(header: list[str], spec: FormatSpec) -> dict[str, str]:
-    """Column of each thing a clip has: those the spec names, and those of an exported file."""
+    """Find the column of each thing a clip has: the spec's, and those of an exported file."""
     named = {
         "path": spec.path_column,
         "labels": spec.label_column,

@@ -31,22 +31,22 @@ _short.maxstring = _short.maxother = 80
 
 
 def shown(value: object) -> str:
-    """A value in a message: on one line, and of a long one only the ends."""
+    """Show a value in a message: on one line, and of a long one only the ends."""
     return _short.repr(value)
 
 
 def is_class_name(text: str) -> bool:
-    """Whether a class can have this name."""
+    """Tell whether a class can have this name."""
     return bool(text) and text != REMOVE and not UNSAYABLE.search(text)
 
 
 def is_hash(text: str) -> bool:
-    """Whether a text may be the hash of a recording."""
+    """Tell whether a text may be the hash of a recording."""
     return bool(_HASH.fullmatch(text))
 
 
 def is_length(seconds: float) -> bool:
-    """Whether a recording may last so long."""
+    """Tell whether a recording may last so long."""
     return 0 <= seconds < math.inf
 
 
@@ -89,7 +89,7 @@ class Reading:
             self.clips.append(clip if clip.path == path else replace(clip, path=path))
 
     def check_labels(self, labels: tuple[str, ...], row: int, said: object) -> bool:
-        """Whether classes can have these names, each said once; a fault if not."""
+        """Tell whether classes can have these names, each said once; note a fault if not."""
         if not all(is_class_name(label) for label in labels if label):
             problem, remedy = "has a name no class can have", "rename the class"
         elif not all(labels):
@@ -175,7 +175,7 @@ class Reading:
 
 
 def split_names(text: str, separator: str) -> tuple[str, ...] | None:
-    """Names of a cell, or None if a quote does not end where a name does.
+    """Split the names of a cell; None if a quote does not end where a name does.
 
     Example:
         >>> split_names('Dog, "Rain, heavy"', ",")
@@ -201,7 +201,7 @@ def split_names(text: str, separator: str) -> tuple[str, ...] | None:
 
 
 def join_names(names: Iterable[str], separator: str) -> str:
-    """A cell that :func:`split_names` reads as these names.
+    """Make a cell that :func:`split_names` reads as these names.
 
     Example:
         >>> join_names(["Dog", "Rain, heavy"], ",")
@@ -211,13 +211,13 @@ def join_names(names: Iterable[str], separator: str) -> str:
 
 
 def quote(name: str, separator: str = "") -> str:
-    """The name, in quotes where a reader would take it for another without."""
+    """Put a name in quotes where a reader would take it for another without."""
     # One character of a longer separator is enough to move where it seems to stand.
     plain = name == name.strip() and name[:1] not in ("", '"') and not set(separator) & set(name)
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def unquote(text: str) -> str:
-    """The name that :func:`quote` wrote."""
+    """Return the name that :func:`quote` wrote."""
     quoted = _QUOTED.fullmatch(text)
     return quoted[1].replace('""', '"') if quoted else text

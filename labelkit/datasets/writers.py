@@ -132,7 +132,7 @@ class _Losses(defaultdict[str, list[str]]):
         super().__init__(list)
 
     def leave_out(self, clips: Sequence[Clip], *, several: bool) -> list[Clip]:
-        """Clips that can be said; of the others, why they cannot."""
+        """Return the clips that can be said; note of the others why they cannot."""
         kept = []
         for clip in clips:
             reason = _unsayable(clip, several)
@@ -143,7 +143,7 @@ class _Losses(defaultdict[str, list[str]]):
         return kept
 
     def tell(self, kept: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
-        """What was left out, and what is lost of the clips that were not."""
+        """Tell what was left out, and what is lost of the clips that were not."""
         for clip in kept:
             if clip.state in (RELABELED, SELF_VERIFIED):
                 says = "" if _curated(clip) else "not "
@@ -157,7 +157,7 @@ class _Losses(defaultdict[str, list[str]]):
 
 
 def _unsayable(clip: Clip, several: bool) -> str:
-    """Why the FSDKaggle formats have no row for a clip; empty where they do."""
+    """Say why the FSDKaggle formats have no row for a clip; empty where they do."""
     if clip.state == REJECTED:
         return "rejected"
     if clip.subset != "train":
@@ -174,7 +174,7 @@ def _unsayable(clip: Clip, several: bool) -> str:
 
 
 def _unsaid_classes(clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
-    """Classes that come back in another place, or not at all, where only labels are written."""
+    """Find classes that come back elsewhere, or not at all, where only labels are written."""
     used = {name for clip in clips for name in clip.labels}
     unused = [name for name in classes if name not in used]
     unsaid = {"class without a clip is not in the file": unused} if unused else {}
@@ -193,7 +193,7 @@ def _item(clip: Clip) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)

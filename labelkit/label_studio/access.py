@@ -41,7 +41,7 @@ def read_token(file: Path | None = None) -> str:
 
 
 def check_token(token: str, source: str = "the token") -> str:
-    """The token, if it can be one.
+    """Return the token, if it can be one.
 
     Raises:
         InvalidInput: If it is empty or holds what no token has; it is not in the message.
@@ -56,7 +56,7 @@ def check_token(token: str, source: str = "the token") -> str:
 
 
 def check_url(url: str) -> str:
-    """The URL with one slash at its end: without it a sub-path would be lost.
+    """Return the URL with one slash at its end: without it a sub-path would be lost.
 
     Raises:
         InvalidInput: If it is no http or https URL, or holds a user name or password.

@@ -68,12 +68,12 @@ def read_answers(
 
 @lru_cache(maxsize=8)
 def _by_choice(classes: tuple[str, ...]) -> dict[str, str]:
-    """Class of each choice name; thousands of tasks share a vocabulary."""
+    """Map each choice name to its class; thousands of tasks share a vocabulary."""
     return dict(zip(choice_names(classes), classes, strict=True))
 
 
 def _review(
-    annotation: Any,
+    annotation: object,
     task: Mapping[str, Any],
     known: Mapping[str, str],
     order: Mapping[str, int],
@@ -116,7 +116,7 @@ def _problem(
     clip_id: int | None,
     updated_at: datetime | None,
 ) -> str | None:
-    """Why an annotation is no answer to anything, whatever it says."""
+    """Say why an annotation is no answer to anything, whatever it says."""
     whole = "pull it again, or give a JSON export of the project"
     if not fields:
         return f"there is no annotation to read; {whole}"
@@ -137,7 +137,7 @@ def _problem(
 def _read(
     fields: Mapping[str, Any], known: Mapping[str, str], order: Mapping[str, int]
 ) -> tuple[str, tuple[str, ...]]:
-    """The answer, and its labels in the order of the vocabulary."""
+    """Return the answer, and its labels in the order of the vocabulary."""
     if fields["was_cancelled"]:
         return "skipped", ()
     items = fields.get("result")
@@ -165,8 +165,8 @@ def _read(
     return answer, tuple(sorted(labels, key=order.__getitem__))
 
 
-def _item(item: Any) -> tuple[str, list[str]]:
-    """Control and texts of an item of a result; marked seconds have none."""
+def _item(item: object) -> tuple[str, list[str]]:
+    """Return control and texts of an item of a result; marked seconds have none."""
     control, value = (_mapping(item).get(key) for key in ("from_name", "value"))
     if not isinstance(control, str) or not isinstance(value, Mapping):
         raise _Unreadable(f"the result has an item {_brief(item)}; {_CORRECT}")
@@ -198,7 +198,7 @@ def _class_of(label: str, known: Mapping[str, str], order: Mapping[str, int]) ->
 
 
 def _items(fields: Mapping[str, Any], *controls: str) -> Iterator[Mapping[str, Any]]:
-    """The items of the controls, as far as they can be read."""
+    """Yield the items of the controls, as far as they can be read."""
     items = fields.get("result")
     for item in items if isinstance(items, list) else []:
         if _mapping(item).get("from_name") in controls:
@@ -216,7 +216,7 @@ def _comment(fields: Mapping[str, Any]) -> str | None:
 
 
 def _origin(fields: Mapping[str, Any]) -> str | None:
-    """What became of the suggestion; a skip says nothing of it."""
+    """Tell what became of the suggestion; a skip says nothing of it."""
     origins = {_brief(item.get("origin")) for item in _items(fields, "labels", "verdict")}
     if fields.get("was_cancelled") or origins <= {"None"}:
         return None
@@ -226,7 +226,7 @@ def _origin(fields: Mapping[str, Any]) -> str | None:
 
 
 def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | None:
-    """Version of the model whose prediction was shown, of an export or by its id."""
+    """Return the version of the model whose prediction was shown, of an export or by its id."""
     shown = _mapping(fields.get("prediction"))
     parent, predictions = fields.get("parent_prediction"), task.get("predictions")
     if "model_version" not in shown and _whole(parent) is not None:
@@ -237,8 +237,8 @@ def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | 
     return _storable(version) if isinstance(version, str) and version else None
 
 
-def _annotator(who: Any, users: Mapping[int, str]) -> tuple[int | None, str]:
-    """Id and e-mail address of an annotator, given as an id or as a user."""
+def _annotator(who: object, users: Mapping[int, str]) -> tuple[int | None, str]:
+    """Return id and e-mail address of an annotator, given as an id or as a user."""
     user = _mapping(who)
     number = _whole(user.get("id") if user else who)
     email = user.get("email") or (users.get(number) if number is not None else None)
@@ -248,7 +248,7 @@ def _annotator(who: Any, users: Mapping[int, str]) -> tuple[int | None, str]:
 
 
 def _time(text: Any) -> datetime | None:
-    """A time in UTC without a zone, as the store keeps it."""
+    """Return a time in UTC without a zone, as the store keeps it."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)
@@ -264,25 +264,25 @@ def _seconds(value: Any) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _whole(value: Any) -> int | None:
-    """The value if it is a whole number that the store can hold."""
+def _whole(value: object) -> int | None:
+    """Return the value if it is a whole number that the store can hold."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _verbatim(annotation: Any) -> str:
+def _verbatim(annotation: object) -> str:
     return _storable(json.dumps(annotation, ensure_ascii=False, sort_keys=True))
 
 
 def _storable(text: str) -> str:
-    """The text with lone surrogates, which no UTF-8 can hold, written by their code."""
+    """Write lone surrogates, which no UTF-8 can hold, by their code."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _brief(value: Any) -> str:
-    """The value in at most 80 characters."""
+def _brief(value: object) -> str:
+    """Return the value in at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

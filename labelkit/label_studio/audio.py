@@ -104,12 +104,12 @@ def share_folder(
 
 
 def _absolute(path: Path) -> Path:
-    """The path as the server compares it: absolute, without ``..``, symbolic links as they are."""
+    """Make a path absolute, without ``..``, symbolic links as they are, as the server compares."""
     return Path(os.path.abspath(path))
 
 
 def _find_recording(audio_dir: Path) -> Path:
-    """Any recording of a folder, relative to it."""
+    """Find any recording of a folder, relative to it."""
     if not audio_dir.is_dir():
         raise InvalidInput(f"{audio_dir}: no such folder; give the folder of the recordings")
     for path in audio_dir.rglob("*"):
@@ -121,7 +121,7 @@ def _find_recording(audio_dir: Path) -> Path:
 
 
 def _place(audio_dir: Path, root: Path, name: str) -> tuple[Path, Path]:
-    """The folder to share and the recordings in it, both as paths below the document root."""
+    """Return the folder to share and the recordings in it, as paths below the document root."""
     if not root.is_dir():
         raise InvalidInput(
             f"{root}: no such folder; give the one {_ROOT} names, or upload the recordings"
@@ -161,7 +161,7 @@ def _link(link: Path, audio_dir: Path) -> Path:
 
 
 def _find_document_root(client: Client, shared: Path, recording: Path) -> Path:
-    """The parent of the shared folder below which the server serves a recording."""
+    """Find the parent of the shared folder below which the server serves a recording."""
     size = recording.stat().st_size
     # From the top down: below a wrong one, a short path is likelier to hit another file.
     for root in reversed(shared.parents):
@@ -176,7 +176,7 @@ def _find_document_root(client: Client, shared: Path, recording: Path) -> Path:
 
 
 def _total_bytes(headers: Mapping[str, str]) -> int | None:
-    """Size of a whole file after the answer to a request for its first bytes."""
+    """Return the size of a whole file after the answer to a request for its first bytes."""
     total = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
     return int(total) if total.isdecimal() else None
 
@@ -186,7 +186,7 @@ def _local_path(prefix: str, path: str) -> str:
 
 
 def local_url(share: Share, path: str) -> str:
-    """URL of a recording in a shared folder, relative so that it outlives a change of host.
+    """Return the URL of a recording in a shared folder, relative to outlive a change of host.
 
     Args:
         share: What :func:`share_folder` returned.
@@ -201,7 +201,7 @@ def local_url(share: Share, path: str) -> str:
 
 
 def web_url(share: Share, path: str) -> str:
-    """URL of a recording below an http(s) address.
+    """Return the URL of a recording below an http(s) address.
 
     Args:
         share: A share of mode ``url``.
@@ -261,7 +261,7 @@ def probe_audio(client: Client, url: str, *, origin: str | None = None) -> str |
 
 
 def _find_reason(status: int, headers: Mapping[str, str], origin: str | None) -> str | None:
-    """Why an answer is no recording for pages of an origin; None as origin: of the same host."""
+    """Say why an answer is no recording for pages of an origin; None is the same host."""
     if status not in (200, 206):
         remedy = _REMEDIES.get(status, "look into the log of its server")
         return f"the server answered {status} in place of the recording; {remedy}"
@@ -277,7 +277,7 @@ def _find_reason(status: int, headers: Mapping[str, str], origin: str | None) ->
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port as browsers compare them.
+    """Return scheme, host and port as browsers compare them.
 
     Example:
         >>> _origin("HTTPS://Example.org:443/ls/")

@@ -15,12 +15,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.label_studio.access import check_token, check_url
 from labelkit.label_studio.failures import Failures, read_json
+
+if TYPE_CHECKING:
+    import httpx
 
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
@@ -31,6 +34,8 @@ EARLY = timedelta(seconds=30)
 MAX_FILES, MAX_BYTES = 100, 240 * 2**20
 # Of these the server needs no look at annotations, which is several times as fast.
 TASK_FIELDS = {"id", "data", "updated_at"}
+
+Found = TypeVar("Found")
 
 
 class Client:
@@ -82,7 +87,7 @@ class Client:
             )
 
     def version(self) -> dict[str, str]:
-        """Release and edition of the server, under these names."""
+        """Return release and edition of the server, under these names."""
         return self._ask(
             "read the version", "GET", "api/version/",
             take=lambda got: {
@@ -91,14 +96,14 @@ class Client:
         )  # fmt: skip
 
     def users(self) -> dict[int, str]:
-        """E-mail addresses of all users by their id."""
+        """Return e-mail addresses of all users by their id."""
         return self._ask(
             "list the users", "GET", "api/users/",
             take=lambda got: {user["id"]: user["email"] for user in got},
         )  # fmt: skip
 
     def find_projects(self, title: str) -> list[dict[str, Any]]:
-        """Projects with exactly this title; a title may stand for several."""
+        """List the projects with exactly this title; a title may stand for several."""
         found: list[dict[str, Any]] = []
         for page in count(1):
             projects, more = self._ask(
@@ -114,7 +119,7 @@ class Client:
         return found
 
     def project(self, project_id: int) -> dict[str, Any]:
-        """A project with all its settings."""
+        """Return a project with all its settings."""
         return self._ask(f"read project {project_id}", "GET", f"api/projects/{project_id}/")
 
     def create_project(
@@ -143,7 +148,7 @@ class Client:
         )  # fmt: skip
 
     def storages(self, project_id: int) -> list[dict[str, Any]]:
-        """Local folders a project may serve files from."""
+        """List the local folders a project may serve files from."""
         return self._ask(
             f"list the storages of project {project_id}", "GET", "api/storages/localfiles/",
             params={"project": project_id}, take=list,
@@ -167,7 +172,7 @@ class Client:
         since: datetime | None = None,
         size: int = 500,
     ) -> Iterator[list[dict[str, Any]]]:
-        """Tasks of a project in the order of their ids, page after page.
+        """Yield tasks of a project in the order of their ids, page after page.
 
         Each page begins behind the last id of the one before, so that none is missed when
         tasks are deleted meanwhile; a project that is gone is an error, not the end.
@@ -217,7 +222,7 @@ class Client:
             last = tasks[-1]["id"]
 
     def count_tasks(self, project_id: int) -> int:
-        """How many tasks of a project are of a clip; others may have tasks there, too."""
+        """Count the tasks of a project that are of a clip; others may have tasks there, too."""
         ours = _condition("data.clip_id", "empty", "Number", False)
         query = {"filters": {"conjunction": "and", "items": [ours]}}
         return self._ask(
@@ -230,7 +235,7 @@ class Client:
         )  # fmt: skip
 
     def last_change(self, project_id: int) -> str | None:
-        """When a task of a project last changed, in the server's words; None without tasks."""
+        """Return when a project's tasks last changed, in the server's words; None without any."""
         query = {"ordering": ["-tasks:updated_at"]}
         return self._ask(
             f"read the last change of project {project_id}", "GET", "api/tasks/",
@@ -242,7 +247,7 @@ class Client:
         )  # fmt: skip
 
     def task(self, task_id: int) -> dict[str, Any] | None:
-        """A task with its annotations and drafts; None if it is gone."""
+        """Return a task with its annotations and drafts; None if it is gone."""
         return self._ask(f"read task {task_id}", "GET", f"api/tasks/{task_id}/", gone_ok=True)
 
     def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
@@ -290,7 +295,7 @@ class Client:
         )  # fmt: skip
 
     def model_versions(self, project_id: int) -> list[str]:
-        """Model versions of which a project has predictions."""
+        """List the model versions of which a project has predictions."""
         return self._ask(
             f"list the model versions of project {project_id}", "GET",
             f"api/projects/{project_id}/model-versions/", take=list,
@@ -345,7 +350,7 @@ class Client:
             raise ServiceError(f"cannot {what}: {self.url} took {taken} of them; try again")
 
     def uploads(self, project_id: int) -> list[dict[str, Any]]:
-        """Uploaded files: ``id``, ``file`` as ``upload/<project>/<name>``, ``size`` in bytes."""
+        """List uploads: ``id``, ``file`` as ``upload/<project>/<name>``, ``size`` in bytes."""
         return self._ask(
             f"list the uploads of project {project_id}", "GET",
             f"api/projects/{project_id}/file-uploads", params={"all": "true"},
@@ -386,6 +391,29 @@ class Client:
                 kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
                 return answer.status_code, kept
 
+    @overload
+    def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        take: Callable[[Any], Found],
+        timeout_s: float | None = ...,
+        hint: str = ...,
+        **request: Any,
+    ) -> Found: ...
+
+    @overload
+    def _ask(
+        self, what: str, method: str, path: str, *, gone_ok: Literal[True]
+    ) -> dict[str, Any] | None: ...
+
+    @overload
+    def _ask(
+        self, what: str, method: str, path: str, *, json: Any = ..., hint: str = ...
+    ) -> dict[str, Any]: ...
+
     def _ask(
         self,
         what: str,
@@ -398,7 +426,7 @@ class Client:
         gone_ok: bool = False,
         **request: Any,
     ) -> Any:
-        """What ``take`` finds in the JSON answered; ``what`` is asked, for the message."""
+        """Return what ``take`` finds in the answer's JSON; messages say that ``what`` was asked."""
         once = method == "POST"
         options: Any = {"max_retries": 0 if once else 2, "timeout": timeout_s}
         with self._failures.catch(what, once=once):
@@ -416,7 +444,7 @@ class Client:
         raise self._failures.explain(what, answer, hint=hint, once=once)
 
     def _wrapper(self) -> Any:
-        """The SDK's low-level client, with an access token that does not end at once."""
+        """Return the SDK's low-level client, with an access token that does not end at once."""
         wrapper = self._sdk._client_wrapper
         end = wrapper._tokens_client._access_token_expiration
         if end is not None and end - datetime.now(UTC) < EARLY:
@@ -428,5 +456,5 @@ def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, An
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-def _origin(url: Any) -> tuple[str, str, int | None]:
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port

@@ -7,9 +7,12 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labelkit.errors import InvalidInput, ServiceError
+
+if TYPE_CHECKING:
+    import httpx
 
 NEW_TOKEN = (
     "make a personal access token in Label Studio (Account & Settings > Personal Access Token) and "
@@ -39,9 +42,9 @@ class Failures:
         self._url = url
         self._token = token
         # What was answered last, for failures while the SDK renews its access token.
-        self._answers: deque[Any] = deque(maxlen=1)
+        self._answers: deque[httpx.Response] = deque(maxlen=1)
 
-    def note(self, answer: Any) -> None:
+    def note(self, answer: httpx.Response) -> None:
         """Keep a response until the next one comes."""
         self._answers.append(answer)
 
@@ -97,9 +100,9 @@ class Failures:
         raise ServiceError(f"cannot {what}: {failure}") from None
 
     def explain(
-        self, what: str, answer: Any, *, hint: str = "", once: bool = False
+        self, what: str, answer: httpx.Response, *, hint: str = "", once: bool = False
     ) -> ServiceError:
-        """The error for an answer that is not the one asked for.
+        """Make the error for an answer that is not the one asked for.
 
         Args:
             what: What was asked, as it follows "cannot".
@@ -126,7 +129,7 @@ class Failures:
         return ServiceError(f"cannot {what}: {self._url} answered {status}{said}; {advice}{doubt}")
 
     def _clean(self, text: str) -> str:
-        """One short line of what a server said, with no full stop, page, token or cookie."""
+        """Return one short line of what a server said, with no full stop, page, token or cookie."""
         if re.search("<html|<!doctype", text, re.IGNORECASE):
             return ""
         text = _SECRET.sub("[hidden]", text.replace(self._token, "[hidden]"))
@@ -135,7 +138,7 @@ class Failures:
 
 
 def _advise(url: str, status: int, detail: str) -> str:
-    """What to do about a status; ``detail`` is what Label Studio said of it."""
+    """Say what to do about a status; ``detail`` is what Label Studio said of it."""
     said = detail.lower()
     if status == 401:
         legacy = "this is a legacy token; " if "legacy" in said else ""
@@ -158,7 +161,7 @@ def _advise(url: str, status: int, detail: str) -> str:
 
 
 def _advise_page(url: str, status: int) -> str:
-    """What to do about a web page where JSON was expected."""
+    """Say what to do about a web page where JSON was expected."""
     if status == 404:
         return f"the project is gone, or Label Studio is not at this URL: see {url}health"
     if status == 413:
@@ -168,8 +171,8 @@ def _advise_page(url: str, status: int) -> str:
     return "see that this is Label Studio's URL, with its sub-path, and no proxy's login page"
 
 
-def read_json(answer: Any) -> Any:
-    """The body of a response, an empty dict where nothing came, None where it is no JSON."""
+def read_json(answer: httpx.Response) -> Any:
+    """Return a response's body, an empty dict where nothing came, None where it is no JSON."""
     if answer.status_code == 204:
         return {}
     try:
@@ -178,8 +181,8 @@ def read_json(answer: Any) -> Any:
         return None
 
 
-def _first_problem(body: Any) -> str:
-    """The first validation error with the field it is about, or else the detail."""
+def _first_problem(body: object) -> str:
+    """Return the first validation error with the field it is about, or else the detail."""
     if not isinstance(body, dict):
         return ""
     errors = body.get("validation_errors")
@@ -189,8 +192,8 @@ def _first_problem(body: Any) -> str:
     return _first_text(body.get("detail"))
 
 
-def _first_text(value: Any) -> str:
-    """The first text in nested lists and dicts."""
+def _first_text(value: object) -> str:
+    """Return the first text in nested lists and dicts."""
     if isinstance(value, str):
         return value
     parts = value.values() if isinstance(value, dict) else value

@@ -55,7 +55,7 @@ class Page:
 
 
 def choice_name(name: str) -> str:
-    r"""Name of a class in results and predictions; it depends on nothing but the class.
+    r"""Name a class in results and predictions; it depends on nothing but the class.
 
     Example:
         >>> choice_name("US$"), choice_name("bell\x07"), choice_name("\\u0007")
@@ -65,7 +65,7 @@ def choice_name(name: str) -> str:
 
 
 def choice_names(classes: Sequence[str]) -> list[str]:
-    """Names of the classes in results and predictions, all different, in their order.
+    """Name the classes in results and predictions, all differently, in their order.
 
     Raises:
         InvalidInput: If there is no class, or one without a name, or one twice.
@@ -85,7 +85,7 @@ def choice_names(classes: Sequence[str]) -> list[str]:
 
 
 def readable(text: str) -> str:
-    """The text with U+FFFD in place of each character that a page cannot show."""
+    """Put U+FFFD in place of each character of a text that a page cannot show."""
     return _UNHOLDABLE.sub("\ufffd", text)
 
 
@@ -143,7 +143,7 @@ def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
 
 
 def page_hash(xml: str) -> str:
-    """Hash of what a page says, the same however it is indented and its attributes ordered.
+    """Hash what a page says, the same however it is indented and its attributes ordered.
 
     Raises:
         InvalidInput: If the page is no XML.
@@ -228,7 +228,7 @@ def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list
 
 
 def _shown(classes: Sequence[str]) -> list[str]:
-    """How each class is written on the page; a name that has lost characters stays unique."""
+    """Write each class for the page; a name that has lost characters stays unique."""
     taken = {name for name in classes if not _UNHOLDABLE.search(name)}
     shown = []
     for name in classes:
@@ -254,7 +254,7 @@ def _add_control(view: ElementTree.Element, name: str, **attributes: str) -> Ele
 
 
 def _values(root: ElementTree.Element, control: str) -> tuple[str, ...]:
-    """What the choices of a control are called in results."""
+    """Return what the choices of a control are called in results."""
     found = next((e for e in root.iter("Choices") if e.get("name") == control), None)
     choices = [] if found is None else found.iter("Choice")
     return tuple(choice.get("alias") or choice.get("value") or "" for choice in choices)

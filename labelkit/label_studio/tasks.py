@@ -157,7 +157,7 @@ def _prediction_problem(
     return None
 
 
-def _choices_problem(choices: Any, names: Collection[str]) -> str | None:
+def _choices_problem(choices: object, names: Collection[str]) -> str | None:
     if not isinstance(choices, list) or not choices:
         return f"the prediction must suggest a list of labels, got {choices!r}; leave it out"
     unknown = [choice for choice in choices if choice not in names]
@@ -179,10 +179,10 @@ def _region_problem(value: dict[str, Any], duration_s: float | None) -> str | No
     return None
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number as JSON knows it."""
+def _is_number(value: object) -> TypeGuard[float]:
+    """Tell whether it is a finite number as JSON knows it."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)

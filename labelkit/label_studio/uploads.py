@@ -92,7 +92,7 @@ def upload_clips(
 
 
 def _find_kept(client: Client, box_project_id: int) -> dict[str, str]:
-    """File on the server of each content hash; of several the first one."""
+    """Map each content hash to its file on the server; of several to the first one."""
     kept: dict[str, str] = {}
     for upload in sorted(client.uploads(box_project_id), key=lambda upload: upload["id"]):
         # The server puts eight digits and a dash before the name; no size means no file.
@@ -104,7 +104,7 @@ def _find_kept(client: Client, box_project_id: int) -> dict[str, str]:
 def _prepare(
     missing: Mapping[Path, str], folder: Path, faults: dict[Path, str]
 ) -> Iterator[tuple[str, Path]]:
-    """Name and file to send for each content hash; notes the files that cannot be sent."""
+    """Yield name and file to send for each content hash; note the files that cannot be sent."""
     done: set[str] = set()
     for path, key in missing.items():
         if key in done:
@@ -127,7 +127,7 @@ def _prepare(
 
 
 def _is_accepted(path: Path) -> bool:
-    """Whether a file can be sent as it is; raises if it cannot be opened."""
+    """Tell whether a file can be sent as it is; raises if it cannot be opened."""
     path.open("rb").close()
     suffix = path.suffix.lower()
     return suffix in UNREAD or (suffix in ACCEPTED and bool(duration_s(path)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from labelkit import registry
 from labelkit.errors import InvalidInput
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def list_models() -> list[str]:
-    """Names that :func:`create_model` knows, sorted."""
+    """List the names that :func:`create_model` knows, sorted."""
     return registry.names("model")
 
 
@@ -58,16 +59,17 @@ def create_model(
         raise InvalidInput(f"{name} has no dropout to set; leave model.dropout unset")
     chosen = {"in_channels": in_channels, "width": width, "dropout": dropout}
     given = {key: value for key, value in chosen.items() if value is not None}
-    return create(n_classes, **given)
+    network: nn.Module = create(n_classes, **given)
+    return network
 
 
-def _has_keyword(function: Any, keyword: str) -> bool:
+def _has_keyword(function: Callable[..., object], keyword: str) -> bool:
     parameters = inspect.signature(function).parameters.values()
     return any(p.name == keyword or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def main_logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Logits of the main head, whether or not the network has auxiliary ones."""
+    """Return the logits of the main head, whether or not the network has auxiliary ones."""
     return output[0] if isinstance(output, tuple) else output
 
 

@@ -47,7 +47,7 @@ class SpatialAttention(nn.Module):
 
 
 def cbam(channels: int, kernel: int) -> nn.Sequential:
-    """Channel attention, then spatial attention (CBAM, Woo et al. 2018)."""
+    """Make channel attention, then spatial attention (CBAM, Woo et al. 2018)."""
     return nn.Sequential(ChannelAttention(channels), SpatialAttention(kernel))
 
 
@@ -67,7 +67,7 @@ class SkipTrunk(nn.Module):
         self.merge = conv_bn_relu(4 * filters, filters)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps of the merge and of skips 3, 2 and 1, all of one shape."""
+        """Return maps of the merge and of skips 3, 2 and 1, all of one shape."""
         skips: list[torch.Tensor] = []
         for block, skip in zip(self.blocks, self.skips, strict=False):
             x = block(x)
@@ -78,7 +78,7 @@ class SkipTrunk(nn.Module):
 
 
 def merged_mean(maps: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Mean over the merged map of a trunk, ``(batch, channels)``."""
+    """Average over the merged map of a trunk, ``(batch, channels)``."""
     return mean_pool(maps[0])
 
 
@@ -101,23 +101,23 @@ class AuxSkipNetwork(nn.Module):
         )
 
     def forward_features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Pooled features ``(batch, 8 * width)`` of the merge and of skips 3, 2 and 1."""
+        """Return pooled features ``(batch, 8 * width)`` of the merge and of skips 3, 2 and 1."""
         merged, *skips = self.trunk(x)
         return self.pool(merged), *(mean_pool(skip) for skip in skips)
 
     def forward_head(self, features: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        """Logits ``(batch, n_classes)`` of the main head and of auxiliary heads 3, 2 and 1."""
+        """Return logits ``(batch, n_classes)`` of the main head and auxiliary heads 3, 2 and 1."""
         return tuple(head(x) for head, x in zip(self.heads, features, strict=True))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Logits (main, aux3, aux2, aux1) of ``(batch, in_channels, n_mels, n_frames)``."""
+        """Return logits (main, aux3, aux2, aux1) of ``(batch, in_channels, n_mels, n_frames)``."""
         return self.forward_head(self.forward_features(x))
 
 
 def aux_skip_attention(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.4
 ) -> AuxSkipNetwork:
-    """Skips, attention and auxiliary heads, 17,326,950 parameters at 80 classes (argus-freesound).
+    """Make skips, attention and auxiliary heads, 17,326,950 parameters at 80 classes (argus).
 
     The network of five of the seven members of the winning ensemble.
     """
@@ -127,7 +127,7 @@ def aux_skip_attention(
 def skip_attention(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.2
 ) -> Network:
-    """Skips and attention without auxiliary heads, "k7, fc 2" of argus-freesound.
+    """Make skips and attention without auxiliary heads, "k7, fc 2" of argus-freesound.
 
     k is read as the kernel of the spatial attention: the trunk has one kernel that
     varies, and 7 and 3 are the two that Woo et al. (2018) compare. fc is the hidden
@@ -140,7 +140,7 @@ def skip_attention(
 def skip_attention_k3(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.2
 ) -> Network:
-    """:func:`skip_attention` with a spatial attention of kernel 3 (argus-freesound)."""
+    """Make :func:`skip_attention` with a spatial attention of kernel 3 (argus-freesound)."""
     head = prelu_head(8 * width, 2 * width, n_classes, dropout)
     return Network(SkipTrunk(in_channels, width, kernel=3), merged_mean, head)
 
@@ -148,7 +148,7 @@ def skip_attention_k3(
 def simple_attention(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.2
 ) -> Network:
-    """Four blocks, each followed by attention, without skips (argus-freesound).
+    """Make four blocks, each followed by attention, without skips (argus-freesound).
 
     Only the parts are known; kernel, head and dropout follow :func:`skip_attention`.
     """

@@ -56,7 +56,7 @@ class DenseNet(nn.Module):
         )
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Pooled features ``(batch, 2 * channels of the pooled blocks)``."""
+        """Return pooled features ``(batch, 2 * channels of the pooled blocks)``."""
         first = len(self.blocks) - self.n_pooled
         pooled = []
         for position, block in enumerate(self.blocks):
@@ -66,46 +66,47 @@ class DenseNet(nn.Module):
         return torch.cat(pooled, dim=1)
 
     def forward_head(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of pooled features."""
-        return self.head(x)
+        """Return logits ``(batch, n_classes)`` of pooled features."""
+        logits: torch.Tensor = self.head(x)
+        return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
+        """Return logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
         return self.forward_head(self.forward_features(x))
 
 
 def mean_max_pool(x: torch.Tensor) -> torch.Tensor:
-    """Mean over frequency, then maximum over time, ``(batch, c, h, w)`` to ``(batch, c)``."""
+    """Average over frequency, then take the maximum over time, ``(b, c, h, w)`` to ``(b, c)``."""
     return x.mean(dim=2).amax(dim=2)
 
 
 def dense_m0(
     n_classes: int, *, in_channels: int = 1, width: int = 64, dropout: float = 0.2
 ) -> Network:
-    """M0: the starter network of mhiro2, four blocks without skips (Shugaev et al., DCASE 2019)."""
+    """Make M0: mhiro2's starter network, four blocks without skips (Shugaev et al., DCASE 2019)."""
     body = nn.Sequential(*conv_blocks(in_channels, width, bias=True))
     return Network(body, mean_max_pool, prelu_head(8 * width, 2 * width, n_classes, dropout))
 
 
 def dense_m1(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
-    """M1: four blocks, 6,380,753 parameters at 80 classes (Shugaev et al., DCASE 2019)."""
+    """Make M1: four blocks, 6,380,753 parameters at 80 classes (Shugaev et al., DCASE 2019)."""
     return DenseNet(n_classes, in_channels, doubling(width, 4), 2 * width)
 
 
 def dense_m2(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
-    """M2: a pyramid of blocks 2 to 4, 6,720,593 parameters at 80 classes (Shugaev et al.)."""
+    """Make M2: a pyramid of blocks 2 to 4, 6,720,593 parameters at 80 classes (Shugaev et al.)."""
     return DenseNet(
         n_classes, in_channels, doubling(width, 4), 4 * width, n_pooled=3, pool_last=False
     )
 
 
 def dense_m3(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
-    """M3: a pyramid of blocks 2 to 5, 26,129,489 parameters at 80 classes (Shugaev et al.)."""
+    """Make M3: a pyramid of blocks 2 to 5, 26,129,489 parameters at 80 classes (Shugaev et al.)."""
     return DenseNet(
         n_classes, in_channels, doubling(width, 5), 4 * width, n_pooled=4, pool_last=False
     )
 
 
 def dense_m4(n_classes: int, *, in_channels: int = 1, width: int = 64) -> DenseNet:
-    """M4: M3 without its pyramid (Shugaev et al., DCASE 2019)."""
+    """Make M4: M3 without its pyramid (Shugaev et al., DCASE 2019)."""
     return DenseNet(n_classes, in_channels, doubling(width, 5), 4 * width, pool_last=False)

@@ -9,7 +9,7 @@ from labelkit.models.layers import Network, conv, image_stem, mean_pool
 
 
 def bn_relu(channels: int) -> nn.Sequential:
-    """Batch normalisation and ReLU."""
+    """Make batch normalisation and ReLU."""
     return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
@@ -31,7 +31,7 @@ class DenseLayer(nn.Module):
 
 
 def densenet121(n_classes: int, *, in_channels: int = 3, width: int = 64) -> Network:
-    """DenseNet-121, 7,978,856 parameters at 1000 classes (Huang et al. 2017).
+    """Make DenseNet-121, 7,978,856 parameters at 1000 classes (Huang et al. 2017).
 
     Its growth rate is half of ``width``.
     """

@@ -19,15 +19,16 @@ class Network(nn.Module):
         self.head = head
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Features ``(batch, n_features)`` of ``(batch, in_channels, n_mels, n_frames)``."""
+        """Return features ``(batch, n_features)`` of ``(batch, in_channels, n_mels, n_frames)``."""
         return self.pool(self.body(x))
 
     def forward_head(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of features."""
-        return self.head(x)
+        """Return logits ``(batch, n_classes)`` of features."""
+        logits: torch.Tensor = self.head(x)
+        return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
+        """Return logits ``(batch, n_classes)`` of ``(batch, in_channels, n_mels, n_frames)``."""
         return self.forward_head(self.forward_features(x))
 
 
@@ -41,7 +42,7 @@ def conv(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Conv2d:
-    """A convolution with He's normal weights; unless padded otherwise it keeps the size."""
+    """Make a convolution with He's normal weights; unless padded otherwise it keeps the size."""
     padding = kernel // 2 if padding is None else padding
     layer = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=bias)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -59,7 +60,7 @@ def conv_bn_relu(
     groups: int = 1,
     bias: bool = False,
 ) -> nn.Sequential:
-    """A convolution, batch normalisation, ReLU."""
+    """Make a convolution, batch normalisation, ReLU."""
     return nn.Sequential(
         conv(in_channels, out_channels, kernel, stride=stride, groups=groups, bias=bias),
         nn.BatchNorm2d(out_channels),
@@ -68,7 +69,7 @@ def conv_bn_relu(
 
 
 def conv_block(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Sequential:
-    """Two 3 x 3 convolutions with batch normalisation and ReLU, then 2 x 2 mean pooling."""
+    """Make two 3 x 3 convolutions with batch normalisation and ReLU, then 2 x 2 mean pooling."""
     return nn.Sequential(
         conv_bn_relu(in_channels, out_channels, bias=bias),
         conv_bn_relu(out_channels, out_channels, bias=bias),
@@ -77,12 +78,12 @@ def conv_block(in_channels: int, out_channels: int, *, bias: bool = False) -> nn
 
 
 def doubling(width: int, n_blocks: int) -> list[int]:
-    """Channels of blocks of which each has twice those of the one before."""
+    """Return the channels of blocks of which each has twice those of the one before."""
     return [width * 2**block for block in range(n_blocks)]
 
 
 def conv_blocks(in_channels: int, width: int, *, bias: bool = False) -> list[nn.Sequential]:
-    """Four blocks of ``width`` to ``8 * width`` channels, which halve the map four times."""
+    """Make four blocks of ``width`` to ``8 * width`` channels, which halve the map four times."""
     channels = [in_channels, *doubling(width, 4)]
     return [conv_block(a, b, bias=bias) for a, b in pairwise(channels)]
 
@@ -101,7 +102,8 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, in, height, width)`` to ``(batch, out, height // 2, width // 2)``."""
-        return self.pool(self.conv2(torch.cat([x, self.conv1(x)], dim=1)))
+        pooled: torch.Tensor = self.pool(self.conv2(torch.cat([x, self.conv1(x)], dim=1)))
+        return pooled
 
 
 def image_stem(in_channels: int, width: int) -> nn.Sequential:
@@ -125,7 +127,7 @@ def channel_gate(channels: int, *, reduction: int = 16, bias: bool = True) -> nn
 
 
 def prelu_head(n_features: int, hidden: int, n_classes: int, dropout: float) -> nn.Sequential:
-    """Two linear layers around a PReLU, with dropout before the first and half of it after."""
+    """Make two linear layers around a PReLU, with dropout before the first and half of it after."""
     return nn.Sequential(
         nn.Dropout(dropout),
         nn.Linear(n_features, hidden),
@@ -137,10 +139,10 @@ def prelu_head(n_features: int, hidden: int, n_classes: int, dropout: float) -> 
 
 
 def mean_pool(x: torch.Tensor) -> torch.Tensor:
-    """Mean over the last two axes, ``(batch, c, h, w)`` to ``(batch, c)``."""
+    """Average over the last two axes, ``(batch, c, h, w)`` to ``(batch, c)``."""
     return x.mean(dim=(2, 3))
 
 
 def concat_pool(x: torch.Tensor) -> torch.Tensor:
-    """Mean and maximum over the last two axes, ``(batch, c, h, w)`` to ``(batch, 2 * c)``."""
+    """Take mean and maximum over the last two axes, ``(batch, c, h, w)`` to ``(batch, 2 * c)``."""
     return torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)

@@ -19,7 +19,8 @@ class RecurrentPool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(batch, channels, height, width)`` to ``(batch, channels)``."""
         frames = x.mean(dim=2).transpose(1, 2).contiguous()
-        return self.linear(self.lstm(frames)[0]).mean(dim=1)
+        read: torch.Tensor = self.linear(self.lstm(frames)[0])
+        return read.mean(dim=1)
 
 
 def rnn_aux_skip_attention(

@@ -47,7 +47,7 @@ class Residual(nn.Module):
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
-    """A convolution and batch normalisation."""
+    """Make a convolution and batch normalisation."""
     return nn.Sequential(
         conv(in_channels, out_channels, kernel, stride=stride), nn.BatchNorm2d(out_channels)
     )
@@ -57,7 +57,7 @@ Block = Callable[[int, int, int], Residual]
 
 
 def basic_block(in_channels: int, out_channels: int, stride: int) -> Residual:
-    """Two 3 x 3 convolutions (He et al. 2016)."""
+    """Make two 3 x 3 convolutions (He et al. 2016)."""
     branch = nn.Sequential(
         conv_bn_relu(in_channels, out_channels, stride=stride),
         conv_bn(out_channels, out_channels, 3),
@@ -66,7 +66,7 @@ def basic_block(in_channels: int, out_channels: int, stride: int) -> Residual:
 
 
 def grouped_block(in_channels: int, out_channels: int, stride: int, groups: int) -> Residual:
-    """A bottleneck with a grouped convolution (Xie et al. 2017), squeezed and excited."""
+    """Make a bottleneck with a grouped convolution (Xie et al. 2017), squeezed and excited."""
     inner = out_channels // 2
     branch = nn.Sequential(
         conv_bn_relu(in_channels, inner, 1),
@@ -80,7 +80,7 @@ def grouped_block(in_channels: int, out_channels: int, stride: int, groups: int)
 def resnet(
     n_classes: int, in_channels: int, width: int, depths: list[int], block: Block, expansion: int
 ) -> Network:
-    """A stem, four stages of residual blocks that double the channels, mean, linear layer."""
+    """Make a stem, four stages of residual blocks that double the channels, mean, linear layer."""
     layers: list[nn.Module] = [image_stem(in_channels, width)]
     channels = width
     for stage, depth in enumerate(depths):
@@ -93,17 +93,17 @@ def resnet(
 
 
 def resnet18(n_classes: int, *, in_channels: int = 3, width: int = 64) -> Network:
-    """ResNet-18, 11,689,512 parameters at 1000 classes (He et al. 2016)."""
+    """Make ResNet-18, 11,689,512 parameters at 1000 classes (He et al. 2016)."""
     return resnet(n_classes, in_channels, width, [2, 2, 2, 2], basic_block, 1)
 
 
 def resnet34(n_classes: int, *, in_channels: int = 3, width: int = 64) -> Network:
-    """ResNet-34, 21,797,672 parameters at 1000 classes (He et al. 2016)."""
+    """Make ResNet-34, 21,797,672 parameters at 1000 classes (He et al. 2016)."""
     return resnet(n_classes, in_channels, width, [3, 4, 6, 3], basic_block, 1)
 
 
 def se_resnext50(n_classes: int, *, in_channels: int = 3, width: int = 64) -> Network:
-    """SE-ResNeXt-50 32x4d, 27,559,896 parameters at 1000 classes (Hu et al. 2018).
+    """Make SE-ResNeXt-50 32x4d, 27,559,896 parameters at 1000 classes (Hu et al. 2018).
 
     The number of groups follows ``width``, so that a group of the first stage keeps
     its four channels.

@@ -25,7 +25,7 @@ VGG_16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
 def conv_relu_bn(
     in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, valid: bool = False
 ) -> nn.Sequential:
-    """A convolution, ReLU, batch normalisation; ``valid`` pads nothing."""
+    """Make a convolution, ReLU, batch normalisation; ``valid`` pads nothing."""
     return nn.Sequential(
         conv(in_channels, out_channels, kernel, stride=stride, padding=0 if valid else None),
         nn.ReLU(inplace=True),
@@ -49,7 +49,7 @@ class MapHead(nn.Module):
 def vgg_gap(
     n_classes: int, *, in_channels: int = 1, width: int = 64, dropout: float = 0.5
 ) -> Network:
-    """Fully convolutional net of Dorfer and Widmer (DCASE 2018), for windows of any length.
+    """Make Dorfer and Widmer's fully convolutional net (DCASE 2018), for windows of any length.
 
     14,865,124 numbers at 41 classes with the statistics of batch normalisation,
     8,369,492 at width 48. Its features are a map, of which the head makes logits
@@ -77,7 +77,7 @@ def vgg_gap(
 
 
 def pooling_head(n_features: int, hidden: int, n_classes: int, dropout: float) -> nn.Sequential:
-    """Two linear layers, each after batch normalisation and dropout, the first with half of it."""
+    """Make two linear layers, each after batch normalisation and dropout, half of it first."""
     return nn.Sequential(
         nn.BatchNorm1d(n_features),
         nn.Dropout(dropout / 2),
@@ -92,13 +92,13 @@ def pooling_head(n_features: int, hidden: int, n_classes: int, dropout: float) -
 def cnn_model_1(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.5
 ) -> Network:
-    """Four blocks and a pooling head, 5,258,128 parameters at 80 classes (Bouteillon 2019)."""
+    """Make four blocks and a pooling head, 5,258,128 parameters at 80 classes (Bouteillon 2019)."""
     body = nn.Sequential(*conv_blocks(in_channels, width, bias=True))
     return Network(body, concat_pool, pooling_head(16 * width, 8 * width, n_classes, dropout))
 
 
 def vgg16_body(in_channels: int, width: int) -> nn.Sequential:
-    """Thirteen convolutions in five blocks, each ended by 2 x 2 maximum pooling."""
+    """Make thirteen convolutions in five blocks, each ended by 2 x 2 maximum pooling."""
     layers: list[nn.Module] = []
     channels = in_channels
     for block in VGG_16:
@@ -112,7 +112,7 @@ def vgg16_body(in_channels: int, width: int) -> nn.Sequential:
 def vgg16_bn(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.5
 ) -> Network:
-    """VGG-16 with batch normalisation, as for ImageNet (Simonyan and Zisserman 2015)."""
+    """Make VGG-16 with batch normalisation, as for ImageNet (Simonyan and Zisserman 2015)."""
     hidden = 64 * width
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten())
     head = nn.Sequential(
@@ -130,7 +130,7 @@ def vgg16_bn(
 def vgg16_bn_pooled(
     n_classes: int, *, in_channels: int = 3, width: int = 64, dropout: float = 0.5
 ) -> Network:
-    """VGG-16's convolutions under the head of :func:`cnn_model_1` (Bouteillon 2019).
+    """Put the head of :func:`cnn_model_1` on VGG-16's convolutions (Bouteillon 2019).
 
     What fastai, which cuts a network after its convolutions, makes of VGG-16.
     """

@@ -11,15 +11,14 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # What rounding may take from a probability that equals its threshold.
 ROUNDING = 1e-6
 
 
-def find_confusable(
-    labels: np.ndarray, probs: np.ndarray, *, top: int = 10
-) -> list[tuple[int, int, float]]:
-    """Pairs of classes where clips of the one look like the other, most often first.
+def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tuple[int, int, float]]:
+    """List pairs of classes where clips of the one look like the other, most often first.
 
     Each given label is held against the classes its clip was not given: it counts as
     the other class if that one is likely present and more probable. Of single labels
@@ -53,8 +52,8 @@ def find_confusable(
     return [(int(i), int(j), float(rates[i, j])) for i, j in pairs if rates[i, j] > 0]
 
 
-def estimate_noise(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Share of each class's given labels that are likely wrong.
+def estimate_noise(labels: Array, probs: Floats) -> Floats:
+    """Estimate the share of each class's given labels that are likely wrong.
 
     Single labels are counted by the confident joint across the classes, several labels
     one class against the rest. Labels that look like nothing at all do not count.
@@ -87,12 +86,12 @@ def estimate_noise(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def class_similarity(
-    labels: np.ndarray,
+    labels: Array,
     *,
-    probs: np.ndarray | None = None,
-    embeddings: np.ndarray | None = None,
-) -> np.ndarray:
-    """How much each class is like each other one, to simulate confusable noise.
+    probs: Floats | None = None,
+    embeddings: Floats | None = None,
+) -> Floats:
+    """Measure how much each class is like each other one, to simulate confusable noise.
 
     From probabilities: the mean given to the other class by clips that do not have
     it. From embeddings: the cosine of the class centres around the mean of all clips,
@@ -132,11 +131,12 @@ def class_similarity(
     np.fill_diagonal(likeness, 0)
     empty = ~labels.any(axis=0) | (likeness.sum(axis=1) <= 0)
     likeness[empty] = 1 - np.eye(n_classes)[empty]
-    return likeness / likeness.sum(axis=1, keepdims=True)
+    rows: Floats = likeness / likeness.sum(axis=1, keepdims=True)
+    return rows
 
 
-def adjust_probs(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Probabilities less what the model usually gives to clips of each class.
+def adjust_probs(labels: Array, probs: Floats) -> Floats:
+    """Return the probabilities less what the model usually gives to clips of each class.
 
     The adjustment of Confident Learning: a frequent class, which a model favours, no
     longer makes rare labels look wrong. Clips with one label each and probabilities
@@ -161,10 +161,10 @@ def adjust_probs(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     labels, probs = metrics.check_arrays(labels, probs)
     present, absent = mean_confidence(labels, probs)
     single = has_single_labels(labels, probs)
-    totals = np.ones(labels.shape[1])
+    totals: Floats = np.ones(labels.shape[1])
     if single:
-        highest = np.nanmax(present)
-        offsets = highest - np.where(np.isnan(present), highest, present)
+        best = np.nanmax(present)
+        offsets = best - np.where(np.isnan(present), best, present)
     else:
         known = ~np.isnan(present) & ~np.isnan(absent)
         present, absent = np.where(known, present, 0.5), np.where(known, absent, 0.5)
@@ -177,8 +177,8 @@ def adjust_probs(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def mean_confidence(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of ``probs`` where a class is given, and of ``1 - probs`` where it is not.
+def mean_confidence(labels: Bools, probs: Floats) -> tuple[Floats, Floats]:
+    """Return the mean of ``probs`` where a class is given, and of ``1 - probs`` where not.
 
     Args:
         labels: Boolean labels, shape ``(n_clips, n_classes)``.
@@ -198,16 +198,16 @@ def mean_confidence(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, 
         return given / counts, other / (len(labels) - counts)
 
 
-def has_single_labels(labels: np.ndarray, probs: np.ndarray) -> bool:
-    """Whether every labelled clip has one label, and probabilities that sum to 1."""
+def has_single_labels(labels: Bools, probs: Floats) -> bool:
+    """Tell whether every labelled clip has one label, and probabilities that sum to 1."""
     counts = labels.sum(axis=1)
     given = counts > 0
     sums = probs.sum(axis=1, dtype=np.float64)[given]
     return bool(given.any() and counts.max() == 1 and np.allclose(sums, 1, atol=1e-3))
 
 
-def _confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Labels of class i (rows) that are likely class j; those like no class do not count."""
+def _confident_joint(labels: Bools, probs: Floats) -> Ints:
+    """Count labels of class i (rows) that are likely class j, but none like no class."""
     thresholds = np.nan_to_num(mean_confidence(labels, probs)[0], nan=np.inf) - ROUNDING
     n_classes = labels.shape[1]
     joint = np.zeros(n_classes * n_classes, np.int64)
@@ -223,8 +223,8 @@ def _confident_joint(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return joint.reshape(n_classes, n_classes)
 
 
-def _count_against_rest(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Given labels of each class that are likely present, and likely absent."""
+def _count_against_rest(labels: Bools, probs: Floats) -> tuple[Ints, Ints]:
+    """Count the given labels of each class that are likely present, and likely absent."""
     present, absent = mean_confidence(labels, probs)
     present, absent = (np.nan_to_num(t, nan=np.inf) - ROUNDING for t in (present, absent))
     right, wrong = np.zeros((2, labels.shape[1]), np.int64)
@@ -238,17 +238,18 @@ def _count_against_rest(labels: np.ndarray, probs: np.ndarray) -> tuple[np.ndarr
     return right, wrong
 
 
-def _mass_given(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def _mass_given(labels: Bools, probs: Floats) -> Floats:
     sums = np.zeros((labels.shape[1], labels.shape[1]))
     counts = np.zeros_like(sums)
     for rows in metrics.split_rows(*labels.shape):
         given = labels[rows].astype(np.float64)
         sums += given.T @ np.where(labels[rows], 0, np.clip(probs[rows], 0, 1))
         counts += given.T @ (1 - given)
-    return sums / np.maximum(counts, 1)
+    means: Floats = sums / np.maximum(counts, 1)
+    return means
 
 
-def _centre_cosine(labels: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+def _centre_cosine(labels: Bools, embeddings: Floats) -> Floats:
     if embeddings.ndim != 2 or len(embeddings) != len(labels):
         raise InvalidInput(
             f"embeddings must have the shape ({len(labels)}, dim), got {embeddings.shape}"
@@ -264,13 +265,13 @@ def _centre_cosine(labels: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
     centres = sums / np.maximum(counts, 1)[:, None] - embeddings.mean(axis=0, dtype=np.float64)
     norms = np.linalg.norm(centres, axis=1, keepdims=True)
     unit = centres / np.maximum(norms, 1e-12)
-    likeness = np.clip((unit @ unit.T + 1) / 2, 0, 1)
+    likeness: Floats = np.clip((unit @ unit.T + 1) / 2, 0, 1)
     likeness[:, counts == 0] = 0
     return likeness
 
 
-def find_class_order(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Class that each column of probabilities fits best, to notice columns in another order.
+def find_class_order(labels: Array, probs: Floats) -> Ints:
+    """Find the class that each column of probabilities fits best, to notice another order.
 
     Columns are dealt to classes so that clips get most of their probability where their
     label is (Kuhn, 1955). Unless that lifts the accuracy from near chance to above twice
@@ -296,7 +297,7 @@ def find_class_order(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     n_classes = labels.shape[1]
     same = np.arange(n_classes)
     counts = np.maximum(labels.sum(axis=0), 1)[:, None]
-    order = linear_sum_assignment(-(labels.T.astype(float) @ probs) / counts)[1]
+    order: Ints = linear_sum_assignment(-(labels.T.astype(float) @ probs) / counts)[1]
     moved = metrics.accuracy(labels, probs[:, order])
     # A permutation always fits a little better by chance.
     if not moved > max(2 * metrics.accuracy(labels, probs), 2 / max(n_classes, 1)):

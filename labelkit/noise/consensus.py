@@ -16,6 +16,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Bools, Floats, Ints
 
 # Qualities that differ by less are equal but for rounding.
 ROUNDING = 1e-9
@@ -31,15 +32,15 @@ class Agreement:
     one of the others, where they have one. NaN where nothing is shared.
     """
 
-    answers: np.ndarray
-    shared: np.ndarray
-    exact: np.ndarray
-    jaccard: np.ndarray
-    kappa: np.ndarray
-    majority: np.ndarray
+    answers: Ints
+    shared: Ints
+    exact: Floats
+    jaccard: Floats
+    kappa: Floats
+    majority: Floats
 
 
-def consensus_majority(votes: np.ndarray) -> np.ndarray:
+def consensus_majority(votes: Floats) -> Floats:
     """Take the most frequent answer to each clip, all its labels together.
 
     Answers compete as wholes, so nobody's labels are mixed with another's and the result
@@ -65,7 +66,7 @@ def consensus_majority(votes: np.ndarray) -> np.ndarray:
     return _rows_of(_majority(codes), answers)
 
 
-def consensus_per_class(votes: np.ndarray) -> np.ndarray:
+def consensus_per_class(votes: Floats) -> Floats:
     """Decide each class by itself: present if more than half of the annotators ticked it.
 
     For several labels a clip, where two people seldom tick all the same. The labels
@@ -96,7 +97,7 @@ def consensus_per_class(votes: np.ndarray) -> np.ndarray:
     return found
 
 
-def consensus_quality(votes: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def consensus_quality(votes: Floats, probs: Floats) -> Floats:
     """Take the answer to each clip whose quality a model and the annotators' record support.
 
     CROWDLAB (Goh et al., 2022) by cleanlab: each annotator weighs as much as the others
@@ -155,7 +156,7 @@ def consensus_quality(votes: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return found
 
 
-def find_disagreements(votes: np.ndarray) -> np.ndarray:
+def find_disagreements(votes: Floats) -> Bools:
     """Find the clips that two annotators answered differently.
 
     Args:
@@ -176,7 +177,7 @@ def find_disagreements(votes: np.ndarray) -> np.ndarray:
     return np.asarray(((n_ticks > 0) & (n_ticks < answered.sum(axis=0)[:, None])).any(axis=1))
 
 
-def measure_agreement(votes: np.ndarray) -> Agreement:
+def measure_agreement(votes: Floats) -> Agreement:
     """Measure how far each annotator agrees with the others, beyond chance as well.
 
     Kappa is Cohen's (1960), weighted (1968) by the Jaccard distance of two answers, as
@@ -228,8 +229,8 @@ def measure_agreement(votes: np.ndarray) -> Agreement:
     )
 
 
-def _check_votes(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which clips each annotator answered, and which classes they ticked, both boolean."""
+def _check_votes(votes: Floats) -> tuple[Bools, Bools]:
+    """Return which clips each annotator answered, and which classes they ticked, as booleans."""
     votes = np.asarray(votes)
     if votes.ndim != 3 or not votes.shape[2]:
         raise InvalidInput(
@@ -244,7 +245,7 @@ def _check_votes(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"votes of annotator {annotator} on clip {clip}, class {label} is "
             f"{votes[annotator, clip, label]}; give 1 if ticked, 0 if not, NaN if not answered"
         )
-    unanswered = missing.all(axis=2)
+    unanswered = np.asarray(missing.all(axis=2))
     partial = np.argwhere(missing.any(axis=2) & ~unanswered)
     if len(partial):
         annotator, clip = partial[0]
@@ -255,8 +256,8 @@ def _check_votes(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ~unanswered, ticked
 
 
-def _check_probs(probs: np.ndarray, ticked: np.ndarray) -> np.ndarray:
-    """Probabilities that fit, if no answer has several classes."""
+def _check_probs(probs: Floats, ticked: Bools) -> Floats:
+    """Return the probabilities, if they fit and no answer has several classes."""
     probs = np.asarray(probs)
     _, n_clips, n_classes = ticked.shape
     if probs.ndim != 2 or len(probs) != n_clips or not 1 <= probs.shape[1] <= n_classes:
@@ -281,8 +282,8 @@ def _check_probs(probs: np.ndarray, ticked: np.ndarray) -> np.ndarray:
     return probs
 
 
-def _encode(answered: np.ndarray, ticked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number of each answer, -1 for none, and the distinct answers, float."""
+def _encode(answered: Bools, ticked: Bools) -> tuple[Ints, Floats]:
+    """Number the answers, -1 for none, and return the distinct ones, float."""
     given = ticked[answered]
     _, first, codes = np.unique(
         np.packbits(given, axis=1), axis=0, return_index=True, return_inverse=True
@@ -292,8 +293,8 @@ def _encode(answered: np.ndarray, ticked: np.ndarray) -> tuple[np.ndarray, np.nd
     return numbers, given[first].astype(float)
 
 
-def _majority(codes: np.ndarray) -> np.ndarray:
-    """Most frequent answer to each clip, -1 where nobody answered or several tie."""
+def _majority(codes: Ints) -> Ints:
+    """Return the most frequent answer to each clip, -1 if nobody answered or several tie."""
     if not len(codes):
         return np.full(codes.shape[1], -1)
     support = np.stack([(codes == mine).sum(axis=0) for mine in codes])
@@ -303,20 +304,20 @@ def _majority(codes: np.ndarray) -> np.ndarray:
     return np.where(tied, -1, winner)
 
 
-def _rows_of(codes: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """The answer of each number, NaN for -1."""
+def _rows_of(codes: Ints, answers: Floats) -> Floats:
+    """Return the answer of each number, NaN for -1."""
     return np.vstack([answers, np.full((1, answers.shape[1]), np.nan)])[codes]
 
 
-def _ties(counts: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Clips whose most frequent classes include several that are the most probable ones."""
+def _ties(counts: Ints, probs: Floats) -> Bools:
+    """Find clips whose most frequent classes include several of the most probable ones."""
     top = counts == counts.max(axis=1, keepdims=True)
     best = np.where(top, probs, -1).max(axis=1, keepdims=True)
     return np.asarray((top & (probs == best)).sum(axis=1) > 1)
 
 
-def _best_given(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Class of the best of the labels given to each clip, -1 if several are as good.
+def _best_given(labels: Floats, probs: Floats) -> Ints:
+    """Return the class of the best label given to each clip, -1 if several are as good.
 
     Args:
         labels: Class index or NaN, shape ``(n_clips, n_annotators)``.
@@ -337,8 +338,8 @@ def _best_given(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return np.where((close & (labels != winner)).any(axis=1), -1, winner[:, 0]).astype(int)
 
 
-def _likeness(mine: np.ndarray, theirs: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
-    """Mean Jaccard index of the answers to the same clips, and that of all to all."""
+def _likeness(mine: Ints, theirs: Ints, answers: Floats) -> tuple[float, float]:
+    """Return the mean Jaccard index of the answers to the same clips, and of all to all."""
     left, right = answers[mine], answers[theirs]
     observed = _jaccard((left * right).sum(axis=1), left.sum(axis=1), right.sum(axis=1)).mean()
     (left, n_left), (right, n_right) = (_count_rows(codes, answers) for codes in (mine, theirs))
@@ -350,19 +351,20 @@ def _likeness(mine: np.ndarray, theirs: np.ndarray, answers: np.ndarray) -> tupl
     return float(observed), expected / len(mine) ** 2
 
 
-def _count_rows(codes: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count_rows(codes: Ints, answers: Floats) -> tuple[Floats, Ints]:
     distinct, counts = np.unique(codes, return_counts=True)
     return answers[distinct], counts
 
 
-def _jaccard(both: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Shared labels over all labels, from the numbers of labels; 1 if there is none."""
+def _jaccard(both: Floats, left: Floats, right: Floats) -> Floats:
+    """Divide shared labels by all labels, given the numbers of labels; 1 if there is none."""
     either = left + right - both
     return np.where(either, both / np.maximum(either, 1), 1)
 
 
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean of each row where it has values, NaN where it has none."""
+def _weighted_mean(values: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean of each row where it has values, NaN where it has none."""
     weights = weights * ~np.isnan(values)
     sums, totals = (np.nan_to_num(values) * weights).sum(axis=1), weights.sum(axis=1)
-    return np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)
+    means: Floats = np.divide(sums, totals, out=np.full(len(sums), np.nan), where=totals > 0)
+    return means

@@ -14,6 +14,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 HEADS = ("softmax", "sigmoid")
 
@@ -28,16 +29,16 @@ class Dynamics:
     right to wrong; one that never was right counts as many as there are epochs.
     """
 
-    aum: np.ndarray
-    confidence: np.ndarray
-    variability: np.ndarray
-    forgetting: np.ndarray
+    aum: Floats
+    confidence: Floats
+    variability: Floats
+    forgetting: Floats
 
 
 def measure_dynamics(
-    labels: np.ndarray, logits: np.ndarray, *, head: str = "softmax", block: int = 256
+    labels: Array, logits: Floats, *, head: str = "softmax", block: int = 256
 ) -> Dynamics:
-    """Area under the margin, confidence, variability and forgetting of each clip.
+    """Measure area under the margin, confidence, variability and forgetting of each clip.
 
     After Pleiss et al. (2020), Swayamdipta et al. (2020) and Toneva et al. (2019). A clip
     is right in an epoch if its labels' logits are above all others. The logits may lie
@@ -81,8 +82,8 @@ def measure_dynamics(
     return Dynamics(*found)
 
 
-def mean_dynamics(parts: Sequence[tuple[np.ndarray, Dynamics]], n: int) -> Dynamics:
-    """Mean of each clip's numbers over the models that trained on it.
+def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
+    """Average each clip's numbers over the models that trained on it.
 
     Args:
         parts: Of each model the clips it trained on, as rows of all clips and each once,
@@ -117,8 +118,8 @@ def mean_dynamics(parts: Sequence[tuple[np.ndarray, Dynamics]], n: int) -> Dynam
     return Dynamics(*means)
 
 
-def score_aum(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
-    """Area under the margin, by the logistic function moved to [0, 1].
+def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
+    """Return the area under the margin, by the logistic function moved to [0, 1].
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -132,8 +133,8 @@ def score_aum(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, expit(dynamics.aum))
 
 
-def score_mean_confidence(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
-    """Mean probability of the weakest given label over the epochs.
+def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
+    """Return the mean probability of the weakest given label over the epochs.
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -141,8 +142,8 @@ def score_mean_confidence(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, dynamics.confidence)
 
 
-def score_variability(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
-    """Steadiness of the probability over the epochs, 1 for steady and 0 for the most variable.
+def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
+    """Return how steady the probability is over the epochs, 1 for steady, 0 for most variable.
 
     Low scores mark ambiguous clips, which are worth hearing. They do not mark wrong
     labels: a label that is never learnt is steady, too, at a low confidence.
@@ -154,8 +155,8 @@ def score_variability(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, np.clip(1 - 2 * dynamics.variability, 0, 1))
 
 
-def score_forgetting(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
-    """``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
+def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
+    """Return ``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.
@@ -163,8 +164,8 @@ def score_forgetting(labels: np.ndarray, dynamics: Dynamics) -> np.ndarray:
     return _of_labelled(labels, 1 / (1 + dynamics.forgetting))
 
 
-def _measure_block(labels: np.ndarray, logits: np.ndarray, head: str, start: int) -> np.ndarray:
-    """The four numbers of some clips, shape ``(4, n)``; ``start`` is the first one's row."""
+def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floats:
+    """Measure some clips, shape ``(4, n)``; ``start`` is the row of the first one."""
     from scipy.special import expit, logsumexp
 
     logits = np.asarray(logits, np.float32 if logits.dtype == np.float16 else None)
@@ -195,7 +196,7 @@ def _measure_block(labels: np.ndarray, logits: np.ndarray, head: str, start: int
     return np.where(given, found, np.nan)
 
 
-def _of_labelled(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def _of_labelled(labels: Array, scores: Floats) -> Floats:
     labels = metrics.check_labels(labels)
     if scores.shape != (len(labels),):
         raise InvalidInput(f"labels has {len(labels)} clips, dynamics {len(scores)}")

@@ -10,10 +10,11 @@ import numpy as np
 
 from labelkit.noise.dynamics import Dynamics, score_aum
 from labelkit.noise.scoring import fuse_ranks, score_self_confidence
+from labelkit.types import Array, Floats
 
 
-def score_probe(labels: np.ndarray, probe_probs: np.ndarray) -> np.ndarray:
-    """Lowest probability of a given label by a classifier on embeddings.
+def score_probe(labels: Array, probe_probs: Floats) -> Floats:
+    """Return the lowest probability of a given label by a classifier on embeddings.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -26,12 +27,12 @@ def score_probe(labels: np.ndarray, probe_probs: np.ndarray) -> np.ndarray:
 
 
 def score_fusion(
-    labels: np.ndarray,
-    probs: np.ndarray,
-    probe_probs: np.ndarray | None = None,
+    labels: Array,
+    probs: Floats,
+    probe_probs: Floats | None = None,
     dynamics: Dynamics | None = None,
-) -> np.ndarray:
-    """Mean rank by how a network learnt the label and by a classifier on embeddings.
+) -> Floats:
+    """Average the ranks by how a network learnt the label and by a classifier on embeddings.
 
     The default of ``labelkit score``. The first is the area under the margin, which is of
     models that trained on the label; where no epochs were logged it is the out-of-fold

@@ -14,23 +14,24 @@ from collections.abc import Iterator
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Similarities held at once, 4 bytes each.
 _BLOCK = 2**24
 # Clips of a strip, of which only the most similar one is looked at first.
-_TIES = 200  # Clips beyond k that are looked at one by one where many are as near.
 _STRIP = 64
+_TIES = 200  # Clips beyond k that are looked at one by one where many are as near.
 # Rounding of float32 similarities; what lies closer is told apart in float64.
 _ROUNDING = 2e-6
 
 
 def find_neighbours(
-    embeddings: np.ndarray,
+    embeddings: Floats,
     *,
     k: int,
-    groups: np.ndarray | None = None,
-    queries: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    groups: Ints | None = None,
+    queries: Ints | None = None,
+) -> tuple[Ints, Floats]:
     """Find the nearest other clips of each clip, exactly.
 
     Args:
@@ -70,12 +71,12 @@ def find_neighbours(
 
 
 def score_neighbours(
-    labels: np.ndarray,
-    embeddings: np.ndarray,
+    labels: Array,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 1,
-) -> np.ndarray:
+) -> Floats:
     """Compare how near clips with the same label are with how near others are.
 
     The score of SelfClean (Gröger et al., NeurIPS 2024; for audio arXiv 2509.26291):
@@ -122,13 +123,13 @@ def score_neighbours(
 
 
 def score_neighbour_vote(
-    labels: np.ndarray,
-    embeddings: np.ndarray,
+    labels: Array,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 10,
-) -> np.ndarray:
-    """Share of the nearest clips that have the clip's label, the lowest over its labels.
+) -> Floats:
+    """Return the share of the nearest clips with the clip's label, the lowest over its labels.
 
     Deep k-nearest neighbours (Bahri, Jiang and Gupta, ICML 2020). Many clips have equal
     shares: the nearer the neighbours, the further their vote is from a half, by a
@@ -171,9 +172,7 @@ def score_neighbour_vote(
     return scores
 
 
-def score_typicality(
-    embeddings: np.ndarray, *, groups: np.ndarray | None = None, k: int = 10
-) -> np.ndarray:
+def score_typicality(embeddings: Floats, *, groups: Ints | None = None, k: int = 10) -> Floats:
     """Rate how near a clip's nearest other clips are, against what is usual in the set.
 
     A clip that resembles no other is likely off-topic. Mean distances to the ``k``
@@ -202,12 +201,12 @@ def score_typicality(
 
 
 def find_off_topic(
-    embeddings: np.ndarray,
+    embeddings: Floats,
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     k: int = 10,
     deviations: float = 5.0,
-) -> np.ndarray:
+) -> Bools:
     """Find clips that resemble no other; few are found, so that few are found wrongly.
 
     Args:
@@ -236,8 +235,8 @@ def find_off_topic(
     return _deviations(embeddings, groups, k) > deviations
 
 
-def _deviations(embeddings: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:
-    """Mean distance to the nearest, in robust deviations above the median clip's."""
+def _deviations(embeddings: Floats, groups: Ints | None, k: int) -> Floats:
+    """Return the mean distance to the nearest, in robust deviations above the median clip's."""
     mean = _mean_distance(*find_neighbours(embeddings, k=k, groups=groups))
     above = mean - np.median(mean)
     # Where at least half of the distances are equal there is no deviation to count in.
@@ -245,8 +244,8 @@ def _deviations(embeddings: np.ndarray, groups: np.ndarray | None, k: int) -> np
     return above / (1.4826 * usual)
 
 
-def _check(embeddings: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of length 1, float32, and a group for each clip."""
+def _check(embeddings: Floats, groups: Ints | None) -> tuple[Floats, Ints]:
+    """Return vectors of length 1, float32, and a group for each clip."""
     vectors = np.asarray(embeddings)
     if vectors.ndim != 2 or not vectors.shape[1]:
         raise InvalidInput(f"embeddings must have shape (n_clips, dim), got {vectors.shape}")
@@ -274,9 +273,9 @@ def _check(embeddings: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarra
 
 
 def _check_labels(
-    labels: np.ndarray, embeddings: np.ndarray, groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boolean labels, and what :func:`_check` returns."""
+    labels: Array, embeddings: Floats, groups: Ints | None
+) -> tuple[Bools, Floats, Ints]:
+    """Return boolean labels, and what :func:`_check` returns."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or len(labels) != len(embeddings):
         raise InvalidInput(
@@ -288,10 +287,8 @@ def _check_labels(
     return labels > 0, *_check(embeddings, groups)
 
 
-def _similarities(
-    unit: np.ndarray, groups: np.ndarray, rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of ``rows``, as positions in it, and their cosines with all clips.
+def _similarities(unit: Floats, groups: Ints, rows: Ints) -> Iterator[tuple[Ints, Floats]]:
+    """Yield blocks of ``rows``, as positions in it, and their cosines with all clips.
 
     A clip itself and its group are at minus infinity.
     """
@@ -311,10 +308,8 @@ def _similarities(
         yield part, similarity
 
 
-def _nearest(
-    unit: np.ndarray, clips: np.ndarray, similarity: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and distances of the ``k`` nearest by a block of similarities, nearest first.
+def _nearest(unit: Floats, clips: Ints, similarity: Floats, k: int) -> tuple[Ints, Floats]:
+    """Find the ``k`` nearest by a block of similarities: indices and distances, nearest first.
 
     The ``k`` most similar clips lie in the strips whose best are at least the ``k``-th
     best of all strips, so hardly more than ``k`` clips a row are looked at one by one.
@@ -352,8 +347,8 @@ def _nearest(
     return indices, result
 
 
-def _distances(unit: np.ndarray, clips: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """``(1 - cos) / 2`` of pairs of clips, exactly 0 for equal vectors."""
+def _distances(unit: Floats, clips: Ints, others: Ints) -> Floats:
+    """Return ``(1 - cos) / 2`` of pairs of clips, exactly 0 for equal vectors."""
     step = max(1, _BLOCK // 4 // unit.shape[1])
     result = np.empty(len(clips))
     for start in range(0, len(clips), step):
@@ -363,8 +358,8 @@ def _distances(unit: np.ndarray, clips: np.ndarray, others: np.ndarray) -> np.nd
     return np.clip(result, 0, 1)
 
 
-def _mean_distance(indices: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Mean over the neighbours that are there; 1 where there is none."""
+def _mean_distance(indices: Ints, distances: Floats) -> Floats:
+    """Average over the neighbours that are there; 1 where there is none."""
     there = indices >= 0
     counts = there.sum(axis=1)
     sums = np.where(there, distances, 0).sum(axis=1)

@@ -10,14 +10,13 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats
 
 METHODS = ("self_confidence", "class_rank")
 
 
-def score_pairs(
-    labels: np.ndarray, probs: np.ndarray, *, method: str = "self_confidence"
-) -> np.ndarray:
-    """How sure the model is that a given label is present, and an absent one absent.
+def score_pairs(labels: Array, probs: Floats, *, method: str = "self_confidence") -> Floats:
+    """Rate how sure the model is that a given label is present, and an absent one absent.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -54,8 +53,8 @@ def score_pairs(
     return scores
 
 
-def split_directions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the given labels, and scores of the absent ones, NaN elsewhere.
+def split_directions(labels: Array, scores: Floats) -> tuple[Floats, Floats]:
+    """Split scores into those of the given labels and those of the absent ones, NaN elsewhere.
 
     The two are different questions of different odds, and are ordered apart.
 
@@ -76,12 +75,12 @@ def split_directions(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
 
 
 def find_missing(
-    labels: np.ndarray,
-    probs: np.ndarray,
+    labels: Array,
+    probs: Floats,
     *,
     percentile: float = 99.0,
-    known: np.ndarray | None = None,
-) -> np.ndarray:
+    known: Bools | None = None,
+) -> Bools:
     """Find labels that are likely missing: absent, and yet among the class's most probable.
 
     The rule of Fonseca et al. (ICASSP 2020): of each class, the implicit negatives above a
@@ -128,7 +127,7 @@ def find_missing(
     return found
 
 
-def rank_missing(missing: np.ndarray, probs: np.ndarray) -> list[tuple[int, int, float]]:
+def rank_missing(missing: Bools, probs: Floats) -> list[tuple[int, int, float]]:
     """Order proposals, most probable first.
 
     Args:
@@ -153,8 +152,8 @@ def rank_missing(missing: np.ndarray, probs: np.ndarray) -> list[tuple[int, int,
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
-def loss_mask(missing: np.ndarray) -> np.ndarray:
-    """Weights of a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
+def loss_mask(missing: Bools) -> Floats:
+    """Weigh a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
 
     Args:
         missing: Mask of :func:`find_missing`, shape ``(n_clips, n_classes)``.
@@ -169,8 +168,9 @@ def loss_mask(missing: np.ndarray) -> np.ndarray:
     return np.logical_not(missing).astype(np.float32)
 
 
-def _places(values: np.ndarray) -> np.ndarray:
-    """Share of the values below each, equal ones counting half."""
+def _places(values: Floats) -> Floats:
+    """Return the share of the values below each, equal ones counting half."""
     from scipy.stats import rankdata
 
-    return (rankdata(values) - 0.5) / max(len(values), 1)
+    places: Floats = (rankdata(values) - 0.5) / max(len(values), 1)
+    return places

@@ -17,6 +17,7 @@ import numpy as np
 from labelkit import metrics, registry
 from labelkit.errors import InvalidInput
 from labelkit.noise.verify import FitPredict
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Settings of a classifier where nothing else is said: cleanlab's own for audio embeddings.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -52,14 +53,14 @@ class Probe:
         array([0, 1, 0, 1, 0, 1])
     """
 
-    embeddings: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    folds: np.ndarray = field(repr=False)
+    embeddings: Floats = field(repr=False)
+    labels: Array = field(repr=False)
+    folds: Ints = field(repr=False)
     classifier: str = "sklearn.linear_model:LogisticRegression"
     options: Mapping[str, Any] = field(default_factory=dict)
     standardise: bool = True
     seed: int = 0
-    mask: np.ndarray | None = field(default=None, repr=False)
+    mask: Bools | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n_clips = len(metrics.check_labels(self.labels))
@@ -76,9 +77,7 @@ class Probe:
             )
         self._create()
 
-    def __call__(
-        self, trusted: np.ndarray | None, fold: int, warm_start: Any
-    ) -> tuple[np.ndarray, None]:
+    def __call__(self, trusted: Bools | None, fold: int, warm_start: object) -> tuple[Floats, None]:
         """Fit without the clips of ``fold``, and give the probabilities of exactly those.
 
         Args:
@@ -130,22 +129,24 @@ class Probe:
             raise InvalidInput(f"{self.classifier}, fold {fold}: {reason}") from error
         return probs, None
 
-    def _judge(self, x: np.ndarray, y: np.ndarray, x_out: np.ndarray) -> np.ndarray:
-        """Probability of each value of ``y``, in order, for every row of ``x_out``."""
+    def _judge(self, x: Floats, y: Bools | Ints, x_out: Floats) -> Floats:
+        """Return the probability of each value of ``y``, in order, for every row of ``x_out``."""
         from sklearn.utils.extmath import softmax
 
         model = self._create().fit(x, y)
         if hasattr(model, "predict_proba"):
-            return model.predict_proba(x_out)
+            probs: Floats = model.predict_proba(x_out)
+            return probs
         if not hasattr(model, "decision_function"):
             raise InvalidInput("it has neither predict_proba nor decision_function; take another")
         found = model.decision_function(x_out)
         if found.ndim == 1:
             found = np.column_stack([np.zeros(len(found)), found])
-        return softmax(found)
+        probs = softmax(found)
+        return probs
 
     def _create(self) -> Any:
-        """The classifier, not fitted yet."""
+        """Create the classifier, not fitted yet."""
         target = registry.check("classifier", self.classifier)
         cls = registry.resolve("classifier", self.classifier)
         known = inspect.signature(cls).parameters
@@ -159,7 +160,7 @@ class Probe:
         return cls(**seed, **DEFAULTS.get(target, {}) | dict(self.options))
 
 
-def cross_probs(fit_predict: FitPredict, folds: np.ndarray) -> np.ndarray:
+def cross_probs(fit_predict: FitPredict, folds: Ints) -> Floats:
     """Judge every clip by the model that was fitted without its fold.
 
     Args:

@@ -8,7 +8,7 @@ Nothing makes more than one copy of the probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from labelkit import metrics
 from labelkit.errors import InvalidInput
 from labelkit.noise.classes import adjust_probs, has_single_labels
+from labelkit.types import Array, Bools, Floats, Ints
 
 SMALLEST = 1e-7
 # A mixture of two components in one dimension gains nothing from more numbers than this.
@@ -24,8 +25,8 @@ MIXTURE_SAMPLE = 100_000
 MIXTURE_LEAST = 10
 
 
-def score_lwlrap(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Label-ranking average precision of each clip; 1 / rank if it has one label.
+def score_lwlrap(labels: Array, probs: Floats) -> Floats:
+    """Return the label-ranking average precision of each clip; 1 / rank if it has one label.
 
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
@@ -37,10 +38,8 @@ def score_lwlrap(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return metrics.lwlrap_per_clip(labels, probs)
 
 
-def score_self_confidence(
-    labels: np.ndarray, probs: np.ndarray, *, adjust: bool = False
-) -> np.ndarray:
-    """Lowest probability of a given label.
+def score_self_confidence(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
+    """Return the lowest probability of a given label.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -55,8 +54,8 @@ def score_self_confidence(
     return np.where(labels.any(axis=1), np.clip(_lowest_given(labels, probs), 0, 1), np.nan)
 
 
-def score_margin(labels: np.ndarray, probs: np.ndarray, *, adjust: bool = False) -> np.ndarray:
-    """Lowest given probability against the highest other one, moved from [-1, 1] to [0, 1].
+def score_margin(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
+    """Compare the lowest given probability with the highest other one, in [0, 1].
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -75,8 +74,8 @@ def score_margin(labels: np.ndarray, probs: np.ndarray, *, adjust: bool = False)
     return np.where(labels.any(axis=1), (lowest - np.clip(others, 0, 1) + 1) / 2, np.nan)
 
 
-def score_log_loss(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Binary log-loss, the mean over the classes, as the likelihood ``exp(-loss)``.
+def score_log_loss(labels: Array, probs: Floats) -> Floats:
+    """Return the binary log-loss, the mean over the classes, as the likelihood ``exp(-loss)``.
 
     Unlike :func:`score_self_confidence` it falls with a missing label as well. It is
     the loss the 9th place of Freesound Audio Tagging 2019 selected clips by.
@@ -96,13 +95,13 @@ def score_log_loss(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def score_cleanlab(
-    labels: np.ndarray,
-    probs: np.ndarray,
+    labels: Array,
+    probs: Floats,
     *,
     aggregate: str = "exponential",
     method: str = "self_confidence",
-) -> np.ndarray:
-    """Label quality by cleanlab: of the one label, or of all classes in one number.
+) -> Floats:
+    """Rate labels by cleanlab: the one label, or all classes in one number.
 
     Clips with exactly one label each and probabilities that sum to 1 are judged as
     single-label, anything else as multi-label. In cleanlab's own benchmarks (Thyagarajan
@@ -155,20 +154,20 @@ def score_cleanlab(
     return np.clip(scores, 0, 1)
 
 
-def score_cleanlab_softmin(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """:func:`score_cleanlab` with the soft minimum over the classes of a clip."""
+def score_cleanlab_softmin(labels: Array, probs: Floats) -> Floats:
+    """Call :func:`score_cleanlab` with the soft minimum over the classes of a clip."""
     return score_cleanlab(labels, probs, aggregate="softmin")
 
 
-def score_cleanlab_minimum(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """:func:`score_cleanlab` with the lowest of the classes of a clip."""
+def score_cleanlab_minimum(labels: Array, probs: Floats) -> Floats:
+    """Call :func:`score_cleanlab` with the lowest of the classes of a clip."""
     return score_cleanlab(labels, probs, aggregate="minimum")
 
 
 def score_mixture(
-    labels: np.ndarray, probs: np.ndarray, *, per_class: bool = False, seed: int = 0
-) -> np.ndarray:
-    """Chance that a clip's loss comes from the lower of two Gaussians fitted to all losses.
+    labels: Array, probs: Floats, *, per_class: bool = False, seed: int = 0
+) -> Floats:
+    """Return the chance that a clip's loss is of the lower of two Gaussians fitted to all.
 
     The automatic cut-off of DivideMix (Li et al., 2020) and of Arazo et al. (2019), on
     the mean binary log-loss. Two Gaussians of different width cross twice; beyond the
@@ -213,8 +212,8 @@ def score_mixture(
     return np.where(given, lowest, np.nan)
 
 
-def fuse_ranks(scores: Sequence[np.ndarray], weights: Sequence[float] | None = None) -> np.ndarray:
-    """Mean over several scores of each clip's rank, so that their scales do not matter.
+def fuse_ranks(scores: Sequence[Floats], weights: Sequence[float] | None = None) -> Floats:
+    """Average each clip's ranks by several scores, so that their scales do not matter.
 
     Equal scores share their mean rank. Where a score is NaN the others decide. A score
     that is the same for all clips orders nothing and is left out; if none orders
@@ -256,8 +255,8 @@ def fuse_ranks(scores: Sequence[np.ndarray], weights: Sequence[float] | None = N
     return np.where(np.isnan(parts).all(axis=0), np.nan, fused)
 
 
-def suggest_labels(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Most probable class of each clip, a given label or not; the lower index if tied.
+def suggest_labels(labels: Array, probs: Floats) -> Ints:
+    """Return the most probable class of each clip, given or not; the lower index if tied.
 
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
@@ -266,28 +265,29 @@ def suggest_labels(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
         >>> suggest_labels(np.eye(2)[[0, 0]], np.array([[0.9, 0.1], [0.2, 0.8]]))
         array([0, 1])
     """
-    return metrics.check_arrays(labels, probs)[1].argmax(axis=1)
+    classes: Ints = metrics.check_arrays(labels, probs)[1].argmax(axis=1)
+    return classes
 
 
-def _check(labels: np.ndarray, probs: np.ndarray, adjust: bool) -> tuple[np.ndarray, np.ndarray]:
+def _check(labels: Array, probs: Floats, adjust: bool) -> tuple[Bools, Floats]:
     labels, probs = metrics.check_arrays(labels, probs)
     return labels, adjust_probs(labels, probs) if adjust else probs
 
 
-def _check_choice(name: str, value: str, known: Any) -> None:
+def _check_choice(name: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
-def _lowest_given(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def _lowest_given(labels: Bools, probs: Floats) -> Floats:
     lowest = np.empty(len(labels))
     for rows in metrics.split_rows(*labels.shape):
         lowest[rows] = np.where(labels[rows], probs[rows], np.inf).min(axis=1)
     return lowest
 
 
-def _log_losses(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Mean binary log-loss of each clip; NaN for a clip without labels."""
+def _log_losses(labels: Bools, probs: Floats) -> Floats:
+    """Return the mean binary log-loss of each clip; NaN for a clip without labels."""
     losses = np.full(len(labels), np.nan)
     for rows in metrics.split_rows(*labels.shape):
         agreeing = np.where(labels[rows], probs[rows], 1 - probs[rows].astype(np.float64))
@@ -296,13 +296,13 @@ def _log_losses(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return losses
 
 
-def _differ(losses: np.ndarray) -> bool:
-    """Whether losses differ by more than rounding."""
+def _differ(losses: Floats) -> bool:
+    """Tell whether losses differ by more than rounding."""
     return bool(np.ptp(losses) > 1e-9 * max(abs(losses).max(), 1e-9))
 
 
-def _low_posterior(losses: np.ndarray, seed: int) -> np.ndarray:
-    """Chance of the component of lower mean at each loss."""
+def _low_posterior(losses: Floats, seed: int) -> Floats:
+    """Return the chance of the component of lower mean at each loss."""
     from scipy.special import expit
     from sklearn.mixture import GaussianMixture
 
@@ -325,4 +325,5 @@ def _low_posterior(losses: np.ndarray, seed: int) -> np.ndarray:
         turn = (precisions * means) @ [1, -1] / bend
         x = np.maximum(x, turn) if bend > 0 else np.minimum(x, turn)
     parts = np.log(weights) + np.log(precisions) / 2 - precisions * (x[:, None] - means) ** 2 / 2
-    return expit(parts[:, 0] - parts[:, 1])
+    posterior: Floats = expit(parts[:, 0] - parts[:, 1])
+    return posterior

@@ -14,11 +14,12 @@ from labelkit import metrics
 from labelkit.errors import InvalidInput
 from labelkit.noise import scoring
 from labelkit.noise.pairs import find_missing
+from labelkit.types import Array, Bools, Floats, Ints
 
 
 def select_confident(
-    labels: np.ndarray, *probs: np.ndarray, threshold: float = 0.95, per_class: int = 40
-) -> np.ndarray:
+    labels: Array, *probs: Floats, threshold: float = 0.95, per_class: int = 40
+) -> Bools:
     """Keep the clips all of whose labels a model would have given itself.
 
     The rule of Dorfer and Widmer (DCASE 2018 task 2): the label is the most probable
@@ -51,8 +52,8 @@ def select_confident(
     return _fill_classes(labels, _by_confidence(labels, mean), passing, per_class)
 
 
-def find_passing(labels: np.ndarray, probs: np.ndarray, threshold: float) -> np.ndarray:
-    """Clips whose labels are their most probable classes, each above ``threshold``.
+def find_passing(labels: Bools, probs: Floats, threshold: float) -> Bools:
+    """Find clips whose labels are their most probable classes, each above ``threshold``.
 
     Args:
         labels: Boolean labels, shape ``(n_clips, n_classes)``.
@@ -72,13 +73,13 @@ def find_passing(labels: np.ndarray, probs: np.ndarray, threshold: float) -> np.
 
 
 def select_lwlrap(
-    labels: np.ndarray,
-    *probs: np.ndarray,
+    labels: Array,
+    *probs: Floats,
     at_least: float = 1.0,
     at_most: float = 1.0,
     per_class: int = 0,
-    folds: np.ndarray | None = None,
-) -> np.ndarray:
+    folds: Ints | None = None,
+) -> Bools:
     """Keep the clips whose lwlrap, the geometric mean over several models, lies in a range.
 
     Bouteillon (Freesound Audio Tagging 2019, 8th place) kept a geometric mean of two
@@ -123,12 +124,12 @@ def select_lwlrap(
 
 
 def select_small_loss(
-    labels: np.ndarray,
-    *probs: np.ndarray,
+    labels: Array,
+    *probs: Floats,
     n: int = 5000,
     per_class: int = 50,
     single_label: bool = True,
-) -> np.ndarray:
+) -> Bools:
     """Keep the first ``n`` clips by binary log-loss, and of each class only so many of them.
 
     The rule of the 9th place of Freesound Audio Tagging 2019 (Shugaev et al., DCASE
@@ -163,12 +164,12 @@ def select_small_loss(
 
 
 def select_clean_share(
-    labels: np.ndarray,
-    *probs: np.ndarray,
+    labels: Array,
+    *probs: Floats,
     keep: float = 0.8,
     by_class: bool = True,
     per_class: int = 0,
-) -> np.ndarray:
+) -> Bools:
     """Keep the share of the clips whose labels a model finds easiest to explain.
 
     The small-loss trick of Co-teaching (Han et al., 2018), by binary log-loss. Rare
@@ -200,12 +201,12 @@ def select_clean_share(
 
 
 def select_rank_mean(
-    labels: np.ndarray,
-    *probs: np.ndarray,
+    labels: Array,
+    *probs: Floats,
     keep: float = 0.8,
     by_class: bool = True,
     per_class: int = 0,
-) -> np.ndarray:
+) -> Bools:
     """Keep a share of the clips by the mean of their ranks under several scores.
 
     Of every judge self-confidence, margin and log-loss are ranked, so that a judge whose
@@ -236,12 +237,12 @@ def select_rank_mean(
 
 
 def select_mixture(
-    labels: np.ndarray,
-    *probs: np.ndarray,
+    labels: Array,
+    *probs: Floats,
     posterior: float = 0.5,
     by_class: bool = False,
     per_class: int = 0,
-) -> np.ndarray:
+) -> Bools:
     """Keep the clips that more likely belong to the low losses than to the high ones.
 
     DivideMix's cut-off (Li et al., 2020), which finds itself how many clips are clean;
@@ -273,8 +274,8 @@ def select_mixture(
 
 
 def select_complete(
-    labels: np.ndarray, *probs: np.ndarray, percentile: float = 99.0, per_class: int = 0
-) -> np.ndarray:
+    labels: Array, *probs: Floats, percentile: float = 99.0, per_class: int = 0
+) -> Bools:
     """Keep the clips that likely lack no label.
 
     After Fonseca et al. (ICASSP 2020); see :func:`labelkit.noise.pairs.find_missing`. Says
@@ -305,11 +306,11 @@ def select_complete(
 
 
 def select_listed(
-    labels: np.ndarray,
-    *probs: np.ndarray,
-    listed: np.ndarray | None = None,
+    labels: Array,
+    *probs: Floats,
+    listed: Bools | None = None,
     per_class: int = 0,
-) -> np.ndarray:
+) -> Bools:
     """Keep the clips that somebody listed as good.
 
     The list of argus (Freesound Audio Tagging 2019, 1st place), checked by ear, is one.
@@ -347,10 +348,8 @@ def select_listed(
     return _fill_classes(labels, _by_confidence(labels, mean), listed, per_class)
 
 
-def _one_judge(
-    labels: np.ndarray, probs: tuple[np.ndarray, ...], **options: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boolean labels and the mean of the judges, if they fit and no option is negative."""
+def _one_judge(labels: Array, probs: tuple[Floats, ...], **options: float) -> tuple[Bools, Floats]:
+    """Return boolean labels and the mean of the judges, if they fit and no option is negative."""
     if not probs:
         raise InvalidInput("give the probabilities of at least one model after the labels")
     if not all(value >= 0 for value in options.values()):
@@ -360,18 +359,18 @@ def _one_judge(
     return metrics.check_labels(labels), sum(parts[1:], parts[0]) / len(parts)
 
 
-def _by_loss(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def _by_loss(labels: Bools, probs: Floats) -> Floats:
     """Order by binary log-loss, the lowest first."""
     return -scoring.score_log_loss(labels, probs)
 
 
-def _by_confidence(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def _by_confidence(labels: Bools, probs: Floats) -> Floats:
     """Order by the lowest probability of a given label, the highest first."""
     return -scoring.score_self_confidence(labels, probs)
 
 
-def _keep_share(labels: np.ndarray, order: np.ndarray, keep: float, by_class: bool) -> np.ndarray:
-    """The lowest ``order`` of each class or of all labelled clips, a share but at least one."""
+def _keep_share(labels: Bools, order: Floats, keep: float, by_class: bool) -> Bools:
+    """Keep the lowest ``order`` of each class or of all labelled clips: a share, at least one."""
     if not 0 < keep <= 1:
         raise InvalidInput(f"keep {keep} must be above 0 and at most 1")
     kept = np.zeros(len(labels), bool)
@@ -384,13 +383,13 @@ def _keep_share(labels: np.ndarray, order: np.ndarray, keep: float, by_class: bo
 
 
 def _fill_classes(
-    labels: np.ndarray,
-    order: np.ndarray,
-    passing: np.ndarray,
+    labels: Bools,
+    order: Floats | Ints,
+    passing: Bools,
     per_class: int,
-    folds: np.ndarray | None = None,
-) -> np.ndarray:
-    """Passing clips with labels, lowest ``order`` first, while each of their classes has room."""
+    folds: Ints | None = None,
+) -> Bools:
+    """Keep passing clips with labels, lowest ``order`` first, while each class has room."""
     passing = passing & np.asarray(labels.any(axis=1))
     if not per_class:
         return passing

@@ -14,6 +14,7 @@ import numpy as np
 
 from labelkit.errors import InvalidInput
 from labelkit.noise.neighbours import find_neighbours
+from labelkit.types import Array, Bools, Floats, Ints
 
 # What lies this far below a clip's loudest cell is silence: a fainter copy has it at its floor.
 _RANGE_DB = 60.0
@@ -34,12 +35,12 @@ _BATCH = 2**24
 
 
 def find_near_duplicates(
-    frames: Sequence[np.ndarray],
+    frames: Sequence[Floats],
     *,
-    groups: np.ndarray | None = None,
+    groups: Ints | None = None,
     threshold: float = 0.5,
     n_candidates: int = 20,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Ints, Floats]:
     """Find pairs of clips cut from the same seconds of the same recording.
 
     Exact, gained, lightly clipped, re-encoded and cropped copies, and copies with a part
@@ -94,7 +95,7 @@ def find_near_duplicates(
     return pairs[order], similarity[order]
 
 
-def correlate_pairs(frames: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
+def correlate_pairs(frames: Sequence[Floats], pairs: Ints) -> Floats:
     """Correlate the texture of two spectrograms at the best time lag, for many pairs.
 
     Frames of a clip and of its cropped copy hardly ever start at the same sample, so
@@ -116,8 +117,8 @@ def correlate_pairs(frames: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarr
     return result
 
 
-def _check(clip: np.ndarray, index: int, frames: Sequence[np.ndarray]) -> np.ndarray:
-    """The spectrogram of a clip in float32."""
+def _check(clip: Floats, index: int, frames: Sequence[Floats]) -> Floats:
+    """Return the spectrogram of a clip in float32."""
     n_mels = np.shape(frames[0])[-1]
     if np.ndim(clip) != 2 or np.shape(clip)[1] != n_mels or n_mels < 2:
         raise InvalidInput(
@@ -129,14 +130,14 @@ def _check(clip: np.ndarray, index: int, frames: Sequence[np.ndarray]) -> np.nda
     return np.asarray(clip, np.float32)
 
 
-def _sound(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A spectrogram with silence raised to one level, and a mask of its frames of sound."""
+def _sound(clip: Floats) -> tuple[Floats, Bools]:
+    """Raise silence to one level, and return a mask of the frames of sound as well."""
     floor = clip.max(initial=-np.inf) - _RANGE_DB
     return np.maximum(clip, floor), clip.max(axis=1, initial=-np.inf) > floor + _RISE_DB
 
 
-def _summarise(clip: np.ndarray) -> np.ndarray:
-    """What a clip sounds like, whatever its gain and wherever it was cut.
+def _summarise(clip: Floats) -> Floats:
+    """Describe what a clip sounds like, whatever its gain and wherever it was cut.
 
     Mean and deviation over the frames of sound of the steps from band to band, clipped so
     that the bands a coder left out count little. All zeros for a clip without sound.
@@ -148,8 +149,8 @@ def _summarise(clip: np.ndarray) -> np.ndarray:
     return np.concatenate([steps.mean(axis=0), steps.std(axis=0)])
 
 
-def _texture(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How each cell differs from its surroundings in time and frequency, and a mask of frames.
+def _texture(clip: Floats) -> tuple[Floats, Bools]:
+    """Return how cells differ from their surroundings in time and frequency, and a frame mask.
 
     Of deviation 1, clipped; 0 in silence.
     """
@@ -165,8 +166,8 @@ def _texture(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(texture / max(deviation, 1e-6), -_CLIP, _CLIP), sounding
 
 
-def _batches(frames: Sequence[np.ndarray], pairs: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Positions of pairs to be transformed together, of clips of like length, and the length."""
+def _batches(frames: Sequence[Floats], pairs: Ints) -> Iterator[tuple[Ints, int]]:
+    """Yield positions of pairs to transform together, of clips of like length, and the length."""
     from scipy import fft
 
     lengths = np.array([len(clip) for clip in frames])
@@ -183,15 +184,14 @@ def _batches(frames: Sequence[np.ndarray], pairs: np.ndarray) -> Iterator[tuple[
         start += step
 
 
-def _best_lag(
-    textures: Sequence[tuple[np.ndarray, np.ndarray]], pairs: np.ndarray, length: int
-) -> np.ndarray:
-    """Highest correlation over all lags of each pair, by transforms of ``length`` frames."""
+def _best_lag(textures: Sequence[tuple[Floats, Bools]], pairs: Ints, length: int) -> Floats:
+    """Return the highest correlation of each pair over all lags of ``length`` frames."""
     from scipy import fft
 
-    def sums(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Sums of products over the frames of each pair at each lag."""
-        return fft.irfft(left[a] * right[b].conj(), length, axis=1)
+    def sums(left: Array, right: Array) -> Floats:
+        """Return the sums of products over the frames of each pair at each lag."""
+        found: Floats = fft.irfft(left[a] * right[b].conj(), length, axis=1)
+        return found
 
     a, b = pairs.T
     spectra = [fft.rfft(texture.T, length) for texture, _ in textures]
@@ -210,4 +210,5 @@ def _best_lag(
     common = np.array([(t[1:] * t[:-1]).sum() / max((t**2).sum(), 1) for t, _ in textures])
     between = (correlation + np.roll(correlation, -1, axis=1)) / 2
     between /= np.sqrt((1 + (common[a] + common[b]) / 2) / 2)[:, None]
-    return np.clip(np.maximum(correlation, between).max(axis=1), 0, 1)
+    best: Floats = np.maximum(correlation, between).max(axis=1)
+    return np.clip(best, 0, 1)

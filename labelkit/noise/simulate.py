@@ -16,6 +16,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints, Strings
 
 Seed = int | np.random.Generator
 
@@ -32,14 +33,14 @@ class Planted:
     ``(n_clips,)`` marks the clips that were drawn and changed.
     """
 
-    labels: np.ndarray
-    wrong: np.ndarray
-    missing: np.ndarray
-    clips: np.ndarray
+    labels: Floats
+    wrong: Bools
+    missing: Bools
+    clips: Bools
 
 
 def plant_uniform(
-    labels: np.ndarray, *, rate: float, seed: Seed, eligible: np.ndarray | None = None
+    labels: Array, *, rate: float, seed: Seed, eligible: Bools | None = None
 ) -> Planted:
     """Replace a label of a share of the clips by any other class, all equally likely.
 
@@ -70,12 +71,12 @@ def plant_uniform(
 
 
 def plant_confusable(
-    labels: np.ndarray,
-    similarity: np.ndarray,
+    labels: Array,
+    similarity: Floats,
     *,
     rate: float,
     seed: Seed,
-    eligible: np.ndarray | None = None,
+    eligible: Bools | None = None,
 ) -> Planted:
     """Replace a label of a share of the clips by a class that resembles it.
 
@@ -117,11 +118,11 @@ def plant_confusable(
 
 
 def plant_missing(
-    labels: np.ndarray,
+    labels: Array,
     *,
     rate: float,
     seed: Seed,
-    eligible: np.ndarray | None = None,
+    eligible: Bools | None = None,
     allow_empty: bool = False,
 ) -> Planted:
     """Drop a share of all given labels.
@@ -165,7 +166,7 @@ def plant_missing(
 
 
 def plant_extra(
-    labels: np.ndarray, *, rate: float, seed: Seed, eligible: np.ndarray | None = None
+    labels: Array, *, rate: float, seed: Seed, eligible: Bools | None = None
 ) -> Planted:
     """Add labels that are absent, as many as a share of all given ones.
 
@@ -202,11 +203,11 @@ def plant_extra(
 
 
 def plant_out_of_vocabulary(
-    labels: np.ndarray,
+    labels: Array,
     *,
     rate: float,
     seed: Seed,
-    eligible: np.ndarray | None = None,
+    eligible: Bools | None = None,
     classes: Sequence[int] | None = None,
 ) -> Planted:
     """Hide classes, and give clips of them a label of the classes that remain.
@@ -266,9 +267,9 @@ def plant_copies(
     *,
     rate: float,
     seed: Seed,
-    eligible: np.ndarray | None = None,
+    eligible: Bools | None = None,
     kinds: Sequence[str] = KINDS,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Ints, Strings]:
     """Draw which clips get a near-duplicate, and of which kind.
 
     Args:
@@ -295,8 +296,8 @@ def plant_copies(
     return sources, rng.permutation(np.resize(np.array(kinds), len(sources)))
 
 
-def distort(samples: np.ndarray, rate_hz: int, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A near-duplicate of a recording.
+def distort(samples: Floats, rate_hz: int, kind: str, rng: np.random.Generator) -> Floats:
+    """Make a near-duplicate of a recording.
 
     Args:
         samples: One channel in [-1, 1], shape ``(n_samples,)``.
@@ -334,7 +335,7 @@ def distort(samples: np.ndarray, rate_hz: int, kind: str, rng: np.random.Generat
     return np.clip(changed, -1, 1).astype(samples.dtype)
 
 
-def _crop(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+def _crop(samples: Floats, rate_hz: int, rng: np.random.Generator) -> Floats:
     cut = math.ceil(rng.uniform(0.1, 0.25) * len(samples))
     begin = (0, cut, int(rng.integers(cut + 1)))[rng.integers(3)]
     cropped = samples[begin : len(samples) - (cut - begin)].copy()
@@ -346,15 +347,13 @@ def _crop(samples: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.nda
     return cropped
 
 
-def _check(
-    labels: np.ndarray, rate: float, eligible: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and ``eligible`` as boolean arrays, if they and ``rate`` can be used."""
+def _check(labels: Array, rate: float, eligible: Bools | None) -> tuple[Bools, Bools]:
+    """Return labels and ``eligible`` as boolean arrays, if they and ``rate`` can be used."""
     given = metrics.check_labels(labels)
     return given, _check_share(len(given), rate, eligible)
 
 
-def _check_share(n_clips: int, rate: float, eligible: np.ndarray | None) -> np.ndarray:
+def _check_share(n_clips: int, rate: float, eligible: Bools | None) -> Bools:
     if not 0 <= rate <= 1:
         raise InvalidInput(f"rate {rate} must be from 0 to 1")
     if eligible is None:
@@ -369,18 +368,18 @@ def _check_share(n_clips: int, rate: float, eligible: np.ndarray | None) -> np.n
 
 
 def _count(rate: float, n: int) -> int:
-    """``ceil(rate * n)``, where rounding makes no integer of 7.000000000000001."""
+    """Compute ``ceil(rate * n)``, where rounding makes no integer of 7.000000000000001."""
     return math.ceil(rate * n - 1e-9)
 
 
-def _only(given: np.ndarray, classes: np.ndarray, eligible: np.ndarray) -> np.ndarray:
-    """Eligible clips that have labels, all of them among ``classes``."""
+def _only(given: Bools, classes: Bools, eligible: Bools) -> Ints:
+    """Find eligible clips that have labels, all of them among ``classes``."""
     return np.flatnonzero(eligible & given.any(axis=1) & ~(given & ~classes).any(axis=1))
 
 
 def _draw_clips(
-    open_to: np.ndarray, n: int, rate: float, condition: str, rng: np.random.Generator
-) -> np.ndarray:
+    open_to: Ints, n: int, rate: float, condition: str, rng: np.random.Generator
+) -> Ints:
     if n > len(open_to):
         raise InvalidInput(
             f"rate {rate} asks for {n} clips, only {len(open_to)} eligible ones {condition}; "
@@ -389,10 +388,8 @@ def _draw_clips(
     return rng.choice(open_to, n, replace=False)
 
 
-def _replace(
-    given: np.ndarray, weights: np.ndarray, rate: float, seed: Seed, eligible: np.ndarray
-) -> Planted:
-    """One label of each drawn clip becomes an absent class, drawn by the weights of its row."""
+def _replace(given: Bools, weights: Floats, rate: float, seed: Seed, eligible: Bools) -> Planted:
+    """Turn a label of each drawn clip into an absent class, drawn by the weights of its row."""
     rng = np.random.default_rng(seed)
     replaceable = given & ((~given).astype(float) @ weights.T > 0)
     open_to = np.flatnonzero(eligible & replaceable.any(axis=1))
@@ -406,15 +403,16 @@ def _replace(
     return _planted(given, noisy)
 
 
-def _draw_columns(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A column of each row, drawn in proportion to its weight."""
+def _draw_columns(weights: Bools | Floats, rng: np.random.Generator) -> Ints:
+    """Draw a column of each row in proportion to its weight."""
     sums = np.cumsum(weights, axis=1, dtype=float)
     # 1 - random lies in (0, 1], so a column without weight is never the first to reach it.
     reached = sums >= (1 - rng.random((len(weights), 1))) * sums[:, -1:]
-    return reached.argmax(axis=1)
+    columns: Ints = reached.argmax(axis=1)
+    return columns
 
 
-def _planted(given: np.ndarray, noisy: np.ndarray, clips: np.ndarray | None = None) -> Planted:
+def _planted(given: Bools, noisy: Bools, clips: Ints | None = None) -> Planted:
     changed = (noisy != given).any(axis=1)
     if clips is not None:
         changed = np.isin(np.arange(len(given)), clips)

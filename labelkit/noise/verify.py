@@ -17,14 +17,13 @@ from labelkit import metrics
 from labelkit.config import VerifySpec
 from labelkit.errors import InvalidInput
 from labelkit.noise.selection import find_passing, select_confident
+from labelkit.types import Array, Bools, Floats, Ints
 
 
 class FitPredict(Protocol):
     """Trains the model of one fold and judges the clips of that fold with it."""
 
-    def __call__(
-        self, trusted: np.ndarray | None, fold: int, warm_start: Any
-    ) -> tuple[np.ndarray, Any]:
+    def __call__(self, trusted: Bools | None, fold: int, warm_start: Any) -> tuple[Floats, Any]:
         """Fit without the clips of ``fold``, and give the probabilities of exactly those.
 
         Args:
@@ -50,33 +49,33 @@ class Round:
     """
 
     iteration: int
-    trusted: np.ndarray
-    proposed: np.ndarray
-    accepted: np.ndarray
-    revoked: np.ndarray
-    judged: np.ndarray
-    probs: np.ndarray
+    trusted: Bools
+    proposed: Bools
+    accepted: Bools
+    revoked: Bools
+    judged: Floats
+    probs: Floats
     states: list[Any]
     judges: list[Any]
     loss: float
 
 
 def in_series(
-    fn: Callable[..., tuple[np.ndarray, Any]], jobs: Iterable[tuple[Any, ...]]
-) -> list[tuple[np.ndarray, Any]]:
+    fn: Callable[..., tuple[Floats, Any]], jobs: Iterable[tuple[Any, ...]]
+) -> list[tuple[Floats, Any]]:
     """Call ``fn`` with each job's arguments, one after the other."""
     return [fn(*job) for job in jobs]
 
 
 def self_verify(
-    labels: np.ndarray,
-    verified: np.ndarray,
-    folds: np.ndarray,
+    labels: Array,
+    verified: Bools,
+    folds: Ints,
     fit_predict: FitPredict,
     *,
     options: VerifySpec,
-    candidates: np.ndarray | None = None,
-    run_folds: Callable[..., list[tuple[np.ndarray, Any]]] = in_series,
+    candidates: Bools | None = None,
+    run_folds: Callable[..., list[tuple[Floats, Any]]] = in_series,
 ) -> Iterator[Round]:
     """Decide round by round which unverified labels to trust.
 
@@ -115,10 +114,11 @@ def self_verify(
     single = bool((labels.sum(axis=1) <= 1).all())
     numbers = np.unique(folds).tolist()
     states: list[Any] = [None] * len(numbers)
-    trusted, judged = verified, np.zeros(labels.shape, np.float32)
+    trusted: Bools = verified
+    judged: Floats = np.zeros(labels.shape, np.float32)
 
     for iteration in range(options.iterations + 1):
-        proposed = np.zeros(len(labels), bool)
+        proposed: Bools = np.zeros(len(labels), bool)
         before = trusted
         if iteration:
             proposed = candidates & find_passing(labels, judged, options.threshold)
@@ -147,19 +147,19 @@ def self_verify(
         judged = probs
 
 
-def label_loss(labels: np.ndarray, probs: np.ndarray, *, single: bool) -> float:
-    """Log-loss of single labels, binary log-loss where clips may have several."""
+def label_loss(labels: Array, probs: Floats, *, single: bool) -> float:
+    """Return the log-loss of single labels, the binary one where clips may have several."""
     return (metrics.log_loss if single else metrics.binary_log_loss)(labels, probs)
 
 
 def _select(
-    labels: np.ndarray,
-    judged: np.ndarray,
-    verified: np.ndarray,
-    candidates: np.ndarray,
-    before: np.ndarray,
+    labels: Bools,
+    judged: Floats,
+    verified: Bools,
+    candidates: Bools,
+    before: Bools,
     options: VerifySpec,
-) -> np.ndarray:
+) -> Bools:
     open_to = candidates & ~before if options.accumulate else candidates
     kept = np.zeros(len(labels), bool)
     kept[open_to] = select_confident(
@@ -171,7 +171,7 @@ def _select(
     return kept | (before if options.accumulate else verified)
 
 
-def _check_held_out(probs: np.ndarray, labels: np.ndarray, fold: int) -> np.ndarray:
+def _check_held_out(probs: Floats, labels: Bools, fold: int) -> Floats:
     try:
         return metrics.check_arrays(labels, probs)[1]
     except InvalidInput as error:

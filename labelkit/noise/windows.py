@@ -9,15 +9,14 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 # What the mean probability adds to a share of windows, below the step of 1,000 windows.
 TIE_SHARE = 1e-3
 
 
-def score_window_consensus(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
-    """Share of a clip's windows that would have given its labels themselves.
+def score_window_consensus(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
+    """Return the share of a clip's windows that would have given its labels themselves.
 
     Of a clip with n labels, a window agrees with a label among its n most probable
     classes; the label fewest windows agree with decides. A thousandth of the score is
@@ -50,10 +49,8 @@ def score_window_consensus(
     return _worst_label(len(labels), clips, found, np.fmin)
 
 
-def score_window_spread(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
-    """Steadiness of the label's probability over the windows, 1 where it never changes.
+def score_window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
+    """Return how steady the label's probability is over the windows, 1 if it never changes.
 
     Low scores mark clips of which only a part holds the sound, or that are ambiguous.
 
@@ -69,10 +66,8 @@ def score_window_spread(
     return np.clip(1 - 2 * window_spread(labels, window_clips, window_probs), 0, 1)
 
 
-def window_spread(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> np.ndarray:
-    """Standard deviation of a label's probability over the windows of its clip.
+def window_spread(labels: Array, window_clips: Ints, window_probs: Floats) -> Floats:
+    """Return the standard deviation of a label's probability over the windows of its clip.
 
     Evidence for a person, no score: lower is steadier. A high spread says that the
     sound fills only a part of the clip, or that the model is unsure.
@@ -103,9 +98,9 @@ def window_spread(
 
 
 def _window_labels(
-    labels: np.ndarray, window_clips: np.ndarray, window_probs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, and for each label of each window's clip: its place, rank and probability.
+    labels: Array, window_clips: Ints, window_probs: Floats
+) -> tuple[Bools, Ints, Ints, Floats]:
+    """Return labels, and of each label of each window's clip its place, rank and probability.
 
     The place counts the given labels by clip and class, as ``np.nonzero`` does.
     """
@@ -137,8 +132,8 @@ def _window_labels(
     return labels, np.concatenate(pairs), np.concatenate(ranks), np.concatenate(values)
 
 
-def _worst_label(n: int, clips: np.ndarray, found: np.ndarray, worse: np.ufunc) -> np.ndarray:
-    """The worst number of each clip among those of its labels; NaN without any."""
+def _worst_label(n: int, clips: Ints, found: Floats, worse: np.ufunc) -> Floats:
+    """Return the worst number of each clip among those of its labels; NaN without any."""
     result = np.full(n, np.nan)
     worse.at(result, clips, found)
     return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from labelkit.config.settings import setting
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,12 +51,12 @@ class Drawn(Augmentation, ABC):
     """Change some samples of a batch; a subclass draws for all of them in ``_draw``."""
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """Which samples of a batch of ``shape`` are to change, boolean, ``(batch,)``, and how."""
+        """Draw which samples of a batch of ``shape`` change, boolean, ``(batch,)``, and how."""
         return (rng.random(shape[0]) < self.p, *self._draw(rng, shape))
 
     @abstractmethod
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """What is drawn for every sample."""
+        """Draw for every sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,8 @@ class Single(Drawn):
         return take(chosen, self._change(x, *drawn), x) if chosen.any() else x
 
     @abstractmethod
-    def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
-        """All of ``x`` changed."""
+    def _change(self, x: Tensor, *drawn: Array) -> Tensor:
+        """Change all of ``x``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ class SpecAugment(Single):
         bands = draw_spans(rng, freq * shape[2] * used, shape[2])
         return bands, draw_spans(rng, time * shape[3] * used, shape[3])
 
-    def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _change(self, x: Tensor, *drawn: Array) -> Tensor:
         freq, time = along(x, *drawn)
         return _fill(x, self.fill).where(freq | time, x)
 
@@ -103,7 +105,7 @@ class SpecAugment(Single):
 class _Enlargement(Single):
     # Boxes are (batch, 4): first mel, first frame, mels, frames. Nothing outside is seen, as
     # if each were cut out first; a box that is everything must not be touched by rounding.
-    def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _change(self, x: Tensor, *drawn: Array) -> Tensor:
         from torch import broadcast_tensors, cat
         from torch.nn.functional import grid_sample
 
@@ -114,7 +116,9 @@ class _Enlargement(Single):
             cells = first + np.clip(cells, 0, np.maximum(length - 1, 0))
             axes.append(((2 * cells + 1) / size - 1).astype(np.float32))
         rows, columns = per_sample(axes[0][:, :, None], x), per_sample(axes[1][:, None, :], x)
-        grid = cat(broadcast_tensors(columns, rows), dim=-1)
+        # torch leaves it untyped.
+        spread: Callable[..., list[Tensor]] = broadcast_tensors
+        grid = cat(spread(columns, rows), dim=-1)
         moved = grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
         return take((boxes == [0, 0, *full]).all(axis=1), x, moved)
 
@@ -178,7 +182,7 @@ class BrightnessContrast(Single):
         stretch = np.exp(rng.uniform(-limit, limit, shape[0]))
         return shift.astype(np.float32), stretch.astype(np.float32)
 
-    def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _change(self, x: Tensor, *drawn: Array) -> Tensor:
         shift, stretch = (per_sample(values, x) for values in drawn)
         exact = x.float()
         mean = exact.mean((1, 2, 3), keepdim=True)
@@ -209,12 +213,12 @@ class RandomErasing(Single):
         freq, time = (draw_spans(rng, sizes[:, [axis]], full[axis]) for axis in (0, 1))
         return freq, time, rng.integers(1 << 62, size=1)
 
-    def _change(self, x: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _change(self, x: Tensor, *drawn: Array) -> Tensor:
         freq, time = along(x, *drawn[:2])
         return _fill(x, self.fill, int(drawn[2][0])).where(freq & time, x)
 
 
-def per_sample(values: np.ndarray, x: Tensor) -> Tensor:
+def per_sample(values: Array, x: Tensor) -> Tensor:
     """Bring values of each sample to the device of ``x``, with as many axes as it has."""
     import torch
 
@@ -222,27 +226,25 @@ def per_sample(values: np.ndarray, x: Tensor) -> Tensor:
     return on_device.view(*values.shape, *[1] * (x.dim() - values.ndim))
 
 
-def take(chosen: np.ndarray, changed: Tensor, x: Tensor) -> Tensor:
+def take(chosen: Bools, changed: Tensor, x: Tensor) -> Tensor:
     """Take the chosen samples from ``changed`` and the others from ``x``, in its type."""
     return changed.to(x.dtype).where(per_sample(chosen, x), x)
 
 
-def along(x: Tensor, freq: np.ndarray, time: np.ndarray) -> tuple[Tensor, ...]:
+def along(x: Tensor, freq: Bools, time: Bools) -> tuple[Tensor, ...]:
     """Lay ``(batch, n_mels)`` and ``(batch, n_frames)`` along their axes of ``x``."""
     return per_sample(freq[:, None, :, None], x), per_sample(time[:, None, None, :], x)
 
 
-def draw_spans(rng: np.random.Generator, widths: np.ndarray, size: int) -> np.ndarray:
+def draw_spans(rng: np.random.Generator, widths: Floats, size: int) -> Bools:
     """Place spans of ``widths`` ``(batch, n)``, rounded down; ``(batch, size)`` is True there."""
     widths = np.floor(widths)[:, :, None]
     starts = np.floor(rng.random(widths.shape) * (size - widths + 1))
     cells = np.arange(size)
-    return ((cells >= starts) & (cells < starts + widths)).any(axis=1)
+    return np.asarray(((cells >= starts) & (cells < starts + widths)).any(axis=1))
 
 
-def _first_fit(
-    areas: np.ndarray, aspects: np.ndarray, full: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _first_fit(areas: Floats, aspects: Floats, full: Ints) -> tuple[Floats, Bools]:
     # Sizes (batch, 2) of the first box that fits, or else the first of all, and whether one did.
     sizes = np.rint(np.sqrt(np.stack([areas / aspects, areas * aspects], axis=-1)))
     fits = (sizes <= full).all(axis=-1)

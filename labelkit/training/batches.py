@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput
 from labelkit.training.mixing import create_augmentations
 from labelkit.training.spectrograms import Spectrograms
+from labelkit.types import Array, Floats, Ints
 
 POOLS = ("noisy", "selected", "curated")
 
@@ -29,7 +29,7 @@ class Batch:
     x: torch.Tensor
     targets: torch.Tensor
     noisy_rows: torch.Tensor
-    clips: np.ndarray
+    clips: Ints
     mask: torch.Tensor | None = None
 
 
@@ -44,10 +44,10 @@ class Examples:
         mask: Classes that count in the loss of each, ``(n, n_classes)``; all if None.
     """
 
-    clips: np.ndarray
-    targets: np.ndarray
-    pools: np.ndarray
-    mask: np.ndarray | None = None
+    clips: Ints
+    targets: Floats
+    pools: Ints
+    mask: Floats | None = None
 
 
 class TrainingBatches:
@@ -93,12 +93,12 @@ class TrainingBatches:
         )
 
     def __len__(self) -> int:
-        """Steps of an epoch; a last one of a single clip, which batch norm cannot use, is none."""
+        """Return the steps of an epoch; one clip alone, too few for batch norm, is no step."""
         full, rest = divmod(self.n_draws, self.spec.batch_size)
         return full + (rest > 1)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch, the same ones whenever it is asked for."""
+        """Yield the batches of one epoch, the same ones whenever it is asked for."""
         rng = np.random.default_rng((*self.seed, number))
         order = self._draw_order(rng)
         for step in range(len(self)):
@@ -106,21 +106,21 @@ class TrainingBatches:
                 order[step * self.spec.batch_size : (step + 1) * self.spec.batch_size], rng
             )
 
-    def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_order(self, rng: np.random.Generator) -> Ints:
         if self.shares is None:
             return rng.permutation(len(self.examples.clips))
         pools = rng.choice(len(POOLS), self.n_draws, p=self.shares)
         return self._draw_from(pools, rng)
 
-    def _draw_from(self, pools: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A random example of each given pool."""
+    def _draw_from(self, pools: Ints, rng: np.random.Generator) -> Ints:
+        """Draw a random example of each given pool."""
         places, rows = rng.random(len(pools)), np.zeros(len(pools), int)
         for pool, members in enumerate(self.members):
             here = pools == pool
             rows[here] = members[(places[here] * len(members)).astype(int)] if len(members) else 0
         return rows
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def _batch(self, rows: Ints, rng: np.random.Generator) -> Batch:
         x, targets, mask = self._windows(rows, rng)
         pools = self.examples.pools[rows]
         for mixer in self.mixers:
@@ -143,18 +143,18 @@ class TrainingBatches:
         noisy = self._on_device(np.flatnonzero(pools == 0))
         return Batch(x, targets, noisy, self.examples.clips[rows], mask)
 
-    def _on_device(self, values: np.ndarray) -> torch.Tensor:
+    def _on_device(self, values: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
-    def _any_pools(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def _any_pools(self, n: int, rng: np.random.Generator) -> Ints:
         counts = np.array([len(members) for members in self.members], float)
         shares = self.shares if self.shares is not None else counts / counts.sum()
         return rng.choice(len(POOLS), n, p=shares)
 
     def _windows(
-        self, rows: np.ndarray, rng: np.random.Generator
+        self, rows: Ints, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Augmented windows of examples, with their targets and masks."""
+        """Return augmented windows of examples, with their targets and masks."""
         clips = self.examples.clips[rows]
         self.drawn[clips] = True
         which = rng.integers(len(self.banks), size=len(rows)) if len(self.banks) > 1 else None
@@ -169,8 +169,8 @@ class TrainingBatches:
         return self.banks[0].add_channels(x), self.targets[on_device], mask
 
 
-def _pool_shares(spec: StageSpec, members: Sequence[Any]) -> np.ndarray | None:
-    """Share of draws of each pool that has clips, or None where nothing is drawn from pools."""
+def _pool_shares(spec: StageSpec, members: Sequence[Ints]) -> Floats | None:
+    """Return the share of draws of each pool with clips, or None if nothing is drawn from pools."""
     wanted = np.array([getattr(spec.pools, name) for name in POOLS])
     if not wanted.any():
         return None
@@ -178,4 +178,5 @@ def _pool_shares(spec: StageSpec, members: Sequence[Any]) -> np.ndarray | None:
     if not shares.any():
         named = [name for name, share in zip(POOLS, wanted, strict=True) if share]
         raise InvalidInput(f"nothing to draw: the pools {', '.join(named)} have no clips")
-    return shares / shares.sum()
+    scaled: Floats = shares / shares.sum()
+    return scaled

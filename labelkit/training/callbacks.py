@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from labelkit import metrics
 from labelkit.errors import LabelkitError
 from labelkit.training.results import read_state, write_state
 from labelkit.training.schedules import gain
+from labelkit.types import Array, Floats
 
 if TYPE_CHECKING:
     from labelkit.training.trainer import Trainer
@@ -23,25 +24,25 @@ class Callback:
     """Hears the seven events of a training and ignores them."""
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Before the first epoch."""
+        """Hear of the training before its first epoch."""
 
     def on_epoch_begin(self, trainer: Trainer) -> None:
-        """The history has a new row."""
+        """Hear that the history has a new row."""
 
     def on_batch_begin(self, trainer: Trainer) -> None:
-        """Before a step."""
+        """Hear of a step before it."""
 
     def on_gradients(self, trainer: Trainer) -> None:
-        """Gradients are there, the optimiser has not stepped."""
+        """Hear that gradients are there and the optimiser has not stepped."""
 
     def on_batch_end(self, trainer: Trainer) -> None:
-        """After a step."""
+        """Hear of a step after it."""
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """The row of the epoch holds its losses."""
+        """Hear that the row of the epoch holds its losses."""
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """After the last epoch."""
+        """Hear of the training after its last epoch."""
 
 
 class Timer(Callback):
@@ -117,9 +118,7 @@ class EpochLog(Callback):
         every: Epochs from one row to the next.
     """
 
-    def __init__(
-        self, path: Path, judge: Callable[[], np.ndarray], *, n_rows: int, every: int
-    ) -> None:
+    def __init__(self, path: Path, judge: Callable[[], Floats], *, n_rows: int, every: int) -> None:
         self.path, self.judge, self.n_rows, self.every = path, judge, n_rows, every
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -138,8 +137,10 @@ class EpochLog(Callback):
         if mode == "r+" and not self.path.exists():
             raise LabelkitError(f"{self.path} is gone, half written; take another --seed")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # numpy leaves it untyped.
+        open_memmap: Callable[..., np.memmap[Any, Any]] = np.lib.format.open_memmap
         # Opened for each row: a map that stays open keeps its pages in memory.
-        rows = np.lib.format.open_memmap(self.path, mode, np.float16, shape)
+        rows = open_memmap(self.path, mode, np.float16, shape)
         rows[row - 1] = logits
         rows.flush()
         trainer.history[-1]["logged"] = row
@@ -154,9 +155,7 @@ class Validation(Callback):
         single: Whether each clip has one label.
     """
 
-    def __init__(
-        self, judge: Callable[[], np.ndarray], labels: np.ndarray, *, single: bool
-    ) -> None:
+    def __init__(self, judge: Callable[[], Floats], labels: Array, *, single: bool) -> None:
         self.judge, self.labels, self.single = judge, labels, single
 
     def on_epoch_end(self, trainer: Trainer) -> None:
@@ -208,7 +207,7 @@ class BestWeights(Callback):
         trainer.history[best]["best"] = True
 
     def _ranked(self, trainer: Trainer) -> list[int]:
-        """Epochs, the best first, the earlier of equals before the later."""
+        """Order the epochs, the best first, the earlier of equals before the later."""
         scores = [gain(row, self.monitor) for row in trainer.history]
         return sorted(range(len(scores)), key=lambda epoch: (-scores[epoch], epoch))
 

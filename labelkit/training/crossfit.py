@@ -41,6 +41,7 @@ from labelkit.training.results import (
 )
 from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer
+from labelkit.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Choice:
     pool; ``only`` limits a stage to some clips, None does not.
     """
 
-    selected: np.ndarray
-    removed: np.ndarray
-    only: np.ndarray | None = None
+    selected: Bools
+    removed: Bools
+    only: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -86,24 +87,24 @@ class CrossFit:
     folder: Path
     recipe: Recipe
     frames: Frames
-    labels: np.ndarray = field(repr=False)
-    folds: np.ndarray = field(repr=False)
-    noisy: np.ndarray = field(repr=False)
-    once_noisy: np.ndarray = field(repr=False)
+    labels: Floats = field(repr=False)
+    folds: Ints = field(repr=False)
+    noisy: Bools = field(repr=False)
+    once_noisy: Bools = field(repr=False)
     paths: Sequence[str] = field(repr=False)
     classes: Sequence[str] = field(repr=False)
     head: str
     seed: int
     logs: Path | None = None
     variants: dict[str, Frames] = field(default_factory=dict, repr=False)
-    mask: np.ndarray | None = field(default=None, repr=False)
+    mask: Floats | None = field(default=None, repr=False)
     device: str = "cpu"
     threads: int = 1
     judge_locked_from: int = 0
 
     def __call__(
-        self, trusted: np.ndarray | None, fold: int, warm_start: FoldState | None
-    ) -> tuple[np.ndarray, FoldState]:
+        self, trusted: Bools | None, fold: int, warm_start: FoldState | None
+    ) -> tuple[Floats, FoldState]:
         """Train the model of a fold in a round of self-verification, or read it.
 
         Args:
@@ -149,7 +150,7 @@ class CrossFit:
         name: str,
         number: int,
         judge: WindowSpec | None = None,
-    ) -> tuple[np.ndarray, FoldState]:
+    ) -> tuple[Floats, FoldState]:
         """Train the model of a fold in one stage, or read it if it is finished.
 
         Args:
@@ -191,14 +192,14 @@ class CrossFit:
         assert finished is not None
         return finished
 
-    def locked(self, number: int) -> np.ndarray:
-        """Locked clips to judge in this round: none where a later round counts."""
+    def locked(self, number: int) -> Ints:
+        """Return the locked clips to judge in this round: none where a later round counts."""
         if number < self.judge_locked_from:
             return np.array([], int)
         return np.arange(len(self.labels), len(self.frames.starts))
 
-    def teaches(self) -> np.ndarray:
-        """Clips whose label set says something: an empty one does if a person left it so."""
+    def teaches(self) -> Bools:
+        """Find clips whose label set says something: an empty one does if a person left it so."""
         labelled = np.asarray(self.labels.any(axis=1))
         return labelled if self.head == "softmax" else labelled | ~self.noisy
 
@@ -354,8 +355,8 @@ class Training:
 
     def _warm_start(
         self, model: nn.Module, bank: Spectrograms, start: FoldState | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the bands, and the weights to start from."""
+    ) -> tuple[Floats, Floats]:
+        """Return mean and deviation of the bands, and load the weights to start from."""
         spec = self.cross.recipe.input
         if start is not None:
             weights = read_weights(start.folder / "weights.pt", self.cross.classes, self._heard())
@@ -379,13 +380,13 @@ class Training:
     def _epoch_log(
         self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
-        """The log of all training clips, if the stage is logged."""
+        """Make the log of all training clips, if the stage is logged."""
         cross, stage = self.cross, self.stage
         if cross.logs is None or not stage.log_every or stage.log_every > stage.epochs:
             return []
         clips, spec = np.arange(len(cross.labels)), WindowSpec(windows="centre")
 
-        def judge() -> np.ndarray:
+        def judge() -> Floats:
             return predict_windows(
                 model, bank, clips, spec, head="none",
                 n_frames=cross.recipe.input.frames, seed=seed,
@@ -405,7 +406,7 @@ class Training:
     def _validation(
         self, model: nn.Module, bank: Spectrograms, seed: tuple[int, ...]
     ) -> list[Callback]:
-        """Scores on the held-out verified clips, if the stage decides by one."""
+        """Make scores on the held-out verified clips, if the stage decides by one."""
         cross, stage = self.cross, self.stage
         callbacks: list[Callback] = []
         wanted = {stage.monitor, stage.keep_by if stage.keep_best else "monitor"}
@@ -424,7 +425,7 @@ class Training:
                 )
             spec = cross.recipe.validation
 
-            def judge() -> np.ndarray:
+            def judge() -> Floats:
                 windows = predict_windows(
                     model, bank, valid, spec, head=cross.head,
                     n_frames=cross.recipe.input.frames, seed=(*seed, 3),

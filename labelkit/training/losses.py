@@ -16,7 +16,7 @@ Mask = torch.Tensor | None
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, *, head: str = "softmax", mask: Mask = None
 ) -> torch.Tensor:
-    """Cross-entropy of softmax against a target distribution, which may be mixed."""
+    """Return the cross-entropy of softmax against a target distribution, maybe a mixed one."""
     terms = targets * F.log_softmax(_compete(logits, mask), dim=1)
     return -(terms if mask is None else terms.masked_fill(mask == 0, 0)).sum(dim=1)
 
@@ -24,7 +24,7 @@ def cross_entropy(
 def bce(
     logits: torch.Tensor, targets: torch.Tensor, *, head: str = "sigmoid", mask: Mask = None
 ) -> torch.Tensor:
-    """Binary cross-entropy, summed over the classes."""
+    """Return the binary cross-entropy, summed over the classes."""
     return _sum(F.binary_cross_entropy_with_logits(logits, targets, reduction="none"), mask)
 
 
@@ -36,7 +36,7 @@ def lsoft(
     mask: Mask = None,
     beta: float = 0.7,
 ) -> torch.Tensor:
-    """Bootstrapped targets: ``beta`` of the label and the rest of what the net believes.
+    """Return the loss of bootstrapped targets: ``beta`` of the label, the rest of the net's belief.
 
     No gradient flows through the belief. Reed et al. (2015), as Fonseca et al. (2019)
     and argus used it on noisy clips.
@@ -64,7 +64,7 @@ def lq(
     mask: Mask = None,
     q: float = 0.5,
 ) -> torch.Tensor:
-    """Generalised cross-entropy ``(1 - p**q) / q`` (Zhang and Sabuncu, 2018).
+    """Return the generalised cross-entropy ``(1 - p**q) / q`` (Zhang and Sabuncu, 2018).
 
     Under softmax ``p`` is the probability of the target; under sigmoid each class has its
     own, ``p`` where the target is present and ``1 - p`` where it is absent, so that both
@@ -90,7 +90,7 @@ def max_outlier(
     mask: Mask = None,
     outlier: float = 0.8,
 ) -> torch.Tensor:
-    """The plain loss, 0 for samples above ``outlier`` times the highest of the batch.
+    """Return the plain loss, 0 for samples above ``outlier`` times the batch's highest.
 
     Fonseca et al. (2019); argus offers it for the noisy clips of a batch.
     """

@@ -27,6 +27,7 @@ from labelkit.training.augment import (
     per_sample,
     take,
 )
+from labelkit.types import Array, Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +44,8 @@ class Partnered(Augmentation):
         choices=("permutation", "reverse", "batch_pool", "pool", "any"),
     )
 
-    def partners(self, rng: np.random.Generator, pools: np.ndarray) -> np.ndarray | None:
-        """Index of whom each sample is mixed with; None where fresh clips are to be drawn.
+    def partners(self, rng: np.random.Generator, pools: Ints) -> Ints | None:
+        """Return whom each sample is mixed with; None where fresh clips are to be drawn.
 
         ``pools`` are integers, ``(batch,)``. Chance may give a sample itself.
         """
@@ -78,10 +79,10 @@ class Mixer(Partnered, Drawn):
         return take(chosen, self._mix_targets(targets, other_targets, *drawn), targets)
 
     @abstractmethod
-    def _mix(self, x: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
-        """All of ``x`` mixed with their partners."""
+    def _mix(self, x: Tensor, other: Tensor, *drawn: Array) -> Tensor:
+        """Mix all of ``x`` with their partners."""
 
-    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         return self._mix(targets, other, *drawn)
 
 
@@ -103,7 +104,7 @@ class Mixup(Mixer):
 
     def _draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
         count = shape[0] if self.per == "sample" else 1
-        share: np.ndarray = np.ones(count)
+        share: Floats = np.ones(count)
         if self.distribution == "uniform":
             share = 1 - rng.uniform(0, self.uniform_high, count)
         elif self.alpha > 0:
@@ -111,7 +112,7 @@ class Mixup(Mixer):
             share = np.maximum(share, 1 - share) if self.keep_larger else share
         return (np.resize(share.astype(np.float32), shape[0]),)
 
-    def _mix(self, x: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix(self, x: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         share = per_sample(drawn[0], x)
         return share * x + (1 - share) * other
 
@@ -132,12 +133,12 @@ class SigmoidConcat(Mixer):
         radius = rng.integers(self.radius_low, self.radius_high, shape[0], endpoint=True)
         return (radius.astype(np.float32),)
 
-    def _mix(self, x: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix(self, x: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         ramp = drawn[0][:, None] * np.linspace(-1, 1, x.shape[3], dtype=np.float32)
         share = per_sample(ramp[:, None, None, :], x).sigmoid()
         return share * x + (1 - share) * other
 
-    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         return (targets + other).clamp(max=1)
 
 
@@ -162,11 +163,11 @@ class SpecMix(Mixer):
         own = (1 - freq).prod(axis=1) * (1 - time).prod(axis=1)
         return bands, spans, (1 - own).astype(np.float32)
 
-    def _mix(self, x: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix(self, x: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         freq, time = along(x, *drawn[:2])
         return other.where(freq | time, x)
 
-    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: np.ndarray) -> Tensor:
+    def _mix_targets(self, targets: Tensor, other: Tensor, *drawn: Array) -> Tensor:
         share = per_sample(drawn[2], targets)
         return (1 - share) * targets + share * other
 
@@ -231,7 +232,7 @@ class Compose:
         self.steps = list(steps)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:
-        """Parameters of each step."""
+        """Draw the parameters of each step."""
         return tuple(step.draw(rng, shape) for step in self.steps)
 
     def apply(self, x: Tensor, params: Params) -> Tensor:
@@ -241,7 +242,9 @@ class Compose:
         return x
 
 
-def create_augmentations(tables: Mapping[str, Mapping[str, Any]]) -> tuple[Compose, list[Any]]:
+def create_augmentations(
+    tables: Mapping[str, Mapping[str, Any]],
+) -> tuple[Compose, list[Mixer | OneOf]]:
     """Make what changes single spectrograms, and the mixers, which come after it.
 
     Args:
@@ -258,7 +261,7 @@ def _create(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
         yield registry.resolve("augmentation", values.pop("kind", name))(**values)
 
 
-def _restrict(params: Params, mask: np.ndarray) -> Params:
+def _restrict(params: Params, mask: Bools) -> Params:
     # What is nested are the parameters of further choices, which must not act elsewhere either.
     chosen, *drawn = params
     nested = (_restrict(part, mask) if isinstance(part, tuple) else part for part in drawn)

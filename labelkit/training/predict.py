@@ -14,6 +14,7 @@ from labelkit.config import WindowSpec
 from labelkit.ensemble import mean_by_group
 from labelkit.models import main_logits
 from labelkit.training.spectrograms import Spectrograms
+from labelkit.types import Floats, Ints
 
 _HEADS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softmax": partial(torch.softmax, dim=1),
@@ -33,16 +34,16 @@ class WindowProbs:
     ``probs`` are ``(n_windows, n_classes)``.
     """
 
-    rows: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-    probs: np.ndarray
+    rows: Ints
+    first: Ints
+    last: Ints
+    probs: Floats
 
 
 def plan_windows(
-    lengths: np.ndarray, n_frames: int, spec: WindowSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which windows of each clip to hear.
+    lengths: Ints, n_frames: int, spec: WindowSpec, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """Plan which windows of each clip to hear.
 
     Args:
         lengths: Frames of each clip, shape ``(n_clips,)``.
@@ -87,7 +88,7 @@ def plan_windows(
 def predict_windows(
     model: nn.Module,
     bank: Spectrograms,
-    clips: np.ndarray,
+    clips: Ints,
     spec: WindowSpec,
     *,
     head: str,
@@ -112,7 +113,7 @@ def predict_windows(
     clips = np.asarray(clips, int)
     lengths = bank.lengths[clips]
     rows, first = plan_windows(lengths, n_frames, spec, np.random.default_rng(seed))
-    sizes = np.full(len(rows), n_frames)
+    sizes: Ints = np.full(len(rows), n_frames)
     if spec.windows == "full":
         sizes = np.maximum(lengths, n_frames)[rows]
     constant = bank.spec.pad != "wrap"
@@ -143,8 +144,8 @@ def predict_windows(
     return WindowProbs(rows, inside, last, probs)
 
 
-def clip_probs(windows: WindowProbs, n_clips: int, *, kind: str, head: str) -> np.ndarray:
-    """Mean over the windows of each clip, float32, ``(n_clips, n_classes)``."""
+def clip_probs(windows: WindowProbs, n_clips: int, *, kind: str, head: str) -> Floats:
+    """Average over the windows of each clip, float32, ``(n_clips, n_classes)``."""
     if not len(windows.rows):
         return np.zeros((0, 0), np.float32)
     return mean_by_group(windows.probs, windows.rows, n_clips, kind=kind, single=head == "softmax")

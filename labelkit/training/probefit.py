@@ -16,6 +16,7 @@ from labelkit.config import Recipe, StageSpec, fingerprint, round_stages
 from labelkit.noise.probe import Probe
 from labelkit.training.crossfit import Choice
 from labelkit.training.results import FoldState, read_result, write_result
+from labelkit.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,17 @@ class ProbeFit:
 
     folder: Path
     recipe: Recipe
-    embeddings: np.ndarray = field(repr=False)
-    labels: np.ndarray = field(repr=False)
-    folds: np.ndarray = field(repr=False)
-    noisy: np.ndarray = field(repr=False)
+    embeddings: Floats = field(repr=False)
+    labels: Floats = field(repr=False)
+    folds: Ints = field(repr=False)
+    noisy: Bools = field(repr=False)
     seed: int
-    mask: np.ndarray | None = field(default=None, repr=False)
+    mask: Floats | None = field(default=None, repr=False)
     judge_locked_from: int = 0
 
     def __call__(
-        self, trusted: np.ndarray | None, fold: int, warm_start: FoldState | None
-    ) -> tuple[np.ndarray, FoldState]:
+        self, trusted: Bools | None, fold: int, warm_start: FoldState | None
+    ) -> tuple[Floats, FoldState]:
         """Fit the model of a fold in a round of self-verification, or read it.
 
         Args:
@@ -83,7 +84,7 @@ class ProbeFit:
         *,
         name: str,
         number: int,
-    ) -> tuple[np.ndarray, FoldState]:
+    ) -> tuple[Floats, FoldState]:
         """Fit the model of a fold in one stage, or read it if it is finished.
 
         Args:
@@ -121,10 +122,10 @@ class ProbeFit:
         assert finished is not None
         return finished
 
-    def _examples(self, stage: StageSpec, fold: int, choice: Choice) -> np.ndarray:
-        """Mask of the clips to learn from; one without labels teaches a classifier nothing."""
+    def _examples(self, stage: StageSpec, fold: int, choice: Choice) -> Bools:
+        """Return a mask of the clips to learn from; one without labels teaches nothing."""
         noisy = self.noisy & ~choice.removed
-        use = {
+        use: Bools = {
             "all": ~self.noisy | noisy,
             "trusted": ~self.noisy | choice.selected,
             "curated": ~self.noisy,
@@ -135,9 +136,10 @@ class ProbeFit:
         if self.mask is not None:
             # A label nobody is sure of teaches nothing; what may be missing is no label.
             use &= ~(self.labels.astype(bool) & (self.mask == 0)).any(axis=1)
-        return use & self.labels.any(axis=1)
+        use &= self.labels.any(axis=1)
+        return use
 
-    def _judge(self, use: np.ndarray, fold: int, number: int) -> dict[str, Any]:
+    def _judge(self, use: Bools, fold: int, number: int) -> dict[str, Any]:
         """Fit, and judge the fold and the locked clips; returns the arrays of the result."""
         spec, n_train = self.recipe.probe, len(self.labels)
         judges_locked = number >= self.judge_locked_from

@@ -15,6 +15,7 @@ import torch
 from labelkit.errors import InvalidInput, LabelkitError
 from labelkit.files import replacing
 from labelkit.training.predict import WindowProbs
+from labelkit.types import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class FoldState:
     number: int
     fold: int
     parent: str | None
-    trained_on: np.ndarray
-    test_probs: np.ndarray
+    trained_on: Ints
+    test_probs: Floats
     history: list[dict[str, Any]]
 
     def windows(self) -> WindowProbs:
-        """Every window this model judged; ``rows`` are clip indices."""
+        """Return every window this model judged; ``rows`` are clip indices."""
         with np.load(self.folder / "result.npz") as saved:
             return WindowProbs(
                 *(saved[f"windows_{part}"] for part in ("clip", "first", "last", "probs"))
@@ -50,8 +51,8 @@ def write_result(folder: Path, about: dict[str, Any], result: dict[str, Any]) ->
         np.savez(file, about=text, **result)
 
 
-def read_result(folder: Path, key: str | None = None) -> tuple[np.ndarray, FoldState] | None:
-    """The finished training of a folder, unless it is another's: made from other clips.
+def read_result(folder: Path, key: str | None = None) -> tuple[Floats, FoldState] | None:
+    """Read the finished training of a folder, unless it is another's: made from other clips.
 
     Args:
         folder: Where it would be.
@@ -93,15 +94,16 @@ def read_state(path: Path) -> dict[str, Any]:
         LabelkitError: If the file is missing or damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler stumbles over.
         raise LabelkitError(
             f"{path} cannot be read; delete the folder {path.parents[2]} and run again"
         ) from error
+    return state
 
 
 def read_weights(path: Path, classes: Sequence[str], heard: str) -> dict[str, Any]:
-    """Weights to start from.
+    """Read weights to start from.
 
     Args:
         path: Where they are.

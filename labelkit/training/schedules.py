@@ -8,28 +8,29 @@ stopped training goes on with the same rates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from labelkit.config import StageSpec
 
 History = Sequence[dict[str, Any]]
+Schedule = Callable[[float, StageSpec, History], float]
 # What counts as a gain on the best score so far, as a share of it.
 LEAST_GAIN = 1e-4
 
 
 def constant(epoch: float, spec: StageSpec, history: History) -> float:
-    """Always the peak."""
+    """Return the peak, always."""
     return 1.0
 
 
 def linear_decay(epoch: float, spec: StageSpec, history: History) -> float:
-    """The peak until ``turn``, then straight to zero, as Dorfer and Widmer trained."""
+    """Hold the peak until ``turn``, then go straight to zero, as Dorfer and Widmer trained."""
     return min(1.0, (1 - epoch / spec.epochs) / max(1 - spec.turn, 1e-9))
 
 
 def one_cycle(epoch: float, spec: StageSpec, history: History) -> float:
-    """Up from a 25th of the peak until ``turn`` and down to nothing, in cosines (Smith 2018)."""
+    """Rise from a 25th of the peak until ``turn`` and fall to nothing, in cosines (Smith 2018)."""
     done, turn = epoch / spec.epochs, spec.turn
     if done < turn:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * done / turn)) / 2
@@ -37,7 +38,7 @@ def one_cycle(epoch: float, spec: StageSpec, history: History) -> float:
 
 
 def cosine(epoch: float, spec: StageSpec, history: History) -> float:
-    """Straight up from ``lr_start`` until ``turn``, then half a cosine as long as the training.
+    """Rise straight from ``lr_start`` to ``turn``, then fall; the half cosine has full length.
 
     The 9th place of 2019 warmed up by ``lr_start + lr * done / turn`` and let the cosine
     begin anew behind it, so it does not reach ``lr_min``.
@@ -50,7 +51,7 @@ def cosine(epoch: float, spec: StageSpec, history: History) -> float:
 
 
 def cosine_restarts(epoch: float, spec: StageSpec, history: History) -> float:
-    """Half cosines from the peak to ``lr_min``, each longer than the last (Loshchilov 2017)."""
+    """Repeat half cosines from peak to ``lr_min``, each longer than the last (Loshchilov 2017)."""
     start, length = 0.0, float(spec.cycle)
     while epoch >= start + length:
         start, length = start + length, length * spec.cycle_factor
@@ -58,7 +59,7 @@ def cosine_restarts(epoch: float, spec: StageSpec, history: History) -> float:
 
 
 def plateau(epoch: float, spec: StageSpec, history: History) -> float:
-    """Multiplied by ``factor`` whenever the monitored score gains nothing for ``patience`` epochs.
+    """Multiply by ``factor`` whenever the score gains nothing for ``patience`` epochs.
 
     Epochs are counted like torch's ``ReduceLROnPlateau`` counts them.
     """
@@ -75,15 +76,16 @@ def plateau(epoch: float, spec: StageSpec, history: History) -> float:
 
 
 def gain(row: dict[str, Any], monitor: str) -> float:
-    """The monitored score of an epoch, turned so that higher is better."""
+    """Return the monitored score of an epoch, turned so that higher is better."""
     if monitor == "none":
-        return -row["loss"]
-    value = row[f"valid_{monitor}"]
+        loss: float = row["loss"]
+        return -loss
+    value: float = row[f"valid_{monitor}"]
     return -value if monitor == "loss" else value
 
 
 def is_gain(value: float, best: float) -> bool:
-    """Whether a score is better than the best so far by more than a ten-thousandth."""
+    """Tell whether a score is better than the best so far by more than a ten-thousandth."""
     return best == -math.inf or value > best + LEAST_GAIN * abs(best)
 
 

@@ -10,6 +10,7 @@ import torch
 from labelkit.audio.features import delta_matrix
 from labelkit.config import InputSpec
 from labelkit.errors import InvalidInput
+from labelkit.types import Array, Bools, Floats, Ints
 
 
 class Spectrograms:
@@ -29,9 +30,9 @@ class Spectrograms:
 
     def __init__(
         self,
-        frames: np.ndarray,
-        starts: np.ndarray,
-        lengths: np.ndarray,
+        frames: Floats,
+        starts: Ints,
+        lengths: Ints,
         spec: InputSpec | None = None,
         device: str = "cpu",
     ) -> None:
@@ -51,7 +52,7 @@ class Spectrograms:
         self._std = torch.full((self.n_mels,), self.spec.std, device=self.device)
         self._clip_stats = np.full((len(self.starts), 4), np.nan, np.float32)
 
-    def _fits(self, frames: np.ndarray) -> bool:
+    def _fits(self, frames: Floats) -> bool:
         if self.device.type == "cuda":
             # What earlier trainings left in the allocator's cache is free as well.
             cached = torch.cuda.memory_reserved(self.device)
@@ -59,13 +60,13 @@ class Spectrograms:
             return frames.nbytes < 0.5 * (torch.cuda.mem_get_info(self.device)[0] + cached)
         return frames.nbytes < 1 << 28
 
-    def _clip(self, clip: int) -> np.ndarray:
-        """Stored frames of a clip in float64."""
+    def _clip(self, clip: int) -> Floats:
+        """Return the stored frames of a clip in float64."""
         start = int(self.starts[clip])
         return np.asarray(self._source[start : start + int(self.stored[clip])], np.float64)
 
-    def statistics(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each mel band over ``clips``, both ``(n_mels,)``."""
+    def statistics(self, clips: Ints) -> tuple[Floats, Floats]:
+        """Return mean and deviation of each mel band over ``clips``, both ``(n_mels,)``."""
         total, total_sq, count = np.zeros(self.n_mels), np.zeros(self.n_mels), 0
         for clip in clips:
             block = self._clip(clip)
@@ -78,20 +79,20 @@ class Spectrograms:
         std = np.sqrt(np.maximum(total_sq / max(count, 1) - mean**2, 1e-6))
         return mean.astype(np.float32), std.astype(np.float32)
 
-    def normalise(self, mean: np.ndarray, std: np.ndarray) -> None:
+    def normalise(self, mean: Floats, std: Floats) -> None:
         """Let every window be ``(x - mean) / std`` per mel band from now on."""
         self._mean = torch.from_numpy(np.asarray(mean, np.float32)).to(self.device)
         self._std = torch.from_numpy(np.asarray(std, np.float32)).to(self.device)
 
-    def _stats_of(self, clips: np.ndarray) -> np.ndarray:
-        """Minimum, range, mean and standard deviation of clips, ``(len(clips), 4)``."""
+    def _stats_of(self, clips: Ints) -> Floats:
+        """Return minimum, range, mean and standard deviation of clips, ``(len(clips), 4)``."""
         for clip in np.unique(clips[np.isnan(self._clip_stats[clips, 0])]):
             block = self._clip(clip)
             self._clip_stats[clip] = block.min(), np.ptp(block), block.mean(), block.std()
         return self._clip_stats[clips]
 
     @cached_property
-    def _energy(self) -> np.ndarray:
+    def _energy(self) -> Floats:
         """Running sum of the energy of all frames, from 0, ``(total + 1,)``."""
         total = int((self.starts + self.stored).max(initial=0))
         sums = np.zeros(total + 1)
@@ -101,9 +102,9 @@ class Spectrograms:
         return np.cumsum(sums)
 
     def training_windows(
-        self, clips: np.ndarray, n_frames: int, rng: np.random.Generator
+        self, clips: Ints, n_frames: int, rng: np.random.Generator
     ) -> torch.Tensor:
-        """One window of each clip, placed and padded by chance as the spec says.
+        """Cut one window of each clip, placed and padded by chance as the spec says.
 
         Args:
             clips: Clip indices, shape ``(batch,)``.
@@ -113,7 +114,7 @@ class Spectrograms:
         Returns:
             Normalised float32 windows of one channel, ``(batch, 1, n_mels, n_frames)``.
         """
-        constant: np.ndarray = np.full(len(clips), self.spec.pad == "constant")
+        constant: Bools = np.full(len(clips), self.spec.pad == "constant")
         if self.spec.pad == "either":
             constant = rng.random(len(clips)) < 0.5
         first = self.place(clips, n_frames, rng.random(len(clips)), constant)
@@ -121,10 +122,8 @@ class Spectrograms:
             first = self._by_energy(clips, n_frames, rng.random(len(clips)), first)
         return self.windows(clips, n_frames, first, constant)
 
-    def place(
-        self, clips: np.ndarray, n_frames: int, places: np.ndarray, constant: np.ndarray
-    ) -> np.ndarray:
-        """First frame of windows at ``places`` in [0, 1), all possible ones alike.
+    def place(self, clips: Ints, n_frames: int, places: Floats, constant: Bools) -> Ints:
+        """Return the first frame of windows at ``places`` in [0, 1), all possible ones alike.
 
         A clip to be repeated may begin anywhere in itself; one to be padded is centred,
         and so are all short ones where the padding is drawn by chance.
@@ -136,10 +135,8 @@ class Spectrograms:
         centred = short & (constant | (self.spec.pad == "either"))
         return np.where(centred, -((n_frames - lengths) // 2), first)
 
-    def _by_energy(
-        self, clips: np.ndarray, n_frames: int, places: np.ndarray, first: np.ndarray
-    ) -> np.ndarray:
-        """Windows whose centre is drawn in proportion to the energy of its frame."""
+    def _by_energy(self, clips: Ints, n_frames: int, places: Floats, first: Ints) -> Ints:
+        """Place windows whose centre is drawn in proportion to the energy of its frame."""
         starts, ends = self.starts[clips], self.starts[clips] + self.stored[clips]
         low, high = self._energy[starts], self._energy[ends]
         centre = np.searchsorted(self._energy, low + places * (high - low), side="right") - 1
@@ -148,7 +145,7 @@ class Spectrograms:
         return np.where(room < 0, first, np.clip(centre - n_frames // 2, 0, np.maximum(room, 0)))
 
     def windows(
-        self, clips: np.ndarray, n_frames: int, first: np.ndarray, constant: np.ndarray | bool
+        self, clips: Ints, n_frames: int, first: Ints, constant: Bools | bool
     ) -> torch.Tensor:
         """Cut one window from each clip.
 
@@ -187,7 +184,7 @@ class Spectrograms:
             x = torch.where(outside[:, :, None], least, x)
         return self._normalised(x, clips).transpose(1, 2).unsqueeze(1)
 
-    def _normalised(self, x: torch.Tensor, clips: np.ndarray) -> torch.Tensor:
+    def _normalised(self, x: torch.Tensor, clips: Ints) -> torch.Tensor:
         kind = self.spec.normalise
         if kind in ("band", "fixed"):
             return (x - self._mean) / self._std
@@ -200,11 +197,11 @@ class Spectrograms:
             return (x - mean) / (std + 1e-6)
         return ((x - least) / extent.clamp_min(1e-6) * 255).floor() / 255
 
-    def _on_device(self, values: np.ndarray) -> torch.Tensor:
+    def _on_device(self, values: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
 
     def add_channels(self, x: torch.Tensor) -> torch.Tensor:
-        """Deltas of windows and copies of it all, ``(batch, channels, n_mels, n_frames)``.
+        """Add deltas of windows and copies of it all, ``(batch, channels, n_mels, n_frames)``.
 
         argus computed deltas of what remains after cropping and augmentation.
         """

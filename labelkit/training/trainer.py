@@ -17,7 +17,11 @@ from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput, LabelkitError
 from labelkit.training.batches import Batch
 from labelkit.training.callbacks import Callback
-from labelkit.training.schedules import gain, is_gain
+from labelkit.training.schedules import Schedule, gain, is_gain
+from labelkit.types import Ints
+
+# Of a network: logits or features, those of the main head first where it has several.
+Output = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 class Batches(Protocol):
@@ -26,7 +30,7 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, number: int) -> Iterable[Batch]:
-        """The batches of one epoch, counted from 0."""
+        """Return the batches of one epoch, counted from 0."""
         ...
 
 
@@ -59,7 +63,7 @@ class Trainer:
         self.clip_name = clip_name
         self.device = next(model.parameters()).device
         self.optimizer = create_optimizer(model, spec)
-        self.schedule = registry.resolve("schedule", spec.schedule)
+        self.schedule: Schedule = registry.resolve("schedule", spec.schedule)
         plain = "cross_entropy" if head == "softmax" else "bce"
         self.loss = bind_loss(plain if spec.loss == "auto" else spec.loss, spec, head)
         self.noisy_loss = bind_loss(
@@ -94,7 +98,7 @@ class Trainer:
         return self.history
 
     def is_over(self, epoch: int) -> bool:
-        """Whether early stopping ends the training before ``epoch``."""
+        """Tell whether early stopping ends the training before ``epoch``."""
         spec = self.spec
         if not self.history:
             return False
@@ -105,14 +109,14 @@ class Trainer:
         return 0 < spec.stop_patience <= since or 0 < self.rate(epoch) <= spec.stop_lr * (1 + 1e-9)
 
     def rate(self, epoch: float) -> float:
-        """Learning rate after ``epoch`` epochs, in fractions where it changes within one."""
+        """Return the learning rate after ``epoch`` epochs, a fraction if it changes within one."""
         epoch = math.floor(epoch) if self.spec.per_epoch else epoch
         return self.spec.lr * self.schedule(epoch, self.spec, self.history)
 
     def run_epoch(
         self, batches: Batches, epoch: int, step: Callable[[Batch, float], torch.Tensor]
     ) -> float:
-        """Mean loss of one pass; ``step`` makes it a training or a validation."""
+        """Return the mean loss of one pass; ``step`` makes it a training or a validation."""
         sums, clips, count = [], [], 0
         for number, batch in enumerate(batches.epoch(epoch)):
             self.notify("batch_begin")
@@ -130,7 +134,7 @@ class Trainer:
         return float(torch.stack(sums).sum() / count)
 
     def _refuse_nan(
-        self, sums: Sequence[torch.Tensor], clips: Sequence[Any], epoch: int, first: int
+        self, sums: Sequence[torch.Tensor], clips: Sequence[Ints], epoch: int, first: int
     ) -> None:
         finite = torch.isfinite(torch.stack(list(sums))).cpu()
         if bool(finite.all()):
@@ -144,14 +148,16 @@ class Trainer:
         )
 
     def train_step(self, batch: Batch, epoch: float) -> torch.Tensor:
-        """One optimiser step; returns the loss of each sample, detached."""
+        """Take one optimiser step and return the loss of each sample, detached."""
         self.model.train()
         rate = self.rate(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         losses = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        (losses.mean() if self.spec.over_clips == "mean" else losses.sum()).backward()
+        whole = losses.mean() if self.spec.over_clips == "mean" else losses.sum()
+        backward: Callable[[], None] = whole.backward  # torch leaves it untyped.
+        backward()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if self.spec.clip_value:
             nn.utils.clip_grad_value_(parameters, self.spec.clip_value)
@@ -163,12 +169,12 @@ class Trainer:
 
     @torch.no_grad()
     def valid_step(self, batch: Batch, epoch: float) -> torch.Tensor:
-        """The loss of each sample, learning nothing."""
+        """Return the loss of each sample, learning nothing."""
         self.model.eval()
         return self.losses(batch)
 
     def losses(self, batch: Batch) -> torch.Tensor:
-        """Weighted loss of each sample over all heads of the network, ``(batch,)``."""
+        """Return the weighted loss of each sample over all heads of the network, ``(batch,)``."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self._output(batch.x)
         heads = output if isinstance(output, tuple) else (output,)
@@ -185,10 +191,11 @@ class Trainer:
         ]
         return torch.stack(parts).sum(dim=0)
 
-    def _output(self, x: torch.Tensor) -> Any:
+    def _output(self, x: torch.Tensor) -> Output:
         spec = self.spec
         if not (self.model.training and spec.dropout_samples):
-            return self.model(x)
+            output: Output = self.model(x)
+            return output
         features = self.model.forward_features(x)  # type: ignore[operator]
         outputs = [
             self.model.forward_head(_drop(features, spec.dropout_rate))  # type: ignore[operator]
@@ -199,7 +206,7 @@ class Trainer:
         return torch.stack(outputs).mean(dim=0)
 
     def _head_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Loss of each sample, the noisy ones by the noisy loss, each pool by its weight."""
+        """Return each sample's loss, the noisy ones' by the noisy loss, each pool by its weight."""
         spec, rows, mask = self.spec, batch.noisy_rows, batch.mask
         losses = self.loss(logits, batch.targets, mask=mask)
         n_noisy = len(rows)
@@ -223,7 +230,7 @@ class Trainer:
             getattr(callback, f"on_{event}")(self)
 
     def state(self) -> dict[str, Any]:
-        """Everything that goes on from here: weights, optimiser, history."""
+        """Return everything that goes on from here: weights, optimiser, history."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -238,7 +245,7 @@ class Trainer:
 
 
 def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer:
-    """The optimiser of a stage; parameters named by ``no_decay`` are not decayed."""
+    """Create the optimiser of a stage; parameters named by ``no_decay`` are not decayed."""
     spared: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -251,17 +258,18 @@ def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer
     function = registry.resolve("optimizer", spec.optimizer)
     known = inspect.signature(function).parameters
     options = {"momentum": spec.momentum} if "momentum" in known else {}
-    return function(groups, lr=spec.lr, **options)
+    optimizer: torch.optim.Optimizer = function(groups, lr=spec.lr, **options)
+    return optimizer
 
 
 def bind_loss(name: str, spec: StageSpec, head: str) -> Callable[..., torch.Tensor]:
-    """A loss with the head and those settings of the stage that it has arguments for."""
+    """Bind a loss to the head and those settings of the stage that it has arguments for."""
     function = registry.resolve("loss", name)
     known = set(inspect.signature(function).parameters) & {"beta", "q", "outlier"}
     return partial(function, head=head, **{key: getattr(spec, key) for key in known})
 
 
-def _drop(features: Any, rate: float) -> Any:
+def _drop(features: Output, rate: float) -> Output:
     if isinstance(features, tuple):
         return tuple(F.dropout(part, rate) for part in features)
     return F.dropout(features, rate)
