@@ -11,6 +11,7 @@ from pathlib import Path
 from labelkit.errors import InvalidInput, NoProject
 from labelkit.progress import say
 from labelkit.stores.epochs import EpochStore
+from labelkit.stores.history import changed_since, newest_batch
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.windows import WindowStore
 
@@ -66,9 +67,7 @@ class Project:
         if self.store.as_of is None:
             return False
         with self.current.read() as session:
-            return bool(
-                session.rows("select 1 from label_events where batch_id > ? limit 1", [as_of])
-            )
+            return changed_since(session, as_of)
 
     @property
     def features(self) -> Path:
@@ -187,9 +186,7 @@ def fix_as_of(project: Project) -> Project:
     if project.store.as_of is None:
         return project
     with project.store.read() as session:
-        [(batch_id, made_at)] = session.rows(
-            "select max(batch_id), max_by(made_at, batch_id) from batches"
-        )
+        batch_id, made_at = newest_batch(session)
     say(f"labels as of batch {batch_id} ({made_at:%Y-%m-%d %H:%M:%S})")
     return open_project(project.root, lock_timeout_s=project.store.timeout_s, as_of=str(batch_id))
 

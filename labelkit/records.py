@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -314,6 +314,16 @@ class Frames:
     path: Path
     starts: Ints = field(repr=False)
     lengths: Ints = field(repr=False)
+
+
+def as_row(record: Any) -> dict[str, Any]:
+    """Make a row to print of a dataclass: its fields by name, or by the key a field says.
+
+    Example:
+        >>> as_row(Receipt(batch_id=3, repeated=False))
+        {'batch_id': 3, 'repeated': False}
+    """
+    return {f.metadata.get("key", f.name): getattr(record, f.name) for f in fields(record)}
 
 
 def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> Floats:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from labelkit.errors import InvalidInput
-from labelkit.labels.difference import describe_diff, diff
-from labelkit.labels.history import blame, history, log
+from labelkit.labels.history import blame, describe_diff, diff, history, log
 from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, Review, Run, Verdict, verdicts_of
 from tests.test_external import CLASSES, PATHS, call, copy_project, make_labelled, refused, rows

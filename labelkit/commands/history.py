@@ -91,11 +91,11 @@ def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
 
     A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
     """
-    from labelkit.labels import difference
+    from labelkit.labels import history as of_labels
 
-    rows = difference.diff(place.project(), a, b)
+    rows = of_labels.diff(place.project(), a, b)
     show(rows, as_json)
-    click.echo(difference.describe_diff(rows), err=True)
+    click.echo(of_labels.describe_diff(rows), err=True)
 
 
 @click.command()

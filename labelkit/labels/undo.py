@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from labelkit.errors import InvalidInput
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import MACHINE_STATES, Batch, LabelEvents
+from labelkit.records import MACHINE_STATES, Batch
 from labelkit.stores.append import WriteSession
 from labelkit.stores.as_of import read_number
 from labelkit.stores.session import Session
+from labelkit.stores.undo import (
+    batches_of_run,
+    brought_clips,
+    count_decided_clips,
+    deciding_batches,
+    find_root,
+    has_batch,
+    read_batch,
+    restored_events,
+    undo_line,
+)
 
 KIND = "undo"
 
@@ -71,7 +78,8 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[
         else:
             mine = _standing_batches(session, word)
             found = [_take_back(session, batch_id) for batch_id in mine]
-        touched = _count_clips(session, mine)
+        roots = [find_root(session, batch_id) for batch_id in mine]
+        touched = count_decided_clips(session, roots)
         if dry_run:
             raise _OnlyTried
     if any(done.kind == "review" for done in found) and not dry_run:
@@ -92,150 +100,56 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[
 
 
 def _tip(session: Session, batch_id: int) -> int:
-    """The batch to take back so that a batch stands no more: itself, or what brought it back.
+    """Find the batch to take back so that a batch stands no more: itself, or what brought it back.
 
     Raises:
         InvalidInput: If there is no such batch, it does not stand, or it brought clips in.
     """
-    if not session.rows("select 1 from batches where batch_id = ?", [batch_id]):
+    if not has_batch(session, batch_id):
         raise InvalidInput(f"no batch {batch_id}; see: labelkit log")
-    line = [batch_id, *_line(session, batch_id)]
+    line = undo_line(session, batch_id)
     if not len(line) % 2:
         raise InvalidInput(f"batch {batch_id} was taken back by batch {line[-1]} already")
-    if session.rows("select 1 from clips where batch_id = ? limit 1", [batch_id]):
+    if brought_clips(session, batch_id):
         raise InvalidInput(f"batch {batch_id} brought clips in; their import cannot be undone")
     return line[-1]
 
 
-def _line(session: Session, batch_id: int) -> list[int]:
-    """The undo of a batch, the undo of that one, and so on."""
-    rows = session.rows(
-        "with recursive line as (select ?::bigint as batch_id union all "
-        "select b.batch_id from line l join batches b on b.undoes = l.batch_id) "
-        "select batch_id from line order by batch_id",
-        [batch_id],
-    )
-    return [found for (found,) in rows[1:]]
-
-
 def _standing_batches(session: Session, run_id: str) -> list[int]:
-    """What to take back of a run: its batches that decided something and stand, oldest first.
+    """List what to take back of a run: its batches that decided something and stand, oldest first.
 
     In this order each clip is set back once, by the undo of the batch that had the last word.
 
     Raises:
         InvalidInput: If there is no such run, or nothing of it stands.
     """
-    # A run names its batches after itself; those that only were judged by it are others'.
-    mine = session.rows(
-        "select batch_id from batches where (batch_key = $run or starts_with(batch_key, $run || "
-        "'/')) and undoes is null order by batch_id",
-        {"run": run_id},
-    )
+    mine = batches_of_run(session, run_id)
     if not mine or not run_id:
         raise InvalidInput(f"no batch or run {run_id!r}; see: labelkit log")
-    rows = session.rows(
-        "select batch_id from batches where batch_id in (select unnest($mine)) "
-        "and batch_id not in (from taken_back) and (batch_id in (select batch_id from "
-        "label_events) or batch_id in (select batch_id from label_verdicts)) order by batch_id",
-        {"mine": [batch_id for (batch_id,) in mine]},
-    )
-    if not rows:
+    standing = deciding_batches(session, mine)
+    if not standing:
         raise InvalidInput(f"{run_id} changed nothing that still stands")
-    return [_tip(session, batch_id) for (batch_id,) in rows]
-
-
-def _root(session: Session, batch_id: int) -> int:
-    """The batch at the start of a line of undos."""
-    undid = dict(session.rows("select batch_id, undoes from batches where undoes is not null"))
-    while batch_id in undid:
-        batch_id = undid[batch_id]
-    return batch_id
+    return [_tip(session, batch_id) for batch_id in standing]
 
 
 def _take_back(session: WriteSession, batch_id: int) -> _Undone:
     """Append the undo of one batch."""
-    [(kind, reason, by_person)] = session.rows(
-        "select kind, reason, by_person from batches where batch_id = ?", [batch_id]
-    )
-    root = _root(session, batch_id)
-    # The root changes sides: an undo takes it out of what stands, the undo of that puts it back.
-    away = {*session.taken_back()} ^ {root}
-    events = _restored(session, root, sorted(away), {"undoes": batch_id})
-    [(verdicts, answers)] = session.rows(
-        "select (select count(*) from label_verdicts where batch_id = $root), "
-        "(select count(*) from reviews where batch_id = $root)",
-        {"root": root},
-    )
+    batch = read_batch(session, batch_id)
+    events = restored_events(session, batch.root, KIND, {"undoes": batch_id})
     receipt = session.append(
         Batch(
             key=f"{KIND}:{batch_id}",
             kind=KIND,
             actor=user(),
             # What a person decided comes back as it was, whoever had covered it.
-            by_person=by_person or not set(events.states) <= set(MACHINE_STATES),
-            reason=f"takes back batch {batch_id}: {reason}",
+            by_person=batch.by_person or not set(events.states) <= set(MACHINE_STATES),
+            reason=f"takes back batch {batch_id}: {batch.reason}",
             undoes=batch_id,
             events=events,
         )
     )
-    return _Undone(receipt.batch_id, batch_id, kind, len(events.clip_ids), verdicts + answers)
-
-
-def _restored(
-    session: Session, root: int, away: Sequence[int], evidence: dict[str, Any]
-) -> LabelEvents:
-    """Events for the clips of a batch that are not as what stands made them.
-
-    What a person decided last stands, whatever machines did while it was taken back; where
-    no person decided, or one left it open again, the last event does.
-    """
-    rows = session.rows(
-        """
-        with told as (
-            select e.clip_id, e.event_id, e.state, e.labels, b.by_person,
-                   b.undoes is null and not list_contains($away, e.batch_id)
-                   -- That a task was tidied away is told, and decides nothing.
-                   and coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted'
-                   as stands
-            from label_events e join batches b on b.batch_id = e.batch_id
-            where e.clip_id in (select clip_id from label_events where batch_id = $root)
-        ),
-        newest as (
-            select clip_id, max_by((state, labels), event_id) as now,
-                   max_by((state, labels), event_id) filter (stands) as last,
-                   max_by((state, labels), event_id) filter (stands and by_person) as of_person
-            from told group by clip_id
-        ),
-        settled as (
-            select clip_id, now, case when list_contains($machine, of_person[1])
-                or of_person is null then last else of_person end as stood
-            from newest
-        )
-        select clip_id, stood[1], stood[2] from settled where now <> stood order by clip_id
-        """,
-        {"root": root, "away": list(away), "machine": list(MACHINE_STATES)},
-    )
-    clip_ids, states, labels = zip(*rows, strict=True) if rows else ((), (), ())
-    n = len(rows)
-    return LabelEvents(
-        clip_ids=np.array(clip_ids, np.int64),
-        states=states,
-        labels=labels,
-        sources=[KIND] * n,
-        evidence=[json.dumps(evidence)] * n,
-    )
-
-
-def _count_clips(session: Session, batch_ids: Sequence[int]) -> int:
-    """Clips on which some batches, or those that they take back, decided."""
-    roots = [_root(session, batch_id) for batch_id in batch_ids]
-    [(n,)] = session.rows(
-        "select count(distinct clip_id) from label_events "
-        "where batch_id in (select unnest($roots))",
-        {"roots": roots},
-    )
-    return n
+    n_clips, n_verdicts = len(events.clip_ids), batch.verdicts + batch.answers
+    return _Undone(receipt.batch_id, batch_id, batch.kind, n_clips, n_verdicts)
 
 
 def _is_empty(done: _Undone) -> bool:

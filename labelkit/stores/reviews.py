@@ -14,6 +14,7 @@ from labelkit.errors import StoreError
 from labelkit.records import ANSWERS, MACHINE_STATES, Batch, Pull, Review, ReviewProject, ReviewTask
 from labelkit.stores.columns import as_lists
 from labelkit.stores.session import Session
+from labelkit.stores.views import UNCOVERED
 
 if TYPE_CHECKING:
     from labelkit.stores.append import WriteSession
@@ -148,11 +149,9 @@ def read_clips(
                    json_extract_string(e.evidence, '$.task')::bigint as task_id,
                    coalesce(json_extract_string(e.evidence, '$.restored') = 'true', false)
                        as restored,
-                   -- That a task was tidied away is told, and decides nothing.
-                   b.undoes is null and b.batch_id not in (select batch_id from taken_back)
-                       and coalesce(json_extract_string(e.evidence, '$.answer'), '')
-                           <> 'task_deleted' as stands
+                   s.event_id is not null as stands
             from label_events e join batches b on b.batch_id = e.batch_id
+            left join standing_events s on s.event_id = e.event_id
             join clips c on c.clip_id = e.clip_id
             where e.clip_id in (select unnest($ids))
         ),
@@ -167,18 +166,15 @@ def read_clips(
             ) as base
             from told
         ),
-        -- What a machine did while a decision was taken back is covered since that stands again.
-        counted as (
-            select *, base and (by_person or list_contains($machine, coalesce(
-                max_by(state, event_id) filter (base and by_person)
-                    over (partition by clip_id order by event_id), $machine[1]))) as counts
-            from mine
+        counted as (select * from mine where base qualify {UNCOVERED}),
+        bases as (
+            select clip_id, max_by(state, event_id) as state, max_by(labels, event_id) as labels,
+                   max_by(decided, event_id) as decided, max_by(made_at, event_id) as made_at
+            from counted group by clip_id
         )
-        select clip_id, max_by(state, event_id) filter (counts),
-               max_by(labels, event_id) filter (counts), max_by(decided, event_id) filter (counts),
-               max_by(made_at, event_id) filter (counts), max_by(state, event_id),
-               max_by(labels, event_id)
-        from counted group by clip_id
+        select n.clip_id, b.state, b.labels, b.decided, b.made_at, n.state, n.labels
+        from current_events n left join bases b on b.clip_id = n.clip_id
+        where n.clip_id in (select unnest($ids))
         """,
         {
             "kind": REVIEW, "project": project, "ids": list(clip_ids),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from labelkit.records import MACHINE_STATES
+
 
 @dataclass(frozen=True)
 class View:
@@ -52,6 +54,13 @@ _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
     "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
 )
+# Keeps, of standing events, those that count: what a machine did while a person's decision was
+# taken back is covered since that stands again. Goes behind QUALIFY, over events of whole clips.
+_MACHINE = ", ".join(f"'{state}'" for state in MACHINE_STATES)
+UNCOVERED = (
+    "by_person or coalesce(max_by(state, event_id) filter (by_person) "
+    f"over (partition by clip_id order by event_id), '{MACHINE_STATES[0]}') in ({_MACHINE})"
+)
 _OPEN = "e.state in ('unverified', 'self_verified')"
 _SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
 # A fusion older than the last training is of another judgement.
@@ -81,6 +90,28 @@ with recursive line as (
     select l.batch_id, b.batch_id, n + 1 from line l join batches b on b.undoes = l.last
 )
 select batch_id from line group by batch_id having max(n) % 2 = 1
+""",
+    ),
+    View(
+        "standing_events_but(toggled)",
+        "`standing_events` as they would be if one batch changed sides: taken back if it stands, "
+        "standing again if it was taken back.",
+        """
+select e.event_id, e.batch_id, e.clip_id, e.state, e.labels, e.source, e.run_id, e.iteration,
+       e.score, e.evidence, e.made_at, b.kind, b.actor, b.by_person, b.reason
+from label_events e join batches b on b.batch_id = e.batch_id
+where b.undoes is null
+and (e.batch_id in (select batch_id from taken_back)) = (e.batch_id is not distinct from toggled)
+-- That a task was tidied away is told, and decides nothing.
+and coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted'
+""",
+    ),
+    View(
+        "standing_events",
+        "The events that made the labels of clips what they are, with who and why: of batches that "
+        "were not taken back. An undo only lets others stand again, so it has none.",
+        """
+from standing_events_but(null::bigint)
 """,
     ),
     View(
