@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from labelkit.records import REJECTED, LabelTable, multi_hot
 from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
 from labelkit.stores.arrays import Entry
+from labelkit.stores.runs import read_trainings
 
 # Runs of other people's models: nothing is known of what they were trained on.
 EXTERNAL = "external"
@@ -119,31 +119,22 @@ class ScoreInputs:
         Of a clip whose label has changed since, nothing is known.
         """
         with self.project.current.read() as session:
-            trainings = session.rows(
-                "select run_id, iteration, trained_on, metrics from runs where part_of = ? "
-                "and kind = 'fold' order by iteration, fold",
-                [self.run_id],
-            )
+            trainings = read_trainings(session, self.run_id)
             before = session.labels(self.run["as_of"])
-        logged = [
-            (name, iteration, trained_on, n_rows)
-            for name, iteration, trained_on, metrics in trainings
-            if (n_rows := max((row.get("logged", 0) for row in json.loads(metrics)["history"]),
-                              default=0))
-        ]  # fmt: skip
+        logged = [training for training in trainings if training.logged]
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         learnt = {int(i): labels for i, labels in zip(before.clip_ids, before.labels, strict=True)}
         parts = []
-        for name, iteration, trained_on, n_rows in logged:
-            if iteration != logged[0][1]:
+        for training in logged:
+            if training.iteration != logged[0].iteration:
                 break
-            clip_ids, logits = self.project.epochs.read(name, n_rows)
+            clip_ids, logits = self.project.epochs.read(training.run_id, training.logged)
             column = {int(clip_id): k for k, clip_id in enumerate(clip_ids)}
             # The columns are the run's training clips, whose labels chose its head.
             labels = multi_hot([learnt[int(i)] for i in clip_ids], logits.shape[2])
             head = choose_head(self.run["settings"]["model"]["head"], labels)
             seen = [
-                i for i in trained_on
+                i for i in training.trained_on
                 if i in row_of and learnt[i] == self.table.labels[self.rows[row_of[i]]]
             ]  # fmt: skip
             found = measure_dynamics(labels, logits, head=head)

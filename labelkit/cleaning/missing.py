@@ -59,11 +59,7 @@ def find_missing_labels(
     with project.current.read() as session:
         now, settled = session.labels(), set(session.decided())
         # Proposals that were taken back may be made again.
-        undone = session.rows(
-            "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
-            "where b.kind = ? order by all",
-            [METRIC],
-        )
+        undone = session.undone_batches(METRIC)
     found = find_missing(evidence.labels, evidence.both_probs, percentile=percentile, known=known)
     unheard = [name for name, n in zip(table.classes, evidence.labels.sum(axis=0), strict=True)
                if not n]  # fmt: skip

@@ -199,9 +199,7 @@ def _store(
         return
     with evidence.project.store.read() as session:
         # Labels that went back to what they were are scored anew: the newest scores count.
-        moment = session.rows("select max(event_id) from label_events")
-        newest, newest_key = newest_score_batch(session)
-        known = session.rows("select batch_key from batches where kind = 'score'")
+        moment, (newest, newest_key) = session.last_event(), newest_score_batch(session)
     content = [
         moment, evidence.run_id, list(names),
         # As bytes: a million clips of text would be gigabytes.
@@ -211,9 +209,11 @@ def _store(
     score_id = f"score-{fingerprint(content)}"
     if newest_key.partition("@")[0] == score_id:
         score_id = newest_key
-    elif (score_id,) in known:
-        # Others were made since: what is listed now shall be the newest again.
-        score_id = f"{score_id}@{newest}"
+    else:
+        with evidence.project.store.read() as session:
+            if session.has_batch_key(score_id):
+                # Others were made since: what is listed now shall be the newest again.
+                score_id = f"{score_id}@{newest}"
     settings = {
         "methods": list(names),
         "of": evidence.run_id,

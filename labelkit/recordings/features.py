@@ -16,6 +16,7 @@ from labelkit.progress import say, track
 from labelkit.project import Project
 from labelkit.registry import TABLE
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
+from labelkit.types import Floats
 
 # Recordings whose spectrograms are computed together on a GPU.
 BATCH = 256
@@ -41,7 +42,8 @@ class Extractor:
         size, mtime_ns = file_state(file)
         samples, rate, found = faults.inspect(file)
         content = io.hash_file(file) if size >= 0 else ""
-        result, start_s = np.zeros((0, self.spec.n_mels), np.float16), 0.0
+        result: Floats = np.zeros((0, self.spec.n_mels), np.float16)
+        start_s = 0.0
         if len(samples) and self.samples_only:
             result, start_s = prepare(samples, rate, self.spec)
         elif len(samples):

@@ -62,7 +62,7 @@ def examine(
         return rows, False
     with project.store.read() as session:
         classes = session.classes()
-        clips = session.rows("select path from clips order by clip_id limit 1")
+        path = session.first_path()
     faults = check_page(there["label_config"], classes, blind=spec.blind)
     rows += [{"check": "page", "ok": False, "what": fault} for fault in faults]
     if not faults:
@@ -70,8 +70,8 @@ def examine(
         rows.append({"check": "page", "ok": True, "what": what})
     if share.mode == "local":
         check("storage", lambda: _storage(client, setup.project_id, share))
-    if clips:
-        check("audio", lambda: _audio(client, setup.project_id, share, clips[0][0]))
+    if path is not None:
+        check("audio", lambda: _audio(client, setup.project_id, share, path))
     return rows, all(row["ok"] for row in rows)
 
 

@@ -29,6 +29,7 @@ from labelkit.stores.reviews import (
     known_tasks,
     known_versions,
     read_clips,
+    read_quarantine,
     said_before,
     sent_versions,
     standing_reviews,
@@ -158,8 +159,10 @@ class Ledger:
             drop: Ids of answers that are taken for skipped.
             actor: Who repairs them.
         """
-        ids = dict(self.session.rows("select annotation_id, review_id from quarantine "
-                                     "where project = ?", [self.project]))  # fmt: skip
+        ids = {
+            answer.annotation_id: answer.review_id for answer in read_quarantine(self.session)
+            if answer.project == self.project
+        }  # fmt: skip
         found = []
         for old in standing_reviews(self.session, self.project, answer="quarantined"):
             task = {
@@ -248,12 +251,7 @@ class Ledger:
 
     def _paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         wanted = [task["data"]["clip_id"] for task in tasks]
-        return dict(
-            self.session.rows(
-                "select clip_id, path from clips where clip_id in (select unnest($ids))",
-                {"ids": [i for i in wanted if type(i) is int]},
-            )
-        )
+        return self.session.paths_of([i for i in wanted if type(i) is int])
 
     def _shown(self, review: Review) -> Review:
         """With the model whose suggestion the annotator saw, where the answer does not say it."""
@@ -372,12 +370,7 @@ def rule_in_force(session: Session, spec: ReviewSpec) -> str:
     """The consensus that ``auto`` stands for: by class, where clips came with several labels."""
     if spec.consensus != "auto":
         return spec.consensus
-    several = session.rows(
-        "select 1 from label_events e join batches b on b.batch_id = e.batch_id "
-        "where len(e.labels) > 1 and b.kind not in (?, 'undo') limit 1",
-        [KIND],
-    )
-    return "per_class" if several else "majority"
+    return "per_class" if session.had_several_labels(but=(KIND, "undo")) else "majority"
 
 
 def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:

@@ -36,6 +36,7 @@ from labelkit.stores.reviews import (
     known_tasks,
     last_watermark,
     read_projects,
+    read_quarantine,
 )
 from labelkit.stores.session import Session
 
@@ -189,19 +190,19 @@ def _repair(
             raise InvalidInput(
                 f"no class {unknown[0]!r} to rename to; see: labelkit query 'from classes'"
             )
-        rows = session.rows("select review_id, project from quarantine")
-        lost = sorted(set(drop) - {review_id for review_id, _ in rows})
+        waiting = read_quarantine(session)
+        lost = sorted(set(drop) - {answer.review_id for answer in waiting})
         if lost:
             raise InvalidInput(
                 f"no answer {lost[0]} in quarantine; see: labelkit review quarantine"
             )
         counts: Counter[str] = Counter()
-        for name in sorted({name for _, name in rows}):
+        for name in sorted({answer.project for answer in waiting}):
             ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:
                 counts += ledger.count_anew()
-        left = session.rows("select count(*) from quarantine")[0][0]
+        left = len(read_quarantine(session))
     return _report(counts) | {"still_in_quarantine": left}
 
 

@@ -228,7 +228,7 @@ class _Sender:
             files = {item.clip_id: self.project.audio_dir / item.path for item in items}
             if share.mode == "upload":
                 with self.project.store.read() as session:
-                    hashes = dict(session.rows("select clip_id, content_hash from clips"))
+                    hashes = session.content_hashes()
                 sent, refused = upload_clips(
                     self.client, share.box_project_id or 0,
                     [(item.clip_id, files[item.clip_id], hashes[item.clip_id]) for item in items],

@@ -115,7 +115,7 @@ def read_queue(
     choice.check()
     with project.store.read() as session:
         table = session.labels()
-        durations = dict(session.rows("select clip_id, duration_s from clips"))
+        durations = session.durations_s()
         ordering = _ordering(session, choice)
         # Clips that wait keep their place where the new score says nothing of them.
         others = ordering

@@ -82,8 +82,9 @@ def set_up(
     with alone(project):
         with project.store.read() as session:
             classes, last = session.classes(), last_project(session)
-            store = fingerprint(session.rows("select batch_key, made_at from batches "
-                                             "order by batch_id limit 1"))  # fmt: skip
+            first = session.first_batch()
+        # As rows, which is what the names of projects that are there were made of.
+        store = fingerprint([first] if first else [])
         if not classes:
             raise InvalidInput("the project has no classes; bring some in with: labelkit import")
         client = connect(project, url, token_file)

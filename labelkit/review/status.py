@@ -25,7 +25,13 @@ from labelkit.review.resolution import (
     resolve,
 )
 from labelkit.review.setup import connect, read_setup
-from labelkit.stores.reviews import last_watermark, sent_tasks, standing_reviews
+from labelkit.stores.reviews import (
+    count_deleted,
+    last_watermark,
+    read_quarantine,
+    sent_tasks,
+    standing_reviews,
+)
 
 
 def status(project: Project, *, token_file: Path | None = None) -> list[dict[str, Any]]:
@@ -46,15 +52,8 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         sent, classes = sent_tasks(session, setup.name), session.classes()
         reviews = standing_reviews(session, setup.name)
         watermark = last_watermark(session, setup.name)
-        unread = session.rows("select count(*) from quarantine")[0][0]
-        deleted = dict(
-            session.rows(
-                "select answer, count(distinct if(answer = 'deleted', annotation_id, task_id)) "
-                "from reviews where project = ? and answer in ('deleted', 'task_deleted') "
-                "group by answer",
-                [setup.name],
-            )
-        )
+        unread = len(read_quarantine(session))
+        deleted = count_deleted(session, setup.name)
     found = by_clip(reviews)
     answers = {clip_id: newest_answers(mine) for clip_id, mine in found.items()}
     answered = {clip_id for clip_id, mine in answers.items() if mine}
@@ -107,27 +106,23 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
         rule = rule_in_force(session, spec)
-        states = {
-            clip_id: (path, labels, state)
-            for clip_id, path, labels, state in session.rows(
-                "select clip_id, path, labels, state from labels_now"
-            )
-        }
+        table = session.labels()
+    row_of = {int(clip_id): row for row, clip_id in enumerate(table.clip_ids)}
     found = by_clip(reviews)
     probs = read_probs(project, spec)
     decisions = resolve(found, classes, overlap=spec.overlap, rule=rule, probs=probs)
     rows = []
     for clip_id, mine in sorted(found.items()):
         if differ(mine):
-            path, labels, state = states[clip_id]
+            row = row_of[clip_id]
             rows.append(
                 {
-                    "path": path,
+                    "path": table.paths[row],
                     "answers": [
                         f"{r.annotator}: {_words(r)}" for r in newest_answers(mine).values()
                     ],
-                    "labels": labels,
-                    "state": state,
+                    "labels": table.names(row),
+                    "state": str(table.states[row]),
                     "decided": decisions[clip_id].status == "decided",
                 }
             )
@@ -177,12 +172,15 @@ def compare_annotators(project: Project) -> list[dict[str, Any]]:
 def list_quarantine(project: Project) -> list[dict[str, Any]]:
     """Answers that could not be read, with why and what to do."""
     with project.store.read() as session:
-        rows = session.rows(
-            "select review_id, path, annotator, problem, task_id, annotation_id, updated_at "
-            "from quarantine"
-        )
-    names = ("id", "path", "annotator", "problem", "task", "annotation", "updated_at")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+        answers = read_quarantine(session)
+    return [
+        {
+            "id": answer.review_id, "path": answer.path, "annotator": answer.annotator,
+            "problem": answer.problem, "task": answer.task_id,
+            "annotation": answer.annotation_id, "updated_at": answer.updated_at,
+        }
+        for answer in answers
+    ]  # fmt: skip
 
 
 def _words(review: Review) -> str:

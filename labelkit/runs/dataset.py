@@ -188,7 +188,7 @@ def _check_probe(spec: ProbeSpec) -> None:
         Probe(
             embeddings=nothing,
             labels=nothing,
-            folds=nothing[0, :1],
+            folds=np.zeros(1, int),
             classifier=spec.classifier or "",
             options=spec.options,
         )
@@ -199,8 +199,9 @@ def _check_probe(spec: ProbeSpec) -> None:
 def _read_embeddings(project: Project, recipe: Recipe, name: str, paths: list[str]) -> Embeddings:
     matrix, _ = read_embeddings(project, recipe.embedding, recipe.features, paths)
     with project.store.read() as session:
-        durations_s = dict(session.rows("select path, duration_s from clips"))
-    return Embeddings(name, matrix, np.array([durations_s[path] for path in paths], float))
+        table, durations_s = session.labels(), session.durations_s()
+    clip_id = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
+    return Embeddings(name, matrix, np.array([durations_s[clip_id[path]] for path in paths], float))
 
 
 def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:

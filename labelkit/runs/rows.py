@@ -26,6 +26,7 @@ from labelkit.records import (
     Windows,
 )
 from labelkit.runs.dataset import Dataset
+from labelkit.stores.runs import read_trained_on
 from labelkit.stores.session import Session
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
@@ -270,7 +271,7 @@ class RunRows:
                 found, stored.probs[order]
             ):
                 return False
-            trained_on = session.rows("select trained_on from runs where run_id = ?", [state.name])
-            if trained_on[0][0] != self.data.ids[state.trained_on].tolist():
+            trained_on = read_trained_on(session, state.name)
+            if trained_on != self.data.ids[state.trained_on].tolist():
                 return False
         return True

@@ -24,6 +24,7 @@ from labelkit.runs.persist import (
     refuse_leaks,
     verified_metrics,
 )
+from labelkit.stores.runs import read_parents
 
 
 @dataclass
@@ -250,7 +251,7 @@ def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, Any
 
     with project.current.read() as session:
         run = session.run(run_id)
-        parents = session.rows("select parents from runs where run_id = ?", [run_id])
+        parents = read_parents(session, run_id)
     if run is None or run["kind"] not in ("train", "verify"):
         raise InvalidInput(f"--start {run_id}: no finished run of that name; see: labelkit status")
     if run["settings"].get("probe", {}).get("classifier"):
@@ -264,7 +265,7 @@ def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, Any
             f"{data.fold_set}; its models have seen what they would judge"
         )
     found = {}
-    for name in parents[0][0]:
+    for name in parents:
         result = read_result(project.runs / name)
         if result is None or not (project.runs / name / "weights.pt").exists():
             raise InvalidInput(f"--start {run_id}: the weights of {name} are gone; train it again")

@@ -31,6 +31,7 @@ from labelkit.stores.columns import as_column, as_json, as_lists, event_columns,
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 from labelkit.stores.views import MARK
+from labelkit.types import Array
 
 IMPORTED_FOLDS = "imported"
 
@@ -365,7 +366,7 @@ class WriteSession(Session):
             return
         # One column a class, put together by the database: a flat copy, no Python lists.
         names = [f"c{index}" for index in range(probs.shape[1])]
-        columns = {name: probs[:, index] for index, name in enumerate(names)}
+        columns: dict[str, Array] = {name: probs[:, index] for index, name in enumerate(names)}
         columns |= {"clip_id": clip_ids, "top_class": probs.argmax(axis=1).astype(np.int32)}
         query = (
             f"select ? as run_id, clip_id, [{', '.join(names)}]::float[] as probs, top_class "

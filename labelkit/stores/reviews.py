@@ -189,6 +189,41 @@ def read_clips(
     }
 
 
+@dataclass(frozen=True)
+class QuarantinedAnswer:
+    """An answer that could not be read; ``path`` is None where its clip is unknown."""
+
+    review_id: int
+    path: str | None
+    annotator: str
+    problem: str
+    task_id: int
+    annotation_id: int
+    updated_at: datetime
+    project: str
+
+
+def read_quarantine(session: Session) -> list[QuarantinedAnswer]:
+    """Read the answers of all projects that could not be read, in the order they came in."""
+    rows = session.rows(
+        "select review_id, path, annotator, problem, task_id, annotation_id, updated_at, project "
+        "from quarantine"
+    )
+    return [QuarantinedAnswer(*row) for row in rows]
+
+
+def count_deleted(session: Session, project: str) -> dict[str, int]:
+    """Count answers and tasks of a project that were found deleted, by ``answer``."""
+    return dict(
+        session.rows(
+            "select answer, count(distinct if(answer = 'deleted', annotation_id, task_id)) "
+            "from reviews where project = ? and answer in ('deleted', 'task_deleted') "
+            "group by answer",
+            [project],
+        )
+    )
+
+
 def last_watermark(session: Session, project: str) -> datetime | None:
     """Where the last complete pull of a project ended."""
     return session.rows("select max(watermark) from review_pulls where project = ?", [project])[0][

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,55 @@ class Session:
                 "where by_person and verdict <> 'unsure' order by all",
             )
         ]
+
+    def durations_s(self) -> dict[int, float | None]:
+        """Read the length of each recording in seconds, by clip id; None where it is unknown."""
+        return dict(self.rows("select clip_id, duration_s from clips"))
+
+    def content_hashes(self) -> dict[int, str | None]:
+        """Read the hash of each recording, by clip id; None where it is unknown."""
+        return dict(self.rows("select clip_id, content_hash from clips"))
+
+    def paths_of(self, clip_ids: Sequence[int]) -> dict[int, str]:
+        """Read the paths of those of some clips that are there, by clip id."""
+        sql = "select clip_id, path from clips where clip_id in (select unnest($ids))"
+        return dict(self.rows(sql, {"ids": list(clip_ids)}))
+
+    def first_path(self) -> str | None:
+        """Read the path of the clip that came in first."""
+        rows = self.rows("select path from clips order by clip_id limit 1")
+        return rows[0][0] if rows else None
+
+    def had_several_labels(self, *, but: Sequence[str]) -> bool:
+        """Tell whether any clip ever had several labels, by batches of other kinds than some."""
+        rows = self.rows(
+            "select 1 from label_events e join batches b on b.batch_id = e.batch_id "
+            "where len(e.labels) > 1 and not list_contains($kinds, b.kind) limit 1",
+            {"kinds": list(but)},
+        )
+        return bool(rows)
+
+    def last_event(self) -> int:
+        """Find the id of the newest event; -1 in an empty store."""
+        return int(self.rows("select coalesce(max(event_id), -1) from label_events")[0][0])
+
+    def has_batch_key(self, key: str) -> bool:
+        """Tell whether a batch of this key was written."""
+        return bool(self.rows("select 1 from batches where batch_key = ?", [key]))
+
+    def undone_batches(self, kind: str) -> list[int]:
+        """List the undos that ever took a batch of a kind back."""
+        rows = self.rows(
+            "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
+            "where b.kind = ? order by all",
+            [kind],
+        )
+        return [batch_id for (batch_id,) in rows]
+
+    def first_batch(self) -> tuple[str, datetime] | None:
+        """Find key and time of the first batch, which tell a store from all others."""
+        rows = self.rows("select batch_key, made_at from batches order by batch_id limit 1")
+        return rows[0] if rows else None
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A finished run with its settings and metrics, or None."""
