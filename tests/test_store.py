@@ -221,15 +221,29 @@ def test_scores_and_events_are_judgements_too(store):
 
 
 def test_review_queue_orders_what_no_person_decided(store):
-    append(store, key="r", runs=[run("r")], predictions=[
-        Predictions(run_id="r", clip_ids=np.array([0, 1, 3]),
-                    probs=np.array([[1, 0], [0.1, 0.9], [0.2, 0.8]], np.float32))],
+    append(store, key="r", runs=[run("r")], suggestions=[
+        Suggestions(run_id="r", clip_ids=np.array([0, 1, 3]), given=[[1], [0, 1], [1]],
+                    suggested=[[0], [1, 0], [1]], reasons=["a", "b", "d"])],
         scores=[Scores(run_id="r", metric=m, clip_ids=np.array([0, 1, 3]), values=np.array(v))
                 for m, v in (("lwlrap", [0.1, 1.0, 0.5]), ("self_confidence", [0.0, 0.1, 0.2]))],
     )  # fmt: skip
-    assert rows(store, "select path, suggested, lwlrap from review_queue") == [
-        ("d.wav", "Dog", 0.5), ("b.wav", "Dog", 1.0),
+    # The labels of d are others than those its reason speaks of.
+    assert rows(store, "select path, suggested, lwlrap, run_id, reason from review_queue") == [
+        ("d.wav", "Dog", 0.5, "r", None), ("b.wav", "Dog", 1.0, "r", "b"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suggested", "clip_ids", "message"),
+    [([[]], [1], r"clip 1 gets \[\]"), ([[7]], [1], "clip 1 gets"), ([[0]], [9], "no clip 9")],
+)
+def test_a_suggestion_that_is_none_is_refused(store, suggested, clip_ids, message):
+    told = Suggestions(run_id="r", clip_ids=np.array(clip_ids), given=[[0]], suggested=suggested,
+                       reasons=["x"])  # fmt: skip
+    with pytest.raises(StoreError, match=message):
+        append(store, key="r", runs=[run("r")], suggestions=[told])
+    with pytest.raises(StoreError, match="suggestions of 'q': no such run"):
+        append(store, key="q", suggestions=[Suggestions(**vars(told) | {"run_id": "q"})])
 
 
 def test_disagreements_of_two_people(store):

@@ -91,8 +91,8 @@ class WriteSession(Session):
     ) -> None:
         """Insert columns into a table, by a query over them where types need saying."""
         if len(next(iter(columns.values()))):
-            arrays = {name: as_column(values) for name, values in columns.items()}  # noqa: F841
-            self._con.execute(f"insert into {table} {query}", values)
+            with self._beside({name: as_column(column) for name, column in columns.items()}):
+                self._con.execute(f"insert into {table} {query}", values)
 
     def next_id(self, table: str, column: str) -> int:
         """The first number a table has not given yet."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from labelkit.records import LabelTable
 from labelkit.stores.views import OF_THE_PRESENT
+from labelkit.types import Array
 
 # What each person, and each search for missing labels, last said of a clip and class.
 _SAID = """
@@ -37,10 +39,24 @@ class Session:
         return self._con.execute(sql, values).fetchall()
 
     def rows_beside(
-        self, arrays: dict[str, np.ndarray], sql: str, values: Sequence[Any] | dict[str, Any] = ()
+        self, arrays: dict[str, Array], sql: str, values: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """All rows of a statement that reads ``arrays`` like a table."""
-        return self._con.execute(sql, values).fetchall()
+        """All rows of a statement that reads columns as the table ``arrays``."""
+        with self._beside(arrays):
+            return self._con.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _beside(self, arrays: dict[str, Array]) -> Iterator[None]:
+        """Let statements read columns as the table ``arrays``."""
+        import duckdb
+
+        self._con.register("arrays", arrays)
+        try:
+            yield
+        finally:
+            # A transaction that broke takes the name along.
+            with suppress(duckdb.Error):
+                self._con.unregister("arrays")
 
     def classes(self) -> list[str]:
         """The vocabulary, in the order of the class ids."""
