@@ -9,7 +9,7 @@ from labelkit.config import FormatSpec
 from labelkit.errors import InvalidInput
 from labelkit.labels.changes.exporting import export_changes
 from labelkit.labels.changes.importing import import_changes
-from labelkit.labels.changes.merge import Step, Word, merge_clip
+from labelkit.labels.changes.merge import ClipState, RemoteEvent, merge_clip
 from labelkit.labels.importing import import_labels
 from labelkit.labels.undo import undo
 from labelkit.project import create_project
@@ -501,12 +501,12 @@ WHEN = datetime(2026, 1, 1)
 
 def word(labels, person=False, state=None, **values):
     state = state or ("relabeled" if person else "self_verified")
-    return Word(state=state, labels=tuple(labels), by_person=person, actor="x", batch="",
-                made_at=WHEN + timedelta(hours=1), **values)  # fmt: skip
+    return ClipState(state=state, labels=tuple(labels), by_person=person, actor="x", batch="",
+                     made_at=WHEN + timedelta(hours=1), **values)  # fmt: skip
 
 
 def step(before, after, knew=True):
-    return Step(before=before.content, after=after, knew=knew)
+    return RemoteEvent(before=before.content, after=after, knew=knew)
 
 
 X, Y, Z = (word(labels) for labels in "XYZ")

@@ -20,8 +20,9 @@ from labelkit.cli import cli
 from labelkit.commands.prompt import COMMANDS, Shell, SqlCompleter, is_ready
 from labelkit.config import FormatSpec
 from labelkit.labels.importing import import_labels
-from labelkit.labels.query import Names, read_names
+from labelkit.labels.query import read_names
 from labelkit.project import create_project
+from labelkit.stores.completion import Names
 from tests.conftest import write_csv
 from tests.test_query import children, wait_for
 

@@ -19,7 +19,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from labelkit.commands.query import print_answer
 from labelkit.errors import InvalidInput, LabelkitError, StoreError
 from labelkit.labels import query as querying
-from labelkit.labels.query import Names
+from labelkit.stores.completion import Names, is_complete, split_statements
 from labelkit.stores.query import check_limits
 
 MODES = ("table", "json", "csv")
@@ -186,7 +186,7 @@ class Shell:
         if text.startswith("."):
             self._command(*text.split())
             return
-        for statement in querying.split_statements(text):
+        for statement in split_statements(text):
             self._print(statement, self._mode)
 
     def _print(self, sql: str, mode: str) -> None:
@@ -232,7 +232,7 @@ class Shell:
 def is_ready(text: str) -> bool:
     """Whether what is typed is to be run: nothing, a dot command, or a whole statement."""
     text = text.strip()
-    return not text or text.startswith(".") or text in _LEAVE or querying.is_complete(text)
+    return not text or text.startswith(".") or text in _LEAVE or is_complete(text)
 
 
 def _enter() -> KeyBindings:

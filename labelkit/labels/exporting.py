@@ -93,9 +93,9 @@ def export_labels(
 
 
 def read_clips(session: Session, fold_set: str | None) -> list[Clip]:
-    """Every clip as it stands, in the order in which they came in."""
+    """Read every clip as it stands, in the order in which they came in."""
     table = session.labels()
-    durations = dict(session.rows("select clip_id, duration_s from clips"))
+    durations = session.durations_s()
     folds = {} if fold_set is None else session.folds(fold_set)
     return [
         Clip(
@@ -123,7 +123,7 @@ def _choose_folds(session: Session, wanted: str | None) -> str | None:
 
 
 def _find_target(project: Project, file: Path, *, folder: bool, force: bool) -> Path:
-    """The file or folder to write, links followed, or that it cannot be."""
+    """Find the file or folder to write, links followed, or refuse it."""
     if folder and os.path.isdir(file):
         for name in (CURATED, NOISY):
             check_target(project, file / name, force=force)
@@ -136,7 +136,7 @@ def _find_target(project: Project, file: Path, *, folder: bool, force: bool) -> 
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which gets its name once it is full and is gone where that fails."""
+    """Make a folder to fill, which gets its name once it is full and is gone where that fails."""
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir()

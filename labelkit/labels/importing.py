@@ -17,8 +17,7 @@ from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.progress import say, track
 from labelkit.project import Project, user
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
-from labelkit.stores.append import IMPORTED_FOLDS
-from labelkit.stores.columns import as_column
+from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
 
 # Recordings looked at, or waiting for it, at a time.
@@ -88,7 +87,7 @@ def _count_states(clips: Sequence[Clip]) -> dict[str, int]:
 
 
 def _below_audio(project: Project, folder: Path) -> str:
-    """The way from the audio folder to ``folder``."""
+    """Find the way from the audio folder to ``folder``."""
     try:
         way = folder.resolve().relative_to(project.audio_dir.resolve()).as_posix()
     except ValueError as error:
@@ -138,31 +137,17 @@ def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
 
 
 def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
-    """Clips of one group, or of the same bytes, must share their subset and any given fold.
+    """Note as faults the clips that share a group or their bytes, but not subset or given fold.
 
     Otherwise a model would be judged on what it was trained on.
+
+    Args:
+        session: The open store.
+        new: The clips that come in; what is wrong with one is noted by its ``row``.
+        reading: Where faults are noted.
     """
-    standing = session.rows_beside(
-        {
-            "group_name": as_column(clip.group for clip in new),
-            "content_hash": as_column(clip.content_hash for clip in new),
-        },
-        # A column of nothing but None arrives without a type, hence the casts.
-        "with kin as (select clip_id from clips semi join "
-        "(select group_name::varchar as group_name from arrays) using (group_name) "
-        "union select clip_id from clips semi join "
-        "(select content_hash::varchar as content_hash from arrays) using (content_hash)) "
-        "select c.path, c.group_name, c.content_hash, c.subset, f.fold "
-        "from clips c semi join kin using (clip_id) "
-        "left join folds f on f.clip_id = c.clip_id and f.fold_set = ? order by c.clip_id",
-        [IMPORTED_FOLDS],
-    )
-    kin = [
-        Clip(path=path, group=group, content_hash=content, subset=subset, fold=fold)
-        for path, group, content, subset, fold in standing
-    ]
     first: dict[tuple[str, str, str], Clip] = {}
-    for clip in [*kin, *new]:
+    for clip in [*find_kin(session, new), *new]:
         for kind, name in (("group", clip.group), ("recording", clip.content_hash)):
             for part, value in (("subset", clip.subset), ("fold", clip.fold)):
                 if name is None or value is None:
@@ -179,7 +164,7 @@ def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> No
 
 
 def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[str]:
-    """Classes to append to the vocabulary: in the order of the file if it has one, then sorted."""
+    """Choose the classes to append: in the order of the file if it has one, then sorted."""
     known = session.classes()
     first_row: dict[str, int] = dict.fromkeys(reading.classes, 0)
     for clip in reading.clips:
@@ -199,38 +184,27 @@ def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[
 
 
 def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> list[Clip]:
-    """Clips the store does not have; of one it has, the file must say what the store does.
+    """Find the clips that are not in the store; of the others, the file must say what it does.
 
     That is how it came in, or how it stands.
     """
-    classes = session.classes()
-    before = {
-        path: (subset, group, *((frozenset(classes[i] for i in ids), state) for ids, state in said))
-        for path, subset, group, *said in session.rows_beside(
-            {"path": as_column(clip.path for clip in clips)},
-            "with known as (select clip_id, path, subset, group_name from clips "
-            "semi join (select path::varchar as path from arrays) using (path)), "
-            "firsts as (select clip_id, min_by((labels, state), event_id) as said "
-            "from label_events where clip_id in (select clip_id from known) group by clip_id) "
-            "select k.path, k.subset, k.group_name, f.said, (n.labels, n.state) "
-            "from known k join firsts f using (clip_id) join current_events n using (clip_id)",
-        )
-    }
+    before = read_imported(session, [clip.path for clip in clips])
     for clip in clips:
         if clip.path not in before:
             continue
-        subset, group, first, now = before[clip.path]
-        if clip.subset != subset or (frozenset(clip.labels), clip.state) not in (first, now):
+        known, content = before[clip.path], (frozenset(clip.labels), clip.state)
+        if clip.subset != known.subset or content not in (known.first, known.now):
+            labels, state = known.first
             reading.fault(
                 clip.row,
-                f"{shown(clip.path)} was imported before as {', '.join(sorted(first[0]))} "
-                f"({first[1]}, {subset})",
+                f"{shown(clip.path)} was imported before as {', '.join(sorted(labels))} "
+                f"({state}, {known.subset})",
                 "bring new labels in with --format corrections; a subset stays",
             )
-        elif clip.group not in (None, group):
+        elif clip.group not in (None, known.group):
             reading.fault(
                 clip.row,
-                f"{shown(clip.path)} was imported before with group {shown(group)}",
+                f"{shown(clip.path)} was imported before with group {shown(known.group)}",
                 "a group stays",
             )
     return [clip for clip in clips if clip.path not in before]

@@ -33,7 +33,7 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Before:
+class PriorState:
     """What a clip was before an event, and the batch (its ``Origin.id``) that made it so."""
 
     state: str
@@ -47,12 +47,12 @@ class Before:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """An event of a clip, with class names; ``before`` is None where the clip came in."""
+class NamedEvent:
+    """A label event, its classes given by name; ``before`` is None where the clip came in."""
 
     path: str
     content_hash: str | None
-    before: Before | None
+    before: PriorState | None
     state: str
     labels: tuple[str, ...]
     source: str
@@ -62,8 +62,8 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """A verdict, with the name of its class."""
+class NamedVerdict:
+    """A verdict, its class given by ``name``."""
 
     path: str
     content_hash: str | None
@@ -76,7 +76,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ChangeBatch:
     """One batch of a change set; ``undoes`` is the origin of the batch it takes back."""
 
     origin: Origin
@@ -87,8 +87,8 @@ class Part:
     undoes: Origin | None
     classes: tuple[str, ...]
     clips: tuple[Clip, ...]
-    events: tuple[Change, ...]
-    verdicts: tuple[Said, ...]
+    events: tuple[NamedEvent, ...]
+    verdicts: tuple[NamedVerdict, ...]
 
     @property
     def restores(self) -> bool:
@@ -96,8 +96,9 @@ class Part:
         return self.by_person and any(row.state not in MACHINE_STATES for row in self.events)
 
     def recordings(self) -> Iterator[tuple[str, str | None]]:
-        """Path and content of everything that is named."""
-        rows: tuple[Clip | Change | Said, ...] = (*self.clips, *self.events, *self.verdicts)
+        """Give path and content hash of everything that is named."""
+        rows: tuple[Clip | NamedEvent | NamedVerdict, ...]
+        rows = (*self.clips, *self.events, *self.verdicts)
         for row in rows:
             yield row.path, row.content_hash
 
@@ -116,15 +117,16 @@ class ChangeSet:
     people: bool
     classes: tuple[str, ...]
     shared_recordings: tuple[str, ...]
-    batches: tuple[Part, ...]
+    batches: tuple[ChangeBatch, ...]
 
 
 def format_changes(changes: ChangeSet) -> str:
-    """The text of a change set: the same one always the same text."""
+    """Write a change set as text: the same one always as the same text."""
     return _open({"labelkit_changes": VERSION, **_plain(changes)}, _OPEN) + "\n"
 
 
 def _plain(value: Any) -> Any:
+    """Turn records into what JSON holds; their fields are its keys."""
     if is_dataclass(value):
         names = [f.name for f in fields(value) if not (f.name == "row" and type(value) is Clip)]
         return {_KEYS.get(name, name): _plain(getattr(value, name)) for name in names}
@@ -134,6 +136,7 @@ def _plain(value: Any) -> Any:
 
 
 def _open(value: Any, depth: int, indent: str = "") -> str:
+    """Write a value as JSON, with a line for each entry down to a depth."""
     if not depth or not isinstance(value, dict | list) or not value:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     inner = indent + " "

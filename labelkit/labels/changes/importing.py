@@ -13,21 +13,21 @@ import numpy as np
 
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import InvalidInput
-from labelkit.labels.changes.change_set import Change, ChangeSet, Part, Said
+from labelkit.labels.changes.change_set import ChangeBatch, ChangeSet, NamedEvent, NamedVerdict
 from labelkit.labels.changes.matching import (
-    clash,
+    conflict_row,
+    find_time,
     match_clips,
-    read_last_verdicts,
-    read_words,
-    time_given,
+    read_clip_states,
+    read_verdict_times,
 )
 from labelkit.labels.changes.merge import (
     APPLIED,
     KEPT,
     SAME,
+    ClipState,
     Merge,
-    Step,
-    Word,
+    RemoteEvent,
     allowed,
     merge_clip,
 )
@@ -36,7 +36,8 @@ from labelkit.labels.changes.reading import read_changes
 from labelkit.labels.importing import check_kinship
 from labelkit.project import Project
 from labelkit.records import VERIFIED, Batch, Clip, LabelEvents, Verdict
-from labelkit.stores.columns import as_column
+from labelkit.stores.change_rows import read_batches, read_store_id
+from labelkit.stores.clips import count_clips, count_known_paths, next_clip_id
 from labelkit.stores.session import Session
 
 _COUNTS = (
@@ -93,14 +94,10 @@ def plan_import(session: Session, changes: ChangeSet) -> Plan:
 
 def _refuse_strangers(session: Session, changes: ChangeSet) -> None:
     """Refuse the set of a store with another name, none of whose recordings is here."""
-    [(store_id, n_clips)] = session.rows(
-        "select store_id, (select count(*) from clips) from store_info"
-    )
-    paths = sorted({path for part in changes.batches for path, _ in part.recordings()})
-    if store_id == changes.store_id or not n_clips or not paths:
+    paths = sorted({path for batch in changes.batches for path, _ in batch.recordings()})
+    if read_store_id(session) == changes.store_id or not count_clips(session) or not paths:
         return
-    sql = "select count(*) from clips semi join arrays using (path)"
-    if session.rows_beside({"path": as_column(paths)}, sql) == [(0,)]:
+    if not count_known_paths(session, paths):
         raise InvalidInput(
             f"the set is of another data set: none of its {len(paths)} recordings is here; "
             "bring clips in with: labelkit import"
@@ -115,98 +112,100 @@ class _Planner:
         self.made = Plan()
         self.origins = read_origins(session)
         self.known = {origin.id: batch_id for batch_id, (origin, _) in self.origins.items()}
-        self.parts = [part for part in changes.batches if part.origin.id not in self.known]
-        rows = session.rows("select undoes, batch_id from batches where undoes is not null")
-        self.undone = dict(rows)
-        self.by_person = dict(session.rows("select batch_id, by_person from batches"))
+        self.batches = [batch for batch in changes.batches if batch.origin.id not in self.known]
+        here = read_batches(session)
+        self.undone = {row.undoes: row.batch_id for row in here if row.undoes is not None}
+        self.by_person = {row.batch_id: row.by_person for row in here}
         self.next_batch = session.last_batch() + 1
         self.class_ids = {name: number for number, name in enumerate(session.classes())}
         self.clip_ids: dict[str, int] = {}
         self.new_clips: set[str] = set()
         # Of each path what became of it there, and which batch and event of it each one is.
-        self.events: dict[str, list[tuple[Part, Change]]] = defaultdict(list)
+        self.events: dict[str, list[tuple[ChangeBatch, NamedEvent]]] = defaultdict(list)
         self.places: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self.merges: dict[str, Merge] = {}
 
     def plan(self) -> Plan:
-        found = match_clips(self.session, self.changes, self.parts)
+        """Plan every batch of the set that is not here."""
+        found = match_clips(self.session, self.changes, self.batches)
         self.clip_ids, self.made.rows = found.clip_ids, found.rows
         self._collect_events({row["path"] for row in found.rows})
         self._merge()
         self._add_clips({row["path"] for row in found.rows})
-        self.last_said = read_last_verdicts(self.session, self.clip_ids.values(), self.origins)
-        for number, part in enumerate(self.parts):
-            self._plan_part(number, part)
+        self.verdict_times = read_verdict_times(self.session, self.clip_ids.values(), self.origins)
+        for number, batch in enumerate(self.batches):
+            self._plan_batch(number, batch)
         self.made.rows.sort(key=lambda row: row["path"])
         self._count(
-            batches=len(self.parts),
-            known=len(self.changes.batches) - len(self.parts),
+            batches=len(self.batches),
+            known=len(self.changes.batches) - len(self.batches),
             conflicts=sum(row["kept"] == "ours" for row in self.made.rows),
         )
         return self.made
 
     def _collect_events(self, refused: set[str]) -> None:
-        for number, part in enumerate(self.parts):
-            for place, row in _rows(part):
-                if row.path not in refused:
-                    self.events[row.path].append((part, row))
-                    self.places[row.path].append((number, place))
+        for number, batch in enumerate(self.batches):
+            for place, event in _events_of(batch):
+                if event.path not in refused:
+                    self.events[event.path].append((batch, event))
+                    self.places[event.path].append((number, place))
 
     def _merge(self) -> None:
         """Decide on the clips that are here."""
-        words = read_words(self.session, self.clip_ids.values(), self.origins)
-        order = {part.origin.id: number for number, part in enumerate(self.changes.batches)}
+        states = read_clip_states(self.session, self.clip_ids.values(), self.origins)
+        order = {batch.origin.id: number for number, batch in enumerate(self.changes.batches)}
         for path, clip_id in self.clip_ids.items():
             if path not in self.events:
                 continue
-            ours, never = words[clip_id], len(order)
-            steps = [
-                Step(
-                    before=None if row.before is None else row.before.content,
-                    after=_word(part, row),
-                    knew=order.get(ours.batch, never) < order[part.origin.id]
-                    or (row.before is not None and row.before.batch == ours.batch),
+            ours, never = states[clip_id], len(order)
+            events = [
+                RemoteEvent(
+                    before=None if event.before is None else event.before.content,
+                    after=_state_after(batch, event),
+                    knew=order.get(ours.batch, never) < order[batch.origin.id]
+                    or (event.before is not None and event.before.batch == ours.batch),
                 )
-                for part, row in self.events[path]
-            ]  # fmt: skip
-            merge = self.merges[path] = merge_clip(ours, steps)
+                for batch, event in self.events[path]
+            ]
+            merge = self.merges[path] = merge_clip(ours, events)
             if merge.why:
                 kept = "ours" if merge.outcome == KEPT else "theirs"
-                self._tell(path, "labels", str(ours), str(steps[-1].after), kept, merge.why)
+                self._report(path, "labels", str(ours), str(events[-1].after), kept, merge.why)
 
-    def _tell(self, *cells: str | None) -> None:
-        self.made.rows.append(clash(*cells))
+    def _report(self, *cells: str | None) -> None:
+        self.made.rows.append(conflict_row(*cells))
 
     def _count(self, **numbers: int) -> None:
         for name, number in numbers.items():
             self.made.counts[name] += number
 
     def _add_clips(self, refused: set[str]) -> None:
-        """Give numbers to clips that come in, and tell of those that are nowhere."""
+        """Give numbers to clips that come in, and report those that are nowhere."""
         new = [
-            clip for part in self.parts for clip in part.clips
+            clip for batch in self.batches for clip in batch.clips
             if clip.path not in self.clip_ids and clip.path not in refused
         ]  # fmt: skip
         misfits = _find_misfits(self.session, new)
         for clip in new:
-            words = [_word(part, row) for part, row in self.events[clip.path][1:]]
-            if not allowed(clip.state, words):
+            later = [_state_after(batch, event) for batch, event in self.events[clip.path][1:]]
+            if not allowed(clip.state, later):
                 misfits[clip.path] = "a machine decides there on what a person left"
-        [(next_clip,)] = self.session.rows("select coalesce(max(clip_id), -1) + 1 from clips")
+        next_clip = next_clip_id(self.session)
         for clip in new:
             if clip.path not in misfits:
                 self.clip_ids[clip.path] = next_clip + len(self.new_clips)
                 self.new_clips.add(clip.path)
                 self.merges[clip.path] = Merge(APPLIED, 0)
-        named = [path for part in self.parts for path, _ in part.recordings()]
+        named = [path for batch in self.batches for path, _ in batch.recordings()]
         for path in dict.fromkeys(named):
             if path not in self.clip_ids and path not in refused:
-                theirs = str(_word(*self.events[path][-1])) if path in self.events else None
+                events = self.events.get(path)
+                theirs = str(_state_after(*events[-1])) if events else None
                 why = misfits.get(path, "no such clip here")
-                self._tell(path, "clip", None, theirs, "ours", why)
+                self._report(path, "clip", None, theirs, "ours", why)
 
-    def _fate(self, number: int, place: int, path: str) -> str:
-        """What becomes of one step."""
+    def _outcome(self, number: int, place: int, path: str) -> str:
+        """Say what becomes of one event."""
         merge = self.merges.get(path)
         if merge is None:
             return KEPT
@@ -214,54 +213,57 @@ class _Planner:
             return KEPT if merge.why else SAME
         return merge.outcome
 
-    def _plan_part(self, number: int, part: Part) -> None:
-        fates = {
-            (place, row.path): self._fate(number, place, row.path) for place, row in _rows(part)
+    def _plan_batch(self, number: int, batch: ChangeBatch) -> None:
+        outcomes = {
+            (place, event.path): self._outcome(number, place, event.path)
+            for place, event in _events_of(batch)
         }
-        clips = [clip for clip in part.clips if clip.path in self.new_clips]
-        rows = [
-            row for place, row in _rows(part) if fates[place, row.path] == APPLIED
-            and (row.before is not None or row.path not in self.new_clips)
+        clips = [clip for clip in batch.clips if clip.path in self.new_clips]
+        events = [
+            event for place, event in _events_of(batch)
+            if outcomes[place, event.path] == APPLIED
+            and (event.before is not None or event.path not in self.new_clips)
         ]  # fmt: skip
-        left = {path for (_, path), fate in fates.items() if fate == KEPT}
-        said = [word for word in part.verdicts if self._counts(word, part, left)]
-        used = [*part.classes, *(name for clip in clips for name in clip.labels)]
-        used += [name for change in rows for name in change.labels]
-        used += [word.name for word in said]
+        left = {path for (_, path), outcome in outcomes.items() if outcome == KEPT}
+        verdicts = [verdict for verdict in batch.verdicts if self._counts(verdict, batch, left)]
+        used = [*batch.classes, *(name for clip in clips for name in clip.labels)]
+        used += [name for event in events for name in event.labels]
+        used += [verdict.name for verdict in verdicts]
         classes = [name for name in dict.fromkeys(used) if name not in self.class_ids]
         for name in classes:
             self.class_ids[name] = len(self.class_ids)
-        key, reason = name_batch(part.origin, part.reason)
+        key, reason = name_batch(batch.origin, batch.reason)
         self.made.batches.append(
             Batch(
-                key=key, kind=part.kind, actor=part.actor, by_person=part.by_person,
-                reason=reason, undoes=self._find_undone(part), classes=classes, clips=clips,
-                events=self._events(part, rows), verdicts=[self._verdict(word) for word in said],
+                key=key, kind=batch.kind, actor=batch.actor, by_person=batch.by_person,
+                reason=reason, undoes=self._find_undone(batch), classes=classes, clips=clips,
+                events=self._label_events(batch, events),
+                verdicts=[self._verdict(verdict) for verdict in verdicts],
             )
         )  # fmt: skip
-        self.known[part.origin.id] = self.next_batch
+        self.known[batch.origin.id] = self.next_batch
         self.next_batch += 1
-        kept = sum(fate == KEPT for fate in fates.values())
+        kept = sum(outcome == KEPT for outcome in outcomes.values())
         self._count(
-            clips=len(clips), classes=len(classes), applied=len(rows), kept=kept,
-            same=len(fates) - len(clips) - len(rows) - kept, verdicts=len(said),
+            clips=len(clips), classes=len(classes), applied=len(events), kept=kept,
+            same=len(outcomes) - len(clips) - len(events) - kept, verdicts=len(verdicts),
         )  # fmt: skip
         self.made.told.append(
-            f"{part.kind} by {part.actor}, {part.origin.made_at:%Y-%m-%d %H:%M:%S}: "
-            f"{len(clips)} clips added, {len(rows)} events applied, {kept} kept out, "
-            f"{len(said)} verdicts"
+            f"{batch.kind} by {batch.actor}, {batch.origin.made_at:%Y-%m-%d %H:%M:%S}: "
+            f"{len(clips)} clips added, {len(events)} events applied, {kept} kept out, "
+            f"{len(verdicts)} verdicts"
         )
 
-    def _find_undone(self, part: Part) -> int | None:
-        """The batch here that an undo takes back, so that no batch is taken back twice."""
-        if part.undoes is None or part.undoes.id not in self.known:
+    def _find_undone(self, batch: ChangeBatch) -> int | None:
+        """Find the batch here that an undo takes back, so that none is taken back twice."""
+        if batch.undoes is None or batch.undoes.id not in self.known:
             return None
-        batch_id, n = self.known[part.undoes.id], 0
-        same = self.by_person.get(batch_id, part.by_person) == part.by_person
-        if not same and not part.restores:
-            who = "a person" if part.by_person else "a machine"
+        batch_id, n = self.known[batch.undoes.id], 0
+        same = self.by_person.get(batch_id, batch.by_person) == batch.by_person
+        if not same and not batch.restores:
+            who = "a person" if batch.by_person else "a machine"
             raise InvalidInput(
-                f"batch {shown(part.origin.key)} says that {who} takes back batch {batch_id}, "
+                f"batch {shown(batch.origin.key)} says that {who} takes back batch {batch_id}, "
                 "which is none of theirs; export the changes again"
             )
         while batch_id in self.undone:
@@ -272,79 +274,79 @@ class _Planner:
         self.undone[batch_id] = self.next_batch
         return batch_id
 
-    def _counts(self, said: Said, part: Part, left: set[str]) -> bool:
-        """Whether a verdict is to be written: a machine's goes with its event."""
-        if said.path not in self.clip_ids:
+    def _counts(self, verdict: NamedVerdict, batch: ChangeBatch, left: set[str]) -> bool:
+        """Tell whether a verdict is to be written: a machine's goes with its event."""
+        if verdict.path not in self.clip_ids:
             return False
-        if not part.by_person:
-            return said.path not in left
-        if said.path in self.new_clips:
-            return not _comes_with_clip(said, part)
-        if said.start_s is not None:
+        if not batch.by_person:
+            return verdict.path not in left
+        if verdict.path in self.new_clips:
+            return not _comes_with_clip(verdict, batch)
+        if verdict.start_s is not None:
             return True
-        # What a person said before must not become their newest word.
-        newest = self.last_said.get((self.clip_ids[said.path], said.name, part.actor))
-        return newest is None or newest <= part.origin.made_at
+        # What a person said before must not become their newest verdict.
+        newest = self.verdict_times.get((self.clip_ids[verdict.path], verdict.name, batch.actor))
+        return newest is None or newest <= batch.origin.made_at
 
-    def _verdict(self, said: Said) -> Verdict:
+    def _verdict(self, verdict: NamedVerdict) -> Verdict:
         return Verdict(
-            clip_id=self.clip_ids[said.path], class_id=self.class_ids[said.name],
-            verdict=said.verdict, rule=said.rule, score=said.score, start_s=said.start_s,
-            end_s=said.end_s,
+            clip_id=self.clip_ids[verdict.path], class_id=self.class_ids[verdict.name],
+            verdict=verdict.verdict, rule=verdict.rule, score=verdict.score,
+            start_s=verdict.start_s, end_s=verdict.end_s,
         )  # fmt: skip
 
-    def _events(self, part: Part, rows: Sequence[Change]) -> LabelEvents:
+    def _label_events(self, batch: ChangeBatch, events: Sequence[NamedEvent]) -> LabelEvents:
         return LabelEvents(
-            clip_ids=np.array([self.clip_ids[row.path] for row in rows], np.int64),
-            states=[row.state for row in rows],
-            labels=[[self.class_ids[name] for name in row.labels] for row in rows],
-            sources=[row.source for row in rows],
-            iterations=[row.iteration for row in rows],
-            scores=[row.score for row in rows],
-            evidence=[_evidence(part, row) for row in rows],
+            clip_ids=np.array([self.clip_ids[event.path] for event in events], np.int64),
+            states=[event.state for event in events],
+            labels=[[self.class_ids[name] for name in event.labels] for event in events],
+            sources=[event.source for event in events],
+            iterations=[event.iteration for event in events],
+            scores=[event.score for event in events],
+            evidence=[_evidence(batch, event) for event in events],
         )
 
 
-def _rows(part: Part) -> list[tuple[int, Change]]:
-    """Clips that come in, and events, each with what tells it within its batch."""
+def _events_of(batch: ChangeBatch) -> list[tuple[int, NamedEvent]]:
+    """List clips that come in, and events, each with what tells it within its batch."""
     intake = [
-        Change(
+        NamedEvent(
             path=clip.path, content_hash=clip.content_hash, before=None, state=clip.state,
-            labels=clip.labels, source=part.kind, score=None, iteration=None, evidence=None,
+            labels=clip.labels, source=batch.kind, score=None, iteration=None, evidence=None,
         )
-        for clip in part.clips
+        for clip in batch.clips
     ]  # fmt: skip
-    return [*((-1, row) for row in intake), *enumerate(part.events)]
+    return [*((-1, event) for event in intake), *enumerate(batch.events)]
 
 
-def _word(part: Part, row: Change) -> Word:
-    return Word(
-        state=row.state, labels=row.labels, by_person=part.by_person, actor=part.actor,
-        made_at=time_given(part.origin, row.evidence), batch=part.origin.id,
-        intake=row.before is None, undo=part.undoes is not None,
+def _state_after(batch: ChangeBatch, event: NamedEvent) -> ClipState:
+    return ClipState(
+        state=event.state, labels=event.labels, by_person=batch.by_person, actor=batch.actor,
+        made_at=find_time(batch.origin, event.evidence), batch=batch.origin.id,
+        intake=event.before is None, undo=batch.undoes is not None,
     )  # fmt: skip
 
 
-def _evidence(part: Part, row: Change) -> str:
-    """What was told of an event, and where and when it was."""
-    evidence = (row.evidence or {}) | {"origin": describe_origin(part.origin)}
-    if part.by_person and evidence.get("answered_at") is None:
-        evidence["answered_at"] = part.origin.made_at.isoformat()
+def _evidence(batch: ChangeBatch, event: NamedEvent) -> str:
+    """Write what was told of an event, and where and when it was."""
+    evidence = (event.evidence or {}) | {"origin": describe_origin(batch.origin)}
+    if batch.by_person and evidence.get("answered_at") is None:
+        evidence["answered_at"] = batch.origin.made_at.isoformat()
     return json.dumps(evidence, sort_keys=True, ensure_ascii=False)
 
 
-def _comes_with_clip(said: Said, part: Part) -> bool:
-    """Whether the store itself says so of a clip that comes in verified."""
-    return (said.verdict, said.rule, said.score, said.start_s) == (
-        "present", part.kind, None, None
+def _comes_with_clip(verdict: NamedVerdict, batch: ChangeBatch) -> bool:
+    """Tell whether the store itself says so of a clip that comes in verified."""
+    return (verdict.verdict, verdict.rule, verdict.score, verdict.start_s) == (
+        "present", batch.kind, None, None
     ) and any(
-        clip.path == said.path and clip.state == VERIFIED and said.name in clip.labels
-        for clip in part.clips
+        clip.path == verdict.path and clip.state == VERIFIED and verdict.name in clip.labels
+        for clip in batch.clips
     )  # fmt: skip
 
 
 def _find_misfits(session: Session, new: Sequence[Clip]) -> dict[str, str]:
-    """Clips that would put one recording, or one group, in two subsets or folds: path and why."""
+    """Find clips that would put a recording, or a group, in two subsets or folds: path and why."""
     reading = Reading()
     if new:
         check_kinship(session, [replace(clip, row=n) for n, clip in enumerate(new, 1)], reading)

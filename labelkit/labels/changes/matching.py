@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
-from labelkit.labels.changes.change_set import ChangeSet, Origin, Part
-from labelkit.labels.changes.merge import Word
-from labelkit.stores.columns import as_column
+from labelkit.labels.changes.change_set import ChangeBatch, ChangeSet, Origin
+from labelkit.labels.changes.merge import ClipState
+from labelkit.stores.change_rows import find_person_verdicts, read_states
+from labelkit.stores.clips import find_clips
 from labelkit.stores.session import Session
 
 
@@ -25,43 +23,37 @@ class Match:
     rows: list[dict[str, Any]]
 
 
-def clash(*cells: str | None) -> dict[str, Any]:
-    """One row of the report."""
+def conflict_row(*cells: str | None) -> dict[str, Any]:
+    """Make one row of the report."""
     columns = ("path", "what", "ours", "theirs", "kept", "why")
     return dict(zip(columns, cells, strict=True))
 
 
-def match_clips(session: Session, changes: ChangeSet, parts: Iterable[Part]) -> Match:
+def match_clips(session: Session, changes: ChangeSet, batches: Iterable[ChangeBatch]) -> Match:
     """Find the clips of some batches of a set by path, and those not there by their content.
 
     Args:
         session: The open store.
         changes: The set.
-        parts: The batches to be brought in.
+        batches: Those of its batches that are to be brought in.
     """
     contents: dict[str, str | None] = {}
-    for part in parts:
-        contents |= dict(part.recordings())
-    there = session.rows_beside(
-        {"path": as_column(contents), "content_hash": as_column(contents.values())},
-        # A column of nothing but None arrives without a type, hence the casts.
-        "select clip_id, path, content_hash from clips "
-        "where path in (select path::varchar from arrays) "
-        "or content_hash in (select content_hash::varchar from arrays)",
-    )
-    by_path = {path: (clip_id, content) for clip_id, path, content in there}
-    by_content: dict[str, list[int]] = defaultdict(list)
-    for clip_id, _, content in there:
-        by_content[content].append(clip_id)
+    for batch in batches:
+        contents |= dict(batch.recordings())
+    known = find_clips(session, contents)
+    by_path = {clip.path: clip for clip in known}
+    by_content: dict[str | None, list[int]] = defaultdict(list)
+    for clip in known:
+        by_content[clip.content_hash].append(clip.clip_id)
     found = Match({}, [])
     for path, content in contents.items():
         if path in by_path:
-            clip_id, own = by_path[path]
+            own = by_path[path].content_hash
             if content is not None and own is not None and own != content:
                 why = "another recording lies under this path"
-                found.rows.append(clash(path, "recording", own, content, "ours", why))
+                found.rows.append(conflict_row(path, "recording", own, content, "ours", why))
             else:
-                found.clip_ids[path] = clip_id
+                found.clip_ids[path] = by_path[path].clip_id
     missing = {path: content for path, content in contents.items() if path not in by_path}
     # A content that is there twice, here or there, tells no clip.
     shared, wanted = {*changes.shared_recordings}, Counter(missing.values())
@@ -75,63 +67,49 @@ def match_clips(session: Session, changes: ChangeSet, parts: Iterable[Part]) -> 
     return found
 
 
-def read_words(
+def read_clip_states(
     session: Session, clip_ids: Iterable[int], origins: dict[int, tuple[Origin, str]]
-) -> dict[int, Word]:
-    """What clips are here and who made them so, by clip id.
+) -> dict[int, ClipState]:
+    """Read what clips are here and who made them so, by clip id.
 
     Args:
         session: The open store.
         clip_ids: The clips.
         origins: Origin and first reason of every batch.
     """
-    names = session.classes()
-    rows = session.rows_beside(
-        _ids(clip_ids),
-        "select e.clip_id, e.batch_id, e.state, e.labels, b.by_person, b.actor, "
-        "e.batch_id = c.batch_id, b.undoes is not null, l.evidence "
-        "from current_events e join batches b on b.batch_id = e.batch_id "
-        "join clips c on c.clip_id = e.clip_id join label_events l on l.event_id = e.event_id "
-        "where e.clip_id in (select clip_id from arrays)",
-    )
-    return {
-        clip_id: Word(
-            state=state, labels=tuple(sorted(names[label] for label in labels)),
-            by_person=by_person, actor=actor, batch=origins[batch_id][0].id,
-            made_at=time_given(origins[batch_id][0], evidence and json.loads(evidence)),
-            intake=intake, undo=undo,
-        )
-        for clip_id, batch_id, state, labels, by_person, actor, intake, undo, evidence in rows
-    }  # fmt: skip
+    found = {}
+    for clip_id, row in read_states(session, clip_ids).items():
+        origin, _ = origins[row.batch_id]
+        found[clip_id] = ClipState(
+            state=row.state, labels=row.labels, by_person=row.by_person, actor=row.actor,
+            batch=origin.id, made_at=find_time(origin, row.evidence), intake=row.intake,
+            undo=row.undo,
+        )  # fmt: skip
+    return found
 
 
-def time_given(origin: Origin, evidence: dict[str, Any] | None) -> datetime:
-    """When a word was given: an answer says so itself."""
-    said = (evidence or {}).get("answered_at")
-    return origin.made_at if said is None else datetime.fromisoformat(said)
+def find_time(origin: Origin, evidence: dict[str, Any] | None) -> datetime:
+    """Find when a clip was given its state: an answer says so itself."""
+    answered_at = (evidence or {}).get("answered_at")
+    return origin.made_at if answered_at is None else datetime.fromisoformat(answered_at)
 
 
-def read_last_verdicts(
+def read_verdict_times(
     session: Session, clip_ids: Iterable[int], origins: dict[int, tuple[Origin, str]]
 ) -> dict[tuple[int, str, str], datetime]:
-    """When each person last said something that stands of a clip and class.
+    """Read when each person last said something that stands of a clip and class.
+
+    Args:
+        session: The open store.
+        clip_ids: The clips.
+        origins: Origin and first reason of every batch.
 
     Returns:
         The time by clip id, class and person.
     """
     last: dict[tuple[int, str, str], datetime] = {}
-    for clip_id, name, actor, batch_id in session.rows_beside(
-        _ids(clip_ids),
-        "select distinct v.clip_id, k.name, b.actor, v.batch_id from label_verdicts v "
-        "join batches b on b.batch_id = v.batch_id join classes k on k.class_id = v.class_id "
-        "where b.by_person and v.start_s is null "
-        "and v.clip_id in (select clip_id from arrays) "
-        "and v.batch_id not in (select batch_id from taken_back)",
-    ):
-        when = origins[batch_id][0].made_at
-        last[clip_id, name, actor] = max(when, last.get((clip_id, name, actor), when))
+    for verdict in find_person_verdicts(session, clip_ids):
+        key = verdict.clip_id, verdict.class_name, verdict.actor
+        made_at = origins[verdict.batch_id][0].made_at
+        last[key] = max(made_at, last.get(key, made_at))
     return last
-
-
-def _ids(clip_ids: Iterable[int]) -> dict[str, np.ndarray]:
-    return {"clip_id": np.fromiter(clip_ids, np.int64)}

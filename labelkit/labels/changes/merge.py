@@ -1,6 +1,6 @@
 """Three states of a clip made one: what it was, what it is here, and what it became elsewhere.
 
-A person beats a machine; of two of a kind the word here stays, and is told.
+A person beats a machine; of two of a kind what is here stays, and is told.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SAME, APPLIED, KEPT = "same", "applied", "kept"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Word:
-    """What was said of a clip: its state and its labels by name, sorted, and who said so.
+class ClipState:
+    """State of a clip and its labels by name, sorted, and who gave it them when.
 
     ``batch`` is the origin of the batch. ``intake`` is how the clip came in; ``undo`` took
-    another word back.
+    back what it was given before.
     """
 
     state: str
@@ -41,14 +41,14 @@ class Word:
     def human(self) -> bool:
         """Whether a person stands behind it.
 
-        Who imports noisy labels vouches for nothing, and who takes a word back not for what a
+        Who imports noisy labels vouches for nothing, and who takes something back not for what a
         machine had said before it.
         """
         return self.by_person and not ((self.intake or self.undo) and self.state in MACHINE_STATES)
 
     @property
     def decision(self) -> bool:
-        """Whether a person decided on this clip, rather than brought it in or took a word back."""
+        """Whether a person decided, rather than brought the clip in or took something back."""
         return self.by_person and not self.intake and not self.undo
 
     def __str__(self) -> str:
@@ -57,23 +57,23 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One event elsewhere: what the clip was, and what it became.
+class RemoteEvent:
+    """An event in the other copy: what the clip was there, and what it became.
 
-    ``before`` is None where the clip came in; ``knew`` says whether the word that counts here
+    ``before`` is None where the clip came in; ``knew`` says whether what the clip is here
     was known there by then.
     """
 
     before: tuple[str, tuple[str, ...]] | None
-    after: Word
+    after: ClipState
     knew: bool
 
 
 @dataclass(frozen=True)
 class Merge:
-    """What becomes of the steps: those from ``first`` on are taken over; ``why`` tells of a clash.
+    """What becomes of remote events: those from ``first`` on are applied; ``why`` is of a conflict.
 
-    A clash is one where both sides said something, and not the same.
+    A conflict is one where both sides said something, and not the same.
     """
 
     outcome: str
@@ -81,7 +81,7 @@ class Merge:
     why: str = ""
 
 
-def merge_clip(ours: Word, steps: Sequence[Step]) -> Merge:
+def merge_clip(ours: ClipState, events: Sequence[RemoteEvent]) -> Merge:
     """Decide what becomes of what others did to a clip.
 
     Where they began from what the clip is here, or came by it, the rest follows. A person
@@ -89,36 +89,36 @@ def merge_clip(ours: Word, steps: Sequence[Step]) -> Merge:
 
     Args:
         ours: What the clip is here.
-        steps: What became of it elsewhere, the oldest first, at least one.
+        events: What became of it elsewhere, the oldest first, at least one.
 
     Returns:
-        Which of the steps to take over.
+        Which of the events to apply.
 
     Example:
         >>> when = datetime(2026, 1, 1)
         >>> said = dict(labels=("Dog",), made_at=when)
-        >>> was = Word(state="unverified", by_person=False, actor="a", batch="1", **said)
-        >>> now = Word(state="verified", by_person=True, actor="b", batch="2", **said)
-        >>> step = Step(before=was.content, after=now, knew=True)
-        >>> merge_clip(was, [step])
+        >>> was = ClipState(state="unverified", by_person=False, actor="a", batch="1", **said)
+        >>> now = ClipState(state="verified", by_person=True, actor="b", batch="2", **said)
+        >>> event = RemoteEvent(before=was.content, after=now, knew=True)
+        >>> merge_clip(was, [event])
         Merge(outcome='applied', first=0, why='')
     """
-    end, last = len(steps), steps[-1].after
-    for first, step in enumerate(steps):
-        known = step.knew or not ours.decision
+    end, last = len(events), events[-1].after
+    for first, event in enumerate(events):
+        known = event.knew or not ours.decision
         if (
-            step.before == ours.content
+            event.before == ours.content
             and known
-            and allowed(ours.state, [step.after for step in steps[first:]])
+            and allowed(ours.state, [later.after for later in events[first:]])
         ):
             return Merge(APPLIED, first)
     if ours.content == last.content:
         return Merge(SAME, end)
-    if steps[0].before == last.content and not last.decision:
+    if events[0].before == last.content and not last.decision:
         return Merge(SAME, end)
     if last.human and not ours.human:
-        first = next(n for n, step in enumerate(steps) if step.after.human)
-        if allowed(ours.state, [step.after for step in steps[first:]]):
+        first = next(n for n, event in enumerate(events) if event.after.human)
+        if allowed(ours.state, [later.after for later in events[first:]]):
             return Merge(APPLIED, first, "a person decides, not a machine")
     if ours.human and not last.human:
         return Merge(KEPT, end, "a person decides, not a machine")
@@ -126,15 +126,15 @@ def merge_clip(ours: Word, steps: Sequence[Step]) -> Merge:
     return Merge(KEPT, end, f"{who} differ; what is here stays")
 
 
-def allowed(state: str, words: Sequence[Word]) -> bool:
-    """Whether no machine among those who speak decides on what a person left.
+def allowed(state: str, later: Sequence[ClipState]) -> bool:
+    """Tell whether no machine decides on what a person left.
 
     Args:
         state: State of the clip until then.
-        words: What is said of it, one after the other.
+        later: What it was given after that, one after the other.
     """
-    states = [state, *(word.state for word in words)]
+    states = [state, *(given.state for given in later)]
     return all(
-        word.by_person or before in MACHINE_STATES
-        for word, before in zip(words, states, strict=False)
+        given.by_person or before in MACHINE_STATES
+        for given, before in zip(later, states, strict=False)
     )

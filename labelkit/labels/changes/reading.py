@@ -27,12 +27,12 @@ from labelkit.datasets.reading import (
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.changes.change_set import (
     VERSION,
-    Before,
-    Change,
+    ChangeBatch,
     ChangeSet,
+    NamedEvent,
+    NamedVerdict,
     Origin,
-    Part,
-    Said,
+    PriorState,
 )
 from labelkit.records import MACHINE_STATES, STATES, Clip
 
@@ -74,13 +74,13 @@ def parse_changes(content: bytes, name: str) -> ChangeSet:
                           "export it again, or install another labelkit")  # fmt: skip
     if not faults:
         found = _Reader(faults).read(data)
-        if not faults:
+        if found is not None:
             return found
     raise FaultyFile(name, faults)
 
 
 def _parse(content: bytes, faults: list[str]) -> Any:
-    """The JSON, with what JSON allows and a change set does not noted as faults."""
+    """Parse JSON, and note as faults what JSON allows and a change set does not."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -126,7 +126,7 @@ def _walk(data: Any, faults: list[str]) -> None:
 
 
 def _path(value: Any) -> bool:
-    """Whether a path lies below the audio folder, and is the only way to say so."""
+    """Tell whether a path lies below the audio folder, and is the only way to say so."""
     return (
         isinstance(value, str)
         and not UNSAYABLE.search(value)
@@ -156,7 +156,7 @@ def _whole(value: Any, low: int, high: int) -> bool:
 
 
 def _evidence(value: Any) -> bool:
-    """Whether evidence is an object in which the store can read what it looks for."""
+    """Tell whether evidence is an object in which the store can read what it looks for."""
     return (
         isinstance(value, dict)
         and (value.get("answered_at") is None or _time(value["answered_at"], zone=True))
@@ -241,18 +241,18 @@ class _Reader:
         # Whether a person made each batch, by its origin.
         self.by_person: dict[str, bool] = {}
 
-    def read(self, data: Any) -> Any:
-        """The change set; worth nothing where there are faults."""
+    def read(self, data: Any) -> ChangeSet | None:
+        """Make the change set; None where there are faults."""
         values = self._check("set", data, "file")
         if values is None:
             return None
         del values["labelkit_changes"]
         self.classes = set(values["classes"])
-        parts = [self._part(part, f"batches[{n}]") for n, part in enumerate(data["batches"])]
-        return None if self.faults else ChangeSet(**values | {"batches": tuple(parts)})
+        batches = [self._batch(row, f"batches[{n}]") for n, row in enumerate(data["batches"])]
+        return None if self.faults else ChangeSet(**values | {"batches": tuple(batches)})
 
     def _check(self, kind: str, value: Any, where: str) -> dict[str, Any] | None:
-        """Values of an object as Python holds them, or None if anything about it is wrong."""
+        """Check an object and give its values as Python holds them; None if anything is wrong."""
         wanted, before = _RECORDS[kind], len(self.faults)
         if not isinstance(value, dict):
             self.faults.append(f"{where} is {shown(value)}; give an object")
@@ -271,12 +271,12 @@ class _Reader:
         return {key: _python(key, part) for key, part in value.items()}
 
     def _rows(self, kind: str, rows: list[Any], where: str) -> list[tuple[str, dict[str, Any]]]:
-        """Objects that are right, each with where it is."""
+        """Find the objects that are right, each with where it is."""
         checked = [(f"{where}[{n}]", row) for n, row in enumerate(rows)]
         found = [(place, self._check(kind, row, place)) for place, row in checked]
         return [(place, values) for place, values in found if values is not None]
 
-    def _part(self, data: Any, where: str) -> Part | None:
+    def _batch(self, data: Any, where: str) -> ChangeBatch | None:
         values = self._check("batch", data, where)
         if values is None:
             return None
@@ -312,7 +312,7 @@ class _Reader:
                 f"{where}: by_person is {values['by_person']}, of the batch it takes back it is "
                 "not; give the same"
             )
-        return Part(**values | {
+        return ChangeBatch(**values | {
             "origin": made, "undoes": taken, "clips": tuple(clips),
             "events": tuple(events), "verdicts": tuple(verdicts),
         })  # fmt: skip
@@ -331,7 +331,7 @@ class _Reader:
         self._name_classes(row["labels"], where)
         return Clip(**row)
 
-    def _event(self, where: str, row: dict[str, Any], by_person: bool) -> Change | None:
+    def _event(self, where: str, row: dict[str, Any], by_person: bool) -> NamedEvent | None:
         before = self._check("before", row["before"], f"{where}.before")
         self._know(where, row)
         if before is None:
@@ -342,9 +342,9 @@ class _Reader:
                 f"{where}: a machine makes a clip {row['state']} that was {before['state']}; "
                 f"it decides only between {' and '.join(MACHINE_STATES)}"
             )
-        return Change(**row | {"before": Before(**before)})
+        return NamedEvent(**row | {"before": PriorState(**before)})
 
-    def _verdict(self, where: str, row: dict[str, Any]) -> Said:
+    def _verdict(self, where: str, row: dict[str, Any]) -> NamedVerdict:
         self._know(where, row)
         name, start_s, end_s = row.pop("class"), row["start_s"], row["end_s"]
         self._name_classes([name], where)
@@ -353,7 +353,7 @@ class _Reader:
                 f"{where} is of seconds {start_s} to {end_s}; give both, the first before the "
                 "last, or null twice"
             )
-        return Said(name=name, **row)
+        return NamedVerdict(name=name, **row)
 
     def _know(self, where: str, row: dict[str, Any]) -> None:
         path, content = row["path"], row["content_hash"]
