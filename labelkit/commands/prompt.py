@@ -19,7 +19,12 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from labelkit.commands.query import print_answer
 from labelkit.errors import InvalidInput, LabelkitError, StoreError
 from labelkit.labels import query as querying
-from labelkit.stores.completion import Names, is_complete, split_statements
+from labelkit.stores.completion import (
+    Names,
+    is_complete,
+    read_definitions,
+    split_statements,
+)
 from labelkit.stores.query import check_limits
 
 MODES = ("table", "json", "csv")
@@ -211,16 +216,8 @@ class Shell:
                 raise InvalidInput(f"no command {' '.join((name, *words))!r}; see: .help")
 
     def _schema(self, relation: str) -> None:
-        name = relation.rstrip(";").replace("'", "''")
-        statement = (
-            f"select sql from duckdb_tables() where table_name = '{name}' union all "
-            f"select sql from duckdb_views() where view_name = '{name}' union all "
-            "select 'create macro ' || function_name || '(' || array_to_string(parameters, ', ') "
-            "|| ') as ' || macro_definition || ';' from duckdb_functions() "
-            f"where function_name = '{name}' and macro_definition is not null and not internal"
-        )
-        with querying.ask(self._project, statement, timeout_s=self._timeout_s) as reply:
-            found = [text for batch in reply.batches for (text,) in batch]
+        name = relation.rstrip(";")
+        found = read_definitions(self._project.store, name, timeout_s=self._timeout_s)
         if not found:
             names = querying.read_names(self._project)
             close = difflib.get_close_matches(relation, [*names.relations, *names.macros], n=1)

@@ -88,9 +88,9 @@ def write_parquet(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> 
     with replacing(file) as stream, duckdb.connect(config={"threads": 1}) as con:
         # Column types come from all rows, not from a sample that may miss the lists.
         con.execute("set pandas_analyze_sample = 0")
-        con.register("clips", arrays)
+        con.register("arrays", arrays)
         con.execute(
-            f"copy (select {columns} from clips) to {_literal(stream.name)} "
+            f"copy (select {columns} from arrays) to {_literal(stream.name)} "
             "(format parquet, compression zstd, use_tmp_file false, "
             f"kv_metadata {{classes: {_literal(json.dumps(list(classes)))}}})"
         )

@@ -15,10 +15,10 @@ from labelkit.errors import InvalidInput, StoreError
 from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
 from labelkit.records import MACHINE_STATES, LabelTable
-from labelkit.stores.query import query
 from labelkit.stores.scores import (
     NewestScores,
     Suggestion,
+    find_where,
     newest_pair_scores,
     newest_scores,
     newest_suggestions,
@@ -190,17 +190,10 @@ def _best_ordering(session: Session) -> NewestScores | None:
 
 def _where(project: Project, sql: str) -> list[int]:
     try:
-        answer = query(
-            project.store,
-            "select clip_id from labels_now left join (select clip_id, fusion, lwlrap, "
-            f"self_confidence, suggested from review_queue) using (clip_id) where ({sql}\n) "
-            "order by clip_id",
-            timeout_s=60.0,
-        )
+        return find_where(project.store, sql)
     except InvalidInput as error:
         # What follows is the statement around the condition.
         raise InvalidInput(f"--where {sql!r}: {str(error).partition(' LINE ')[0]}") from None
-    return [clip_id for (clip_id,) in answer.rows]
 
 
 def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:

@@ -63,6 +63,24 @@ def read_names(
     return names
 
 
+def read_definitions(store: LabelStore, name: str, *, timeout_s: float = 30.0) -> list[str]:
+    """Read the statements that make the tables, views and macros of a name.
+
+    Raises:
+        StoreError: If the store cannot be opened, or it takes longer than ``timeout_s``.
+    """
+    quoted = name.replace("'", "''")
+    statement = (
+        f"select sql from duckdb_tables() where table_name = '{quoted}' union all "
+        f"select sql from duckdb_views() where view_name = '{quoted}' union all "
+        "select 'create macro ' || function_name || '(' || array_to_string(parameters, ', ') "
+        "|| ') as ' || macro_definition || ';' from duckdb_functions() "
+        f"where function_name = '{quoted}' and macro_definition is not null and not internal"
+    )
+    with sandbox.ask(store, statement, timeout_s=timeout_s) as reply:
+        return [text for batch in reply.batches for (text,) in batch]
+
+
 def split_statements(text: str) -> list[str]:
     r"""Split a text into its statements, as DuckDB parts them.
 

@@ -8,6 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from labelkit.stores.labels import LabelStore
+from labelkit.stores.query import query
 from labelkit.stores.session import Session
 from labelkit.stores.views import FUSION, OF_THE_PRESENT
 from labelkit.types import Floats
@@ -104,6 +106,27 @@ def _newest_run(session: Session, metric: str) -> str | None:
         {"metric": metric},
     )
     return run_id
+
+
+def find_where(store: LabelStore, condition: str) -> list[int]:
+    """Find the clips of ``labels_now``, with their scores of ``review_queue``, a user asks for.
+
+    Args:
+        store: The label store.
+        condition: SQL of the user, for WHERE; it can only read.
+
+    Raises:
+        InvalidInput: If it is no such condition.
+        StoreError: If it takes longer than a minute.
+    """
+    answer = query(
+        store,
+        "select clip_id from labels_now left join (select clip_id, fusion, lwlrap, "
+        f"self_confidence, suggested from review_queue) using (clip_id) where ({condition}\n) "
+        "order by clip_id",
+        timeout_s=60.0,
+    )
+    return [clip_id for (clip_id,) in answer.rows]
 
 
 def newest_score_batch(session: Session) -> tuple[int, str]:

@@ -1,0 +1,1 @@
+"""Checks of the house itself, run by ``make lint``."""
