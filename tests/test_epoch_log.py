@@ -207,7 +207,7 @@ def test_the_last_row_is_the_final_models(trained):
         weights = torch.load(folder / "weights.pt", weights_only=True)
         model = create_model(recipe.model.name, 10, in_channels=recipe.input.channels, width=4)
         model.load_state_dict(weights["model"])
-        frames = data.frames
+        frames = data.learner.frames
         shape = (int((frames.starts + frames.lengths).max()), 16)
         matrix = np.memmap(frames.path, np.float16, "r", shape=shape)
         bank = Spectrograms(matrix, frames.starts, frames.lengths, recipe.input, "cpu")

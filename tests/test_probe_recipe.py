@@ -24,12 +24,12 @@ from labelkit.noise.selection import select_confident
 from labelkit.project import create_project
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
-from labelkit.runs.cross_validation import plan_work
-from labelkit.runs.dataset import read_dataset, run_key
+from labelkit.runs.cross_validation import plan_work, run_key
+from labelkit.runs.dataset import Classifier, Network, read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
-from labelkit.training.crossfit import Choice
+from labelkit.training.crossfit import Decided
 from labelkit.training.probefit import ProbeFit
 from tests.conftest import make_demo_project, pair_clips, write_csv
 
@@ -251,7 +251,7 @@ def test_seeds_and_workers(probed, tmp_path):
         fits = replace(work.fit_predict, folder=tmp_path / str(number))
         fit = partial(fits.fit, "pretrain", name="pretrain", number=0)
         with work.runner.executor:
-            results = work.runner(fit, [(fold, Choice(nobody, nobody), None) for fold in range(3)])
+            results = work.runner(fit, [(fold, Decided(nobody, nobody), None) for fold in range(3)])
         found.append(np.concatenate([probs for probs, _ in results]))
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[0] != found[2]).any()
@@ -357,8 +357,8 @@ def test_embeddings_of_ones_own_and_clips_without_one(demo_project, capsys):
     freeze_folds(demo_project, n=3)
     recipe = probe(f"embedding.embedder=vectors:{file}")
     data = read_dataset(demo_project, recipe, workers=1)
-    assert data.frames is None and data.embeddings.name.startswith("mine-")
-    np.testing.assert_allclose(data.embeddings.matrix, x[1:], atol=1e-6)
+    assert isinstance(data.learner, Classifier) and data.learner.name.startswith("mine-")
+    np.testing.assert_allclose(data.learner.matrix, x[1:], atol=1e-6)
     assert f"1 clips are left out: {table.paths[0]} (no_vector)" in capsys.readouterr().err
     assert not demo_project.features.exists()
     first = train(demo_project, recipe, workers=1)
@@ -432,7 +432,7 @@ def test_no_weights_to_start_from(probed, tiny_recipe):
 def test_settings_of_the_probe_do_not_rename_the_run_of_a_network(probed, tiny_recipe):
     project, *_ = probed
     data = read_dataset(project, tiny_recipe, workers=1)
-    assert data.embeddings is None and data.frames is not None
+    assert isinstance(data.learner, Network)
     states = data.table.states[data.train]
     other = replace(tiny_recipe, embedding=EmbeddingSpec(sample_rate=8000))
     wider = replace(tiny_recipe, model=replace(tiny_recipe.model, width=5))

@@ -7,18 +7,19 @@ import pytest
 
 from labelkit.config import StageSpec, create_spec, read_recipe
 from labelkit.errors import InvalidInput, StoreError
+from labelkit.recordings.features import read_variant
 from labelkit.records import Batch, Frames, Verdict, Windows
-from labelkit.runs.dataset import read_dataset, read_variant
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.train import train
 from labelkit.stores.windows import WindowStore
-from labelkit.training.crossfit import Choice, CrossFit
+from labelkit.training.crossfit import CrossFit, Decided
 
 # Eight clips of fold 1 and two of fold 0, which is judged. By number:
 # 0, 1 curated; 2, 3 noisy once and confirmed by people; 4, 5 selected; 6 removed; 7 noisy.
 NOISY = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 1], bool)
 ONCE = np.array([0, 0, 1, 1, 1, 1, 1, 1, 0, 1], bool)
 FOLDS = np.array([1] * 8 + [0, 0])
-CHOICE = Choice(np.isin(np.arange(10), [4, 5]), np.arange(10) == 6)
+CHOICE = Decided(np.isin(np.arange(10), [4, 5]), np.arange(10) == 6)
 
 
 def examples(choice=CHOICE, **settings):
@@ -48,10 +49,10 @@ def test_pools_of_a_stage(settings, noisy, selected, curated):
 
 def test_a_stage_may_be_limited_to_some_clips():
     only = np.isin(np.arange(10), [0, 4, 7, 8])
-    found = examples(Choice(CHOICE.selected, CHOICE.removed, only), clips="trusted")
+    found = examples(Decided(CHOICE.selected, CHOICE.removed, only), clips="trusted")
     assert found == {0: [], 1: [4], 2: [0]}
     with pytest.raises(InvalidInput, match="stage s, fold 0: 0 clips to learn from"):
-        examples(Choice(CHOICE.selected, CHOICE.removed, np.arange(10) == 8))
+        examples(Decided(CHOICE.selected, CHOICE.removed, np.arange(10) == 8))
 
 
 def test_a_class_a_person_is_unsure_of_does_not_count(demo_project, tiny_recipe):
@@ -82,8 +83,8 @@ def test_offline_variants_are_trained_on(demo_project):
 
     recipe = read_recipe("quick", [*TINY, "pretrain.variants=speed:0.9,semitones:2"])
     data = read_dataset(demo_project, recipe, workers=1)
-    assert sorted(data.variants) == ["semitones:2", "speed:0.9"]
-    slow, base = data.variants["speed:0.9"], data.frames
+    assert sorted(data.learner.variants) == ["semitones:2", "speed:0.9"]
+    slow, base = data.learner.variants["speed:0.9"], data.learner.frames
     assert slow.path != base.path
     ratio = slow.lengths.sum() / base.lengths.sum()
     assert 1.05 < ratio < 1.15
