@@ -18,7 +18,7 @@ label-studio: $(if $(LABELKIT_LABEL_STUDIO),,.label-studio/.ready-$(LABEL_STUDIO
 .label-studio/.ready-$(LABEL_STUDIO): | .venv/.ready
 	$(PYTHON) -m venv .label-studio/venv
 	.label-studio/venv/bin/pip install --quiet label-studio==$(LABEL_STUDIO)
-	$(BIN)/python -m tests.label_studio_server
+	$(BIN)/python -m tests.support.label_studio_server
 	touch $@
 
 # A Chromium for the tests; LABELKIT_CHROMIUM names another.

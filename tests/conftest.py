@@ -1,37 +1,57 @@
-"""Fixtures: small projects on synthesised clips, and the real clips where they are at hand."""
+"""Fixtures: small projects on synthesised clips, the real clips, a server; and who runs what."""
 
-import csv
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+import torch
 
 from labelkit.cleaning.score import score
-from labelkit.config import FormatSpec, read_recipe
-from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, synthesise, write_demo
-from labelkit.labels.importing import import_labels
-from labelkit.project import create_project
+from labelkit.config import read_recipe
+from labelkit.datasets.demo import plan_demo, write_demo
+from labelkit.project import create_project, open_project
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
-from tests.label_studio_server import binary, running_server
+from tests.support import shared
+from tests.support.clips import write_tone
+from tests.support.label_studio_server import binary, shared_server, stop_shared_server
+from tests.support.projects import TINY, copy_project, make_demo_project
+from tests.support.requirements import absent
 
-# Seconds instead of minutes: a narrow net, few mels, few epochs.
-TINY = (
-    "features.sample_rate=8000",
-    "features.n_fft=512",
-    "features.hop_length=500",
-    "features.n_mels=16",
-    "input.frames=48",
-    "model.width=4",
-    "pretrain.epochs=3",
-    "finetune.epochs=1",
-    "verify.iterations=2",
-    "verify.windows=2",
-    "verify.threshold=0",
-)
+# Long modules begin first, so that no worker is left with one at the end.
+LONGEST = ("label-studio",)
+
+
+def pytest_configure(config):
+    """Workers share a folder, and do not fight over the processors."""
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+    else:
+        shared.begin()
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        stop_shared_server()
+        shared.end()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A module stays with one worker, and so do all tests of the one server."""
+    for item in items:
+        served = "label_studio" in getattr(item, "fixturenames", ())
+        group = "label-studio" if served else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    rank = {group: place for place, group in enumerate(LONGEST)}
+
+    def place(item):
+        (group,) = item.get_closest_marker("xdist_group").args
+        return rank.get(Path(group).stem, len(rank))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -61,42 +81,54 @@ def tiny_recipe():
 
 
 @pytest.fixture(scope="session")
-def demo_clips(tmp_path_factory):
+def demo_clips():
     """A small demonstration set: its plan and its folder; only ever read."""
-    folder = tmp_path_factory.mktemp("demo")
-    clips = plan_demo(3, n_train=10, n_test=2)
-    write_demo(folder, clips, 3)
+
+    def make(folder):
+        clips = plan_demo(3, n_train=10, n_test=2)
+        write_demo(folder, clips, 3)
+        return clips
+
+    folder, clips = shared.once("demo", make)
     return clips, folder
 
 
+@pytest.fixture(scope="session")
+def imported_project(demo_clips):
+    """A project on the small demonstration set, labels imported; only ever read."""
+
+    def make(folder):
+        make_demo_project(demo_clips, folder / "p")
+
+    folder, _ = shared.once("imported", make)
+    return open_project(folder / "p")
+
+
 @pytest.fixture
-def demo_project(demo_clips, tmp_path):
-    """A project on the small demonstration set, labels imported."""
-    return make_demo_project(demo_clips, tmp_path / "project")
-
-
-def make_demo_project(demo_clips, root):
-    _, folder = demo_clips
-    root.mkdir()
-    project, _ = create_project(root, folder / "audio")
-    for name in ("train", "test"):
-        spec = FormatSpec(subset=name)
-        import_labels(project, folder / f"{name}.csv", "fsdkaggle2018", spec)
-    return project
+def demo_project(imported_project, tmp_path):
+    """A copy of it."""
+    return copy_project(imported_project, tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
-def verified_project(demo_clips, tiny_recipe, tmp_path_factory):
+def verified_project(imported_project, tiny_recipe, tmp_path_factory):
     """A project after train, verify, score and train on the trusted; only ever read."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("v") / "p")
-    freeze_folds(project, n=3)
-    before = _labels(project)
-    train(project, tiny_recipe, workers=1)
-    seen = []
-    summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
-    score(project, methods=("lwlrap", "margin", "cleanlab"))
-    train(project, tiny_recipe, trusted=True, workers=1)
-    return project, before, summary, seen
+
+    def make(folder):
+        project = copy_project(imported_project, folder / "p")
+        freeze_folds(project, n=3)
+        before = _labels(project)
+        train(project, tiny_recipe, workers=1)
+        seen = []
+        summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
+        score(project, methods=("lwlrap", "margin", "cleanlab"))
+        train(project, tiny_recipe, trusted=True, workers=1)
+        return before, summary, seen
+
+    folder, (before, summary, seen) = shared.once("verified", make)
+    # Each worker reads a copy of its own: no worker waits for a lock that another holds.
+    project = open_project(folder / "p")
+    return copy_project(project, tmp_path_factory.mktemp("v") / "p"), before, summary, seen
 
 
 def _labels(project):
@@ -116,34 +148,8 @@ def tone_project(tmp_path):
     return create_project(root, audio)[0]
 
 
-def write_tone(path, frequency, seconds=1.0, rate=SAMPLE_RATE):
-    t = np.arange(int(seconds * rate)) / rate
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * t), rate)
-
-
-def write_csv(path, header, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def pair_clips(folder, n, seed):
-    """Write ``n`` sums of two demonstration sounds; returns their names and two labels each."""
-    rng = np.random.default_rng(seed)
-    classes = ["Bell", "Falling_glide", "Gallop", "Rising_glide", "Surf", "Siren"]
-    (folder / "audio").mkdir(parents=True)
-    pairs = []
-    for number in range(n):
-        first, second = rng.choice(classes, 2, replace=False)
-        wave = 0.5 * (synthesise(first, rng) + synthesise(second, rng))
-        name = f"{number:03d}.wav"
-        soundfile.write(folder / "audio" / name, wave, SAMPLE_RATE)
-        pairs.append((name, (str(first), str(second))))
-    return classes, pairs
-
-
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory):
+def label_studio():
     """A running Label Studio, one for all tests: a test makes a project of its own in it."""
     try:
         binary()
@@ -151,12 +157,4 @@ def label_studio(tmp_path_factory):
         if os.environ.get("LABELKIT_LABEL_STUDIO"):
             raise
         absent("label-studio", str(error))
-    with running_server(tmp_path_factory.mktemp("label-studio")) as server:
-        yield server
-
-
-def absent(what, reason):
-    """Skip, or fail where LABELKIT_REQUIRE, names with commas between, says it must be there."""
-    if what in os.environ.get("LABELKIT_REQUIRE", "").split(","):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    return shared_server()
