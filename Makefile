@@ -32,11 +32,13 @@ demo: setup
 
 # What must not be skipped for want of a server (.ci/run names more).
 test: export LABELKIT_REQUIRE ?= label-studio
+# Two workers; then what kills processes, fills disks or takes times, with nothing beside it.
 test: setup label-studio
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m 'not alone' && first=0 || first=$$?; \
+	    $(BIN)/pytest -m alone && exit $$first
 
 test-fast: setup
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 -m 'not slow and not alone'
 
 fmt: setup
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

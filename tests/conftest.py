@@ -10,17 +10,15 @@ from labelkit.cleaning.score import score
 from labelkit.config import read_recipe
 from labelkit.datasets.demo import plan_demo, write_demo
 from labelkit.project import create_project, open_project
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
-from tests.support import shared
+from tests.support import schedule, shared
 from tests.support.clips import write_tone
 from tests.support.label_studio_server import binary, shared_server, stop_shared_server
-from tests.support.projects import TINY, copy_project, make_demo_project
+from tests.support.projects import PROBE, TINY, copy_project, make_demo_project
 from tests.support.requirements import absent
-
-# Long modules begin first, so that no worker is left with one at the end.
-LONGEST = ("label-studio",)
 
 
 def pytest_configure(config):
@@ -38,20 +36,13 @@ def pytest_unconfigure(config):
         shared.end()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A module stays with one worker, and so do all tests of the one server."""
-    for item in items:
-        served = "label_studio" in getattr(item, "fixturenames", ())
-        group = "label-studio" if served else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    rank = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=schedule.rank)
 
-    def place(item):
-        (group,) = item.get_closest_marker("xdist_group").args
-        return rank.get(Path(group).stem, len(rank))
 
-    items.sort(key=place)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return schedule.Schedule(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +85,24 @@ def demo_clips():
 
 
 @pytest.fixture(scope="session")
-def imported_project(demo_clips):
+def bare_project(demo_clips):
     """A project on the small demonstration set, labels imported; only ever read."""
 
     def make(folder):
         make_demo_project(demo_clips, folder / "p")
+
+    folder, _ = shared.once("bare", make)
+    return open_project(folder / "p")
+
+
+@pytest.fixture(scope="session")
+def imported_project(bare_project):
+    """The same with the arrays of what most tests train, which cost more than the training."""
+
+    def make(folder):
+        project = copy_project(bare_project, folder / "p")
+        read_dataset(project, read_recipe("quick", TINY), workers=1)
+        read_dataset(project, read_recipe("probe", PROBE), workers=1)
 
     folder, _ = shared.once("imported", make)
     return open_project(folder / "p")
@@ -106,7 +110,7 @@ def imported_project(demo_clips):
 
 @pytest.fixture
 def demo_project(imported_project, tmp_path):
-    """A copy of it."""
+    """A copy of it to write to."""
     return copy_project(imported_project, tmp_path / "project")
 
 

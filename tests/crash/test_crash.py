@@ -17,7 +17,7 @@ from tests.crash.damage import KINDS, make_torn_store, run_damage, show_damage
 from tests.crash.workers import STORE
 from tests.support.projects import copy_project, make_demo_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def attack(work, template, folder, kills, setting=None, seed=7):

@@ -21,6 +21,9 @@ TINY = (
     "verify.threshold=0",
 )
 
+# What a classifier on embeddings hears in tests.
+PROBE = ("features.sample_rate=8000", "features.n_fft=512", "features.n_mels=32")
+
 
 def make_demo_project(demo_clips, root):
     _, folder = demo_clips

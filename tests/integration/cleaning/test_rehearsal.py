@@ -18,16 +18,18 @@ from labelkit.cleaning.score import score
 from labelkit.cleaning.simulated_project import deal_parts, read_source
 from labelkit.commands.options import Place
 from labelkit.commands.rehearsal import rehearse as command
-from labelkit.config import FormatSpec
+from labelkit.config import FormatSpec, read_recipe
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels.importing import import_labels
 from labelkit.noise.classes import class_similarity
 from labelkit.noise.simulate import plant_confusable
 from labelkit.project import create_project, open_project
 from labelkit.records import Batch, LabelEvent, Verdict, multi_hot
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
+from tests.support import shared
 from tests.support.clips import pair_clips, write_csv, write_tone
-from tests.support.projects import TINY
+from tests.support.projects import TINY, copy_project
 
 RATE = 0.3
 FIRST_STATES = "select path, arg_min(state, event_id) from label_history group by path"
@@ -92,7 +94,7 @@ def tone_set(root, clips, names=("label", "verified", "source", "fold")):
     return project
 
 
-def grouped_project(demo_clips, root):
+def make_grouped(demo_clips, root):
     """The small demonstration set, two verified clips of a class from one source."""
     clips, folder = demo_clips
     seen, rows_ = Counter(), []
@@ -110,7 +112,13 @@ def grouped_project(demo_clips, root):
         project, file, "csv", FormatSpec(verified_column="verified", group_column="source")
     )
     freeze_folds(project, n=3)
-    return project
+    read_dataset(project, read_recipe("quick", TINY), workers=1)
+
+
+def grouped_project(demo_clips, root):
+    """A copy of it to write to."""
+    folder, _ = shared.once("grouped", lambda folder: make_grouped(demo_clips, folder / "p"))
+    return copy_project(open_project(folder / "p"), root)
 
 
 @pytest.fixture(scope="module")

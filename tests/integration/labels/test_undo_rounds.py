@@ -12,7 +12,7 @@ from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.verify import verify
 from tests.support.commands import call, refused, rows
-from tests.support.projects import copy_project, make_demo_project
+from tests.support.projects import copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +85,9 @@ class People:
 
 
 @pytest.fixture(scope="module")
-def edited(demo_clips, tmp_path_factory):
+def edited(imported_project, tmp_path_factory):
     """A project after ten rounds, with edits before, between and after; only ever read."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("rounds") / "p")
+    project = copy_project(imported_project, tmp_path_factory.mktemp("rounds") / "p")
     freeze_folds(project, n=3)
     people = People(project, seed=3)
     people.edit(6)

@@ -18,7 +18,7 @@ from labelkit.training.callbacks import Callback, Checkpoint, EpochLog, Seeding
 from labelkit.training.crossfit import Training
 from labelkit.training.predict import predict_windows
 from labelkit.training.spectrograms import Spectrograms
-from tests.support.projects import TINY, make_demo_project
+from tests.support.projects import TINY, copy_project
 from tests.support.trainers import Dropping, make_batches, make_trainer, scored
 
 X = torch.randn(9, 1, 16, 5, generator=torch.Generator().manual_seed(0))
@@ -180,9 +180,9 @@ def test_rows_are_written_one_at_a_time(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(demo_clips, tmp_path_factory):
+def trained(imported_project, tmp_path_factory):
     """A project with a training that logs every epoch, and what was trained."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("log") / "p")
+    project = copy_project(imported_project, tmp_path_factory.mktemp("log") / "p")
     freeze_folds(project, n=2)
     recipe = read_recipe("quick", [*TINY, "pretrain.log_every=1"])
     return project, recipe, train(project, recipe, workers=1)
@@ -222,9 +222,9 @@ def test_the_last_row_is_the_final_models(trained):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_ends_with_the_same_logs(trained, demo_clips, tmp_path, monkeypatch):
+def test_a_stopped_run_ends_with_the_same_logs(trained, imported_project, tmp_path, monkeypatch):
     whole, recipe, summary = trained
-    project = make_demo_project(demo_clips, tmp_path / "stopped")
+    project = copy_project(imported_project, tmp_path / "stopped")
     freeze_folds(project, n=2)
     monkeypatch.setattr(Checkpoint.__init__, "__kwdefaults__", {"every_s": 0.0})
     run = Training.run

@@ -32,15 +32,9 @@ from labelkit.runs.verify import verify
 from labelkit.training.crossfit import Choice
 from labelkit.training.probefit import ProbeFit
 from tests.support.clips import pair_clips, write_csv
-from tests.support.projects import make_demo_project
+from tests.support.projects import PROBE, copy_project
 
-SMALL = (
-    "features.sample_rate=8000",
-    "features.n_fft=512",
-    "features.n_mels=32",
-    "verify.iterations=2",
-    "verify.threshold=0.2",
-)
+SMALL = (*PROBE, "verify.iterations=2", "verify.threshold=0.2")
 pytestmark = pytest.mark.slow
 
 
@@ -85,9 +79,9 @@ def leaks(project):
 
 
 @pytest.fixture(scope="module")
-def probed(demo_clips, tmp_path_factory):
+def probed(bare_project, tmp_path_factory):
     """A project after train and verify by the commands; only ever read."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("probe") / "p")
+    project = copy_project(bare_project, tmp_path_factory.mktemp("probe") / "p")
     freeze_folds(project, n=3)
     trained = call(project, "train", "--json")
     assert call(project, "train", "--json").stdout == trained.stdout
@@ -258,9 +252,11 @@ def test_seeds_and_workers(probed, tmp_path):
     assert (found[0] != found[2]).any()
 
 
-def test_a_run_stopped_between_folds_ends_like_an_unstopped_one(demo_clips, tmp_path, monkeypatch):
-    whole = make_demo_project(demo_clips, tmp_path / "whole")
-    stopped = make_demo_project(demo_clips, tmp_path / "stopped")
+def test_a_run_stopped_between_folds_ends_like_an_unstopped_one(
+    imported_project, tmp_path, monkeypatch
+):
+    whole = copy_project(imported_project, tmp_path / "whole")
+    stopped = copy_project(imported_project, tmp_path / "stopped")
     for project in (whole, stopped):
         freeze_folds(project, n=3)
     verify(whole, probe(), workers=1)
@@ -287,10 +283,10 @@ def test_a_run_stopped_between_folds_ends_like_an_unstopped_one(demo_clips, tmp_
     assert everything(stopped) == everything(whole)
 
 
-def test_a_killed_process_goes_on(demo_clips, tmp_path):
+def test_a_killed_process_goes_on(imported_project, tmp_path):
     """SIGKILL as soon as one fold is on disk; the second process ends like an unkilled one."""
-    whole = make_demo_project(demo_clips, tmp_path / "whole")
-    killed = make_demo_project(demo_clips, tmp_path / "killed")
+    whole = copy_project(imported_project, tmp_path / "whole")
+    killed = copy_project(imported_project, tmp_path / "killed")
     for project in (whole, killed):
         freeze_folds(project, n=3)
     trees = ("probe.classifier=extra_trees", "probe.options.n_estimators=300")
@@ -346,8 +342,9 @@ def test_several_labels_a_clip(tmp_path):
     assert probs.shape == (60, len(classes)) and (abs(probs.sum(axis=1) - 1) > 0.05).any()
 
 
-def test_embeddings_of_ones_own_and_clips_without_one(demo_project, capsys):
+def test_embeddings_of_ones_own_and_clips_without_one(bare_project, tmp_path, capsys):
     """The vectors know the class; the clip that has none is left out, and said to be."""
+    demo_project = copy_project(bare_project, tmp_path / "p")
     with demo_project.store.read() as session:
         table = session.labels()
     rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """The four published systems on the demonstration set, every recipe and flavour, shrunk."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -9,11 +10,14 @@ from labelkit import metrics
 from labelkit.config import list_flavours, list_recipes, read_recipe
 from labelkit.ensemble import mean_by_group
 from labelkit.errors import InvalidInput
+from labelkit.project import open_project
 from labelkit.records import multi_hot
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
-from tests.support.projects import make_demo_project
+from tests.support import shared
+from tests.support.projects import copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +60,23 @@ def shrink(name, flavour, settings=()):
     settings = [text for text in settings if text not in pools]
     settings += [f"{stage}.{text}" for text in pools for stage in stages]
     return read_recipe(name, settings, flavour=flavour)
+
+
+@pytest.fixture
+def prepare(imported_project, tmp_path):
+    """Makes a project with folds, and with the spectrograms of a recipe, made once a run."""
+
+    def make(recipe):
+        def fill(folder):
+            project = copy_project(imported_project, folder / "p")
+            freeze_folds(project, n=2)
+            read_dataset(project, recipe, workers=1)
+
+        name = hashlib.sha256(repr(recipe.features).encode()).hexdigest()[:12]
+        folder, _ = shared.once(f"systems-{name}", fill)
+        return copy_project(open_project(folder / "p"), tmp_path / "p")
+
+    return make
 
 
 class Stopped(Exception):
@@ -113,10 +134,9 @@ def check_losses_fall(project, run_id, stage):
         if "/" not in name or flavour == "as_coded"
     ],
 )
-def test_every_recipe_trains_selects_predicts_and_resumes(name, flavour, demo_clips, tmp_path):
-    project = make_demo_project(demo_clips, tmp_path / "p")
-    freeze_folds(project, n=2)
+def test_every_recipe_trains_selects_predicts_and_resumes(name, flavour, prepare):
     recipe = shrink(name, flavour)
+    project = prepare(recipe)
     loops = name.startswith("dorfer")
     run, event = (verify, "on_round") if loops else (train, "on_stage")
     with pytest.raises(Stopped):
@@ -152,11 +172,10 @@ def test_every_recipe_trains_selects_predicts_and_resumes(name, flavour, demo_cl
                    "stage_2a.epochs=3", "stage_2b.epochs=1"]),
     ],
 )  # fmt: skip
-def test_two_systems_beat_chance_clearly(name, settings, demo_clips, tmp_path):
+def test_two_systems_beat_chance_clearly(name, settings, prepare):
     """On some forty clips of ten classes, where chance ranks to a lwlrap of 0.29."""
-    project = make_demo_project(demo_clips, tmp_path / "p")
-    freeze_folds(project, n=2)
     recipe = shrink(name, "as_coded", settings)
+    project = prepare(recipe)
     summary = train(project, recipe, workers=1)
     _, probs, table = check_predictions(project, summary["run_id"])
     labels = multi_hot(table.labels, len(table.classes))
@@ -165,10 +184,9 @@ def test_two_systems_beat_chance_clearly(name, settings, demo_clips, tmp_path):
     assert metrics.lwlrap(labels[verified], probs[verified]) > chance + 0.12
 
 
-def test_a_recipe_goes_on_from_a_finished_run(demo_clips, tmp_path):
-    project = make_demo_project(demo_clips, tmp_path / "p")
-    freeze_folds(project, n=2)
+def test_a_recipe_goes_on_from_a_finished_run(prepare):
     noisy = shrink("bouteillon", "as_coded", ["model_1.epochs=2"])
+    project = prepare(noisy)
     first = train(project, noisy, workers=1)["run_id"]
     later = shrink("bouteillon", "as_coded", ["model_1.epochs=1"])
     second = train(project, later, workers=1, start=first)["run_id"]

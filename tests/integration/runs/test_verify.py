@@ -25,7 +25,7 @@ from labelkit.runs.verify import verify
 from labelkit.training.batches import Examples
 from labelkit.training.crossfit import CrossFit, Training
 from tests.support.clips import pair_clips, write_csv
-from tests.support.projects import TINY, make_demo_project
+from tests.support.projects import TINY, copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -320,10 +320,10 @@ def test_a_lost_run_folder_is_not_mistaken_for_the_stored_run(
         verify(demo_project, tiny_recipe, workers=1)
 
 
-def test_a_damaged_result_is_made_again(demo_clips, tiny_recipe, tmp_path):
+def test_a_damaged_result_is_made_again(imported_project, tiny_recipe, tmp_path):
     found = []
     for name in ("sound", "damaged"):
-        project = make_demo_project(demo_clips, tmp_path / name)
+        project = copy_project(imported_project, tmp_path / name)
         freeze_folds(project, n=2)
 
         def spoil(row, project=project, name=name):
@@ -389,10 +389,10 @@ def test_keep_best_takes_the_round_of_lowest_verified_loss(demo_project, tiny_re
     assert now == [(best["self_verified"],)]
 
 
-def test_workers_and_series_give_the_same_bits(demo_clips, tiny_recipe, tmp_path):
+def test_workers_and_series_give_the_same_bits(imported_project, tiny_recipe, tmp_path):
     found = []
     for workers in (1, 2):
-        project = make_demo_project(demo_clips, tmp_path / str(workers))
+        project = copy_project(imported_project, tmp_path / str(workers))
         freeze_folds(project, n=2)
         verify(project, tiny_recipe, workers=workers)
         sql = "select run_id, clip_id, probs from predictions order by all"
@@ -431,13 +431,16 @@ def workers_of(pid):
     return found
 
 
-def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(demo_clips, tiny_recipe, tmp_path):
+def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
+    bare_project, imported_project, tiny_recipe, tmp_path
+):
     """SIGKILL after ever more finished trainings, then at random moments, until it is through."""
-    whole = make_demo_project(demo_clips, tmp_path / "whole")
+    whole = copy_project(imported_project, tmp_path / "whole")
     freeze_folds(whole, n=3)
     verify(whole, tiny_recipe, workers=2)
 
-    project = make_demo_project(demo_clips, tmp_path / "killed")
+    # Without spectrograms, so that it is killed amid them, too.
+    project = copy_project(bare_project, tmp_path / "killed")
     freeze_folds(project, n=3)
     command = [
         sys.executable,

@@ -24,7 +24,7 @@ from tests.crash.contents import batch_contents, find_faults, read_notes
 from tests.crash.workers import NOTES, STORE, Notes, append_one
 from tests.support.requirements import absent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tests.crash.contents import find_faults
 from tests.crash.workers import STORE
 from tests.crash.writers import find_lost, run_writers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -361,6 +361,7 @@ def test_kappa_when_one_pair_of_three_has_none():
     assert found.tolist() == [0, 0, 0]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_agreement_is_quick_on_ten_thousand_clips():
     votes = several_labels(4, n=10_000, n_classes=80, answered=0.5)
