@@ -24,9 +24,10 @@ from tests.support.requirements import absent
 def pytest_configure(config):
     """Workers share a folder, and do not fight over the processors."""
     if hasattr(config, "workerinput"):
-        os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
     else:
+        # Workers inherit it, and numpy heeds it where it is there from the start.
+        os.environ["OMP_NUM_THREADS"] = "1"
         shared.begin()
 
 

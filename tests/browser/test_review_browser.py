@@ -11,7 +11,6 @@ from playwright.sync_api import expect, sync_playwright
 
 from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, ReviewSpec, read_recipe
-from labelkit.datasets.demo import plan_demo, write_demo
 from labelkit.label_studio.page import VERDICTS
 from labelkit.labels.importing import import_labels
 from labelkit.review.pull import pull
@@ -22,7 +21,7 @@ from labelkit.runs.folds import freeze_folds
 from labelkit.runs.verify import verify
 from tests.support.clips import write_csv
 from tests.support.label_studio_server import EMAIL, PASSWORD
-from tests.support.projects import TINY, make_demo_project
+from tests.support.projects import TINY, copy_project
 from tests.support.requirements import absent
 
 pytestmark = pytest.mark.slow
@@ -157,12 +156,9 @@ def token(label_studio, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def doubted_project(tmp_path_factory):
+def doubted_project(bare_project, tmp_path_factory):
     """A project whose clips a small model has judged, second by second."""
-    folder = tmp_path_factory.mktemp("doubted")
-    clips = plan_demo(3, n_train=10, n_test=2)
-    write_demo(folder / "demo", clips, 3)
-    project = make_demo_project((clips, folder / "demo"), folder / "project")
+    project = copy_project(bare_project, tmp_path_factory.mktemp("doubted") / "p")
     freeze_folds(project, n=2)
     verify(project, RECIPE, workers=1)
     score(project, methods=("lwlrap",))

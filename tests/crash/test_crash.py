@@ -15,7 +15,7 @@ from tests.crash.campaign import (
 from tests.crash.contents import batch_contents
 from tests.crash.damage import KINDS, make_torn_store, run_damage, show_damage
 from tests.crash.workers import STORE
-from tests.support.projects import copy_project, make_demo_project
+from tests.support.projects import copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -73,8 +73,8 @@ def test_verify_is_killed_and_ends_as_if_it_was_not(demo_project, tmp_path):
     assert attack("verify", template, tmp_path / "w", 2, setting=1).finished
 
 
-def test_pull_is_killed_and_ends_as_if_it_was_not(demo_clips, label_studio, tmp_path):
-    project = make_demo_project(demo_clips, tmp_path / "p")
+def test_pull_is_killed_and_ends_as_if_it_was_not(bare_project, label_studio, tmp_path):
+    project = copy_project(bare_project, tmp_path / "p")
     token = answer_project(project, label_studio, 24)
     assert attack("pull", project.root, tmp_path / "w", 2, setting=token).finished
 
