@@ -17,7 +17,7 @@ from labelkit.runs.verify import verify
 from tests.support import schedule, shared
 from tests.support.clips import write_tone
 from tests.support.label_studio_server import binary, shared_server, stop_shared_server
-from tests.support.projects import PROBE, TINY, copy_project, make_demo_project
+from tests.support.projects import PROBE, TINY, copy_project, copy_tones, make_demo_project
 from tests.support.requirements import absent
 
 
@@ -141,16 +141,25 @@ def _labels(project):
         return session.rows("select path, labels, state from labels_now order by path")
 
 
+@pytest.fixture(scope="session")
+def tones():
+    """A folder of six one-second tones of two classes and a project on them; only ever read."""
+
+    def make(folder):
+        for name in ("audio", "project"):
+            (folder / name).mkdir()
+        for number in range(6):
+            write_tone(folder / f"audio/{number}.wav", 300 + 400 * (number % 2) + 10 * number)
+        create_project(folder / "project", folder / "audio")
+
+    folder, _ = shared.once("tones", make)
+    return folder
+
+
 @pytest.fixture
-def tone_project(tmp_path):
-    """A project on six one-second tones of two classes, nothing imported yet."""
-    audio = tmp_path / "audio"
-    audio.mkdir()
-    for number in range(6):
-        write_tone(audio / f"{number}.wav", 300 + 400 * (number % 2) + 10 * number)
-    root = tmp_path / "project"
-    root.mkdir()
-    return create_project(root, audio)[0]
+def tone_project(tones, tmp_path):
+    """A project on them to write to, nothing imported yet."""
+    return copy_tones(tones, tmp_path)
 
 
 @pytest.fixture(scope="session")

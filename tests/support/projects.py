@@ -38,3 +38,11 @@ def make_demo_project(demo_clips, root):
 def copy_project(project, root):
     """A copy to write to."""
     return open_project(shutil.copytree(project.root, root))
+
+
+def copy_tones(folder, target):
+    """A copy of ``folder``, recordings in ``audio`` and a project beside them in ``project``."""
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    file = target / "project" / "labelkit.toml"
+    file.write_text(file.read_text().replace(str(folder), str(target)))
+    return open_project(target / "project")

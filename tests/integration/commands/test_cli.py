@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from tests.support.clips import write_csv
+from tests.support.projects import copy_tones
 
 COMMANDS = (
     "init import check features folds recipes train verify score classes select missing undo "
@@ -24,17 +25,24 @@ def call(*args, cwd=None):
     return runner.invoke(cli, [*(["-C", str(cwd)] if cwd else []), *map(str, args)])
 
 
-@pytest.fixture
-def project(tone_project):
+@pytest.fixture(scope="module")
+def labelled(tones, tmp_path_factory):
+    """The folder of the tones and a project with their labels; only ever read."""
+    folder = tmp_path_factory.mktemp("labelled")
+    project = copy_tones(tones, folder)
     rows = [(f"{n}.wav", "Low" if n % 2 else "High", n % 3 == 0) for n in range(6)]
-    source = write_csv(tone_project.root / "x.csv", ("fname", "label", "ok"), [
+    source = write_csv(project.root / "x.csv", ("fname", "label", "ok"), [
         (name, label, int(ok)) for name, label, ok in rows
     ])  # fmt: skip
-    done = call(
-        "import", source, "--format", "csv", "--verified-column", "ok", cwd=tone_project.root
-    )
+    done = call("import", source, "--format", "csv", "--verified-column", "ok", cwd=project.root)
     assert done.exit_code == 0, done.output
-    return tone_project
+    return folder
+
+
+@pytest.fixture
+def project(labelled, tmp_path):
+    """A copy to write to."""
+    return copy_tones(labelled, tmp_path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

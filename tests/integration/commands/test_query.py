@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,9 +38,13 @@ TYPES = (
 )
 
 
-@pytest.fixture
-def project(tmp_path):
-    """Three clips without recordings, the last of which is corrected in a second batch."""
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory):
+    """A project of three clips without recordings and the files it comes from; only ever read.
+
+    The last clip is corrected in a second batch.
+    """
+    tmp_path = tmp_path_factory.mktemp("corrected")
     (tmp_path / "p" / "audio").mkdir(parents=True)
     project, _ = create_project(tmp_path / "p", tmp_path / "p" / "audio")
     rows = [(path, ";".join(labels)) for path, labels in SOUND]
@@ -47,7 +52,14 @@ def project(tmp_path):
     import_labels(project, source, "csv", FormatSpec(separator=";"), metadata_only=True)
     (tmp_path / "c.json").write_text('{"2.wav": "Dog"}')
     import_labels(project, tmp_path / "c.json", "corrections", FormatSpec(), metadata_only=True)
-    return project
+    return tmp_path
+
+
+@pytest.fixture
+def project(corrected, tmp_path):
+    """A copy to write to."""
+    shutil.copytree(corrected, tmp_path, dirs_exist_ok=True)
+    return open_project(tmp_path / "p")
 
 
 def call(project, *args, **options):

@@ -27,13 +27,21 @@ from labelkit.stores import materialised, schema
 from labelkit.stores.high_water_mark import mark_path, missing_batches, read_mark
 from labelkit.stores.labels import LabelStore
 from tests.support.paths import ROOT
+from tests.support.projects import copy_project
 
 SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
 
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """A project of five clips; only ever read."""
+    return make_project(tmp_path_factory.mktemp("five") / "p")
+
+
 @pytest.fixture
-def project(tmp_path):
-    return make_project(tmp_path / "p")
+def project(five, tmp_path):
+    """A copy to write to."""
+    return copy_project(five, tmp_path / "p")
 
 
 def make_project(root):

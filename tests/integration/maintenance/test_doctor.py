@@ -26,19 +26,35 @@ from labelkit.records import Batch, Clip, LabelEvent, Predictions, Run, Verdict,
 from labelkit.stores import materialised, schema
 from labelkit.stores.high_water_mark import mark_path, read_mark
 from tests.support.clips import write_tone
+from tests.support.projects import copy_project
 
 N = 6
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """Six recordings, a fold run that judged two of them, decisions of machines and people."""
-    # The maintained state from the first event on.
+def maintain(monkeypatch):
+    """The maintained state from the first event on."""
     monkeypatch.setattr(materialised, "TAIL", 0)
     monkeypatch.setattr(materialised, "TAIL_SHARE", 0)
+
+
+@pytest.fixture
+def project(judged, tmp_path, monkeypatch):
+    """A copy to write to."""
+    maintain(monkeypatch)
     # The checks are of the store, wherever the tests run.
     monkeypatch.setattr(surroundings, "_own_file_system", lambda folder: "ext4")
-    root = tmp_path / "p"
+    return copy_project(judged, tmp_path / "p")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Six recordings, a fold run that judged two of them, decisions of machines and people."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        maintain(monkeypatch)
+        return make_judged(tmp_path_factory.mktemp("judged") / "p")
+
+
+def make_judged(root):
     (root / "audio").mkdir(parents=True)
     project, _ = create_project(root, root / "audio")
     for c in range(N):

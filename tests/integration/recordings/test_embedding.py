@@ -25,16 +25,24 @@ from labelkit.recordings.embedding import (
 )
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
 from tests.support.clips import write_csv, write_tone
+from tests.support.projects import copy_tones
 
 FEATURES = FeatureSpec(sample_rate=8000, n_fft=256, hop_length=80, n_mels=16)
 _numbers = itertools.count()
 
 
+@pytest.fixture(scope="module")
+def labelled(tones, tmp_path_factory):
+    """The folder of the tones and a project with their labels; only ever read."""
+    folder = tmp_path_factory.mktemp("labelled")
+    import_all(copy_tones(tones, folder))
+    return folder
+
+
 @pytest.fixture
-def project(tone_project):
+def project(labelled, tmp_path):
     """Six tones: 0, 2 and 4 low, the others high; 0 and 1 of one source."""
-    import_all(tone_project)
-    return tone_project
+    return copy_tones(labelled, tmp_path)
 
 
 def import_all(project):

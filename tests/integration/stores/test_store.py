@@ -1,6 +1,7 @@
 """The label store: nothing is lost, nothing is done twice, no machine overrides a person."""
 
 import multiprocessing
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -18,8 +19,17 @@ from labelkit.stores.query import query
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = LabelStore(tmp_path / "labels.duckdb", timeout_s=5)
+def store(four_clips, tmp_path):
+    """A copy to write to."""
+    shutil.copytree(four_clips, tmp_path, dirs_exist_ok=True)
+    return LabelStore(tmp_path / "labels.duckdb", timeout_s=5)
+
+
+@pytest.fixture(scope="module")
+def four_clips(tmp_path_factory):
+    """The folder of a store; only ever read."""
+    folder = tmp_path_factory.mktemp("four")
+    store = LabelStore(folder / "labels.duckdb", timeout_s=5)
     store.create()
     clips = [
         Clip(path="a.wav", labels=("Dog",), state="verified", group="g1"),
@@ -28,7 +38,7 @@ def store(tmp_path):
         Clip(path="d.wav", labels=("Cat",), state="unverified", content_hash="h"),
     ]
     append(store, key="import", classes=["Cat", "Dog"], clips=clips, by_person=True)
-    return store
+    return folder
 
 
 def append(store, **values):

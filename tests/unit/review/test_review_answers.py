@@ -1,6 +1,7 @@
 """What answers make of clips, without any server: resolution, ledger, store."""
 
 import json
+import shutil
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -100,9 +101,11 @@ def test_verdicts_are_of_what_was_in_question():
     assert verdicts_said(review("ann", answer="skipped"), class_id, {1}) == {}
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = LabelStore(tmp_path / "labels.duckdb")
+@pytest.fixture(scope="module")
+def four_clips(tmp_path_factory):
+    """The folder of a store with four clips under review; only ever read."""
+    folder = tmp_path_factory.mktemp("four")
+    store = LabelStore(folder / "labels.duckdb")
     store.create()
     clips = [Clip(path=f"{k}.wav", labels=("Dog",), state="unverified") for k in range(4)]
     with store.write() as session:
@@ -113,7 +116,14 @@ def store(tmp_path):
                        suggested=[0], page_hash="h") for k in range(4)
         ]  # fmt: skip
         session.append(Batch(key="t", kind="push", actor="me", by_person=True, review_tasks=tasks))
-    return store
+    return folder
+
+
+@pytest.fixture
+def store(four_clips, tmp_path):
+    """A copy to write to."""
+    shutil.copytree(four_clips, tmp_path, dirs_exist_ok=True)
+    return LabelStore(tmp_path / "labels.duckdb")
 
 
 def task(clip_id, *annotations, **data):
