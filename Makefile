@@ -38,7 +38,7 @@ test: setup label-studio
 	    $(BIN)/pytest -m alone && exit $$first
 
 test-fast: setup
-	$(BIN)/pytest -n 2 -m 'not slow and not alone'
+	$(BIN)/pytest -n 2 -m 'not slow'
 
 fmt: setup
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

@@ -125,7 +125,7 @@ def verified_project(imported_project, tiny_recipe, tmp_path_factory):
         before = _labels(project)
         train(project, tiny_recipe, workers=1)
         seen = []
-        summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
+        summary = verify(project, tiny_recipe, workers=1, on_round=seen.append)
         score(project, methods=("lwlrap", "margin", "cleanlab"))
         train(project, tiny_recipe, trusted=True, workers=1)
         return before, summary, seen

@@ -105,7 +105,7 @@ def test_bad_recordings_stop_nothing(tone_project, kind):
     bytes_before = (tone_project.audio_dir / name).read_bytes()
     lines = [(f"{n}.wav", "Low" if n % 2 else "High", int(n < 10)) for n in range(16)]
     assert import_csv(tone_project, [*lines, (name, "Low", 1)]).exit_code == 0
-    listed = json.loads(call(tone_project, "check", "--fast", "--json").stdout)
+    listed = json.loads(call(tone_project, "check", "--fast", "--json", "--workers", 1).stdout)
     used = kind == "truncated"
     found = [(r["issue"], r["used"]) for r in listed if r["path"] == name]
     # The truncated one is noise among tones, which is an issue of its own.
@@ -230,7 +230,7 @@ def test_unknown_key_in_a_recipe(tone_project):
 def test_a_clip_shorter_than_a_window_is_used(tone_project, pad):
     write_tone(tone_project.audio_dir / "5.wav", 500, seconds=0.3)
     import_csv(tone_project, SOUND)
-    done = call(tone_project, "check", "--set", "input.frames=48", "--json")
+    done = call(tone_project, "check", "--set", "input.frames=48", "--json", "--workers", 1)
     short = [row for row in json.loads(done.stdout) if row["issue"] == "short"]
     assert [row["path"] for row in short if row["used"]][-1] == "5.wav"
     call(tone_project, "folds", "--n", 2)

@@ -79,7 +79,7 @@ def test_the_full_loop(
     setup = start()
     before = now(project)
     seeds = (0, 1, 2)
-    earlier = [train(project, tiny_recipe, trusted=True, workers=2, seed=seed) for seed in seeds]
+    earlier = [train(project, tiny_recipe, trusted=True, workers=1, seed=seed) for seed in seeds]
     rows, report = push(project, lowest(30))
     assert (report["new"], report["same"]) == (30, 0)
     assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
@@ -127,7 +127,7 @@ def test_the_full_loop(
     assert not any(pull(project, full=full)[kind] for full in (False, True) for kind in report)
     assert now(project) == after
 
-    later = [train(project, tiny_recipe, trusted=True, workers=2, seed=seed) for seed in seeds]
+    later = [train(project, tiny_recipe, trusted=True, workers=1, seed=seed) for seed in seeds]
     trusted = [
         {i: labels for i, (labels, state) in states.items() if state in TRUSTED_STATES}
         for states in (before, after)
@@ -319,7 +319,7 @@ def test_a_new_model_is_shown_on_open_tasks(project, start, label_studio, tiny_r
     annotator = label_studio.annotator()
     done = annotator.next_task(setup.project_id)
     annotator.submit(done["id"], answer(["Bell"]))
-    train(project, tiny_recipe, workers=2, seed=5)
+    train(project, tiny_recipe, workers=1, seed=5)
     report = push(project, lowest(2))[1]
     assert report["shown_by"] != first
     for clip_id, task in tasks(annotator, setup).items():
