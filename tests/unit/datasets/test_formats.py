@@ -366,12 +366,41 @@ def test_nothing_is_imported_by_halves(tone_project):
         assert session.classes() == [] and session.last_batch() == 0
 
 
-def test_changed_labels_of_an_imported_clip_are_a_fault(tone_project):
-    import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
-    with pytest.raises(
-        FaultyFile, match=r"imported before as Low \(unverified, train\).*corrections"
-    ):
-        import_csv(tone_project, [("0.wav", "High")])
+LOW_HIGH = [("0.wav", "Low"), ("1.wav", "High")]
+FOLDS = {
+    "header": ("fname", "label", "fold", "who"),
+    "spec": FormatSpec(fold_column="fold", group_column="who"),
+}
+FIRST, SECOND = ("0.wav", "A", 1, "x"), ("1.wav", "A", 2, "x")
+TORN = r"fold 2, '0.wav' of the same group in fold 1; put them in one fold"
+TESTED = {"spec": FormatSpec(subset="test")}
+# What is imported first and how, what then and how, and what is said of it.
+CONTRADICTIONS = {
+    "other labels": (
+        LOW_HIGH, {}, [("0.wav", "High")], {},
+        r"imported before as Low \(unverified, train\).*corrections",
+    ),
+    "another subset": (
+        LOW_HIGH, {}, [("0.wav", "Low")], TESTED, r"before as Low \(unverified, train\)",
+    ),
+    "a locked clip that is a training clip's recording": (
+        LOW_HIGH, {}, [("copy.wav", "Low")], TESTED,
+        r"subset test, '0.wav' of the same recording in subset",
+    ),
+    "a group in two folds": ([], {}, [FIRST, SECOND], FOLDS, TORN),
+    "a group in two folds by two files": ([FIRST], FOLDS, [SECOND], FOLDS, TORN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "how", "lines", "options", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS
+)
+def test_contradictions_are_faults(tone_project, before, how, lines, options, message):
+    shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
+    if before:
+        import_csv(tone_project, before, **how)
+    with pytest.raises(FaultyFile, match=message):
+        import_csv(tone_project, lines, **options)
 
 
 def test_corrections_are_events_of_a_person(tone_project):
@@ -396,25 +425,6 @@ def test_corrections_list_unknown_clips_and_classes(tone_project):
         import_labels(tone_project, source, "corrections", FormatSpec())
     assert "'9.wav' is not in the store" in str(caught.value)
     assert "did you mean 'Low'" in str(caught.value)
-
-
-def test_given_folds_must_keep_groups_together(tone_project):
-    spec = FormatSpec(fold_column="fold", group_column="who")
-    header = ("fname", "label", "fold", "who")
-    first, second = ("0.wav", "A", 1, "x"), ("1.wav", "A", 2, "x")
-    message = r"fold 2, '0.wav' of the same group in fold 1; put them in one fold"
-    with pytest.raises(FaultyFile, match=message):
-        import_csv(tone_project, [first, second], header, spec)
-    import_csv(tone_project, [first], header, spec)
-    with pytest.raises(FaultyFile, match=message):
-        import_csv(tone_project, [second], header, spec)
-
-
-def test_locked_clips_share_nothing_with_training_clips(tone_project):
-    shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
-    import_csv(tone_project, [("0.wav", "A"), ("1.wav", "B")])
-    with pytest.raises(FaultyFile, match=r"subset test, '0.wav' of the same recording in subset"):
-        import_csv(tone_project, [("copy.wav", "A")], spec=FormatSpec(subset="test"))
 
 
 def test_corrections_may_go_back_and_forth(tone_project):
@@ -456,12 +466,6 @@ def test_labels_are_not_lost_to_sloppy_csv(tmp_path, text, message):
     source.write_text(text)
     found = registry.resolve("format", "csv")(source, FormatSpec())
     assert any(message in fault for fault in found.faults), found.faults
-
-
-def test_another_subset_of_an_imported_clip_is_a_fault(tone_project):
-    import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
-    with pytest.raises(FaultyFile, match=r"before as Low \(unverified, train\)"):
-        import_csv(tone_project, [("0.wav", "Low")], spec=FormatSpec(subset="test"))
 
 
 def test_corrections_may_be_lists(tone_project):
