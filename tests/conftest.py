@@ -20,19 +20,20 @@ from tests.support.label_studio_server import binary, shared_server, stop_shared
 from tests.support.projects import PROBE, TINY, copy_project, copy_tones, make_demo_project
 from tests.support.requirements import absent
 
+_FIRST = pytest.StashKey[bool]()
+
 
 def pytest_configure(config):
     """Workers share a folder, and do not fight over the processors."""
+    # Workers inherit it, and numpy heeds it where it is there from the start.
+    os.environ["OMP_NUM_THREADS"] = "1"
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
-    else:
-        # Workers inherit it, and numpy heeds it where it is there from the start.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        shared.begin()
+    config.stash[_FIRST] = shared.begin()
 
 
 def pytest_unconfigure(config):
-    if not hasattr(config, "workerinput"):
+    if config.stash.get(_FIRST, False):
         stop_shared_server()
         shared.end()
 

@@ -12,13 +12,15 @@ VARIABLE = "LABELKIT_TESTS_SHARED"
 
 
 def begin():
-    """Make the folder of this run, in the process that no worker is; workers find it made."""
-    if VARIABLE not in os.environ:
-        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="labelkit-tests-")
+    """Make the folder of this run; False where whoever started this process has made it."""
+    if VARIABLE in os.environ:
+        return False
+    os.environ[VARIABLE] = tempfile.mkdtemp(prefix="labelkit-tests-")
+    return True
 
 
 def end():
-    """Remove it again, at the end of the process that made it."""
+    """Remove it again, in the process that made it."""
     shutil.rmtree(os.environ.pop(VARIABLE), ignore_errors=True)
 
 
