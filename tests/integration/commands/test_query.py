@@ -315,6 +315,7 @@ def test_the_library_stops_in_time(project):
     assert query(project.store, "select 1", timeout_s=20).rows == [(1,)]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sql", ["select list(range) from range(10000000000)", "select repeat('x', 1000000000)"
