@@ -283,23 +283,23 @@ def read_inputs(
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")
-    evidence = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
+    inputs = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
     if run["fold_set"]:
-        _tell_unheard(evidence)
-    return evidence
+        _tell_unheard(inputs)
+    return inputs
 
 
-def _tell_unheard(evidence: ScoreInputs) -> None:
+def _tell_unheard(inputs: ScoreInputs) -> None:
     """Name the classes that none of the models that judge their clips has heard."""
-    for class_id, name in enumerate(evidence.table.classes):
-        folds = evidence.folds[evidence.labels[:, class_id] > 0]
+    for class_id, name in enumerate(inputs.table.classes):
+        folds = inputs.folds[inputs.labels[:, class_id] > 0]
         if len(folds) and (folds == folds[0]).all():
             say(f"class {name} lies in one fold alone: who judges its clips never heard it")
 
 
-def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
+def score_by(name: str, inputs: ScoreInputs) -> np.ndarray:
     """Score the labels by a registered score, ``(n_clips,)``; NaN where nothing can be said.
 
     Raises:
@@ -307,7 +307,7 @@ def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
         UnknownName: If there is no such score.
     """
     function = registry.resolve("score", name)
-    use = np.ones(len(evidence.rows), bool)
+    use = np.ones(len(inputs.rows), bool)
     values = {}
     for parameter in inspect.signature(function).parameters.values():
         key = parameter.name
@@ -315,23 +315,23 @@ def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
             if parameter.default is parameter.empty:
                 raise InvalidInput(f"score {name} asks for {key}; known: {', '.join(PARTS)}")
             continue
-        if key in ("embeddings", "probe_probs") and not evidence.embedded.any():
+        if key in ("embeddings", "probe_probs") and not inputs.embedded.any():
             if parameter.default is None:
                 say(f"score {name}: no clip has an embedding, so the run decides alone")
                 continue
-        values[key] = getattr(evidence, key)
+        values[key] = getattr(inputs, key)
         if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
             raise InvalidInput(
-                f"score {name} needs a log of the epochs, and run {evidence.run_id} kept none; "
+                f"score {name} needs a log of the epochs, and run {inputs.run_id} kept none; "
                 "take another score, or train a network with --set log_every=1"
             )
         if key in ("embeddings", "probe_probs"):
-            use &= evidence.embedded
+            use &= inputs.embedded
         if key == "probe_probs":
             use &= np.isfinite(values[key]).all(axis=1)
     if not use.any():
         raise InvalidInput(
-            f"score {name}: no clip has an embedding by {evidence.probe.embedding.embedder}; "
+            f"score {name}: no clip has an embedding by {inputs.probe.embedding.embedder}; "
             "see: labelkit check"
         )
     if not use.all():

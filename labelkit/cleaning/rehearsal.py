@@ -161,10 +161,10 @@ def _read_similarity(
     with project.store.read() as session:
         run_id = session.last_run()
     if run_id is not None:
-        evidence = read_inputs(project, run_id, probe=recipe, workers=workers)
-        use = np.isin(evidence.clip_ids, table.clip_ids[known])
+        inputs = read_inputs(project, run_id, probe=recipe, workers=workers)
+        use = np.isin(inputs.clip_ids, table.clip_ids[known])
         if use.any():
-            return class_similarity(evidence.labels[use], probs=evidence.probs[use])
+            return class_similarity(inputs.labels[use], probs=inputs.probs[use])
     features = compute_features(project, recipe.features, workers=workers, device=device)
     starts, lengths = features.places(table.paths)
     clips = np.flatnonzero(known & (lengths > 0))
