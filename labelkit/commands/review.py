@@ -61,6 +61,7 @@ def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path 
 @click.pass_obj
 def push(
     place: Place,
+    /,
     lowest_lwlrap: int | None,
     lowest: tuple[str, int] | None,
     dry_run: bool,

@@ -28,7 +28,7 @@ from labelkit.output import cell, plain_setting, show, show_facts
 @as_of_option
 @json_option
 @click.pass_obj
-def train(place: Place, as_json: bool, **kwargs: Any) -> None:
+def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     """Train one model per fold, and keep how it judges the clips it never saw.
 
     A recipe of several stages runs them one after the other; each is kept, so the same
@@ -93,6 +93,7 @@ def show_recipe(
 @click.pass_obj
 def verify(
     place: Place,
+    /,
     recipe: config.Recipe,
     rule: str | None,
     changes: dict[str, Any],
