@@ -150,7 +150,7 @@ def describe_diff(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _state_changed(row: dict[str, Any]) -> bool:
-    return row["state_before"] != row["state_after"]
+    return bool(row["state_before"] != row["state_after"])
 
 
 def _find_clip(session: Session, path: str) -> int:

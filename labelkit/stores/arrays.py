@@ -22,6 +22,7 @@ import numpy as np
 
 from labelkit.config import FeatureSpec, fingerprint
 from labelkit.stores.lock import locked
+from labelkit.types import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class ArrayStore:
                 self._sync()
                 del self._open
 
-    def add(self, entry: Entry, frames: np.ndarray) -> None:
+    def add(self, entry: Entry, frames: Floats) -> None:
         """Append what was found under a path; bytes already known are not stored twice.
 
         Args:
@@ -154,7 +155,7 @@ class ArrayStore:
             os.fsync(file.fileno())
         self._lines, self._synced = [], time.monotonic()
 
-    def places(self, paths: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    def places(self, paths: Iterable[str]) -> tuple[Ints, Ints]:
         """First frame and number of frames of each path, 0 frames where it is unusable."""
         nothing = Entry("", -1, -1, "")
         found = [self.entries.get(path, nothing) for path in paths]
@@ -163,7 +164,7 @@ class ArrayStore:
             np.array([e.length for e in found], np.int64),
         )
 
-    def starts_s(self, paths: Iterable[str]) -> np.ndarray:
+    def starts_s(self, paths: Iterable[str]) -> Floats:
         """Where the first frame of each path lies in its recording, in seconds."""
         return np.array([self.entries[path].start_s for path in paths], np.float64)
 

@@ -28,12 +28,12 @@ def find_batch(con: Any, moment: str) -> int:
 
     word = moment.strip()
     if word.isdecimal():
-        last = ask("select coalesce(max(batch_id), 0) from batches")
+        last: int = ask("select coalesce(max(batch_id), 0) from batches")
         number = read_number(word)
         if not 1 <= number <= last:
             raise InvalidInput(f"no batch {word}; there are 1 to {last}, see: labelkit log")
         return number
-    run = ask("select as_of from runs where run_id = ?", word)
+    run: int | None = ask("select as_of from runs where run_id = ?", word)
     if run is not None:
         return run
     time = read_time(word)

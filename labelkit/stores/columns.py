@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from labelkit.records import LabelEvent, LabelEvents
+from labelkit.types import Array, Ints, Objects
 
 
-def as_lists(rows: Iterable[Any]) -> np.ndarray:
+def as_lists(rows: Iterable[Any]) -> Objects:
     """A column of lists, whatever their lengths."""
     rows = list(rows)
     column = np.empty(len(rows), object)
@@ -20,7 +21,7 @@ def as_lists(rows: Iterable[Any]) -> np.ndarray:
     return column
 
 
-def as_column(values: Any) -> np.ndarray:
+def as_column(values: Any) -> Array:
     """A column of numbers or objects; None stays None."""
     if isinstance(values, np.ndarray):
         return np.ascontiguousarray(values)
@@ -33,9 +34,7 @@ def as_column(values: Any) -> np.ndarray:
 WIDE = 8
 
 
-def label_columns(
-    n: int, rows: np.ndarray, classes: np.ndarray
-) -> tuple[dict[str, np.ndarray], str]:
+def label_columns(n: int, rows: Ints, classes: Ints) -> tuple[dict[str, Array], str]:
     """Sets of labels as columns, and the SQL that makes lists of them, sorted and each once.
 
     A column a label is several times faster than a column of lists.

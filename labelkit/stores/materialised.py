@@ -68,7 +68,8 @@ def keep_scores(session: Session, batch_id: int) -> None:
 
 def _longest_tail(session: Session) -> float:
     [(n_clips,)] = session.rows("select coalesce(max(clip_id) + 1, 0) from clips")
-    return max(TAIL, TAIL_SHARE * n_clips)
+    longest: float = max(TAIL, TAIL_SHARE * n_clips)
+    return longest
 
 
 def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:

@@ -150,7 +150,7 @@ def copy_rows(
         # A file written under a name of DuckDB's own would be outside what is allowed.
         copy = f"copy (from (\n{text}\n){limit}) to '{name}' (format parquet, use_tmp_file false)"
         try:
-            return con.execute(copy).fetchone()[0]
+            return int(con.execute(copy).fetchone()[0])
         except duckdb.IOException as error:
             if not file.exists() or "write" not in str(error):
                 raise

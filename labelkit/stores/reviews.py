@@ -226,9 +226,11 @@ def count_deleted(session: Session, project: str) -> dict[str, int]:
 
 def last_watermark(session: Session, project: str) -> datetime | None:
     """Where the last complete pull of a project ended."""
-    return session.rows("select max(watermark) from review_pulls where project = ?", [project])[0][
-        0
-    ]
+    watermark: datetime | None
+    [(watermark,)] = session.rows(
+        "select max(watermark) from review_pulls where project = ?", [project]
+    )
+    return watermark
 
 
 def known_versions(

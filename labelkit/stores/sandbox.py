@@ -108,7 +108,8 @@ def write_parquet(
         StoreError: If a limit stops it, or the store cannot be opened.
     """
     with _child(store, sql, timeout_s, max_rows, file.absolute()) as receive:
-        return receive()
+        n_rows: int = receive()
+        return n_rows
 
 
 @contextmanager

@@ -342,7 +342,8 @@ def version(con: Any) -> int:
     import duckdb
 
     try:
-        return con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()[0]
+        row = con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()
+        return int(row[0])
     except duckdb.CatalogException:
         return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from labelkit.records import LabelTable
 from labelkit.stores.views import OF_THE_PRESENT
-from labelkit.types import Array
+from labelkit.types import Array, Bools, Floats, Ints, Objects
 
 # What each person, and each search for missing labels, last said of a clip and class.
 _SAID = """
@@ -36,14 +36,16 @@ class Session:
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one of labelkit's own statements."""
-        return self._con.execute(sql, values).fetchall()
+        found: list[tuple[Any, ...]] = self._con.execute(sql, values).fetchall()
+        return found
 
     def rows_beside(
         self, arrays: dict[str, Array], sql: str, values: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
         """All rows of a statement that reads columns as the table ``arrays``."""
         with self._beside(arrays):
-            return self._con.execute(sql, values).fetchall()
+            found: list[tuple[Any, ...]] = self._con.execute(sql, values).fetchall()
+            return found
 
     @contextmanager
     def _beside(self, arrays: dict[str, Array]) -> Iterator[None]:
@@ -64,7 +66,7 @@ class Session:
 
     def last_batch(self) -> int:
         """Id of the newest batch; 0 in an empty store."""
-        return self.rows("select coalesce(max(batch_id), 0) from batches")[0][0]
+        return int(self.rows("select coalesce(max(batch_id), 0) from batches")[0][0])
 
     def labels(self, as_of: int | None = None) -> LabelTable:
         """The state of every clip, now or after batch ``as_of``."""
@@ -208,7 +210,7 @@ class Session:
         )
         return rows[0][0] if rows else None
 
-    def predictions(self, run_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def predictions(self, run_id: str) -> tuple[Ints, Objects, Floats]:
         """Probabilities of a finished run and of the fold models it ended with.
 
         Returns:
@@ -277,9 +279,10 @@ class Session:
 
 def _objects(column: Any) -> list[Any]:
     """A fetched column as plain objects, with None where it is NULL."""
+    getmaskarray: Callable[..., Bools] = np.ma.getmaskarray
     return [
         None if masked else value
         for value, masked in zip(
-            np.asarray(column).tolist(), np.ma.getmaskarray(column).tolist(), strict=True
+            np.asarray(column).tolist(), getmaskarray(column).tolist(), strict=True
         )
     ]
