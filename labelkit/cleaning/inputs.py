@@ -25,6 +25,7 @@ from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
+from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
 EXTERNAL = "external"
@@ -57,24 +58,24 @@ class ScoreInputs:
     project: Project
     run: Mapping[str, Any]
     table: LabelTable
-    rows: np.ndarray
-    judges: np.ndarray
-    probs: np.ndarray
+    rows: Ints
+    judges: Objects
+    probs: Floats
     probe: Recipe
     workers: int | None = None
 
     @property
     def run_id(self) -> str:
         """Name of the run."""
-        return self.run["run_id"]
+        return str(self.run["run_id"])
 
     @cached_property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Floats:
         """Multi-hot labels, ``(n_clips, n_classes)``."""
         return multi_hot([self.table.labels[i] for i in self.rows], len(self.table.classes))
 
     @cached_property
-    def clip_ids(self) -> np.ndarray:
+    def clip_ids(self) -> Ints:
         """Clip ids, ``(n_clips,)``."""
         return self.table.clip_ids[self.rows]
 
@@ -84,12 +85,12 @@ class ScoreInputs:
         return [self.table.paths[i] for i in self.rows]
 
     @property
-    def machine(self) -> np.ndarray:
+    def machine(self) -> Bools:
         """Clips whose state a machine may change, ``(n_clips,)``."""
         return np.isin(self.table.states[self.rows], ("unverified", "self_verified"))
 
     @cached_property
-    def groups(self) -> np.ndarray:
+    def groups(self) -> Ints:
         """Number of the recording each clip was cut from, -1 if it is alone, ``(n_clips,)``."""
         names = same_recordings(replace(self.table, content_hashes=self._hashes))
         numbers = group_indices([names[i] for i in self.rows], len(self.rows))
@@ -105,7 +106,7 @@ class ScoreInputs:
         ]
 
     @cached_property
-    def folds(self) -> np.ndarray:
+    def folds(self) -> Ints:
         """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
         fold_set = self.run["fold_set"] or freeze_folds(self.project)
         with self.project.current.read() as session:
@@ -144,7 +145,7 @@ class ScoreInputs:
         return mean_dynamics(parts, len(self.rows)) if parts else None
 
     @cached_property
-    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _windows(self) -> tuple[Ints, Floats]:
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         clips, probs = [], []
         for judge in sorted(set(self.judges)):
@@ -157,18 +158,18 @@ class ScoreInputs:
         return np.concatenate(clips), np.concatenate(probs)
 
     @property
-    def window_clips(self) -> np.ndarray:
+    def window_clips(self) -> Ints:
         """Row of the clip of each window, ``(n_windows,)``."""
         return self._windows[0]
 
     @property
-    def window_probs(self) -> np.ndarray:
+    def window_probs(self) -> Floats:
         """Probabilities of each window, ``(n_windows, n_classes)``."""
         probs = self._windows[1]
         return np.pad(probs, ((0, 0), (0, self.labels.shape[1] - probs.shape[1])))
 
     @cached_property
-    def _embedded(self) -> tuple[np.ndarray, np.ndarray, dict[str, Entry]]:
+    def _embedded(self) -> tuple[Floats, Bools, dict[str, Entry]]:
         spec, features = self.probe.embedding, self.probe.features
         if not (self.project.audio_dir.is_dir() or spec.embedder.startswith("vectors:")):
             say(f"the audio folder {self.project.audio_dir} is not there: no clip is embedded")
@@ -180,17 +181,17 @@ class ScoreInputs:
         return matrix, usable, store.entries
 
     @property
-    def embeddings(self) -> np.ndarray:
+    def embeddings(self) -> Floats:
         """Vectors of the clips, 0 where there is none, ``(n_clips, dim)``."""
         return self._embedded[0]
 
     @property
-    def embedded(self) -> np.ndarray:
+    def embedded(self) -> Bools:
         """Clips that have a vector, ``(n_clips,)``."""
         return self._embedded[1]
 
     @cached_property
-    def probe_probs(self) -> np.ndarray:
+    def probe_probs(self) -> Floats:
         """Out-of-fold probabilities of a classifier on the embeddings, ``(n_clips, n_classes)``.
 
         Cross-validated on the folds of the run; NaN for clips without an embedding or a fold.
@@ -217,7 +218,7 @@ class ScoreInputs:
         probs[use] = cross_probs(probe, self.folds[use])
         return probs
 
-    def _parted(self) -> np.ndarray:
+    def _parted(self) -> Bools:
         """Clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
 
         Folds frozen before the recordings were seen may part copies of the same bytes.
@@ -229,7 +230,7 @@ class ScoreInputs:
         ], bool)  # fmt: skip
 
     @cached_property
-    def both_probs(self) -> np.ndarray:
+    def both_probs(self) -> Floats:
         """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
 
         They err on different clips, so their mean suggests and finds more than either. Where
@@ -299,7 +300,7 @@ def _tell_unheard(inputs: ScoreInputs) -> None:
             say(f"class {name} lies in one fold alone: who judges its clips never heard it")
 
 
-def score_by(name: str, inputs: ScoreInputs) -> np.ndarray:
+def score_by(name: str, inputs: ScoreInputs) -> Floats:
     """Score the labels by a registered score, ``(n_clips,)``; NaN where nothing can be said.
 
     Raises:
@@ -358,7 +359,7 @@ def score_by(name: str, inputs: ScoreInputs) -> np.ndarray:
     return scores
 
 
-def _take(value: Any, use: np.ndarray) -> Any:
+def _take(value: Any, use: Bools) -> Any:
     if isinstance(value, Dynamics):
         return Dynamics(*(part[use] for part in vars(value).values()))
     return None if value is None else value[use]

@@ -35,6 +35,7 @@ from labelkit.recordings.features import compute_features
 from labelkit.records import SELF_VERIFIED
 from labelkit.runs.cross_validation import device_name
 from labelkit.runs.verify import verify
+from labelkit.types import Floats
 
 # Parts that are rehearsed if the user does not say how many.
 REPEATS = 2
@@ -155,7 +156,7 @@ def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
 
 def _read_similarity(
     project: Project, recipe: Recipe, source: Source, workers: int | None, device: str
-) -> np.ndarray:
+) -> Floats:
     """How alike classes are to the last run, or by their mean spectra where there is none."""
     table, known = source.table, source.open_to
     with project.store.read() as session:

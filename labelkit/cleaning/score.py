@@ -20,6 +20,7 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
 from labelkit.stores.scores import newest_score_batch
+from labelkit.types import Floats, Ints
 
 # Of models that trained on the very label: they order clips for people, nothing else.
 IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
@@ -79,7 +80,7 @@ def score(
     ]
 
 
-def _suggest(inputs: ScoreInputs, probs: np.ndarray) -> tuple[list[list[int]], list[str]]:
+def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
     """What is suggested for each judged clip, and why."""
     return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
 
@@ -170,7 +171,7 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
-def _tell_constant(name: str, numbers: np.ndarray) -> None:
+def _tell_constant(name: str, numbers: Floats) -> None:
     """Say of a score that it orders nothing."""
     if not len(numbers):
         say(f"score {name} says nothing of any clip")
@@ -181,7 +182,7 @@ def _tell_constant(name: str, numbers: np.ndarray) -> None:
 def _store(
     inputs: ScoreInputs,
     names: Sequence[str],
-    columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
+    columns: Sequence[tuple[Ints, Ints | None, Floats]],
     told: tuple[list[list[int]], list[str]],
 ) -> None:
     """One run per judging model, so that each score keeps its own line of ancestors.

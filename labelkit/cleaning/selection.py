@@ -27,6 +27,7 @@ from labelkit.records import (
     verdicts_of,
 )
 from labelkit.runs.persist import refuse_leaks
+from labelkit.types import Bools
 
 
 def select(
@@ -107,8 +108,8 @@ def select(
 
 def _commit(
     judges: Sequence[ScoreInputs],
-    kept: np.ndarray,
-    open_to: np.ndarray,
+    kept: Bools,
+    open_to: Bools,
     words: str,
     *,
     add: bool,
@@ -178,7 +179,7 @@ def _commit(
     return rows, report | {"batch": receipt.batch_id}
 
 
-def _read_list(file: Path | None, inputs: ScoreInputs) -> np.ndarray:
+def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:
     """Judged clips that a file lists with the labels they have.
 
     A file of corrections lists a clip by giving it the labels it has already; one that it
@@ -224,4 +225,5 @@ def _read_corrections(file: Path) -> list[Clip]:
     reading = registry.resolve("format", "corrections")(file, FormatSpec())
     if reading.faults:
         raise ValueError(reading.faults[0])
-    return reading.clips
+    clips: list[Clip] = reading.clips
+    return clips

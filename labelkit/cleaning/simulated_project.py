@@ -31,6 +31,7 @@ from labelkit.records import (
     verdicts_of,
 )
 from labelkit.stores.lock import locked
+from labelkit.types import Bools, Floats
 
 TRUTH = "truth.json"
 
@@ -44,8 +45,8 @@ class Source:
     """
 
     table: LabelTable
-    labels: np.ndarray
-    open_to: np.ndarray
+    labels: Floats
+    open_to: Bools
     folds: dict[int, int]
     first_states: dict[int, str]
     unsure: list[tuple[int, int]]
@@ -87,7 +88,7 @@ def count_parts(hide: float) -> int:
     return int(1 / hide + 1e-9)
 
 
-def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[np.ndarray]:
+def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[Bools]:
     """Masks of the clips to hide together, none in two of them, of like shares of each class.
 
     Groups are dealt whole, the largest first, each to the part that lacks its labels most.
@@ -130,7 +131,7 @@ def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[np.ndarra
 
 
 def write_scratch(
-    project: Project, folder: Path, source: Source, hidden: np.ndarray, planted: Planted
+    project: Project, folder: Path, source: Source, hidden: Bools, planted: Planted
 ) -> Project:
     """A project on the same recordings, with the planted labels; what was written before stays."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ def write_scratch(
     return scratch
 
 
-def _fill(scratch: Project, source: Source, hidden: np.ndarray, given: np.ndarray) -> None:
+def _fill(scratch: Project, source: Source, hidden: Bools, given: Bools) -> None:
     """Bring the clips into the scratch store as they stand, the hidden ones unverified."""
     table = source.table
     names = np.array(table.classes, object)

@@ -17,6 +17,7 @@ from labelkit.recordings.features import compute_features
 from labelkit.recordings.usable import same_recordings, unusable
 from labelkit.records import REJECTED, LabelTable
 from labelkit.stores.arrays import FeatureStore
+from labelkit.types import Ints
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def list_duplicates(
     ]
 
 
-def usable_rows(store: FeatureStore, table: LabelTable) -> np.ndarray:
+def usable_rows(store: FeatureStore, table: LabelTable) -> Ints:
     """Rows of clips that have a spectrogram and are not rejected."""
     left_out = unusable(store, table)
     there = np.array([path not in left_out for path in table.paths], bool)
@@ -141,7 +142,7 @@ def group_exact(contents: Sequence[str | None]) -> list[list[int]]:
 
 
 def pair_near(
-    store: FeatureStore, paths: Sequence[str], use: np.ndarray, threshold: float | None = None
+    store: FeatureStore, paths: Sequence[str], use: Ints, threshold: float | None = None
 ) -> list[tuple[int, int, float]]:
     """Find copies among clips of different bytes.
 

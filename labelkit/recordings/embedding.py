@@ -22,6 +22,7 @@ from labelkit.recordings.usable import same_recordings
 from labelkit.registry import TABLE, resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
+from labelkit.types import Bools, Floats
 
 # Clips an embedder is tried out on.
 _TRIAL = 4
@@ -30,7 +31,7 @@ _NAMED = 20
 # Why a recording that can be heard has no vector.
 NOT_FINITE, NO_VECTOR = "not_finite", "no_vector"
 
-Found = tuple[Entry, np.ndarray]
+Found = tuple[Entry, Floats]
 
 
 def open_embeddings(
@@ -122,7 +123,7 @@ def compute_embeddings(
 
 def read_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec, paths: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Floats, Bools]:
     """Vectors that are computed already.
 
     Args:
@@ -252,10 +253,10 @@ def load_hear(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
     if isinstance(model, torch.nn.Module):
         model = model.to(device).eval()
 
-    def embed(windows: np.ndarray) -> np.ndarray:
+    def embed(windows: Floats) -> Floats:
         with torch.no_grad():
             vectors = module.get_scene_embeddings(torch.tensor(windows, device=device), model)
-        return vectors.float().cpu().numpy()
+        return np.asarray(vectors.float().cpu().numpy())
 
     return Embedder(spec.embedder, sample_rate, embed)
 
@@ -268,11 +269,12 @@ class Pooler:
     frames_path: Path
     n_mels: int
 
-    def __call__(self, place: tuple[str, int, int]) -> np.ndarray:
+    def __call__(self, place: tuple[str, int, int]) -> Floats:
         """The vector of a path whose frames lie at a start for a length."""
         _, start, length = place
         frames = np.memmap(self.frames_path, np.float16, mode="r").reshape(-1, self.n_mels)
-        return resolve("embedder", self.embedder)(frames[start : start + length])
+        vector: Floats = resolve("embedder", self.embedder)(frames[start : start + length])
+        return vector
 
 
 def _pool(
@@ -358,7 +360,7 @@ def _batches(
         yield waiting
 
 
-def _add(store: EmbeddingStore, spec: EmbeddingSpec, entry: Entry, vector: np.ndarray) -> None:
+def _add(store: EmbeddingStore, spec: EmbeddingSpec, entry: Entry, vector: Floats) -> None:
     """Keep a vector if it can be used, and say so if not."""
     if not np.isfinite(vector).all():
         say(f"{entry.path}: left out ({spec.embedder} gave NaN or infinite numbers)")

@@ -9,8 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.label_studio.answers import read_answers
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
@@ -35,6 +33,7 @@ from labelkit.stores.reviews import (
     standing_reviews,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 KIND = REVIEW
 _WORDS = {
@@ -59,7 +58,7 @@ class Ledger:
         session: WriteSession,
         project: str,
         spec: ReviewSpec,
-        probs: Mapping[int, np.ndarray] | None = None,
+        probs: Mapping[int, Floats] | None = None,
     ) -> None:
         self.session, self.project, self.spec, self.probs = session, project, spec, probs
         self.classes = session.classes()

@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
@@ -39,6 +37,7 @@ from labelkit.stores.reviews import (
     read_quarantine,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 INCLUDE = (
     "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
@@ -179,7 +178,7 @@ def repair(
 def _repair(
     project: Project,
     setups: Sequence[ReviewProject],
-    probs: Mapping[str, dict[int, np.ndarray] | None],
+    probs: Mapping[str, dict[int, Floats] | None],
     renames: Mapping[str, str],
     drop: Sequence[int],
 ) -> dict[str, Any]:
@@ -230,7 +229,7 @@ def _take_deleted(
     return Counter(task_deleted=gone)
 
 
-def read_probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | None:
+def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:
     """Out-of-fold probabilities by clip id, where the consensus weighs annotators by them."""
     if spec.consensus != BY_MODEL:
         return None

@@ -24,6 +24,7 @@ from labelkit.stores.scores import (
     newest_suggestions,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 # Scores that order clips that were chosen otherwise, the best first.
 ORDERS = ("fusion", "lwlrap", "self_confidence")
@@ -209,16 +210,14 @@ def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-def _windows(
-    project: Project, judges: Mapping[int, str]
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _windows(project: Project, judges: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
     """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
         judges: The model that judged each clip, by clip id.
     """
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    found: dict[int, tuple[Floats, Floats]] = {}
     for judge in sorted(set(judges.values())):
         try:
             windows = project.windows.read(judge)
@@ -240,7 +239,7 @@ def _describe(
     ordering: NewestScores | None,
     told: Suggestion | None,
     added: Sequence[tuple[int, float]],
-    windows: tuple[np.ndarray, np.ndarray] | None,
+    windows: tuple[Floats, Floats] | None,
     duration_s: float | None,
     dispute: str | None,
 ) -> Item:
@@ -287,8 +286,8 @@ def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
 
 
 def _doubtful_seconds(
-    seconds: np.ndarray,
-    probs: np.ndarray,
+    seconds: Floats,
+    probs: Floats,
     given: Sequence[int],
     suggested: Sequence[int],
     duration_s: float | None,

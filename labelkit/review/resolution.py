@@ -11,6 +11,7 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.records import REJECTED, RELABELED, VERIFIED, Review
+from labelkit.types import Floats
 
 # Answers that say what the labels are, and those that count as given.
 DECISIVE = ("labels", "none", "no_sound")
@@ -110,7 +111,7 @@ def resolve(
     *,
     overlap: int = 1,
     rule: str = "majority",
-    probs: Mapping[int, np.ndarray] | None = None,
+    probs: Mapping[int, Floats] | None = None,
     only: Collection[int] | None = None,
 ) -> dict[int, Decision]:
     """Bring the standing answers on each clip to one decision.
@@ -163,7 +164,7 @@ def resolve(
 
 def count_votes(
     answers: Mapping[int, Sequence[Review]], class_id: Mapping[str, int]
-) -> tuple[list[str], list[int], np.ndarray]:
+) -> tuple[list[str], list[int], Floats]:
     """Decisive answers as arrays.
 
     Returns:
@@ -187,7 +188,7 @@ def _consensus(
     answers: Mapping[int, Sequence[Review]],
     class_id: Mapping[str, int],
     rule: str,
-    probs: Mapping[int, np.ndarray] | None = None,
+    probs: Mapping[int, Floats] | None = None,
 ) -> dict[int, tuple[int, ...] | None]:
     """Labels of the clips for which a rule finds some."""
     if not answers:
