@@ -192,7 +192,7 @@ def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> Ints:
 
 
 def _columns_of(file: Path, table: LabelTable, names: list[str]) -> list[int]:
-    """Column of each class of the project."""
+    """Return the column of each class of the project."""
     unknown = [name for name in names if name not in table.classes]
     if unknown:
         raise UnknownName(
@@ -217,7 +217,7 @@ def _check_values(file: Path, paths: list[str], probs: Floats) -> None:
 
 
 def _check_order(file: Path, table: LabelTable, rows: Ints, probs: Floats, *, named: bool) -> None:
-    """Whether the columns, moved, would fit the labels much better."""
+    """Refuse or name columns that, moved, would fit the labels much better."""
     labels = multi_hot([table.labels[row] for row in rows], len(table.classes))
     order = find_class_order(labels, probs)
     moved = np.flatnonzero(order != np.arange(len(order)))

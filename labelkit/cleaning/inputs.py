@@ -219,7 +219,7 @@ class ScoreInputs:
         return probs
 
     def _parted(self) -> Bools:
-        """Clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
+        """Mark the clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
 
         Folds frozen before the recordings were seen may part copies of the same bytes.
         """

@@ -139,7 +139,7 @@ def rehearse(
 
 
 def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
-    """How many parts to rehearse, if the numbers can be used."""
+    """Return how many parts to rehearse, if the numbers can be used."""
     for name, value in (("rate", rate), ("hide", hide)):
         if not 0 < value < 1:
             raise InvalidInput(f"{name} must be above 0 and below 1, got {value:g}")
@@ -157,7 +157,7 @@ def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
 def _read_similarity(
     project: Project, recipe: Recipe, source: Source, workers: int | None, device: str
 ) -> Floats:
-    """How alike classes are to the last run, or by their mean spectra where there is none."""
+    """Read how alike classes are to the last run, or by their mean spectra where there is none."""
     table, known = source.table, source.open_to
     with project.store.read() as session:
         run_id = session.last_run()
@@ -180,7 +180,7 @@ def _read_similarity(
 
 
 def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
-    """What the loop made of the hidden clips, in numbers."""
+    """Measure what the loop made of the hidden clips, in numbers."""
     truth = json.loads((scratch.root / TRUTH).read_text(encoding="utf-8"))
     with scratch.store.read() as session:
         n_clips = len(session.labels().paths)
@@ -217,7 +217,7 @@ def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pool(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sums of the counts of all parts, shares of those sums, and means of other figures."""
+    """Sum the counts of all parts, take shares of those sums, and average other figures."""
     from scipy.stats import binomtest
 
     pooled: dict[str, Any] = {}

@@ -81,12 +81,12 @@ def score(
 
 
 def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
-    """What is suggested for each judged clip, and why."""
+    """Return what is suggested for each judged clip, and why."""
     return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
 
 
 def describe_clip(inputs: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
-    """Path, labels, state and suggested class of a judged clip."""
+    """Return path, labels, state and suggested class of a judged clip."""
     clip = int(inputs.rows[k])
     return {
         "path": inputs.table.paths[clip],
@@ -147,7 +147,7 @@ def score_given(
 
 
 def class_table(inputs: ScoreInputs) -> list[dict[str, Any]]:
-    """A row a class: its clips, the share of its labels that is likely wrong, its double."""
+    """Make a row a class: its clips, the share of its labels that is likely wrong, its double."""
     names = inputs.table.classes
     noise = classes.estimate_noise(inputs.labels, inputs.probs)
     pairs = classes.find_confusable(inputs.labels, inputs.probs, top=len(names) ** 2)
@@ -185,7 +185,7 @@ def _store(
     columns: Sequence[tuple[Ints, Ints | None, Floats]],
     told: tuple[list[list[int]], list[str]],
 ) -> None:
-    """One run per judging model, so that each score keeps its own line of ancestors.
+    """Store a run per judging model, so that each score keeps its own line of ancestors.
 
     Args:
         inputs: What was scored.

@@ -180,7 +180,7 @@ def _commit(
 
 
 def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:
-    """Judged clips that a file lists with the labels they have.
+    """Mark the judged clips that a file lists with the labels they have.
 
     A file of corrections lists a clip by giving it the labels it has already; one that it
     gives others, or that it removes, is not trusted as it stands.

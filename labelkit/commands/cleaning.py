@@ -33,7 +33,7 @@ probs_option = click.option(
 
 
 def judged_by(place: Place, run_id: str | None, probs: Path | None) -> tuple[Any, str | None]:
-    """The project, and the run that judges: the one named, or that of a file."""
+    """Return the project, and the run that judges: the one named, or that of a file."""
     project = place.project()
     if probs is None:
         return project, run_id

@@ -46,7 +46,7 @@ def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
 
 
 def describe(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a rehearsal found, as rows of ``what`` and ``found`` to print."""
+    """Describe what a rehearsal found, as rows of ``what`` and ``found`` to print."""
 
     def share(name: str) -> str:
         return "-" if math.isnan(found[name]) else f"{found[name]:.1%}"

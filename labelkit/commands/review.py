@@ -119,7 +119,7 @@ def pull(
 
 
 def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
-    """The counts that say something; all of them for programs."""
+    """Keep the counts that say something; all of them for programs."""
     found = {name: n for name, n in report.items() if as_json or n}
     return found or {"answers": "nothing new"}
 

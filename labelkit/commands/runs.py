@@ -126,7 +126,7 @@ def verify(
 
 
 def round_line(row: dict[str, Any]) -> str:
-    """One line about a round."""
+    """Describe a round in one line."""
     metric, value = next(item for item in row.items() if item[0].startswith("verified_"))
     score = f"{metric.replace('_', ' ')} {value:.4f}, loss {row['verified_loss']:.4f}"
     if not row["iteration"]:

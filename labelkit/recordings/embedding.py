@@ -37,7 +37,7 @@ Found = tuple[Entry, Floats]
 def open_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec
 ) -> EmbeddingStore:
-    """The vectors computed so far; no model is loaded for it.
+    """Open the vectors computed so far; no model is loaded for it.
 
     Args:
         project: Whose recordings.
@@ -124,7 +124,7 @@ def compute_embeddings(
 def read_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec, paths: Sequence[str]
 ) -> tuple[Floats, Bools]:
-    """Vectors that are computed already.
+    """Read the vectors that are computed already.
 
     Args:
         project: Whose recordings.
@@ -175,7 +175,7 @@ def similar(
     workers: int | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """The clips that sound most like one, embeddings being computed where they are missing.
+    """List the clips that sound most like one; embeddings that are missing are computed.
 
     Args:
         project: Where it is.
@@ -222,7 +222,7 @@ def similar(
 
 
 def load_embedder(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """What turns windows into vectors, ready to work.
+    """Load what turns windows into vectors, ready to work.
 
     Raises:
         InvalidInput: If it is unknown or cannot be loaded.
@@ -234,7 +234,7 @@ def load_embedder(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
 
 
 def load_hear(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """A model with the interface of HEAR 2021 (Turian et al., 2022), scene embeddings.
+    """Load a model with the interface of HEAR 2021 (Turian et al., 2022), scene embeddings.
 
     Raises:
         InvalidInput: If the module lacks it, or the model cannot be loaded.
@@ -270,7 +270,7 @@ class Pooler:
     n_mels: int
 
     def __call__(self, place: tuple[str, int, int]) -> Floats:
-        """The vector of a path whose frames lie at a start for a length."""
+        """Return the vector of a path whose frames lie at a start for a length."""
         _, start, length = place
         frames = np.memmap(self.frames_path, np.float16, mode="r").reshape(-1, self.n_mels)
         vector: Floats = resolve("embedder", self.embedder)(frames[start : start + length])
@@ -280,7 +280,7 @@ class Pooler:
 def _pool(
     spec: EmbeddingSpec, features: FeatureStore, paths: Sequence[str], executor: Executor
 ) -> Iterator[Found]:
-    """Spectrograms to vectors."""
+    """Turn spectrograms into vectors."""
     entries = [replace(features.entries[path], start_s=0.0) for path in paths]
     yield from ((entry, np.zeros(0, np.float32)) for entry in entries if not entry.length)
     places = [(entry.path, entry.start, entry.length) for entry in entries if entry.length]
@@ -292,7 +292,7 @@ def _pool(
 def _take(
     file: Path, project: Project, imported: dict[str, str | None], missing: Sequence[str]
 ) -> Iterator[Found]:
-    """Vectors of a file; the audio need not be there."""
+    """Take the vectors of a file; the audio need not be there."""
     paths, matrix = read_vectors(file)
     if paths is None:
         paths = sorted(imported)
@@ -320,7 +320,7 @@ def _take(
 def _embed(
     read: Iterator[Found], embedder: Embedder, spec: EmbeddingSpec, store: EmbeddingStore
 ) -> Iterator[Found]:
-    """Samples to vectors, many windows at once; the embedder is tried out on the first."""
+    """Turn samples into vectors, many windows at once; the first ones try the embedder out."""
     first, contents = [], set()
     for item in read:
         first.append(item)
@@ -343,7 +343,7 @@ def _embed(
 def _batches(
     read: Iterable[Found], embedder: Embedder, spec: EmbeddingSpec, store: EmbeddingStore
 ) -> Iterator[list[Found]]:
-    """Windows of one length together; what needs no embedding alone, with none."""
+    """Yield windows of one length together; what needs no embedding alone, with none."""
     waiting: list[Found] = []
     for entry, wave in read:
         if not len(wave) or store.knows(entry.content_hash):

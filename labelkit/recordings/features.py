@@ -37,7 +37,7 @@ class Extractor:
     samples_only: bool = False
 
     def __call__(self, path: str) -> tuple[Entry, Floats]:
-        """The journal entry of a recording and its frames, float16 ``(n_frames, n_mels)``."""
+        """Return the journal entry of a recording and frames, float16 ``(n_frames, n_mels)``."""
         file = self.audio_dir / path
         size, mtime_ns = file_state(file)
         samples, rate, found = faults.inspect(file)
@@ -100,7 +100,7 @@ def compute_features(
 def read_recordings(
     extractor: Extractor, executor: Executor, paths: Sequence[str]
 ) -> Iterator[tuple[Entry, Floats]]:
-    """What was found under each path; nothing where reading failed."""
+    """Yield what was found under each path; nothing where reading failed."""
     for result in executor.map(extractor, paths):
         if result.error is None:
             yield result.get()
@@ -115,7 +115,7 @@ def read_recordings(
 def _in_batches(
     read: Iterator[tuple[Entry, Floats]], spec: FeatureSpec, device: str
 ) -> Iterator[tuple[Entry, Floats]]:
-    """Samples to frames, many recordings at once."""
+    """Turn samples into frames, many recordings at once."""
     from labelkit.audio.batched import compute_batch
 
     waiting: list[tuple[Entry, Floats]] = []

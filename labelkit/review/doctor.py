@@ -76,7 +76,7 @@ def examine(
 
 
 def _token_kind(token: str) -> str:
-    """A personal access token is a JWT; anything else is what Label Studio calls legacy."""
+    """Name the kind of a personal access token, a JWT; refuse what Label Studio calls legacy."""
     if token.count(".") == 2:
         return "personal access token"
     raise ServiceError(

@@ -155,12 +155,12 @@ def read_queue(
 
 
 def _version(ordering: NewestScores | None) -> str:
-    """Who doubts the clips, as Label Studio names it."""
+    """Name who doubts the clips, as Label Studio does."""
     return NO_MODEL if ordering is None else f"{ordering.metric} {ordering.run_id}"
 
 
 def _ordering(session: Session, choice: Choice) -> NewestScores | None:
-    """The scores that choose and order; None where clips are chosen otherwise and have none.
+    """Read the scores that choose and order; None if clips are chosen otherwise and have none.
 
     Raises:
         InvalidInput: If the score that was asked for is not there.
@@ -184,7 +184,7 @@ def _ordering(session: Session, choice: Choice) -> NewestScores | None:
 
 
 def _best_ordering(session: Session) -> NewestScores | None:
-    """The best of the scores that clips have."""
+    """Read the best of the scores that clips have."""
     found = (newest_scores(session, metric) for metric in ORDERS)
     return next((scores for scores in found if scores is not None), None)
 
@@ -198,7 +198,7 @@ def _where(project: Project, sql: str) -> list[int]:
 
 
 def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
-    """Clip ids of the paths in a file, and the paths that are no clips."""
+    """Read the clip ids of the paths in a file, and the paths that are no clips."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
@@ -211,7 +211,7 @@ def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
 
 
 def _windows(project: Project, judges: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
-    """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
+    """Read start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
@@ -278,7 +278,7 @@ def _describe(
 
 
 def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
-    """Why something is suggested, as it was kept with the suggestion."""
+    """Tell why something is suggested, as it was kept with the suggestion."""
     if told.outdated:
         return ["The label has changed since the model heard this clip."]
     # Versions before 0.1.0 kept no reason.
@@ -292,7 +292,7 @@ def _doubtful_seconds(
     suggested: Sequence[int],
     duration_s: float | None,
 ) -> tuple[float, float] | None:
-    """The window that speaks most for what is suggested and against what is given.
+    """Find the window that speaks most for what is suggested and against what is given.
 
     None where windows are about as long as the clip: then there is nothing to point at.
     """
@@ -312,7 +312,7 @@ def _doubtful_seconds(
 
 
 def explain_dispute(answers: Sequence[Sequence[str] | None]) -> str:
-    """Why a clip comes back: what people answered, without who."""
+    """Tell why a clip comes back: what people answered, without who."""
     said: list[str] = []
     for labels in answers:
         words = "no usable sound" if labels is None else ", ".join(labels) or "none of these"

@@ -95,7 +95,7 @@ class WriteSession(Session):
                 self._con.execute(f"insert into {table} {query}", values)
 
     def next_id(self, table: str, column: str) -> int:
-        """The first number a table has not given yet."""
+        """Find the first number a table has not given yet."""
         return int(self.rows(f"select coalesce(max({column}), -1) + 1 from {table}")[0][0])
 
     def _append_classes(self, batch: Batch, batch_id: int) -> None:
@@ -163,7 +163,7 @@ class WriteSession(Session):
             self._append_folds(IMPORTED_FOLDS, folds, batch_id)
 
     def _known_paths(self, paths: list[str]) -> set[str]:
-        """Those of some paths that are in the store."""
+        """Find those of some paths that are in the store."""
         sql = "select path from clips semi join arrays using (path)"
         return {path for (path,) in self.rows_beside({"path": as_column(paths)}, sql)}
 
@@ -454,7 +454,7 @@ def _check_number(value: float | None, where: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of labelkit and of what its results depend on."""
+    """Read the versions of labelkit and of what its results depend on."""
     names = ("torch", "numpy", "librosa", "duckdb")
     found = {"labelkit": labelkit.__version__, "python": platform.python_version()}
     return found | {name: version(name) for name in names}

@@ -46,7 +46,7 @@ _FIELDS = {f.name for f in fields(Entry)}
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns of a file; -1, -1 if there is none."""
+    """Read size in bytes and time of the last change in ns of a file; -1, -1 if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -77,7 +77,7 @@ class ArrayStore:
             self._remember(entry)
 
     def missing(self, audio_dir: Path, paths: Sequence[str]) -> list[str]:
-        """Those of ``paths`` that were never read, or have changed since."""
+        """List those of ``paths`` that were never read, or have changed since."""
         return [
             path
             for path in paths
@@ -143,11 +143,11 @@ class ArrayStore:
             self._sync()
 
     def knows(self, content_hash: str) -> bool:
-        """Whether rows of these bytes are here already."""
+        """Tell whether rows of these bytes are here already."""
         return content_hash in self._by_hash
 
     def _sync(self) -> None:
-        """Frames first, then the lines that name them."""
+        """Bring to the disk the frames first, then the lines that name them."""
         journal, data = self._open
         for file, lines in ((data, []), (journal, self._lines)):
             file.writelines(lines)
@@ -156,7 +156,7 @@ class ArrayStore:
         self._lines, self._synced = [], time.monotonic()
 
     def places(self, paths: Iterable[str]) -> tuple[Ints, Ints]:
-        """First frame and number of frames of each path, 0 frames where it is unusable."""
+        """Return first frame and number of frames of each path, 0 frames where it is unusable."""
         nothing = Entry("", -1, -1, "")
         found = [self.entries.get(path, nothing) for path in paths]
         return (
@@ -165,7 +165,7 @@ class ArrayStore:
         )
 
     def starts_s(self, paths: Iterable[str]) -> Floats:
-        """Where the first frame of each path lies in its recording, in seconds."""
+        """Return where the first frame of each path lies in its recording, in seconds."""
         return np.array([self.entries[path].start_s for path in paths], np.float64)
 
     def _remember(self, entry: Entry) -> None:
@@ -174,7 +174,7 @@ class ArrayStore:
             self._by_hash[entry.content_hash] = entry
 
     def _read_journal(self) -> tuple[list[Entry], int]:
-        """The whole lines of the journal, and how many bytes they take."""
+        """Read the whole lines of the journal, and how many bytes they take."""
         if not self._journal.exists():
             return [], 0
         entries, n_bytes = [], 0

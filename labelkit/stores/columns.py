@@ -14,7 +14,7 @@ from labelkit.types import Array, Ints, Objects
 
 
 def as_lists(rows: Iterable[Any]) -> Objects:
-    """A column of lists, whatever their lengths."""
+    """Make a column of lists, whatever their lengths."""
     rows = list(rows)
     column = np.empty(len(rows), object)
     column[:] = rows
@@ -22,7 +22,7 @@ def as_lists(rows: Iterable[Any]) -> Objects:
 
 
 def as_column(values: Any) -> Array:
-    """A column of numbers or objects; None stays None."""
+    """Make a column of numbers or objects; None stays None."""
     if isinstance(values, np.ndarray):
         return np.ascontiguousarray(values)
     if isinstance(values, range):
@@ -35,7 +35,7 @@ WIDE = 8
 
 
 def label_columns(n: int, rows: Ints, classes: Ints) -> tuple[dict[str, Array], str]:
-    """Sets of labels as columns, and the SQL that makes lists of them, sorted and each once.
+    """Make columns of sets of labels, and the SQL that makes lists of them, sorted and each once.
 
     A column a label is several times faster than a column of lists.
 
@@ -73,7 +73,7 @@ def label_columns(n: int, rows: Ints, classes: Ints) -> tuple[dict[str, Array], 
 
 
 def event_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
-    """Events as columns."""
+    """Make columns of events."""
     if isinstance(events, LabelEvents):
         return events
     return LabelEvents(
@@ -89,7 +89,7 @@ def event_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
 
 
 def as_json(value: Any) -> str:
-    """Text of a value; what JSON cannot hold, NaN and infinity, is null."""
+    """Write a value as JSON; what that cannot hold, NaN and infinity, is null."""
     return json.dumps(_finite(value), sort_keys=True, default=str)
 
 

@@ -44,7 +44,7 @@ class EmbeddingStore(ArrayStore):
         return next((entry.length for entry in self.entries.values() if entry.length), 0)
 
     def read(self, paths: Sequence[str]) -> tuple[Floats, Bools]:
-        """Vectors of recordings.
+        """Read the vectors of recordings.
 
         Args:
             paths: Theirs, below the audio folder.
@@ -63,7 +63,7 @@ class EmbeddingStore(ArrayStore):
 
 
 def read_vectors(file: Path) -> tuple[list[str] | None, Floats]:
-    """Vectors that somebody made elsewhere.
+    """Read vectors that somebody made elsewhere.
 
     Args:
         file: ``.npz`` with ``paths`` and ``embeddings``, or ``.npy`` with the matrix alone.

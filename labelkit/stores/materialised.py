@@ -107,7 +107,7 @@ def rebuild_state(session: Session) -> None:
 
 @contextmanager
 def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Path]:
-    """A file for the predictions of a large run; registered once it is written.
+    """Name a file for the predictions of a large run; registered once it is written.
 
     It is whole on the disk before the transaction that names it commits.
 

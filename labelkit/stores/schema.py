@@ -338,7 +338,7 @@ ABOUT = {
 
 
 def version(con: Any) -> int:
-    """Number of the last migration of an open store; 0 for an empty file."""
+    """Read the number of the last migration of an open store; 0 for an empty file."""
     import duckdb
 
     try:

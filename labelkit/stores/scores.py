@@ -38,7 +38,7 @@ class NewestScores:
         return np.sort(list(self.values.values()))
 
     def share_above(self, score: float) -> float:
-        """Share of the clips whose score is higher, so less doubtful."""
+        """Return the share of the clips whose score is higher, so less doubtful."""
         return 1 - float(np.searchsorted(self._ranked, score, "right")) / len(self._ranked)
 
 
