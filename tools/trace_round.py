@@ -8,6 +8,7 @@ are more than :data:`MODULES` modules or :data:`LINES` lines.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import tempfile
@@ -81,8 +82,9 @@ class Trace:
             name = frame.f_code.co_name
             if module.startswith("commands/") and name == "verify":
                 self._open = True
-            # What a module does when it is imported is no step of a round.
-            if self._open and name != "<module>" and module not in self.entered:
+            # What a module or a class does when it is imported is no step of a round.
+            runs = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+            if self._open and runs and module not in self.entered:
                 self.entered.append(module)
         elif event == "return" and file.endswith("runs/persist.py"):
             if frame.f_code.co_name == "commit_trainings":

@@ -163,12 +163,14 @@ class Dataset:
     @property
     def ids(self) -> Ints:
         """Clip ids of the training clips."""
-        return self.table.clip_ids[self.train]
+        ids: Ints = self.table.clip_ids[self.train]
+        return ids
 
     @property
     def all_ids(self) -> Ints:
         """Clip ids of training clips and, behind them, held-out ones."""
-        return self.table.clip_ids[np.concatenate([self.train, self.test])]
+        ids: Ints = self.table.clip_ids[np.concatenate([self.train, self.test])]
+        return ids
 
     @property
     def paths(self) -> list[str]:

@@ -21,6 +21,7 @@ from labelkit.records import (
     multi_hot,
 )
 from labelkit.stores.append import IMPORTED_FOLDS, WriteSession
+from labelkit.types import Ints
 
 DEFAULT_FOLDS = 5
 
@@ -68,7 +69,7 @@ def _name(n: int | None, seed: int, known: Sequence[str]) -> str:
     return f"{n or DEFAULT_FOLDS}-seed{seed}"
 
 
-def _fixed(table: LabelTable, standing: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _fixed(table: LabelTable, standing: dict[int, int]) -> tuple[Ints, Ints]:
     """Indices of the training clips, and the folds they stand in, -1 where there is none."""
     train = np.flatnonzero(table.subsets == "train")
     if not len(train):
@@ -119,7 +120,7 @@ def _deal(
     )
 
 
-def _tell_rare_classes(table: LabelTable, train: np.ndarray, n_folds: int) -> None:
+def _tell_rare_classes(table: LabelTable, train: Ints, n_folds: int) -> None:
     """Name the classes that some fold's model will not have heard, or cannot be asked about."""
     counts = Counter(name for clip in train for name in table.names(clip))
     for name in table.classes:

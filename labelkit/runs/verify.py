@@ -18,6 +18,7 @@ from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule
+from labelkit.types import Bools
 
 
 def verify(
@@ -126,7 +127,7 @@ def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
     """What a round did, in numbers."""
     names = data.table.classes
 
-    def per_class(mask: np.ndarray) -> dict[str, int]:
+    def per_class(mask: Bools) -> dict[str, int]:
         counts = data.labels[mask].sum(axis=0).astype(int).tolist()
         return {name: count for name, count in zip(names, counts, strict=True) if count}
 
