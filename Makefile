@@ -9,7 +9,7 @@ setup: .venv/.ready
 
 .venv/.ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,review,prompt]'
 	touch $@
 
 # A server for the tests, in an environment of its own; LABELKIT_LABEL_STUDIO names another.
@@ -18,7 +18,7 @@ label-studio: $(if $(LABELKIT_LABEL_STUDIO),,.label-studio/.ready-$(LABEL_STUDIO
 .label-studio/.ready-$(LABEL_STUDIO): | .venv/.ready
 	$(PYTHON) -m venv .label-studio/venv
 	.label-studio/venv/bin/pip install --quiet label-studio==$(LABEL_STUDIO)
-	$(BIN)/python -m tests.label_studio_server
+	$(BIN)/python -m tests.support.label_studio_server
 	touch $@
 
 # A Chromium for the tests; LABELKIT_CHROMIUM names another.
@@ -32,17 +32,20 @@ demo: setup
 
 # What must not be skipped for want of a server (.ci/run names more).
 test: export LABELKIT_REQUIRE ?= label-studio
+# Two workers; then what kills processes, fills disks or takes times, with nothing beside it.
 test: setup label-studio
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 -m 'not alone' && first=0 || first=$$?; \
+	    $(BIN)/pytest -m alone && exit $$first
 
 test-fast: setup
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 -m 'not slow'
 
 fmt: setup
 	$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/python -m tools.sql_home
 	PYTHONPATH=docs $(BIN)/cog --check docs/*.md
 
 docs: setup

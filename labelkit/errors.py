@@ -4,6 +4,7 @@ LabelkitError            1   something failed
 ├── InvalidInput         2   a value, a file or a command line labelkit cannot use
 │   ├── UnknownName      2   a name in no registry table
 │   ├── NoProject        2   no project here or above
+│   ├── MissingPackage   2   a package that an extra brings is not installed
 │   └── FaultyFile       2   a label file with faults, all of them listed
 ├── WorkerDied           1   a worker process ended without an answer
 ├── ServiceError         4   an outside service, Label Studio say, failed or refused
@@ -13,7 +14,8 @@ LabelkitError            1   something failed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 SHOWN_FAULTS = 50
 
@@ -36,6 +38,34 @@ class UnknownName(InvalidInput):
 
 class NoProject(InvalidInput):
     """No project lies in the current folder or above it."""
+
+
+class MissingPackage(InvalidInput):
+    """A package is not installed that only some commands need."""
+
+
+@contextmanager
+def needing(what: str, extra: str, *packages: str) -> Iterator[None]:
+    """Say which packages to install where an import within finds one of them missing.
+
+    Args:
+        what: What needs them, in words.
+        extra: The extra that brings them.
+        packages: Their names, as pip knows them.
+
+    Raises:
+        MissingPackage: If one is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {package.replace("-", "_") for package in packages}:
+            raise
+        raise MissingPackage(
+            f"{what} needs {missing}, which is not installed; install it with: "
+            f"pip install {' '.join(packages)} (in a checkout: pip install '.[{extra}]')"
+        ) from error
 
 
 class FaultyFile(InvalidInput):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -108,6 +108,16 @@ class Executor:
                 error = WorkerDied(f"a worker died twice on {_name(victim)}; out of memory?")
                 yield Result(victim, error=error)
 
+    def call(self, fn: Callable[..., Value], jobs: Sequence[tuple[Any, ...]]) -> list[Value]:
+        """Call a function with the arguments of each job; values in the order of the jobs.
+
+        Raises:
+            Exception: What went wrong in a job, after the others are through; of several the
+                first.
+        """
+        found = {result.item[0]: result for result in self.map(_Spread(fn), list(enumerate(jobs)))}
+        return [found[number].get() for number in range(len(jobs))]
+
     def _map_pool(
         self, fn: Callable[[Item], Value], items: list[Item], at_once: int, lost: list[Item]
     ) -> Iterator[Result[Item, Value]]:
@@ -157,6 +167,16 @@ class Executor:
         """Remember the workers of a pool that is given up, as far as they still run."""
         workers = list(pool._processes.values())
         self._left = [worker for worker in (*self._left, *workers) if worker.is_alive()]
+
+
+@dataclass(frozen=True)
+class _Spread(Generic[Value]):
+    """Calls a function with a numbered job's arguments; picklable, unlike a closure."""
+
+    fn: Callable[..., Value]
+
+    def __call__(self, job: tuple[int, tuple[Any, ...]]) -> Value:
+        return self.fn(*job[1])
 
 
 _END: Any = object()

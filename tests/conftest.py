@@ -1,37 +1,50 @@
-"""Fixtures: small projects on synthesised clips, and the real clips where they are at hand."""
+"""Fixtures: small projects on synthesised clips, the real clips, a server; and who runs what."""
 
-import csv
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+import torch
 
 from labelkit.cleaning.score import score
-from labelkit.config import FormatSpec, read_recipe
-from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, synthesise, write_demo
-from labelkit.labels.importing import import_labels
-from labelkit.project import create_project
+from labelkit.config import read_recipe
+from labelkit.datasets.demo import plan_demo, write_demo
+from labelkit.project import create_project, open_project
+from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
-from tests.label_studio_server import binary, running_server
+from tests.support import schedule, shared
+from tests.support.clips import write_tone
+from tests.support.label_studio_server import binary, shared_server, stop_shared_server
+from tests.support.projects import PROBE, TINY, copy_project, copy_tones, make_demo_project
+from tests.support.requirements import absent
 
-# Seconds instead of minutes: a narrow net, few mels, few epochs.
-TINY = (
-    "features.sample_rate=8000",
-    "features.n_fft=512",
-    "features.hop_length=500",
-    "features.n_mels=16",
-    "input.frames=48",
-    "model.width=4",
-    "pretrain.epochs=3",
-    "finetune.epochs=1",
-    "verify.iterations=2",
-    "verify.windows=2",
-    "verify.threshold=0",
-)
+_FIRST = pytest.StashKey[bool]()
+
+
+def pytest_configure(config):
+    """Workers share a folder, and do not fight over the processors."""
+    # Workers inherit it, and numpy heeds it where it is there from the start.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+    config.stash[_FIRST] = shared.begin()
+
+
+def pytest_unconfigure(config):
+    if config.stash.get(_FIRST, False):
+        stop_shared_server()
+        shared.end()
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=schedule.rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return schedule.Schedule(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -61,42 +74,67 @@ def tiny_recipe():
 
 
 @pytest.fixture(scope="session")
-def demo_clips(tmp_path_factory):
+def demo_clips():
     """A small demonstration set: its plan and its folder; only ever read."""
-    folder = tmp_path_factory.mktemp("demo")
-    clips = plan_demo(3, n_train=10, n_test=2)
-    write_demo(folder, clips, 3)
+
+    def make(folder):
+        clips = plan_demo(3, n_train=10, n_test=2)
+        write_demo(folder, clips, 3)
+        return clips
+
+    folder, clips = shared.once("demo", make)
     return clips, folder
 
 
-@pytest.fixture
-def demo_project(demo_clips, tmp_path):
-    """A project on the small demonstration set, labels imported."""
-    return make_demo_project(demo_clips, tmp_path / "project")
+@pytest.fixture(scope="session")
+def bare_project(demo_clips):
+    """A project on the small demonstration set, labels imported; only ever read."""
 
+    def make(folder):
+        make_demo_project(demo_clips, folder / "p")
 
-def make_demo_project(demo_clips, root):
-    _, folder = demo_clips
-    root.mkdir()
-    project, _ = create_project(root, folder / "audio")
-    for name in ("train", "test"):
-        spec = FormatSpec(subset=name)
-        import_labels(project, folder / f"{name}.csv", "fsdkaggle2018", spec)
-    return project
+    folder, _ = shared.once("bare", make)
+    return open_project(folder / "p")
 
 
 @pytest.fixture(scope="session")
-def verified_project(demo_clips, tiny_recipe, tmp_path_factory):
+def imported_project(bare_project):
+    """The same with the arrays of what most tests train, which cost more than the training."""
+
+    def make(folder):
+        project = copy_project(bare_project, folder / "p")
+        read_dataset(project, read_recipe("quick", TINY), workers=1)
+        read_dataset(project, read_recipe("probe", PROBE), workers=1)
+
+    folder, _ = shared.once("imported", make)
+    return open_project(folder / "p")
+
+
+@pytest.fixture
+def demo_project(imported_project, tmp_path):
+    """A copy of it to write to."""
+    return copy_project(imported_project, tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def verified_project(imported_project, tiny_recipe, tmp_path_factory):
     """A project after train, verify, score and train on the trusted; only ever read."""
-    project = make_demo_project(demo_clips, tmp_path_factory.mktemp("v") / "p")
-    freeze_folds(project, n=3)
-    before = _labels(project)
-    train(project, tiny_recipe, workers=1)
-    seen = []
-    summary = verify(project, tiny_recipe, workers=2, on_round=seen.append)
-    score(project, methods=("lwlrap", "margin", "cleanlab"))
-    train(project, tiny_recipe, trusted=True, workers=1)
-    return project, before, summary, seen
+
+    def make(folder):
+        project = copy_project(imported_project, folder / "p")
+        freeze_folds(project, n=3)
+        before = _labels(project)
+        train(project, tiny_recipe, workers=1)
+        seen = []
+        summary = verify(project, tiny_recipe, workers=1, on_round=seen.append)
+        score(project, methods=("lwlrap", "margin", "cleanlab"))
+        train(project, tiny_recipe, trusted=True, workers=1)
+        return before, summary, seen
+
+    folder, (before, summary, seen) = shared.once("verified", make)
+    # Each worker reads a copy of its own: no worker waits for a lock that another holds.
+    project = open_project(folder / "p")
+    return copy_project(project, tmp_path_factory.mktemp("v") / "p"), before, summary, seen
 
 
 def _labels(project):
@@ -104,46 +142,29 @@ def _labels(project):
         return session.rows("select path, labels, state from labels_now order by path")
 
 
+@pytest.fixture(scope="session")
+def tones():
+    """A folder of six one-second tones of two classes and a project on them; only ever read."""
+
+    def make(folder):
+        for name in ("audio", "project"):
+            (folder / name).mkdir()
+        for number in range(6):
+            write_tone(folder / f"audio/{number}.wav", 300 + 400 * (number % 2) + 10 * number)
+        create_project(folder / "project", folder / "audio")
+
+    folder, _ = shared.once("tones", make)
+    return folder
+
+
 @pytest.fixture
-def tone_project(tmp_path):
-    """A project on six one-second tones of two classes, nothing imported yet."""
-    audio = tmp_path / "audio"
-    audio.mkdir()
-    for number in range(6):
-        write_tone(audio / f"{number}.wav", 300 + 400 * (number % 2) + 10 * number)
-    root = tmp_path / "project"
-    root.mkdir()
-    return create_project(root, audio)[0]
-
-
-def write_tone(path, frequency, seconds=1.0, rate=SAMPLE_RATE):
-    t = np.arange(int(seconds * rate)) / rate
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * t), rate)
-
-
-def write_csv(path, header, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def pair_clips(folder, n, seed):
-    """Write ``n`` sums of two demonstration sounds; returns their names and two labels each."""
-    rng = np.random.default_rng(seed)
-    classes = ["Bell", "Falling_glide", "Gallop", "Rising_glide", "Surf", "Siren"]
-    (folder / "audio").mkdir(parents=True)
-    pairs = []
-    for number in range(n):
-        first, second = rng.choice(classes, 2, replace=False)
-        wave = 0.5 * (synthesise(first, rng) + synthesise(second, rng))
-        name = f"{number:03d}.wav"
-        soundfile.write(folder / "audio" / name, wave, SAMPLE_RATE)
-        pairs.append((name, (str(first), str(second))))
-    return classes, pairs
+def tone_project(tones, tmp_path):
+    """A project on them to write to, nothing imported yet."""
+    return copy_tones(tones, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory):
+def label_studio():
     """A running Label Studio, one for all tests: a test makes a project of its own in it."""
     try:
         binary()
@@ -151,12 +172,4 @@ def label_studio(tmp_path_factory):
         if os.environ.get("LABELKIT_LABEL_STUDIO"):
             raise
         absent("label-studio", str(error))
-    with running_server(tmp_path_factory.mktemp("label-studio")) as server:
-        yield server
-
-
-def absent(what, reason):
-    """Skip, or fail where LABELKIT_REQUIRE, names with commas between, says it must be there."""
-    if what in os.environ.get("LABELKIT_REQUIRE", "").split(","):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    return shared_server()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from labelkit.commands.options import Place, as_of_option, json_option
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, needing
 from labelkit.output import show, show_csv_rows, show_json_rows
 
 # What a person still scrolls through, and what fits into memory as a table.
@@ -79,7 +79,8 @@ def sql(place: Place, max_rows: int | None, timeout: float) -> None:
 
     Without a terminal, statements are read from stdin up to the first that fails.
     """
-    from labelkit.commands.prompt import Shell
+    with needing("the prompt", "prompt", "prompt_toolkit"):
+        from labelkit.commands.prompt import Shell
     from labelkit.stores.query import check_limits
 
     check_limits(timeout, max_rows)

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
-from labelkit.errors import InvalidInput, ServiceError
+from labelkit.errors import InvalidInput, ServiceError, needing
 from labelkit.label_studio.access import check_token, check_url
 from labelkit.label_studio.failures import Failures, read_json
 
 if TYPE_CHECKING:
     import httpx
 
+# What the extra `review` brings.
+PACKAGES = ("label-studio-sdk", "httpx", "pydantic")
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
 # An access token is renewed so long before its end: it must not end on its way to the server.
@@ -66,10 +68,11 @@ class Client:
         # The path that the server lies under, without its last slash.
         self.prefix = urlsplit(self.url).path.rstrip("/")
         self._failures = Failures(self.url, check_token(token))
-        import httpx
+        with needing("Label Studio", "review", *PACKAGES):
+            import httpx
 
-        # Without its extensions for tasks and projects, which are not used and load pandas.
-        from label_studio_sdk.base_client import LabelStudioBase
+            # Without its extensions for tasks and projects, which are not used and load pandas.
+            from label_studio_sdk.base_client import LabelStudioBase
 
         # A redirect would make a GET of a POST, and may take the token to another host.
         http = httpx.Client(

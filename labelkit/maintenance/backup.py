@@ -16,6 +16,7 @@ from labelkit.progress import say
 from labelkit.project import Project, check_target
 from labelkit.stores import materialised, schema
 from labelkit.stores.damage import copy_file, find_unreadable, is_held, keep_copies
+from labelkit.stores.derived import list_large_runs
 from labelkit.stores.high_water_mark import (
     HighWaterMark,
     last_batch,
@@ -26,9 +27,10 @@ from labelkit.stores.high_water_mark import (
 )
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
+from labelkit.stores.overview import BatchIdentity, count_rows, list_batches
+from labelkit.stores.session import Session
+from labelkit.stores.upkeep import checkpoint
 
-# Id, key and time tell a batch from all others, also from those of a copy that went its own way.
-_Batches = set[tuple[int, str, Any]]
 _NOT_IN_IT = (
     "recordings, .labelkit/ (spectrograms, windows, weights), and what cannot be computed again: "
     f"predictions of runs of more than {materialised.ROWS_OF_RUN:,} clips ({materialised.FOLDER}/)"
@@ -84,7 +86,7 @@ def _take_in_logs(store: LabelStore) -> None:
     """Bring what a crash left in a log into the file, if there is any."""
     if log_files(store.path):
         with store.connect(read_only=False) as con:
-            con.execute("checkpoint")
+            checkpoint(con)
 
 
 def _check_copy(copy: Path, file: Path, last: HighWaterMark) -> None:
@@ -99,12 +101,9 @@ def _check_copy(copy: Path, file: Path, last: HighWaterMark) -> None:
 
 
 def _describe(con: Any) -> dict[str, Any]:
-    batches, clips, events, files = con.execute(
-        "select (select count(*) from batches), (select count(*) from clips), "
-        "(select count(*) from label_events), (select count(*) from prediction_files)"
-    ).fetchone()
-    facts = {"batches": batches, "clips": clips, "events": events}
-    return facts | ({"runs_beside_the_store": files} if files else {})
+    found = count_rows(con)
+    facts = {"batches": found.batches, "clips": found.clips, "events": found.events}
+    return facts | ({"runs_beside_the_store": found.large_runs} if found.large_runs else {})
 
 
 def restore(project: Project, file: Path) -> dict[str, Any]:
@@ -147,20 +146,16 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         write_mark(store.path, last)
         with store.opened(read_only=True) as con:
             _tell_missing(store, con)
-            new = _batches(con)
+            new = list_batches(con)
     if old is not None:
         _tell_replaced(old - new, kept)
-    elif mark and (mark.batch_id, mark.batch_key) not in {batch[:2] for batch in new}:
+    elif mark and (mark.batch_id, mark.batch_key) not in {(b.batch_id, b.key) for b in new}:
         say(f"batch {mark.batch_id} of the old store was acknowledged and is not in {file}")
     return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
 
 
-def _batches(con: Any) -> _Batches:
-    return set(con.execute("select batch_id, batch_key, made_at from batches").fetchall())
-
-
-def _tell_replaced(batches: _Batches, kept: list[Path]) -> None:
-    numbers = sorted(batch[0] for batch in batches)
+def _tell_replaced(batches: set[BatchIdentity], kept: list[Path]) -> None:
+    numbers = sorted(batch.batch_id for batch in batches)
     if numbers:
         named = (
             f"batch {numbers[0]} of the old store is no longer in force; it is"
@@ -172,12 +167,11 @@ def _tell_replaced(batches: _Batches, kept: list[Path]) -> None:
 
 
 def _tell_missing(store: LabelStore, con: Any) -> None:
-    files = con.execute("select run_id, file from prediction_files order by 1").fetchall()
-    for run_id, file in files:
-        if not (store.path.parent / file).is_file():
+    for run in list_large_runs(Session(con)):
+        if not (store.path.parent / run.file).is_file():
             say(
-                f"{file} is not there, the predictions of {run_id}: bring it back from where the "
-                "store was; until then scores cannot be asked for or appended"
+                f"{run.file} is not there, the predictions of {run.run_id}: bring it back from "
+                "where the store was; until then scores cannot be asked for or appended"
             )
 
 
@@ -228,11 +222,11 @@ def _examine(con: Any, file: Path) -> tuple[HighWaterMark, dict[str, Any]]:
     if found < schema.VERSION:
         schema.migrate(con, file.name)
         say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
-    con.execute("checkpoint")
+    checkpoint(con)
     return last_batch(con), _describe(con)
 
 
-def _come_to_rest(store: LabelStore) -> _Batches | None:
+def _come_to_rest(store: LabelStore) -> set[BatchIdentity] | None:
     """Take the log of a sound store into its file; its batches, None if there is none."""
     if not store.path.exists():
         return None
@@ -241,7 +235,7 @@ def _come_to_rest(store: LabelStore) -> _Batches | None:
             found = read_mark(store.path)
             if found and missing_batches(store.path, con, found):
                 return None
-            batches = _batches(con)
+            batches = list_batches(con)
     except StoreError as error:
         if is_held(error):
             # It would go on writing to the file under its old name, and to the new one's log.
@@ -249,5 +243,5 @@ def _come_to_rest(store: LabelStore) -> _Batches | None:
         return None
     if log_files(store.path):
         with store.opened(read_only=False) as con:
-            con.execute("checkpoint")
+            checkpoint(con)
     return batches

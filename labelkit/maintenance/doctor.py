@@ -16,10 +16,11 @@ from labelkit.maintenance.integrity import check_contents
 from labelkit.progress import track
 from labelkit.project import Project
 from labelkit.stores import schema
-from labelkit.stores.damage import find_torn_log, is_held, log_files
+from labelkit.stores.damage import find_torn_log, is_held
 from labelkit.stores.high_water_mark import last_batch, mark_path, missing_batches, read_mark
-from labelkit.stores.labels import LabelStore
+from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
+from labelkit.stores.overview import list_finished_runs, list_judging_folds, list_recordings
 from labelkit.stores.session import Session
 
 _BLOCK = 4096
@@ -68,7 +69,7 @@ def _check_store(project: Project, recordings: list[tuple[str, str | None]]) -> 
                 yield from check_contents(con)
                 session = Session(con)
                 yield from _check_arrays(project, session)
-                recordings += session.rows("select path, content_hash from clips order by clip_id")
+                recordings += list_recordings(session)
     except StoreError as error:
         yield _say_damage(store, error)
 
@@ -130,25 +131,21 @@ def check_mark(store: LabelStore, con: Any) -> Finding:
 
 
 def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:
-    runs = session.rows("select run_id, kind, parents, settings, metrics from runs order by all")
-    known = {run_id for run_id, *_ in runs}
-    judges = session.rows(
-        "select run_id from (select run_id from prediction_rows "
-        "union select run_id from prediction_files) "
-        "semi join (from runs where kind = 'fold') using (run_id) order by 1"
-    )
+    runs = list_finished_runs(session)
+    known = {run.run_id for run in runs}
+    judges = list_judging_folds(session)
     trained = [
-        parents for _, kind, parents, settings, _ in runs
-        if kind in ("train", "verify")
-        and not json.loads(settings).get("probe", {}).get("classifier")
+        run.parents for run in runs
+        if run.kind in ("train", "verify")
+        and not json.loads(run.settings).get("probe", {}).get("classifier")
     ]  # fmt: skip
     logged = [
-        run_id for run_id, kind, _, _, metrics in runs
-        if kind == "fold"
-        and any(row.get("logged") for row in json.loads(metrics).get("history", ()))
+        run.run_id for run in runs
+        if run.kind == "fold"
+        and any(row.get("logged") for row in json.loads(run.metrics).get("history", ()))
     ]  # fmt: skip
     for what, files in (
-        ("windows", [project.windows.path(run_id) for (run_id,) in judges]),
+        ("windows", [project.windows.path(run_id) for run_id in judges]),
         ("weights", [project.runs / name / "weights.pt" for names in trained for name in names]),
         ("logs of epochs", [project.epochs.folder / f"{run_id}.npy" for run_id in logged]),
     ):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from labelkit.maintenance.findings import OK, REPAIR, WARNING, Finding
 from labelkit.project import Project
-from labelkit.stores.damage import log_files
 from labelkit.stores.high_water_mark import mark_path
+from labelkit.stores.labels import log_files
 
 # Names of what is written under another name first carry the process that does it.
 _LEFTOVER = re.compile(r"\.(\d+)\.partial(\.wal.*|\.parquet)?")

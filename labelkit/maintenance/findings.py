@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from labelkit.stores.checks import Offenders
 from labelkit.stores.session import Session
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 RESTORE = "labelkit restore FILE"
 REPAIR = "labelkit doctor --repair"
-_NAMED = 3
+
+Check = Callable[[Session], Iterator["Finding"]]
 
 
 @dataclass(frozen=True)
@@ -23,20 +25,45 @@ class Finding:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A question for rows that should not be, and what it means if there are some, or none.
+
+    ``wrong`` has places for ``{n}`` and ``{named}``, ``right`` for ``{n_examined}``.
+    """
+
+    find: Callable[[Session], Offenders]
+    wrong: str
+    right: str = ""
+    state: str = PROBLEM
+    remedy: str = RESTORE
+
+
 def judge(
-    session: Session,
     check: str,
-    query: str,
-    wrong: Callable[[int, str], str],
+    found: Offenders,
+    wrong: str,
     right: str,
     *,
     state: str = PROBLEM,
     remedy: str = RESTORE,
 ) -> Finding:
-    """A finding about the rows of a query, which should have none: how many and the first few."""
-    rows = session.rows(f"select *, count(*) over () from ({query}) limit {_NAMED}")
-    if not rows:
-        return Finding(check, OK, right)
-    n = rows[0][-1]
-    named = ", ".join(" ".join(map(str, row[:-1])) for row in rows)
-    return Finding(check, state, wrong(n, named + (", ..." if n > len(rows) else "")), remedy)
+    """Put into words how many rows there are that should not be, and the first few."""
+    if not found.n:
+        return Finding(check, OK, right.format(n_examined=found.n_examined))
+    more = ", ..." if found.n > len(found.named) else ""
+    what = wrong.format(n=found.n, named=", ".join(found.named) + more)
+    return Finding(check, state, what, remedy)
+
+
+def follow(check: str, rules: Sequence[Rule]) -> Check:
+    """Make a check that asks and judges by some rules, one after the other."""
+
+    def examine(session: Session) -> Iterator[Finding]:
+        for rule in rules:
+            yield judge(
+                check, rule.find(session), rule.wrong, rule.right,
+                state=rule.state, remedy=rule.remedy,
+            )  # fmt: skip
+
+    return examine

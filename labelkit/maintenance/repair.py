@@ -12,13 +12,11 @@ from labelkit.maintenance.findings import OK, PROBLEM, REPAIR
 from labelkit.maintenance.integrity import check_contents
 from labelkit.project import Project
 from labelkit.stores import schema
-from labelkit.stores.append import WriteSession
-from labelkit.stores.catalog import create_views, drop_views
 from labelkit.stores.damage import cut_log, find_torn_log, find_unreadable, keep_copies
 from labelkit.stores.high_water_mark import last_batch, mark_path, read_mark, write_mark
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
-from labelkit.stores.materialised import rebuild_state
+from labelkit.stores.upkeep import checkpoint, rebuild
 
 Say = Callable[[str], None]
 # More damaged places than this are no torn log.
@@ -99,17 +97,12 @@ class _Mender:
         if anew:
             self._keep()
             with self.store.opened(read_only=False) as con:
-                con.execute("begin")
-                # What is maintained is made by asking the views.
-                drop_views(con)
-                create_views(con)
-                rebuild_state(WriteSession(con))
-                con.execute("commit")
+                rebuild(con)
             self.say("clip_state, clip_scores and views: made anew")
         if self._copies:
             # What is left of a log goes into the file, so that no later accident meets it.
             with self.store.opened(read_only=False) as con:
-                con.execute("checkpoint")
+                checkpoint(con)
         if mark.state != OK:
             write_mark(path, last)
             self.say(_tell_loss(path, last.batch_id, found.batch_id if found else None, mark.what))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import metrics, registry
+from labelkit.config import ProbeSpec
 from labelkit.errors import InvalidInput
 from labelkit.noise.verify import FitPredict
 from labelkit.types import Array, Bools, Floats, Ints
@@ -188,3 +189,23 @@ def cross_probs(fit_predict: FitPredict, folds: Ints) -> Floats:
             )
         probs[held_out] = judged
     return probs
+
+
+def check_probe(spec: ProbeSpec) -> None:
+    """Refuse a classifier that cannot be made, before embeddings are computed for it.
+
+    Raises:
+        InvalidInput: If it has no such option.
+        UnknownName: If there is no such classifier.
+    """
+    nothing = np.zeros((1, 2))
+    try:
+        Probe(
+            embeddings=nothing,
+            labels=nothing,
+            folds=np.zeros(1, int),
+            classifier=spec.classifier or "",
+            options=spec.options,
+        )
+    except TypeError as error:
+        raise InvalidInput(f"probe.classifier {spec.classifier}: {error}") from error

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from labelkit.audio import faults, io
 from labelkit.audio.features import check_spec, compute, prepare
-from labelkit.config import FeatureSpec
+from labelkit.config import FeatureSpec, create_spec
+from labelkit.errors import InvalidInput
 from labelkit.executor import Executor
 from labelkit.progress import say, track
 from labelkit.project import Project
+from labelkit.records import Frames
 from labelkit.registry import TABLE
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.types import Floats
@@ -135,3 +137,37 @@ def _flush(
     for (entry, _), found in zip(waiting, frames, strict=True):
         yield entry, found.astype(np.float16)
     waiting.clear()
+
+
+def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:
+    """Features of an offline variant, ``speed:0.9`` or ``semitones:2``.
+
+    Raises:
+        InvalidInput: If it is neither.
+    """
+    key, _, value = name.partition(":")
+    if key not in ("speed", "semitones"):
+        raise InvalidInput(f"no variant {name!r}; write speed:FACTOR or semitones:NUMBER")
+    return create_spec(FeatureSpec, asdict(spec) | {key: value}, "variant ")
+
+
+def compute_variant(
+    project: Project,
+    spec: FeatureSpec,
+    paths: list[str],
+    workers: int | None,
+    device: str,
+) -> Frames:
+    """Compute the spectrograms of an offline variant of some clips; all must have one.
+
+    Raises:
+        InvalidInput: If a clip cannot be had in it.
+    """
+    features = compute_features(project, spec, workers=workers, device=device)
+    starts, lengths = features.places(paths)
+    if not lengths.all():
+        raise InvalidInput(
+            f"{paths[int(lengths.argmin())]} cannot be had at speed {spec.speed:g}, shifted by "
+            f"{spec.semitones:g} semitones; leave out variants"
+        )
+    return Frames(features.frames_path, starts, lengths)

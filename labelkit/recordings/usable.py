@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+
+from labelkit.progress import say
 from labelkit.records import LabelTable
 from labelkit.stores.arrays import ArrayStore
+from labelkit.types import Bools
 
 
 def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
@@ -39,3 +43,21 @@ def same_recordings(table: LabelTable) -> list[str | None]:
             parent[root(a)] = root(b)
         keys.append(names[0] if names else None)
     return [None if key is None else root(key) for key in keys]
+
+
+def parted_twins(
+    arrays: ArrayStore, table: LabelTable, folds: dict[int, int], usable: Bools
+) -> Bools:
+    """Clips with the same bytes as an earlier one in another fold or subset, to be left out.
+
+    An import that saw the recordings keeps them together; one of metadata alone cannot.
+    """
+    first: dict[str, int] = {}
+    parted = np.zeros(len(table.paths), bool)
+    for clip in np.flatnonzero(usable):
+        twin = first.setdefault(arrays.entries[table.paths[clip]].content_hash, clip)
+        places = [(table.subsets[k], folds.get(int(table.clip_ids[k]))) for k in (clip, twin)]
+        if places[0] != places[1]:
+            parted[clip] = True
+            say(f"{table.paths[clip]} is left out: the same recording as {table.paths[twin]}")
+    return parted

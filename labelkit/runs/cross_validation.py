@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelkit.config import Recipe
+from labelkit.config import ROUND_STAGE, Recipe, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor, core_count
+from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.runs.dataset import Dataset, run_key
+from labelkit.runs.dataset import Dataset, Network
 from labelkit.runs.rows import RunRows
+from labelkit.types import Floats, Strings
 
 if TYPE_CHECKING:
     from labelkit.training.crossfit import CrossFit
     from labelkit.training.probefit import ProbeFit
+    from labelkit.training.results import FoldState
 
 
 def device_name(device: str) -> str:
@@ -46,26 +49,9 @@ class FoldRunner:
 
     def __call__(
         self, fit_predict: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]
-    ) -> list[tuple[np.ndarray, Any]]:
-        """Results in the order of the jobs.
-
-        Raises:
-            LabelkitError: What went wrong in a fold, after the others are through.
-        """
-        found = {}
-        for result in self.executor.map(_Spread(fit_predict), list(enumerate(jobs))):
-            found[result.item[0]] = result
-        return [found[number].get() for number in range(len(jobs))]
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """Calls a function with a numbered job's arguments; picklable, unlike a closure."""
-
-    fn: Callable[..., tuple[np.ndarray, Any]]
-
-    def __call__(self, job: tuple[int, tuple[Any, ...]]) -> tuple[np.ndarray, Any]:
-        return self.fn(*job[1])
+    ) -> list[tuple[Floats, FoldState]]:
+        """Train each fold with its arguments; results in the order of the jobs."""
+        return self.executor.call(fit_predict, jobs)
 
 
 @dataclass(frozen=True)
@@ -74,14 +60,14 @@ class Work:
 
     fit_predict: CrossFit | ProbeFit
     runner: FoldRunner
-    recorder: RunRows
+    rows: RunRows
 
 
 def plan_work(
     project: Project,
     recipe: Recipe,
     data: Dataset,
-    states: np.ndarray,
+    states: Strings,
     *,
     kind: str,
     seed: int,
@@ -100,48 +86,100 @@ def plan_work(
         kind: First part of the run's name.
         seed: Number from which everything random follows.
         device: ``cpu`` or ``cuda``.
-        workers: Processes at once; if None, all cores for networks, and one for a classifier,
-            whose linear algebra takes all cores by itself.
-        judge_locked_from: First round whose judgement of the locked clips can count.
+        workers: Processes at once; the learner chooses if None.
+        judge_locked_from: First round whose judgement of the held-out clips can count.
         start: The finished run that the first stage starts from.
     """
-    run_id = run_key(kind, recipe, seed, device, data, states, start)
-    n_folds = len(np.unique(data.folds))
-    shared: dict[str, Any] = {
-        "folder": project.runs / run_id,
-        "recipe": recipe,
-        "labels": data.labels,
-        "folds": data.folds,
-        "noisy": ~data.human,
-        "mask": data.mask(),
-        "seed": seed,
-        "judge_locked_from": judge_locked_from,
-    }
-    of_the_past = project.labels_changed_since(data.table.as_of)
-    if data.embeddings is not None:
-        from labelkit.training.probefit import ProbeFit
-
-        runner = FoldRunner("cpu", n_folds, workers or 1)
-        probe = ProbeFit(**shared, embeddings=data.embeddings.matrix)
-        recorder = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
-        return Work(probe, runner, recorder)
-    from labelkit.training.crossfit import CrossFit
-
-    assert data.frames is not None
-    runner = FoldRunner(device, n_folds, workers)
-    fit_predict = CrossFit(
-        **shared,
-        frames=data.frames,
-        variants=data.variants,
-        once_noisy=data.once_noisy,
-        paths=data.paths,
-        classes=data.table.classes,
-        head=data.head,
+    if kind != "verify":
+        tell_unread(recipe)
+    run_id = choose_name(project, kind, recipe, seed, device, data, states, start)
+    n_folds, learner = len(np.unique(data.folds)), data.learner
+    # Only a network is trained on a GPU.
+    runner = FoldRunner(
+        device if isinstance(learner, Network) else "cpu", n_folds, learner.workers(workers)
+    )
+    fit_predict = learner.fit_predict(
+        data,
+        {
+            "folder": project.runs / run_id,
+            "recipe": recipe,
+            "labels": data.labels,
+            "folds": data.folds,
+            "noisy": ~data.human,
+            "mask": data.mask(),
+            "seed": seed,
+            "judge_locked_from": judge_locked_from,
+        },
         logs=project.epochs.folder / run_id,
         device=device,
         threads=runner.threads,
     )
     if any(stage.log_every for stage in recipe.stages.values()):
         project.epochs.write_clips(run_id, data.ids)
-    recorder = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
-    return Work(fit_predict, runner, recorder)
+    of_the_past = project.labels_changed_since(data.table.as_of)
+    rows = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
+    return Work(fit_predict, runner, rows)
+
+
+def choose_name(
+    project: Project,
+    kind: str,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    data: Dataset,
+    states: Strings,
+    start: str | None = None,
+) -> str:
+    """Name a run by what its verb reads; one that an earlier version finished keeps its name."""
+    name = run_key(kind, recipe, seed, device, data, states, start)
+    before = run_key(kind, recipe, seed, device, data, states, start, whole=True)
+    if before == name:
+        return name
+    with project.current.read() as session:
+        if session.run(before) is not None:
+            return before
+    if (project.runs / before).is_dir() and not (project.runs / name).is_dir():
+        say(f"{before} was begun by an earlier version and is begun anew as {name}")
+    return name
+
+
+def run_key(
+    kind: str,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    data: Dataset,
+    states: Strings,
+    start: str | None = None,
+    *,
+    whole: bool = False,
+) -> str:
+    """Name a run: alike for equal settings, seed, device, recordings, folds and labels.
+
+    Settings that the verb never reads do not count, unless the ``whole`` recipe does, as it did
+    in versions before 0.2.
+    """
+    clips = [
+        (path, data.table.labels[i], str(state), int(fold))
+        for path, i, state, fold in zip(
+            [data.table.paths[i] for i in data.train], data.train, states, data.folds, strict=True
+        )
+    ]
+    held_out = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
+    settings = asdict(replace(recipe, changes=()))
+    learner = data.learner.identify(settings)
+    if kind != "verify" and not whole:
+        del settings["verify"]
+        settings["stages"].pop(ROUND_STAGE, None)
+    content = [settings, seed, device, clips, held_out, data.learner.recordings, data.fold_set]
+    content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
+    content += [start] if start else []
+    return f"{kind}-{fingerprint([*content, *learner])}"
+
+
+def tell_unread(recipe: Recipe) -> None:
+    """Tell of settings of the command line that only ``verify`` reads."""
+    for change in recipe.changes:
+        if change.partition("=")[0].split(".")[0] in ("verify", ROUND_STAGE):
+            say(f"--set {change} is read by labelkit verify alone; it changes nothing here")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from labelkit import metrics
 from labelkit.errors import LabelkitError
@@ -18,6 +16,10 @@ from labelkit.runs.rows import ROUND_SCORES, RunRows
 from labelkit.stores.append import WriteSession
 from labelkit.stores.lock import locked
 from labelkit.stores.session import Session
+from labelkit.types import Floats
+
+if TYPE_CHECKING:
+    from labelkit.training.results import FoldState
 
 
 def read_summary(session: Session, run_id: str) -> dict[str, Any] | None:
@@ -56,9 +58,9 @@ def refuse_leaks(session: WriteSession, run_ids: Sequence[str]) -> None:
 
 def commit_trainings(
     project: Project,
-    recorder: RunRows,
-    states: Sequence[Any],
-    probs: np.ndarray,
+    rows: RunRows,
+    states: Sequence[FoldState],
+    probs: Floats,
     *,
     key: str,
     kind: str,
@@ -69,7 +71,7 @@ def commit_trainings(
 
     Args:
         project: Where to.
-        recorder: Turns them into rows.
+        rows: Turns them into rows.
         states: The training of each fold.
         probs: Their out-of-fold probabilities, ``(n_train, n_classes)``.
         key: The batch's; written before, the store is only compared.
@@ -82,13 +84,11 @@ def commit_trainings(
     """
     names = [state.name for state in states]
     for state in states:
-        project.windows.write(state.name, recorder.windows(state))
+        project.windows.write(state.name, rows.windows(state))
     # Scores of labels of the past would stand as the newest word on those of today.
     present = project.store.as_of is None
     scores = (
-        recorder.scores(names, [state.fold for state in states], probs, ROUND_SCORES)
-        if present
-        else []
+        rows.scores(names, [state.fold for state in states], probs, ROUND_SCORES) if present else []
     )
     with project.store.write() as session:
         events = decide(session)
@@ -99,24 +99,84 @@ def commit_trainings(
                 actor="labelkit",
                 by_person=False,
                 reason=reason,
-                run_id=recorder.run_id,
-                runs=recorder.fold_runs(states),
+                run_id=rows.run_id,
+                runs=rows.fold_runs(states),
                 events=events,
                 verdicts=[v for event in events for v in verdicts_of(event, reason)],
-                predictions=recorder.predictions(states, probs),
+                predictions=rows.predictions(states, probs),
                 scores=scores,
-                suggestions=recorder.suggestions(states, probs) if present else [],
+                suggestions=rows.suggestions(states, probs) if present else [],
             )
         )
-        if receipt.repeated and not recorder.matches(session, states, probs):
+        if receipt.repeated and not rows.matches(session, states, probs):
             raise LabelkitError(
-                f"{project.runs / recorder.run_id} is not what the store says of "
+                f"{project.runs / rows.run_id} is not what the store says of "
                 f"{key.partition('/')[2]}; bring the folder back, or take another --seed"
             )
         refuse_leaks(session, names)
 
 
-def verified_metrics(data: Dataset, probs: np.ndarray) -> dict[str, float]:
+def commit_run(
+    project: Project,
+    rows: RunRows,
+    states: Sequence[FoldState],
+    probs: Floats,
+    *,
+    kind: str,
+    reason: str,
+    summary: dict[str, Any],
+    rest: dict[str, Any] | None = None,
+    decide: Callable[[Session], list[LabelEvent]] = lambda session: [],
+    rule: str = "",
+) -> dict[str, Any]:
+    """Write a run itself, how the folds together judge the held-out clips, and what it decided.
+
+    Args:
+        project: Where to.
+        rows: Turns them into rows.
+        states: The trainings the run ended with, one a fold.
+        probs: Their out-of-fold probabilities, ``(n_train, n_classes)``.
+        kind: Of the run and its batch.
+        reason: Of the batch, in words.
+        summary: What the run printed, before its scores.
+        rest: What it printed behind its scores.
+        decide: Gives the label changes that go with it, from the store as it then is.
+        rule: The decision in words.
+
+    Returns:
+        The run's id and all that it printed.
+
+    Raises:
+        LabelkitError: If a model judged what it saw.
+    """
+    run_id = rows.run_id
+    test_metrics, test_predictions = rows.test_metrics(states)
+    found = verified_metrics(rows.data, probs) | test_metrics
+    metrics_ = summary | found | (rest or {}) | {"signature": rows.signature()}
+    run = rows.run(
+        run_id=run_id, kind=kind, parents=[state.name for state in states], metrics=metrics_
+    )
+    with project.store.write() as session:
+        events = decide(session)
+        session.append(
+            Batch(
+                key=f"{run_id}/end",
+                kind=kind,
+                actor="labelkit",
+                by_person=False,
+                reason=reason,
+                run_id=run_id,
+                runs=[run],
+                events=events,
+                verdicts=[v for event in events for v in verdicts_of(event, rule)],
+                predictions=test_predictions,
+            )
+        )
+        refuse_leaks(session, [run_id])
+        return read_summary(session, run_id) or {}
+
+
+def verified_metrics(data: Dataset, probs: Floats) -> dict[str, float]:
     """How out-of-fold probabilities fit the labels people vouch for."""
     labels, probs = data.labels[data.human], probs[data.human]
     if not len(labels):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import labelkit
 from labelkit import registry
-from labelkit.config import Recipe, fingerprint
+from labelkit.config import Recipe
 from labelkit.ensemble import mean_probs
 from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.records import (
@@ -28,6 +28,10 @@ from labelkit.records import (
 from labelkit.runs.dataset import Dataset
 from labelkit.stores.runs import read_trained_on
 from labelkit.stores.session import Session
+from labelkit.types import Bools, Floats
+
+if TYPE_CHECKING:
+    from labelkit.training.results import FoldState
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
 
@@ -76,7 +80,7 @@ class RunRows:
             **values,
         )
 
-    def fold_runs(self, states: Sequence[Any]) -> list[Run]:
+    def fold_runs(self, states: Sequence[FoldState]) -> list[Run]:
         """A row for the training of each fold."""
         return [
             self.run(
@@ -92,7 +96,7 @@ class RunRows:
             for state in states
         ]
 
-    def predictions(self, states: Sequence[Any], probs: np.ndarray) -> list[Predictions]:
+    def predictions(self, states: Sequence[FoldState], probs: Floats) -> list[Predictions]:
         """Out-of-fold probabilities under the fold model they come from."""
         folds, ids = self.data.folds, self.data.ids
         return [
@@ -105,7 +109,7 @@ class RunRows:
         ]
 
     def scores(
-        self, run_ids: Sequence[str], folds: Sequence[int], probs: np.ndarray, names: Sequence[str]
+        self, run_ids: Sequence[str], folds: Sequence[int], probs: Floats, names: Sequence[str]
     ) -> list[Scores]:
         """Scores of the given labels; a clip that has none gets none."""
         rows = []
@@ -123,7 +127,7 @@ class RunRows:
                 )
         return rows
 
-    def suggestions(self, states: Sequence[Any], probs: np.ndarray) -> list[Suggestions]:
+    def suggestions(self, states: Sequence[FoldState], probs: Floats) -> list[Suggestions]:
         """What the model of each fold would give the clips it never saw, and why."""
         data = self.data
         suggested, reasons = suggest_and_explain(data.labels, probs, data.table.classes)
@@ -141,8 +145,8 @@ class RunRows:
             )
         return found
 
-    def test_metrics(self, states: Sequence[Any]) -> tuple[dict[str, Any], list[Predictions]]:
-        """Score of the folds' mean on the locked clips, and its probabilities."""
+    def test_metrics(self, states: Sequence[FoldState]) -> tuple[dict[str, Any], list[Predictions]]:
+        """Score of the folds' mean on the held-out clips, and its probabilities."""
         if not len(self.data.test):
             return {}, []
         probs = mean_probs(
@@ -164,41 +168,23 @@ class RunRows:
         data = self.data
         flavour = f" {self.recipe.flavour}" if self.recipe.flavour else ""
         changes = f" with {' '.join(self.recipe.changes)}" if self.recipe.changes else ""
-        judge = f"features {fingerprint(self.recipe.features)}"
-        if data.embeddings is not None:
-            judge = f"{self.recipe.probe.classifier} on {data.embeddings.name}"
         return (
             f"{data.metric} of {self.recipe.name}{flavour}{changes}, "
-            f"{judge}, folds {data.fold_set}, "
+            f"{data.learner.describe()}, folds {data.fold_set}, "
             f"seed {self.seed}, labels at batch {data.table.as_of}, "
             f"labelkit {labelkit.__version__}"
         )
 
-    def windows(self, state: Any) -> Windows:
-        """Every window a fold's model judged, in seconds of the recordings."""
-        spec, found = self.recipe.features, state.windows()
-        if self.data.embeddings is not None:
-            return Windows(
-                clip_ids=self.data.all_ids[found.rows],
-                starts_s=np.zeros(len(found.rows)),
-                ends_s=self.data.embeddings.durations_s[found.rows],
-                probs=found.probs,
-            )
-        hop_s = spec.hop_length / spec.sample_rate * spec.speed
-        starts_s = self.data.starts_s[found.rows]
-        return Windows(
-            clip_ids=self.data.all_ids[found.rows],
-            starts_s=starts_s + found.first * hop_s,
-            ends_s=starts_s + found.last * hop_s,
-            probs=found.probs,
-        )
+    def windows(self, state: FoldState) -> Windows:
+        """Say how a fold's model judged every window, in seconds of the recordings."""
+        return self.data.learner.locate(self.data.all_ids, state.windows())
 
     def changes(
         self,
         session: Session,
-        chosen: np.ndarray,
-        judged: np.ndarray,
-        judges: Sequence[Any],
+        chosen: Bools,
+        judged: Floats,
+        judges: Sequence[FoldState],
         rule: str,
         iteration: int,
     ) -> list[LabelEvent]:
@@ -245,7 +231,7 @@ class RunRows:
             )
         return events
 
-    def removals(self, session: Session, removed: np.ndarray, rule: str) -> list[Verdict]:
+    def removals(self, session: Session, removed: Bools, rule: str) -> list[Verdict]:
         """Verdicts that the labels of noisy clips left out by a rule are absent."""
         data, now = self.data, self._now(session)
         return [
@@ -262,7 +248,7 @@ class RunRows:
         pairs = zip(now.states.tolist(), now.labels, strict=True)
         return dict(zip(now.clip_ids.tolist(), pairs, strict=True))
 
-    def matches(self, session: Session, states: Sequence[Any], probs: np.ndarray) -> bool:
+    def matches(self, session: Session, states: Sequence[FoldState], probs: Floats) -> bool:
         """Whether the store holds the judgements of trainings as they are."""
         for stored, state in zip(self.predictions(states, probs), states, strict=True):
             clip_ids, _, found = session.predictions(stored.run_id)

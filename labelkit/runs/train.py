@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,23 +19,27 @@ from labelkit.runs.cross_validation import Work, device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
     claim_run,
+    commit_run,
     commit_trainings,
-    read_summary,
     refuse_leaks,
     verified_metrics,
 )
 from labelkit.stores.runs import read_parents
+from labelkit.types import Bools, Floats
+
+if TYPE_CHECKING:
+    from labelkit.training.results import FoldState
 
 
 @dataclass
 class _Progress:
     """What is known while the stages of a run go by."""
 
-    selected: np.ndarray
-    removed: np.ndarray
-    only: np.ndarray | None
-    probs: dict[str, np.ndarray] = field(default_factory=dict)
-    states: dict[str, list[Any]] = field(default_factory=dict)
+    selected: Bools
+    removed: Bools
+    only: Bools | None
+    probs: dict[str, Floats] = field(default_factory=dict)
+    states: dict[str, list[FoldState]] = field(default_factory=dict)
 
 
 def train(
@@ -102,7 +106,7 @@ def train(
         workers=workers,
         start=start,
     )
-    with claim_run(project, work.recorder.run_id) as done:
+    with claim_run(project, work.rows.run_id) as done:
         if done:
             return done
         nobody = np.zeros(len(data.labels), bool)
@@ -112,12 +116,22 @@ def train(
             only=data.trusted if trusted else None,
         )
         before = _start_states(project, start, data) if start else {}
-        rows = []
+        told: list[dict[str, Any]] = []
         with work.runner.executor:
             for number, name in enumerate(names):
-                rows.append(_train_stage(project, work, found, name, number, before))
-                on_stage(rows[-1])
-        return _commit_end(project, work, found, rows, trusted=trusted)
+                told.append(_train_stage(project, work, found, name, number, before))
+                on_stage(told[-1])
+        last, read = told[-1]["stage"], "trusted clips" if trusted else "all clips"
+        return commit_run(
+            project,
+            work.rows,
+            found.states[last],
+            found.probs[last],
+            kind="train",
+            reason=f"{recipe.name}, {read}",
+            summary={"stages": told} if len(told) > 1 else {},
+            rest={"trained_on": read},
+        )
 
 
 def _refuse_empty_stages(recipe: Recipe, names: Sequence[str], data: Dataset) -> None:
@@ -142,36 +156,38 @@ def _train_stage(
     found: _Progress,
     name: str,
     number: int,
-    before: Mapping[int, Any],
+    before: Mapping[int, FoldState],
 ) -> dict[str, Any]:
     """Choose, train all folds, commit; returns a row about it."""
-    from labelkit.training.crossfit import Choice
+    from labelkit.training.crossfit import Decided
 
-    recorder, data = work.recorder, work.recorder.data
-    stage = recorder.recipe.stages[name]
+    rows, data = work.rows, work.rows.data
+    stage = rows.recipe.stages[name]
     if stage.select or stage.remove:
         _choose(project, work, found, name, number)
     folds = np.unique(data.folds).tolist()
-    starts: dict[int, Any] = {state.fold: state for state in found.states.get(stage.start, ())}
+    starts: dict[int, FoldState | None] = {
+        state.fold: state for state in found.states.get(stage.start, ())
+    }
     if not number:
         starts = dict(before)
-    choice = Choice(found.selected, found.removed, found.only)
+    decided = Decided(found.selected, found.removed, found.only)
     fit = partial(work.fit_predict.fit, name, name=name, number=number)
-    results = work.runner(fit, [(fold, choice, starts.get(fold)) for fold in folds])
+    results = work.runner(fit, [(fold, decided, starts.get(fold)) for fold in folds])
     probs = np.empty(data.labels.shape, np.float32)
     for fold, (held_out, _) in zip(folds, results, strict=True):
         probs[data.folds == fold] = held_out
     found.probs[name], found.states[name] = probs, [state for _, state in results]
     commit_trainings(
         project,
-        recorder,
+        rows,
         found.states[name],
         probs,
-        key=f"{recorder.run_id}/{name}",
+        key=f"{rows.run_id}/{name}",
         kind="train",
-        reason=f"{recorder.recipe.name}, stage {name}",
+        reason=f"{rows.recipe.name}, stage {name}",
     )
-    test_metrics, _ = recorder.test_metrics(found.states[name])
+    test_metrics, _ = rows.test_metrics(found.states[name])
     return {
         "stage": name,
         "trained_on": int(np.mean([len(state.trained_on) for state in found.states[name]])),
@@ -184,8 +200,8 @@ def _train_stage(
 
 def _choose(project: Project, work: Work, found: _Progress, name: str, number: int) -> None:
     """Select and remove noisy clips before a stage, as one batch."""
-    recorder, data = work.recorder, work.recorder.data
-    stage = recorder.recipe.stages[name]
+    rows, data = work.rows, work.rows.data
+    stage = rows.recipe.stages[name]
     rules = []
     if stage.select:
         found.selected = apply_rule(stage.select, data, found.probs)
@@ -196,28 +212,26 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, number: i
     rule = "; ".join(rules)
     judge = (stage.select or stage.remove)["judges"][-1]
     with project.store.write() as session:
-        events = recorder.changes(
+        events = rows.changes(
             session, found.selected, found.probs[judge], found.states[judge], rule, number
         )
         verdicts = [v for event in events for v in verdicts_of(event, rule)]
         session.append(
             Batch(
-                key=f"{recorder.run_id}/{name}/select",
+                key=f"{rows.run_id}/{name}/select",
                 kind="select",
                 actor="labelkit",
                 by_person=False,
                 reason=rule,
-                run_id=recorder.run_id,
+                run_id=rows.run_id,
                 events=events,
-                verdicts=[*verdicts, *recorder.removals(session, found.removed, rule)],
+                verdicts=[*verdicts, *rows.removals(session, found.removed, rule)],
             )
         )
         refuse_leaks(session, [state.name for state in found.states[judge]])
 
 
-def apply_rule(
-    table: Mapping[str, Any], data: Dataset, probs: Mapping[str, np.ndarray]
-) -> np.ndarray:
+def apply_rule(table: Mapping[str, Any], data: Dataset, probs: Mapping[str, Floats]) -> Bools:
     """Noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
 
     Args:
@@ -241,7 +255,7 @@ def describe_selection(table: Mapping[str, Any]) -> str:
     return f"{table['rule']} ({options}) judged by {', '.join(table['judges'])}"
 
 
-def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, Any]:
+def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, FoldState]:
     """The models of each fold that a finished run ended with.
 
     Raises:
@@ -271,35 +285,3 @@ def _start_states(project: Project, run_id: str, data: Dataset) -> dict[int, Any
             raise InvalidInput(f"--start {run_id}: the weights of {name} are gone; train it again")
         found[result[1].fold] = result[1]
     return found
-
-
-def _commit_end(
-    project: Project, work: Work, found: _Progress, rows: list[dict[str, Any]], *, trusted: bool
-) -> dict[str, Any]:
-    """Write the run itself and how the folds together judge the locked clips."""
-    recorder, run_id = work.recorder, work.recorder.run_id
-    last = rows[-1]["stage"]
-    test_metrics, test_predictions = recorder.test_metrics(found.states[last])
-    summary = {
-        **({"stages": rows} if len(rows) > 1 else {}),
-        **verified_metrics(recorder.data, found.probs[last]),
-        **test_metrics,
-        "trained_on": "trusted clips" if trusted else "all clips",
-        "signature": recorder.signature(),
-    }
-    names = [state.name for state in found.states[last]]
-    with project.store.write() as session:
-        session.append(
-            Batch(
-                key=f"{run_id}/end",
-                kind="train",
-                actor="labelkit",
-                by_person=False,
-                reason=f"{recorder.recipe.name}, {summary['trained_on']}",
-                run_id=run_id,
-                runs=[recorder.run(run_id=run_id, kind="train", parents=names, metrics=summary)],
-                predictions=test_predictions,
-            )
-        )
-        refuse_leaks(session, [run_id])
-        return read_summary(session, run_id) or {}

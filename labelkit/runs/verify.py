@@ -13,16 +13,10 @@ from labelkit.config import Recipe, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.records import UNVERIFIED, Batch, verdicts_of
+from labelkit.records import UNVERIFIED
 from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
-from labelkit.runs.persist import (
-    claim_run,
-    commit_trainings,
-    read_summary,
-    refuse_leaks,
-    verified_metrics,
-)
+from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule
 
 
@@ -77,10 +71,10 @@ def verify(
         workers=workers,
         judge_locked_from=spec.iterations if spec.keep == "last" else 1,
     )
-    with claim_run(project, work.recorder.run_id) as done:
+    with claim_run(project, work.rows.run_id) as done:
         if done:
             return {**done, **_superseded(project, done["run_id"]), "finished_before": True}
-        rows: list[dict[str, Any]] = []
+        told: list[dict[str, Any]] = []
         final: Round | None = None
         with work.runner.executor:
             for found in self_verify(
@@ -91,15 +85,34 @@ def verify(
                 options=spec,
                 run_folds=work.runner,
             ):
-                rows.append(_round_row(found, data))
-                _commit_round(project, work.recorder, found)
+                told.append(_round_row(found, data))
+                _commit_round(project, work.rows, found)
                 if found.iteration and (
                     final is None or spec.keep == "last" or found.loss < final.loss
                 ):
                     final = found
-                on_round(rows[-1])
+                on_round(told[-1])
         assert final is not None, "there is at least one round"
-        return {**_commit_end(project, work.recorder, final, rows), "finished_before": False}
+        decided = _decision(work.rows, final)
+        summary = commit_run(
+            project,
+            work.rows,
+            final.states,
+            final.probs,
+            kind="verify",
+            reason=f"round {final.iteration} counts",
+            summary={
+                "rounds": told,
+                "kept_round": final.iteration,
+                "self_verified": int((final.trusted & ~data.human).sum()),
+            },
+            rest={"rule": describe_rule(recipe)},
+            # The round that counts becomes the state of the store.
+            decide=lambda session: work.rows.changes(session, *decided),
+            rule=describe_rule(recipe),
+        )
+        _tidy(project.runs / work.rows.run_id, final.iteration)
+        return {**summary, "finished_before": False}
 
 
 def _superseded(project: Project, run_id: str) -> dict[str, str]:
@@ -135,64 +148,25 @@ def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
     }
 
 
-def _commit_round(project: Project, recorder: RunRows, found: Round) -> None:
+def _commit_round(project: Project, rows: RunRows, found: Round) -> None:
     """Write a round's runs, judgements and label changes as one batch."""
-    decided = _decision(recorder, found)
+    decided = _decision(rows, found)
     commit_trainings(
         project,
-        recorder,
+        rows,
         found.states,
         found.probs,
-        key=f"{recorder.run_id}/round {found.iteration}",
+        key=f"{rows.run_id}/round {found.iteration}",
         kind="verify",
-        reason=describe_rule(recorder.recipe) if found.iteration else "first training",
-        decide=lambda session: recorder.changes(session, *decided) if found.iteration else [],
+        reason=describe_rule(rows.recipe) if found.iteration else "first training",
+        decide=lambda session: rows.changes(session, *decided) if found.iteration else [],
     )
 
 
-def _decision(recorder: RunRows, found: Round) -> tuple[Any, ...]:
+def _decision(rows: RunRows, found: Round) -> tuple[Any, ...]:
     """What a round decided, as :meth:`RunRows.changes` takes it."""
-    rule = describe_rule(recorder.recipe)
-    return found.trusted & ~recorder.data.human, found.judged, found.judges, rule, found.iteration
-
-
-def _commit_end(
-    project: Project, recorder: RunRows, final: Round, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Write the run itself, and make the round that counts the state of the store."""
-    data, run_id = recorder.data, recorder.run_id
-    rule = describe_rule(recorder.recipe)
-    test_metrics, test_predictions = recorder.test_metrics(final.states)
-    summary = {
-        "rounds": rows,
-        "kept_round": final.iteration,
-        "self_verified": int((final.trusted & ~data.human).sum()),
-        **verified_metrics(data, final.probs),
-        **test_metrics,
-        "rule": rule,
-        "signature": recorder.signature(),
-    }
-    names = [state.name for state in final.states]
-    with project.store.write() as session:
-        events = recorder.changes(session, *_decision(recorder, final))
-        session.append(
-            Batch(
-                key=f"{run_id}/end",
-                kind="verify",
-                actor="labelkit",
-                by_person=False,
-                reason=f"round {final.iteration} counts",
-                run_id=run_id,
-                runs=[recorder.run(run_id=run_id, kind="verify", parents=names, metrics=summary)],
-                events=events,
-                verdicts=[v for event in events for v in verdicts_of(event, rule)],
-                predictions=test_predictions,
-            )
-        )
-        refuse_leaks(session, [run_id])
-        result = read_summary(session, run_id) or {}
-    _tidy(project.runs / run_id, final.iteration)
-    return result
+    rule = describe_rule(rows.recipe)
+    return found.trusted & ~rows.data.human, found.judged, found.judges, rule, found.iteration
 
 
 def _tidy(folder: Path, last_round: int) -> None:

@@ -58,12 +58,12 @@ def keep_scores(session: Session, batch_id: int) -> None:
         "+ (select count(*) from suggestions semi join late using (run_id))"
     )
     if n_rows > _longest_tail(session):
-        session.rows("create or replace temp table moved as from newest_scores")
-        session.rows("delete from clip_scores")
-        session.rows("insert into clip_scores from moved")
-        session.rows("delete from clip_scores_mark")
-        session.rows("insert into clip_scores_mark values (?)", [batch_id])
-        session.rows("drop table moved")
+        session.execute("create or replace temp table moved as from newest_scores")
+        session.execute("delete from clip_scores")
+        session.execute("insert into clip_scores from moved")
+        session.execute("delete from clip_scores_mark")
+        session.execute("insert into clip_scores_mark values (?)", [batch_id])
+        session.execute("drop table moved")
 
 
 def _longest_tail(session: Session) -> float:
@@ -73,34 +73,34 @@ def _longest_tail(session: Session) -> float:
 
 def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
     """Take the newest events behind the mark into ``clip_state``."""
-    session.rows(
+    session.execute(
         "create or replace temp table moved as select max(event_id) as event_id "
         f"from label_events where event_id > {mark:d} group by clip_id"
     )
-    session.rows(
+    session.execute(
         "delete from clip_state where clip_id in (select clip_id from label_events "
         f"where event_id > {mark:d})"
     )
-    session.rows(
+    session.execute(
         f"insert into clip_state select {_COLUMNS} from label_events semi join moved "
         f"using (event_id) where event_id > {mark:d}"
     )
-    session.rows("delete from clip_state_mark")
-    session.rows("insert into clip_state_mark values (?, ?)", [last_event, batch_id])
-    session.rows("drop table moved")
+    session.execute("delete from clip_state_mark")
+    session.execute("insert into clip_state_mark values (?, ?)", [last_event, batch_id])
+    session.execute("drop table moved")
 
 
 def rebuild_state(session: Session) -> None:
     """Make ``clip_state`` and ``clip_scores`` anew, where there is enough to be worth it."""
-    session.rows("delete from clip_state")
-    session.rows("delete from clip_state_mark")
+    session.execute("delete from clip_state")
+    session.execute("delete from clip_state_mark")
     [(last_event, batch_id)] = session.rows(
         "select coalesce(max(event_id), -1), coalesce(max_by(batch_id, event_id), 0) "
         "from label_events"
     )
     keep_state(session, last_event, batch_id)
-    session.rows("delete from clip_scores")
-    session.rows("delete from clip_scores_mark")
+    session.execute("delete from clip_scores")
+    session.execute("delete from clip_scores_mark")
     keep_scores(session, session.last_batch())
 
 
@@ -123,7 +123,7 @@ def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Pat
     path = Path(root) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.parquet")
-    session.rows("insert into prediction_files values (?, ?, ?)", [run_id, name, n_clips])
+    session.execute("insert into prediction_files values (?, ?, ?)", [run_id, name, n_clips])
     try:
         yield partial
         with partial.open("rb") as file:

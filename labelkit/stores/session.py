@@ -38,6 +38,10 @@ class Session:
         """All rows of one of labelkit's own statements."""
         return self._con.execute(sql, values).fetchall()
 
+    def execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> None:
+        """Run one of labelkit's own statements that has no rows to return."""
+        self._con.execute(sql, values)
+
     def rows_beside(
         self, arrays: dict[str, Array], sql: str, values: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from labelkit.config import Recipe, StageSpec, fingerprint, round_stages
 from labelkit.noise.probe import Probe
-from labelkit.training.crossfit import Choice
+from labelkit.training.crossfit import Decided
 from labelkit.training.results import FoldState, read_result, write_result
 from labelkit.types import Bools, Floats, Ints
 
@@ -72,14 +72,14 @@ class ProbeFit:
         nobody = np.zeros(len(self.labels), bool)
         chosen = nobody if trusted is None else trusted & self.noisy
         stage = round_stages(self.recipe)[min(number, 1)]
-        choice = Choice(chosen, nobody, trusted)
-        return self.fit(stage, fold, choice, None, name=f"round-{number:02d}", number=number)
+        decided = Decided(chosen, nobody, trusted)
+        return self.fit(stage, fold, decided, None, name=f"round-{number:02d}", number=number)
 
     def fit(
         self,
         stage_name: str,
         fold: int,
-        choice: Choice,
+        decided: Decided,
         start: None,
         *,
         name: str,
@@ -90,7 +90,7 @@ class ProbeFit:
         Args:
             stage_name: Which stage of the recipe.
             fold: The fold to leave out and to judge.
-            choice: What has been decided of noisy clips.
+            decided: What has been decided of noisy clips.
             start: Nothing: a classifier has no weights to start from.
             name: Folder of the stage in the run's.
             number: Which stage or round of the run it is, from 0.
@@ -103,7 +103,7 @@ class ProbeFit:
             InvalidInput: If the clips to learn from are all of one class, or the classifier
                 refuses them or its options.
         """
-        use = self._examples(self.recipe.stages[stage_name], fold, choice)
+        use = self._examples(self.recipe.stages[stage_name], fold, decided)
         folder = self.folder / name / f"fold-{fold}"
         key = fingerprint(np.flatnonzero(use).tolist())
         about = {
@@ -122,17 +122,17 @@ class ProbeFit:
         assert finished is not None
         return finished
 
-    def _examples(self, stage: StageSpec, fold: int, choice: Choice) -> Bools:
+    def _examples(self, stage: StageSpec, fold: int, decided: Decided) -> Bools:
         """Return a mask of the clips to learn from; one without labels teaches nothing."""
-        noisy = self.noisy & ~choice.removed
+        noisy = self.noisy & ~decided.removed
         use: Bools = {
             "all": ~self.noisy | noisy,
-            "trusted": ~self.noisy | choice.selected,
+            "trusted": ~self.noisy | decided.selected,
             "curated": ~self.noisy,
             "noisy": noisy,
         }[stage.clips] & (self.folds != fold)
-        if choice.only is not None:
-            use &= choice.only
+        if decided.only is not None:
+            use &= decided.only
         if self.mask is not None:
             # A label nobody is sure of teaches nothing; what may be missing is no label.
             use &= ~(self.labels.astype(bool) & (self.mask == 0)).any(axis=1)

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from labelkit.datasets.demo import plan_demo, write_demo
-from tests.conftest import make_demo_project
 from tests.crash.campaign import (
     Campaign,
     answer_project,
@@ -19,7 +18,8 @@ from tests.crash.campaign import (
 from tests.crash.contents import find_faults
 from tests.crash.damage import make_torn_store, run_damage, show_damage
 from tests.crash.writers import find_lost, run_writers
-from tests.label_studio_server import running_server
+from tests.support.label_studio_server import running_server
+from tests.support.projects import make_demo_project
 
 KILLS = {"append": 70, "checkpoint": 40, "import": 40, "undo": 35, "verify": 20, "pull": 25}
 DAMAGE = {

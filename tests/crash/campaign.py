@@ -28,7 +28,7 @@ from tests.crash.workers import (
     Notes,
     child,
 )
-from tests.label_studio_server import answer
+from tests.support.label_studio_server import answer
 
 N_CLIPS = 20_000
 # Seconds a child may live before a kill that waits for nothing in particular.

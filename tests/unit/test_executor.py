@@ -1,0 +1,177 @@
+"""Series and processes give the same, and a failing item costs only itself."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from labelkit.errors import WorkerDied
+from labelkit.executor import Executor
+from tests.support.paths import ROOT
+
+
+def work(item):
+    if item == 3:
+        raise ValueError("three")
+    return item * item
+
+
+def die(item):
+    if item == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_is_a_result(workers):
+    with Executor(workers) as executor:
+        results = {result.item: result for result in executor.map(work, range(8))}
+    assert {item: r.value for item, r in results.items() if r.error is None} == {
+        k: k * k for k in range(8) if k != 3
+    }
+    with pytest.raises(ValueError, match="three"):
+        results[3].get()
+
+
+def test_a_dying_worker_takes_only_its_item():
+    with Executor(2) as executor:
+        results = {result.item: result for result in executor.map(die, range(12))}
+        assert sorted(results) == list(range(12))
+        assert isinstance(results[5].error, WorkerDied) and "5" in str(results[5].error)
+        assert [item for item, r in results.items() if r.error] == [5]
+        assert [r.get() for r in executor.map(die, [1])] == [1]
+
+
+def test_what_cannot_be_sent_is_an_error():
+    with Executor(2) as executor:
+        (result,) = executor.map(lambda item: item, [1])
+    assert result.error is not None
+
+
+PARENT = """
+import os, sys, time
+from labelkit.executor import Executor
+from tests.unit.test_executor import report_and_sleep
+if __name__ == "__main__":
+    with Executor(2) as executor:
+        list(executor.map(report_and_sleep, [sys.argv[1]] * 2))
+"""
+
+
+def report_and_sleep(folder):
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    time.sleep(60)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(pids)], env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
+    while len(list(pids.iterdir())) < 2:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    workers = [int(p.name) for p in pids.iterdir()]
+    deadline = time.monotonic() + 20
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def report_and_die(job):
+    folder, dies = job
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [False, True])
+def test_an_error_ends_the_workers_and_no_other_child(tmp_path, dies):
+    """Those of a pool that broke are gone as well."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        with pytest.raises(RuntimeError, match="enough"), Executor(2) as executor:
+            for result in executor.map(
+                report_and_die, [(tmp_path, dies), *[(tmp_path, False)] * 5]
+            ):
+                if result.error is None:
+                    raise RuntimeError("enough")
+        workers = [int(p.name) for p in tmp_path.iterdir()]
+        assert len(workers) >= 2
+        deadline = time.monotonic() + 20
+        while any(is_running(pid) for pid in workers):
+            assert time.monotonic() < deadline, "workers outlive the error"
+            time.sleep(0.05)
+        assert child.is_alive()
+    finally:
+        child.kill()
+        child.join()
+
+
+def many_numbers(item):
+    return [0.0] * 300_000
+
+
+@pytest.mark.slow
+def test_a_caller_that_fails_amid_large_results_does_not_wait(tmp_path):
+    """A worker that is ended within a message must not be waited for."""
+    script = tmp_path / "fails.py"
+    script.write_text(
+        "from labelkit.executor import Executor\n"
+        "from tests.unit.test_executor import many_numbers\n"
+        "if __name__ == '__main__':\n"
+        "    with Executor(2) as executor:\n"
+        "        for result in executor.map(many_numbers, range(50)):\n"
+        "            raise SystemExit(7)\n"
+    )
+    assert run_script(script) == 7
+
+
+@pytest.mark.slow
+def test_a_forked_child_does_not_make_a_failing_caller_wait(tmp_path):
+    """It has the pipes of the workers open, whose half messages nobody will finish."""
+    script = tmp_path / "forks.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from labelkit.executor import Executor\n"
+        "from tests.unit.test_executor import many_numbers\n"
+        "if __name__ == '__main__':\n"
+        "    fork = multiprocessing.get_context('fork')\n"
+        "    try:\n"
+        "        with Executor(2) as executor:\n"
+        "            for result in executor.map(many_numbers, range(50)):\n"
+        "                child = fork.Process(target=time.sleep, args=(600,), daemon=True)\n"
+        "                child.start()\n"
+        "                raise RuntimeError\n"
+        "    except RuntimeError:\n"
+        "        raise SystemExit(7 if child.is_alive() else 8)\n"
+    )
+    assert run_script(script) == 7
+
+
+def run_script(script):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(script)], env=env, timeout=120, check=False
+    ).returncode
