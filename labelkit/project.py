@@ -63,7 +63,7 @@ class Project:
         return LabelStore(self.store.path, timeout_s=self.store.timeout_s)
 
     def labels_changed_since(self, as_of: int) -> bool:
-        """Whether labels were read as of a batch since when some have changed."""
+        """Tell whether labels were read as of a batch since when some have changed."""
         if self.store.as_of is None:
             return False
         with self.current.read() as session:
@@ -91,7 +91,7 @@ class Project:
 
 
 def user() -> str:
-    """Who acts here, as the store notes it."""
+    """Return who acts here, as the store notes it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -132,7 +132,7 @@ def create_project(root: Path, audio_dir: Path) -> tuple[Project, bool]:
 
 
 def find_root(start: Path | None) -> Path:
-    """Folder of the project: the one named, or the nearest from here upwards.
+    """Find the folder of the project: the one named, or the nearest from here upwards.
 
     Args:
         start: A folder the user named, or None for ``LABELKIT_PROJECT`` or, without
@@ -192,7 +192,7 @@ def fix_as_of(project: Project) -> Project:
 
 
 def check_target(project: Project, file: Path, *, force: bool) -> Path:
-    """Where a file is to be written, links followed.
+    """Return where a file is to be written, links followed.
 
     Args:
         project: Whose recordings and files are spared.

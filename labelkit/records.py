@@ -175,7 +175,7 @@ class Suggestions:
     """
 
     run_id: str
-    clip_ids: np.ndarray
+    clip_ids: Ints
     given: Sequence[Sequence[int]]
     suggested: Sequence[Sequence[int]]
     reasons: Sequence[str]

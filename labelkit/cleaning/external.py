@@ -9,6 +9,7 @@ import struct
 import tokenize
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from labelkit.project import Project, user
 from labelkit.records import Batch, LabelTable, Predictions, Run, multi_hot
 from labelkit.registry import suggestion
 from labelkit.stores.embeddings import UNREADABLE
+from labelkit.types import Array, Floats, Ints
 
 # What reading a file of the wrong kind, or half of one, can come to; RuntimeError is an
 # encrypted or unknown kind of zip.
@@ -109,7 +111,7 @@ def import_probs(project: Project, file: Path) -> str:
     return run_id
 
 
-def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
+def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
     with file.open(newline="", encoding="utf-8-sig") as text:
         reader = csv.reader(text)
         header = next(reader, [])
@@ -130,7 +132,7 @@ def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
     return paths, header[1:], np.array(rows, np.float32).reshape(len(rows), len(header[1:]))
 
 
-def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
+def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
     with file.open("rb") as opened:
         # A small file can claim to hold much more than the project has use for.
         longest = max([0, *map(len, table.paths), *map(len, table.classes)])
@@ -150,11 +152,12 @@ def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
     return paths, names, probs
 
 
-def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.ndarray]:
+def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
     if not file.stat().st_size:
         raise ValueError("No data left in file")
     # Mapped, a file that claims more than it holds takes no memory.
-    saved = np.lib.format.open_memmap(file, mode="r")
+    open_memmap: Callable[..., np.memmap[Any, Any]] = np.lib.format.open_memmap
+    saved = open_memmap(file, mode="r")
     wanted = (len(table.paths), len(table.classes))
     if saved.shape != wanted:
         raise ValueError(
@@ -163,13 +166,13 @@ def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], np.n
     return sorted(table.paths), table.classes, _as_numbers(saved)
 
 
-def _as_numbers(saved: np.ndarray) -> np.ndarray:
+def _as_numbers(saved: Array) -> Floats:
     if saved.dtype.kind not in "fiub":
         raise ValueError(f"probs are {saved.dtype}, wanted numbers")
     return np.array(saved, float)
 
 
-def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> np.ndarray:
+def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> Ints:
     row_of = {path: row for row, path in enumerate(table.paths)}
     unknown = [path for path in paths if path not in row_of]
     if unknown:
@@ -189,7 +192,7 @@ def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> np.ndarray:
 
 
 def _columns_of(file: Path, table: LabelTable, names: list[str]) -> list[int]:
-    """Column of each class of the project."""
+    """Return the column of each class of the project."""
     unknown = [name for name in names if name not in table.classes]
     if unknown:
         raise UnknownName(
@@ -203,7 +206,7 @@ def _columns_of(file: Path, table: LabelTable, names: list[str]) -> list[int]:
     return [names.index(name) for name in table.classes]
 
 
-def _check_values(file: Path, paths: list[str], probs: np.ndarray) -> None:
+def _check_values(file: Path, paths: list[str], probs: Floats) -> None:
     bad = np.argwhere(~((probs >= 0) & (probs <= 1)))
     if len(bad):
         row, column = bad[0]
@@ -213,10 +216,8 @@ def _check_values(file: Path, paths: list[str], probs: np.ndarray) -> None:
         )
 
 
-def _check_order(
-    file: Path, table: LabelTable, rows: np.ndarray, probs: np.ndarray, *, named: bool
-) -> None:
-    """Whether the columns, moved, would fit the labels much better."""
+def _check_order(file: Path, table: LabelTable, rows: Ints, probs: Floats, *, named: bool) -> None:
+    """Refuse or name columns that, moved, would fit the labels much better."""
     labels = multi_hot([table.labels[row] for row in rows], len(table.classes))
     order = find_class_order(labels, probs)
     moved = np.flatnonzero(order != np.arange(len(order)))

@@ -25,6 +25,7 @@ from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
+from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
 EXTERNAL = "external"
@@ -57,24 +58,24 @@ class ScoreInputs:
     project: Project
     run: Mapping[str, Any]
     table: LabelTable
-    rows: np.ndarray
-    judges: np.ndarray
-    probs: np.ndarray
+    rows: Ints
+    judges: Objects
+    probs: Floats
     probe: Recipe
     workers: int | None = None
 
     @property
     def run_id(self) -> str:
         """Name of the run."""
-        return self.run["run_id"]
+        return str(self.run["run_id"])
 
     @cached_property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Floats:
         """Multi-hot labels, ``(n_clips, n_classes)``."""
         return multi_hot([self.table.labels[i] for i in self.rows], len(self.table.classes))
 
     @cached_property
-    def clip_ids(self) -> np.ndarray:
+    def clip_ids(self) -> Ints:
         """Clip ids, ``(n_clips,)``."""
         return self.table.clip_ids[self.rows]
 
@@ -84,12 +85,12 @@ class ScoreInputs:
         return [self.table.paths[i] for i in self.rows]
 
     @property
-    def machine(self) -> np.ndarray:
+    def machine(self) -> Bools:
         """Clips whose state a machine may change, ``(n_clips,)``."""
         return np.isin(self.table.states[self.rows], ("unverified", "self_verified"))
 
     @cached_property
-    def groups(self) -> np.ndarray:
+    def groups(self) -> Ints:
         """Number of the recording each clip was cut from, -1 if it is alone, ``(n_clips,)``."""
         names = same_recordings(replace(self.table, content_hashes=self._hashes))
         numbers = group_indices([names[i] for i in self.rows], len(self.rows))
@@ -105,7 +106,7 @@ class ScoreInputs:
         ]
 
     @cached_property
-    def folds(self) -> np.ndarray:
+    def folds(self) -> Ints:
         """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
         fold_set = self.run["fold_set"] or freeze_folds(self.project)
         with self.project.current.read() as session:
@@ -144,7 +145,7 @@ class ScoreInputs:
         return mean_dynamics(parts, len(self.rows)) if parts else None
 
     @cached_property
-    def _windows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _windows(self) -> tuple[Ints, Floats]:
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         clips, probs = [], []
         for judge in sorted(set(self.judges)):
@@ -157,18 +158,18 @@ class ScoreInputs:
         return np.concatenate(clips), np.concatenate(probs)
 
     @property
-    def window_clips(self) -> np.ndarray:
+    def window_clips(self) -> Ints:
         """Row of the clip of each window, ``(n_windows,)``."""
         return self._windows[0]
 
     @property
-    def window_probs(self) -> np.ndarray:
+    def window_probs(self) -> Floats:
         """Probabilities of each window, ``(n_windows, n_classes)``."""
         probs = self._windows[1]
         return np.pad(probs, ((0, 0), (0, self.labels.shape[1] - probs.shape[1])))
 
     @cached_property
-    def _embedded(self) -> tuple[np.ndarray, np.ndarray, dict[str, Entry]]:
+    def _embedded(self) -> tuple[Floats, Bools, dict[str, Entry]]:
         spec, features = self.probe.embedding, self.probe.features
         if not (self.project.audio_dir.is_dir() or spec.embedder.startswith("vectors:")):
             say(f"the audio folder {self.project.audio_dir} is not there: no clip is embedded")
@@ -180,17 +181,17 @@ class ScoreInputs:
         return matrix, usable, store.entries
 
     @property
-    def embeddings(self) -> np.ndarray:
+    def embeddings(self) -> Floats:
         """Vectors of the clips, 0 where there is none, ``(n_clips, dim)``."""
         return self._embedded[0]
 
     @property
-    def embedded(self) -> np.ndarray:
+    def embedded(self) -> Bools:
         """Clips that have a vector, ``(n_clips,)``."""
         return self._embedded[1]
 
     @cached_property
-    def probe_probs(self) -> np.ndarray:
+    def probe_probs(self) -> Floats:
         """Out-of-fold probabilities of a classifier on the embeddings, ``(n_clips, n_classes)``.
 
         Cross-validated on the folds of the run; NaN for clips without an embedding or a fold.
@@ -217,8 +218,8 @@ class ScoreInputs:
         probs[use] = cross_probs(probe, self.folds[use])
         return probs
 
-    def _parted(self) -> np.ndarray:
-        """Clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
+    def _parted(self) -> Bools:
+        """Mark the clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
 
         Folds frozen before the recordings were seen may part copies of the same bytes.
         """
@@ -229,7 +230,7 @@ class ScoreInputs:
         ], bool)  # fmt: skip
 
     @cached_property
-    def both_probs(self) -> np.ndarray:
+    def both_probs(self) -> Floats:
         """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
 
         They err on different clips, so their mean suggests and finds more than either. Where
@@ -283,23 +284,23 @@ def read_inputs(
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")
-    evidence = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
+    inputs = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
     if run["fold_set"]:
-        _tell_unheard(evidence)
-    return evidence
+        _tell_unheard(inputs)
+    return inputs
 
 
-def _tell_unheard(evidence: ScoreInputs) -> None:
+def _tell_unheard(inputs: ScoreInputs) -> None:
     """Name the classes that none of the models that judge their clips has heard."""
-    for class_id, name in enumerate(evidence.table.classes):
-        folds = evidence.folds[evidence.labels[:, class_id] > 0]
+    for class_id, name in enumerate(inputs.table.classes):
+        folds = inputs.folds[inputs.labels[:, class_id] > 0]
         if len(folds) and (folds == folds[0]).all():
             say(f"class {name} lies in one fold alone: who judges its clips never heard it")
 
 
-def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
+def score_by(name: str, inputs: ScoreInputs) -> Floats:
     """Score the labels by a registered score, ``(n_clips,)``; NaN where nothing can be said.
 
     Raises:
@@ -307,7 +308,7 @@ def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
         UnknownName: If there is no such score.
     """
     function = registry.resolve("score", name)
-    use = np.ones(len(evidence.rows), bool)
+    use = np.ones(len(inputs.rows), bool)
     values = {}
     for parameter in inspect.signature(function).parameters.values():
         key = parameter.name
@@ -315,23 +316,23 @@ def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
             if parameter.default is parameter.empty:
                 raise InvalidInput(f"score {name} asks for {key}; known: {', '.join(PARTS)}")
             continue
-        if key in ("embeddings", "probe_probs") and not evidence.embedded.any():
+        if key in ("embeddings", "probe_probs") and not inputs.embedded.any():
             if parameter.default is None:
                 say(f"score {name}: no clip has an embedding, so the run decides alone")
                 continue
-        values[key] = getattr(evidence, key)
+        values[key] = getattr(inputs, key)
         if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
             raise InvalidInput(
-                f"score {name} needs a log of the epochs, and run {evidence.run_id} kept none; "
+                f"score {name} needs a log of the epochs, and run {inputs.run_id} kept none; "
                 "take another score, or train a network with --set log_every=1"
             )
         if key in ("embeddings", "probe_probs"):
-            use &= evidence.embedded
+            use &= inputs.embedded
         if key == "probe_probs":
             use &= np.isfinite(values[key]).all(axis=1)
     if not use.any():
         raise InvalidInput(
-            f"score {name}: no clip has an embedding by {evidence.probe.embedding.embedder}; "
+            f"score {name}: no clip has an embedding by {inputs.probe.embedding.embedder}; "
             "see: labelkit check"
         )
     if not use.all():
@@ -358,7 +359,7 @@ def score_by(name: str, evidence: ScoreInputs) -> np.ndarray:
     return scores
 
 
-def _take(value: Any, use: np.ndarray) -> Any:
+def _take(value: Any, use: Bools) -> Any:
     if isinstance(value, Dynamics):
         return Dynamics(*(part[use] for part in vars(value).values()))
     return None if value is None else value[use]

@@ -48,10 +48,10 @@ def find_missing_labels(
         InvalidInput: If there is no such run or ``percentile`` is out of range.
         LabelkitError: If a model judged what it saw.
     """
-    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
-    table = evidence.table
-    row_of = {int(clip_id): k for k, clip_id in enumerate(evidence.clip_ids)}
-    known = np.zeros(evidence.labels.shape, bool)
+    inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    table = inputs.table
+    row_of = {int(clip_id): k for k, clip_id in enumerate(inputs.clip_ids)}
+    known = np.zeros(inputs.labels.shape, bool)
     with project.store.read() as session:
         for clip_id, class_id in session.decided():
             if clip_id in row_of:
@@ -60,23 +60,23 @@ def find_missing_labels(
         now, settled = session.labels(), set(session.decided())
         # Proposals that were taken back may be made again.
         undone = session.undone_batches(METRIC)
-    found = find_missing(evidence.labels, evidence.both_probs, percentile=percentile, known=known)
-    unheard = [name for name, n in zip(table.classes, evidence.labels.sum(axis=0), strict=True)
+    found = find_missing(inputs.labels, inputs.both_probs, percentile=percentile, known=known)
+    unheard = [name for name, n in zip(table.classes, inputs.labels.sum(axis=0), strict=True)
                if not n]  # fmt: skip
     if unheard:
         say(f"nothing is proposed for classes without clips: {', '.join(unheard[:5])}")
-    proposals = rank_missing(found, evidence.both_probs)
+    proposals = rank_missing(found, inputs.both_probs)
     rows = [
         {
-            "path": evidence.paths[k],
-            "labels": table.names(int(evidence.rows[k])),
+            "path": inputs.paths[k],
+            "labels": table.names(int(inputs.rows[k])),
             "suggested": table.classes[class_id],
             "score": round(1 - p, 4),
             "reason": explain_missing([(table.classes[class_id], p)]),
         }
         for k, class_id, p in proposals[:most]
     ]
-    report: dict[str, Any] = {"proposed": len(proposals), "judged_by": evidence.run_id}
+    report: dict[str, Any] = {"proposed": len(proposals), "judged_by": inputs.run_id}
     if not proposals:
         say("no label is likely missing; of few clips only a lower --percentile finds some")
         return rows, report
@@ -84,19 +84,19 @@ def find_missing_labels(
         say("proposals for labels of the past are shown and not kept")
         return rows, report
     clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
-    rule = f"{METRIC}: percentile {percentile:g}, judged by {evidence.run_id}"
-    if evidence.both_probs is not evidence.probs:
-        rule += f" and {evidence.probe.probe.classifier} on {evidence.probe.embedding.embedder}"
-    found_ids = [evidence.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
+    rule = f"{METRIC}: percentile {percentile:g}, judged by {inputs.run_id}"
+    if inputs.both_probs is not inputs.probs:
+        rule += f" and {inputs.probe.probe.classifier} on {inputs.probe.embedding.embedder}"
+    found_ids = [inputs.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
     content = [rule, found_ids, mask, undone]
     run_name = f"{METRIC}-{fingerprint(content)}"
-    judges = sorted({str(evidence.judges[k]) for k in clips})
+    judges = sorted({str(inputs.judges[k]) for k in clips})
     given = dict(zip(now.clip_ids.tolist(), now.labels, strict=True))
     # What was settled since the labels were read stays so.
     masked = [
         Verdict(clip_id=clip_id, class_id=int(c), verdict="unsure", rule=rule, score=float(1 - p))
         for k, c, p in proposals
-        for clip_id in [int(evidence.clip_ids[k])]
+        for clip_id in [int(inputs.clip_ids[k])]
         if mask and (clip_id, int(c)) not in settled and c not in given[clip_id]
     ]
     with project.store.write() as session:
@@ -111,9 +111,9 @@ def find_missing_labels(
                 runs=[
                     Run(
                         run_id=f"{run_name}/{number}", kind="score", part_of=run_name,
-                        recipe=evidence.run["recipe"],
-                        settings={"percentile": percentile, "of": evidence.run_id},
-                        seed=evidence.run["seed"], classes=table.classes, as_of=table.as_of,
+                        recipe=inputs.run["recipe"],
+                        settings={"percentile": percentile, "of": inputs.run_id},
+                        seed=inputs.run["seed"], classes=table.classes, as_of=table.as_of,
                         parents=[judge],
                     )
                     for number, judge in enumerate(judges)
@@ -122,12 +122,12 @@ def find_missing_labels(
                     Scores(
                         run_id=f"{run_name}/{number}",
                         metric=METRIC,
-                        clip_ids=evidence.clip_ids[clips][mine],
+                        clip_ids=inputs.clip_ids[clips][mine],
                         class_ids=class_ids[mine],
                         values=1 - values[mine],
                     )
                     for number, judge in enumerate(judges)
-                    for mine in [evidence.judges[clips] == judge]
+                    for mine in [inputs.judges[clips] == judge]
                     # Of labels of the past they would stand as the newest word on those of today.
                     if project.store.as_of is None
                 ],

@@ -35,6 +35,7 @@ from labelkit.recordings.features import compute_features
 from labelkit.records import SELF_VERIFIED
 from labelkit.runs.cross_validation import device_name
 from labelkit.runs.verify import verify
+from labelkit.types import Floats
 
 # Parts that are rehearsed if the user does not say how many.
 REPEATS = 2
@@ -138,7 +139,7 @@ def rehearse(
 
 
 def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
-    """How many parts to rehearse, if the numbers can be used."""
+    """Return how many parts to rehearse, if the numbers can be used."""
     for name, value in (("rate", rate), ("hide", hide)):
         if not 0 < value < 1:
             raise InvalidInput(f"{name} must be above 0 and below 1, got {value:g}")
@@ -155,16 +156,16 @@ def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
 
 def _read_similarity(
     project: Project, recipe: Recipe, source: Source, workers: int | None, device: str
-) -> np.ndarray:
-    """How alike classes are to the last run, or by their mean spectra where there is none."""
+) -> Floats:
+    """Read how alike classes are to the last run, or by their mean spectra where there is none."""
     table, known = source.table, source.open_to
     with project.store.read() as session:
         run_id = session.last_run()
     if run_id is not None:
-        evidence = read_inputs(project, run_id, probe=recipe, workers=workers)
-        use = np.isin(evidence.clip_ids, table.clip_ids[known])
+        inputs = read_inputs(project, run_id, probe=recipe, workers=workers)
+        use = np.isin(inputs.clip_ids, table.clip_ids[known])
         if use.any():
-            return class_similarity(evidence.labels[use], probs=evidence.probs[use])
+            return class_similarity(inputs.labels[use], probs=inputs.probs[use])
     features = compute_features(project, recipe.features, workers=workers, device=device)
     starts, lengths = features.places(table.paths)
     clips = np.flatnonzero(known & (lengths > 0))
@@ -179,7 +180,7 @@ def _read_similarity(
 
 
 def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
-    """What the loop made of the hidden clips, in numbers."""
+    """Measure what the loop made of the hidden clips, in numbers."""
     truth = json.loads((scratch.root / TRUTH).read_text(encoding="utf-8"))
     with scratch.store.read() as session:
         n_clips = len(session.labels().paths)
@@ -216,7 +217,7 @@ def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pool(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sums of the counts of all parts, shares of those sums, and means of other figures."""
+    """Sum the counts of all parts, take shares of those sums, and average other figures."""
     from scipy.stats import binomtest
 
     pooled: dict[str, Any] = {}

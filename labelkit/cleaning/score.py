@@ -20,6 +20,7 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
 from labelkit.stores.scores import newest_score_batch
+from labelkit.types import Floats, Ints
 
 # Of models that trained on the very label: they order clips for people, nothing else.
 IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
@@ -58,40 +59,40 @@ def score(
     """
     for name in methods:
         registry.check("score", name)
-    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
-    values = {name: score_by(name, evidence) for name in methods}
+    inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    values = {name: score_by(name, inputs) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
     if fuse:
         values = {"fused": fuse_ranks(list(values.values())), **values}
-    every = np.arange(len(evidence.rows))
-    told = _suggest(evidence, evidence.both_probs if "fusion" in methods else evidence.probs)
-    _store(evidence, list(values), [(every, None, numbers) for numbers in values.values()], told)
+    every = np.arange(len(inputs.rows))
+    told = _suggest(inputs, inputs.both_probs if "fusion" in methods else inputs.probs)
+    _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
     first, *rest = values
-    order = np.lexsort([evidence.clip_ids, *(values[name] for name in reversed([first, *rest]))])
+    order = np.lexsort([inputs.clip_ids, *(values[name] for name in reversed([first, *rest]))])
     order = order[np.isfinite(values[first][order])][:lowest]
     suggested, reasons = told
     return [
-        describe_clip(evidence, int(k), suggested[k][0])
+        describe_clip(inputs, int(k), suggested[k][0])
         | {name: _rounded(values[name][k]) for name in values}
         | {"reason": reasons[k]}
         for k in order
     ]
 
 
-def _suggest(evidence: ScoreInputs, probs: np.ndarray) -> tuple[list[list[int]], list[str]]:
-    """What is suggested for each judged clip, and why."""
-    return suggest_and_explain(evidence.labels, probs, evidence.table.classes)
+def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
+    """Return what is suggested for each judged clip, and why."""
+    return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
 
 
-def describe_clip(evidence: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
-    """Path, labels, state and suggested class of a judged clip."""
-    clip = int(evidence.rows[k])
+def describe_clip(inputs: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
+    """Return path, labels, state and suggested class of a judged clip."""
+    clip = int(inputs.rows[k])
     return {
-        "path": evidence.table.paths[clip],
-        "labels": evidence.table.names(clip),
-        "state": str(evidence.table.states[clip]),
-        "suggested": evidence.table.classes[suggested],
+        "path": inputs.table.paths[clip],
+        "labels": inputs.table.names(clip),
+        "state": str(inputs.table.states[clip]),
+        "suggested": inputs.table.classes[suggested],
     }
 
 
@@ -124,19 +125,19 @@ def score_given(
     Raises:
         InvalidInput: If there is no such run or method.
     """
-    evidence = read_inputs(project, run_id, probe=probe, workers=workers)
-    values = score_pairs(evidence.labels, evidence.both_probs, method=pairs)
-    clips, class_ids = np.nonzero(evidence.labels)
+    inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    values = score_pairs(inputs.labels, inputs.both_probs, method=pairs)
+    clips, class_ids = np.nonzero(inputs.labels)
     found = values[clips, class_ids].astype(float)
-    told = _suggest(evidence, evidence.both_probs)
-    _store(evidence, [f"pair_{pairs}"], [(clips, class_ids, found)], told)
-    names = evidence.table.classes
+    told = _suggest(inputs, inputs.both_probs)
+    _store(inputs, [f"pair_{pairs}"], [(clips, class_ids, found)], told)
+    names = inputs.table.classes
     return [
         {
-            "path": evidence.paths[clips[k]],
+            "path": inputs.paths[clips[k]],
             "label": names[class_ids[k]],
-            "labels": evidence.table.names(int(evidence.rows[clips[k]])),
-            "state": str(evidence.table.states[evidence.rows[clips[k]]]),
+            "labels": inputs.table.names(int(inputs.rows[clips[k]])),
+            "state": str(inputs.table.states[inputs.rows[clips[k]]]),
             "suggested": names[told[0][clips[k]][0]],
             "score": _rounded(found[k]),
             "reason": told[1][clips[k]],
@@ -145,15 +146,15 @@ def score_given(
     ]
 
 
-def class_table(evidence: ScoreInputs) -> list[dict[str, Any]]:
-    """A row a class: its clips, the share of its labels that is likely wrong, its double."""
-    names = evidence.table.classes
-    noise = classes.estimate_noise(evidence.labels, evidence.probs)
-    pairs = classes.find_confusable(evidence.labels, evidence.probs, top=len(names) ** 2)
+def class_table(inputs: ScoreInputs) -> list[dict[str, Any]]:
+    """Make a row a class: its clips, the share of its labels that is likely wrong, its double."""
+    names = inputs.table.classes
+    noise = classes.estimate_noise(inputs.labels, inputs.probs)
+    pairs = classes.find_confusable(inputs.labels, inputs.probs, top=len(names) ** 2)
     double: dict[int, tuple[int, float]] = {}
     for given, other, rate in pairs:
         double.setdefault(given, (other, rate))
-    counts = evidence.labels.sum(axis=0).astype(int)
+    counts = inputs.labels.sum(axis=0).astype(int)
     return [
         {
             "class": name,
@@ -170,7 +171,7 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None
 
 
-def _tell_constant(name: str, numbers: np.ndarray) -> None:
+def _tell_constant(name: str, numbers: Floats) -> None:
     """Say of a score that it orders nothing."""
     if not len(numbers):
         say(f"score {name} says nothing of any clip")
@@ -179,29 +180,29 @@ def _tell_constant(name: str, numbers: np.ndarray) -> None:
 
 
 def _store(
-    evidence: ScoreInputs,
+    inputs: ScoreInputs,
     names: Sequence[str],
-    columns: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray]],
+    columns: Sequence[tuple[Ints, Ints | None, Floats]],
     told: tuple[list[list[int]], list[str]],
 ) -> None:
-    """One run per judging model, so that each score keeps its own line of ancestors.
+    """Store a run per judging model, so that each score keeps its own line of ancestors.
 
     Args:
-        evidence: What was scored.
+        inputs: What was scored.
         names: Names of the scores.
         columns: Of each the rows of the clips, their classes or None, and the numbers.
         told: What is suggested for each judged clip, and why.
     """
-    run, table = evidence.run, evidence.table
-    if evidence.project.store.as_of is not None:
+    run, table = inputs.run, inputs.table
+    if inputs.project.store.as_of is not None:
         # They would stand as the newest word on labels that are others now.
         say("scores of labels of the past are shown and not kept")
         return
-    with evidence.project.store.read() as session:
+    with inputs.project.store.read() as session:
         # Labels that went back to what they were are scored anew: the newest scores count.
         moment, (newest, newest_key) = session.last_event(), newest_score_batch(session)
     content = [
-        moment, evidence.run_id, list(names),
+        moment, inputs.run_id, list(names),
         # As bytes: a million clips of text would be gigabytes.
         [blake2b(part.tobytes()).hexdigest() for column in columns for part in column
          if part is not None],
@@ -210,21 +211,21 @@ def _store(
     if newest_key.partition("@")[0] == score_id:
         score_id = newest_key
     else:
-        with evidence.project.store.read() as session:
+        with inputs.project.store.read() as session:
             if session.has_batch_key(score_id):
                 # Others were made since: what is listed now shall be the newest again.
                 score_id = f"{score_id}@{newest}"
     settings = {
         "methods": list(names),
-        "of": evidence.run_id,
+        "of": inputs.run_id,
         "in_sample": [name for name in names if name in IN_SAMPLE],
-        "probe": asdict(evidence.probe.probe),
-        "embedding": asdict(evidence.probe.embedding),
+        "probe": asdict(inputs.probe.probe),
+        "embedding": asdict(inputs.probe.embedding),
     }
     runs: list[Run] = []
     rows: list[Scores] = []
     suggestions: list[Suggestions] = []
-    for number, judge in enumerate(sorted(set(evidence.judges))):
+    for number, judge in enumerate(sorted(set(inputs.judges))):
         name = f"{score_id}/{number}"
         runs.append(
             Run(
@@ -240,35 +241,35 @@ def _store(
                 parents=[judge],
             )
         )
-        mine = np.flatnonzero(evidence.judges == judge).tolist()
+        mine = np.flatnonzero(inputs.judges == judge).tolist()
         suggestions.append(
             Suggestions(
                 run_id=name,
-                clip_ids=evidence.clip_ids[mine],
-                given=[table.labels[evidence.rows[k]] for k in mine],
+                clip_ids=inputs.clip_ids[mine],
+                given=[table.labels[inputs.rows[k]] for k in mine],
                 suggested=[told[0][k] for k in mine],
                 reasons=[told[1][k] for k in mine],
             )
         )
         for metric, (clips, class_ids, numbers) in zip(names, columns, strict=True):
-            use = (evidence.judges[clips] == judge) & np.isfinite(numbers)
+            use = (inputs.judges[clips] == judge) & np.isfinite(numbers)
             rows.append(
                 Scores(
                     run_id=name,
                     metric=metric,
-                    clip_ids=evidence.clip_ids[clips][use],
+                    clip_ids=inputs.clip_ids[clips][use],
                     class_ids=None if class_ids is None else class_ids[use],
                     values=numbers[use],
                 )
             )
-    with evidence.project.store.write() as session:
+    with inputs.project.store.write() as session:
         session.append(
             Batch(
                 key=score_id,
                 kind="score",
                 actor="labelkit",
                 by_person=False,
-                reason=f"{', '.join(names)} of {evidence.run_id}",
+                reason=f"{', '.join(names)} of {inputs.run_id}",
                 run_id=score_id,
                 runs=runs,
                 scores=rows,

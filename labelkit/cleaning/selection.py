@@ -27,6 +27,7 @@ from labelkit.records import (
     verdicts_of,
 )
 from labelkit.runs.persist import refuse_leaks
+from labelkit.types import Bools
 
 
 def select(
@@ -107,32 +108,32 @@ def select(
 
 def _commit(
     judges: Sequence[ScoreInputs],
-    kept: np.ndarray,
-    open_to: np.ndarray,
+    kept: Bools,
+    open_to: Bools,
     words: str,
     *,
     add: bool,
     dry_run: bool,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    evidence = judges[0]
-    table, probs = evidence.table, np.mean([judge.probs for judge in judges], axis=0)
-    with evidence.project.current.read() as session:
+    inputs = judges[0]
+    table, probs = inputs.table, np.mean([judge.probs for judge in judges], axis=0)
+    with inputs.project.current.read() as session:
         now = session.labels()
-    rows_now = np.searchsorted(now.clip_ids, evidence.clip_ids)
+    rows_now = np.searchsorted(now.clip_ids, inputs.clip_ids)
     states = now.states[rows_now]
     # Labels that are others now were not judged.
     open_to = open_to & np.array(
-        [now.labels[i] == table.labels[k] for i, k in zip(rows_now, evidence.rows, strict=True)]
+        [now.labels[i] == table.labels[k] for i, k in zip(rows_now, inputs.rows, strict=True)]
     )
     accepted = kept & open_to & (states == UNVERIFIED)
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
-    confidence = score_self_confidence(evidence.labels, probs)
-    suggested = suggest_labels(evidence.labels, probs)
+    confidence = score_self_confidence(inputs.labels, probs)
+    suggested = suggest_labels(inputs.labels, probs)
     rows, events = [], []
     for k in np.flatnonzero(accepted | revoked):
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
         rows.append(
-            describe_clip(evidence, k, int(suggested[k]))
+            describe_clip(inputs, k, int(suggested[k]))
             | {
                 "state": str(states[k]),
                 "score": round(float(confidence[k]), 4),
@@ -141,11 +142,11 @@ def _commit(
         )
         events.append(
             LabelEvent(
-                clip_id=int(evidence.clip_ids[k]),
+                clip_id=int(inputs.clip_ids[k]),
                 state=state,
-                labels=table.labels[evidence.rows[k]],
+                labels=table.labels[inputs.rows[k]],
                 source="selection",
-                run_id=str(evidence.judges[k]),
+                run_id=str(inputs.judges[k]),
                 score=float(confidence[k]),
                 evidence={
                     "rule": words,
@@ -161,7 +162,7 @@ def _commit(
     if dry_run or not events:
         return rows, report
     content = [words, now.as_of, [(e.clip_id, e.state) for e in events]]
-    with evidence.project.store.write() as session:
+    with inputs.project.store.write() as session:
         receipt = session.append(
             Batch(
                 key=f"select-{fingerprint(content)}",
@@ -169,7 +170,7 @@ def _commit(
                 actor="labelkit",
                 by_person=False,
                 reason=words,
-                run_id=evidence.run_id,
+                run_id=inputs.run_id,
                 events=events,
                 verdicts=[v for event in events for v in verdicts_of(event, words)],
             )
@@ -178,8 +179,8 @@ def _commit(
     return rows, report | {"batch": receipt.batch_id}
 
 
-def _read_list(file: Path | None, evidence: ScoreInputs) -> np.ndarray:
-    """Judged clips that a file lists with the labels they have.
+def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:
+    """Mark the judged clips that a file lists with the labels they have.
 
     A file of corrections lists a clip by giving it the labels it has already; one that it
     gives others, or that it removes, is not trusted as it stands.
@@ -199,18 +200,18 @@ def _read_list(file: Path | None, evidence: ScoreInputs) -> np.ndarray:
             said = {path.strip(): None for path in found if path.strip()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{file} cannot be read ({error}); give a path a line") from error
-    named = np.array([path in said for path in evidence.paths])
+    named = np.array([path in said for path in inputs.paths])
     if not named.any():
         raise InvalidInput(f"{file} lists none of the {len(named)} judged clips; give their paths")
     if named.sum() < len(said):
-        other = min(set(said) - set(evidence.paths))
+        other = min(set(said) - set(inputs.paths))
         say(
             f"{file.name}: {len(said) - named.sum()} of {len(said)} are no judged clips, {other!r} "
             "is one"
         )
     listed = np.array([
-        path in said and said[path] in (None, sorted(evidence.table.names(int(row))))
-        for path, row in zip(evidence.paths, evidence.rows, strict=True)
+        path in said and said[path] in (None, sorted(inputs.table.names(int(row))))
+        for path, row in zip(inputs.paths, inputs.rows, strict=True)
     ])  # fmt: skip
     if (named & ~listed).any():
         say(
@@ -224,4 +225,5 @@ def _read_corrections(file: Path) -> list[Clip]:
     reading = registry.resolve("format", "corrections")(file, FormatSpec())
     if reading.faults:
         raise ValueError(reading.faults[0])
-    return reading.clips
+    clips: list[Clip] = reading.clips
+    return clips

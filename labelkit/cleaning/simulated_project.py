@@ -31,6 +31,7 @@ from labelkit.records import (
     verdicts_of,
 )
 from labelkit.stores.lock import locked
+from labelkit.types import Bools, Floats
 
 TRUTH = "truth.json"
 
@@ -44,15 +45,15 @@ class Source:
     """
 
     table: LabelTable
-    labels: np.ndarray
-    open_to: np.ndarray
+    labels: Floats
+    open_to: Bools
     folds: dict[int, int]
     first_states: dict[int, str]
     unsure: list[tuple[int, int]]
 
 
 def read_source(project: Project, say: Callable[[str], None]) -> Source:
-    """The labels as they stand, without rejected clips."""
+    """Read the labels as they stand, without rejected clips."""
     with project.store.read() as session:
         table, fold_sets = session.labels(), session.fold_sets()
         folds = session.folds(fold_sets[-1]) if fold_sets else {}
@@ -72,7 +73,7 @@ def read_source(project: Project, say: Callable[[str], None]) -> Source:
 
 
 def label_state(source: Source) -> list[Any]:
-    """What people said of every clip, so far as it matters to a run."""
+    """List what people said of every clip, so far as it matters to a run."""
     table = source.table
     states = np.where(np.isin(table.states, MACHINE_STATES), UNVERIFIED, table.states)
     firsts = [source.first_states[clip_id] for clip_id in table.clip_ids.tolist()]
@@ -83,12 +84,12 @@ def label_state(source: Source) -> list[Any]:
 
 
 def count_parts(hide: float) -> int:
-    """How many times a share can be hidden without hiding a clip twice."""
+    """Count how many times a share can be hidden without hiding a clip twice."""
     return int(1 / hide + 1e-9)
 
 
-def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[np.ndarray]:
-    """Masks of the clips to hide together, none in two of them, of like shares of each class.
+def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[Bools]:
+    """Mask the clips to hide together, none in two masks, of like shares of each class.
 
     Groups are dealt whole, the largest first, each to the part that lacks its labels most.
     A class keeps its only group.
@@ -130,9 +131,9 @@ def deal_parts(source: Source, hide: float, n: int, seed: int) -> list[np.ndarra
 
 
 def write_scratch(
-    project: Project, folder: Path, source: Source, hidden: np.ndarray, planted: Planted
+    project: Project, folder: Path, source: Source, hidden: Bools, planted: Planted
 ) -> Project:
-    """A project on the same recordings, with the planted labels; what was written before stays."""
+    """Make a project on the same recordings with the planted labels; what is there stays."""
     folder.mkdir(parents=True, exist_ok=True)
     timeout_s = project.store.timeout_s
     scratch = Project(folder, project.audio_dir, lock_timeout_s=timeout_s, cache=project.cache)
@@ -154,7 +155,7 @@ def write_scratch(
     return scratch
 
 
-def _fill(scratch: Project, source: Source, hidden: np.ndarray, given: np.ndarray) -> None:
+def _fill(scratch: Project, source: Source, hidden: Bools, given: Bools) -> None:
     """Bring the clips into the scratch store as they stand, the hidden ones unverified."""
     table = source.table
     names = np.array(table.classes, object)

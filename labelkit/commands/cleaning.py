@@ -33,7 +33,7 @@ probs_option = click.option(
 
 
 def judged_by(place: Place, run_id: str | None, probs: Path | None) -> tuple[Any, str | None]:
-    """The project, and the run that judges: the one named, or that of a file."""
+    """Return the project, and the run that judges: the one named, or that of a file."""
     project = place.project()
     if probs is None:
         return project, run_id
@@ -72,6 +72,7 @@ def judge_options(command: Command) -> Command:
 @click.pass_obj
 def score(
     place: Place,
+    /,
     run_id: str | None,
     probs: Path | None,
     pairs: str | None,
@@ -129,6 +130,7 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
 @click.pass_obj
 def select(
     place: Place,
+    /,
     rule: str,
     run_ids: tuple[str, ...],
     probs: Path | None,
@@ -166,7 +168,7 @@ def select(
 @json_option
 @click.pass_obj
 def missing(
-    place: Place, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
+    place: Place, /, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
 ) -> None:
     """Propose labels that are likely missing, the most probable first (Fonseca et al. 2020).
 

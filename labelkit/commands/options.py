@@ -26,7 +26,7 @@ class Place:
     as_of: str | None = None
 
     def project(self) -> Any:
-        """The project there, looking back where the user wants it to."""
+        """Open the project there, looking back where the user wants it to."""
         from labelkit.project import find_root, fix_as_of, open_project
 
         return fix_as_of(

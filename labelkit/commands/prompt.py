@@ -55,7 +55,7 @@ class SqlCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
-        """What the word before the cursor may become, the likeliest first."""
+        """Yield what the word before the cursor may become, the likeliest first."""
         before = document.text_before_cursor
         word = re.search(r"[\w.]*$", before)[0]  # type: ignore[index]
         start = word if before.lstrip().startswith(".") else word.rpartition(".")[2]
@@ -122,7 +122,7 @@ class Shell:
         self._names, self._read_at = Names(), None
 
     def names(self) -> Names:
-        """Names to complete with, read again when the store was written to."""
+        """Return the names to complete with, read again when the store was written to."""
         try:
             written_at: Any = self._project.store.path.stat().st_mtime_ns
             if written_at != self._read_at:
@@ -227,13 +227,13 @@ class Shell:
 
 
 def is_ready(text: str) -> bool:
-    """Whether what is typed is to be run: nothing, a dot command, or a whole statement."""
+    """Tell whether what is typed is to be run: nothing, a dot command, or a whole statement."""
     text = text.strip()
     return not text or text.startswith(".") or text in _LEAVE or is_complete(text)
 
 
 def _enter() -> KeyBindings:
-    """Enter ends a statement that is whole, and else the line."""
+    """End a statement that is whole, and else the line."""
     bindings = KeyBindings()
 
     @bindings.add("enter", filter=has_focus(DEFAULT_BUFFER))

@@ -29,7 +29,7 @@ from labelkit.output import show, show_facts
 @as_of_option
 @json_option
 @click.pass_obj
-def rehearse(place: Place, as_json: bool, **kwargs: Any) -> None:
+def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     """Say what verify would find, repair and destroy on this data, before a label is touched.
 
     Some verified clips are hidden in a scratch project, wrong labels are planted among
@@ -46,7 +46,7 @@ def rehearse(place: Place, as_json: bool, **kwargs: Any) -> None:
 
 
 def describe(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a rehearsal found, as rows of ``what`` and ``found`` to print."""
+    """Describe what a rehearsal found, as rows of ``what`` and ``found`` to print."""
 
     def share(name: str) -> str:
         return "-" if math.isnan(found[name]) else f"{found[name]:.1%}"

@@ -61,6 +61,7 @@ def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path 
 @click.pass_obj
 def push(
     place: Place,
+    /,
     lowest_lwlrap: int | None,
     lowest: tuple[str, int] | None,
     dry_run: bool,
@@ -118,7 +119,7 @@ def pull(
 
 
 def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
-    """The counts that say something; all of them for programs."""
+    """Keep the counts that say something; all of them for programs."""
     found = {name: n for name, n in report.items() if as_json or n}
     return found or {"answers": "nothing new"}
 

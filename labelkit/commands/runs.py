@@ -28,7 +28,7 @@ from labelkit.output import cell, plain_setting, show, show_facts
 @as_of_option
 @json_option
 @click.pass_obj
-def train(place: Place, as_json: bool, **kwargs: Any) -> None:
+def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     """Train one model per fold, and keep how it judges the clips it never saw.
 
     A recipe of several stages runs them one after the other; each is kept, so the same
@@ -93,6 +93,7 @@ def show_recipe(
 @click.pass_obj
 def verify(
     place: Place,
+    /,
     recipe: config.Recipe,
     rule: str | None,
     changes: dict[str, Any],
@@ -125,7 +126,7 @@ def verify(
 
 
 def round_line(row: dict[str, Any]) -> str:
-    """One line about a round."""
+    """Describe a round in one line."""
     metric, value = next(item for item in row.items() if item[0].startswith("verified_"))
     score = f"{metric.replace('_', ' ')} {value:.4f}, loss {row['verified_loss']:.4f}"
     if not row["iteration"]:

@@ -31,7 +31,7 @@ def log(
     since: str | None = None,
     limit: int | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
-    """The batches, the newest first.
+    """List the batches, the newest first.
 
     Args:
         project: The project.
@@ -71,7 +71,7 @@ def _from(session: Session, con: Any, since: str, wanted: BatchFilter) -> BatchF
 
 
 def history(project: Project, clip: str) -> list[dict[str, Any]]:
-    """What was said of a clip, the oldest first: events, verdicts, masks and answers.
+    """List what was said of a clip, the oldest first: events, verdicts, masks and answers.
 
     A verdict that only says what an event of its batch made of the clip is not told again.
 
@@ -91,7 +91,7 @@ def history(project: Project, clip: str) -> list[dict[str, Any]]:
 
 
 def blame(project: Project, clip: str, *, all_: bool = False) -> list[dict[str, Any]]:
-    """Who gave a clip each of its labels, when and why, and who vouched for it last.
+    """Tell who gave a clip each of its labels, when and why, and who vouched for it last.
 
     What was taken back gave nothing: where an undo brought a label back, who had given it
     before is told.
@@ -113,7 +113,7 @@ def blame(project: Project, clip: str, *, all_: bool = False) -> list[dict[str, 
 
 
 def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]:
-    """Clips that are not at one moment what they were at an earlier one.
+    """List the clips that are not at one moment what they were at an earlier one.
 
     Args:
         project: The project.
@@ -139,7 +139,7 @@ def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]
 
 
 def describe_diff(rows: Sequence[dict[str, Any]]) -> str:
-    """What a :func:`diff` found, in one line."""
+    """Describe in one line what a :func:`diff` found."""
     changed = [row for row in rows if row["before"] is not None]
     counts = Counter(row["state_after"] for row in changed if _state_changed(row))
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
@@ -150,7 +150,7 @@ def describe_diff(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _state_changed(row: dict[str, Any]) -> bool:
-    return row["state_before"] != row["state_after"]
+    return bool(row["state_before"] != row["state_after"])
 
 
 def _find_clip(session: Session, path: str) -> int:

@@ -131,7 +131,7 @@ def check(
 
 
 def _inspect(paths: Sequence[str], inspector: Inspector, workers: int | None) -> list[Inspection]:
-    """What each recording shows; one that kills its worker is unreadable."""
+    """Inspect each recording; one that kills its worker is unreadable."""
     found = {}
     with Executor(workers) as executor:
         for result in track(executor.map(inspector, paths), len(paths), "checking"):
@@ -140,7 +140,7 @@ def _inspect(paths: Sequence[str], inspector: Inspector, workers: int | None) ->
 
 
 def _faults(standing: Standing, found: Sequence[Inspection]) -> Iterator[Issue]:
-    """What recordings show by themselves, and by the hash they were imported with."""
+    """Yield what recordings show by themselves, and by the hash they were imported with."""
     imported = standing.table.content_hashes
     for row, one in enumerate(found):
         changed = None not in (one.content, imported[row]) and one.content != imported[row]
@@ -149,7 +149,7 @@ def _faults(standing: Standing, found: Sequence[Inspection]) -> Iterator[Issue]:
 
 
 def _rates(found: Sequence[Inspection]) -> Iterator[Issue]:
-    """Recordings of another rate than almost all, and those upsampled from a lower one."""
+    """Yield recordings of another rate than almost all, and those upsampled from a lower one."""
     counts = Counter(one.rate for one in found if one.rate)
     usual, count = counts.most_common(1)[0] if counts else (0, 0)
     if count < _USUAL_SHARE * counts.total():
@@ -171,7 +171,7 @@ def _rates(found: Sequence[Inspection]) -> Iterator[Issue]:
 def _copies(
     standing: Standing, issue: str, pairs: Sequence[tuple[int, int, float]]
 ) -> Iterator[Issue]:
-    """One issue for each clip that has copies, leaks named first."""
+    """Yield an issue for each clip that has copies, leaks named first."""
     copies: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for a, b, similarity in pairs:
         copies[a].append((b, similarity))
@@ -192,7 +192,7 @@ def _copies(
 def _parted_twins(
     standing: Standing, groups: Sequence[Sequence[int]], unfit: set[int]
 ) -> Iterator[int]:
-    """Clips that training leaves out, since other folds or subsets have the same bytes."""
+    """Yield clips that training leaves out, since other folds or subsets have the same bytes."""
     for group in groups:
         fit = [row for row in group if row not in unfit]
         yield from (row for row in fit[1:] if standing.parted(fit[0], row))
@@ -201,7 +201,7 @@ def _parted_twins(
 def _outliers(
     project: Project, standing: Standing, probe: Recipe, workers: int | None
 ) -> Iterator[Issue]:
-    """Clips that lie far from all clips of other sources."""
+    """Yield clips that lie far from all clips of other sources."""
     specs = probe.embedding, probe.features
     compute_embeddings(project, *specs, workers=workers)
     matrix, there = read_embeddings(project, *specs, standing.table.paths)

@@ -17,6 +17,7 @@ from labelkit.recordings.features import compute_features
 from labelkit.recordings.usable import same_recordings, unusable
 from labelkit.records import REJECTED, LabelTable
 from labelkit.stores.arrays import FeatureStore
+from labelkit.types import Ints
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,22 @@ class Standing:
     folds: dict[int, int]
 
     def fold(self, clip: int) -> int | None:
-        """Fold of a clip; None if it has none."""
+        """Return the fold of a clip; None if it has none."""
         return self.folds.get(int(self.table.clip_ids[clip]))
 
     def same_source(self, clip: int, other: int) -> bool:
-        """Whether two clips come of one source or are the same bytes."""
+        """Tell whether two clips come of one source or are the same bytes."""
         return self.sources[clip] is not None and self.sources[clip] == self.sources[other]
 
     def parted(self, clip: int, other: int) -> str | None:
-        """What parts two clips, ``subsets`` or ``folds``; None if a model hears both or none."""
+        """Tell what parts two clips, ``subsets`` or ``folds``; None if models hear both or none."""
         if self.table.subsets[clip] != self.table.subsets[other]:
             return "subsets"
         folds = self.fold(clip), self.fold(other)
         return "folds" if None not in folds and folds[0] != folds[1] else None
 
     def remarks(self, clip: int, other: int) -> list[str]:
-        """What is to be said of ``other`` as a copy of ``clip``."""
+        """List what is to be said of ``other`` as a copy of ``clip``."""
         found = []
         if set(self.table.labels[clip]) != set(self.table.labels[other]):
             found.append(f"labelled {', '.join(self.table.names(other)) or 'with nothing'}")
@@ -66,7 +67,7 @@ class Standing:
 
 
 def read_standing(project: Project) -> Standing:
-    """The labels, sources and folds as they stand."""
+    """Read the labels, sources and folds as they stand."""
     with project.store.read() as session:
         table, fold_sets = session.labels(), session.fold_sets()
         folds = session.folds(fold_sets[-1]) if fold_sets else {}
@@ -124,15 +125,15 @@ def list_duplicates(
     ]
 
 
-def usable_rows(store: FeatureStore, table: LabelTable) -> np.ndarray:
-    """Rows of clips that have a spectrogram and are not rejected."""
+def usable_rows(store: FeatureStore, table: LabelTable) -> Ints:
+    """Return the rows of clips that have a spectrogram and are not rejected."""
     left_out = unusable(store, table)
     there = np.array([path not in left_out for path in table.paths], bool)
     return np.flatnonzero(there & (table.states != REJECTED))
 
 
 def group_exact(contents: Sequence[str | None]) -> list[list[int]]:
-    """Indices of equal hashes, in groups of at least two; None equals nothing."""
+    """Group indices of equal hashes, at least two a group; None equals nothing."""
     groups = defaultdict(list)
     for index, content in enumerate(contents):
         if content is not None:
@@ -141,7 +142,7 @@ def group_exact(contents: Sequence[str | None]) -> list[list[int]]:
 
 
 def pair_near(
-    store: FeatureStore, paths: Sequence[str], use: np.ndarray, threshold: float | None = None
+    store: FeatureStore, paths: Sequence[str], use: Ints, threshold: float | None = None
 ) -> list[tuple[int, int, float]]:
     """Find copies among clips of different bytes.
 

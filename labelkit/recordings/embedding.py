@@ -22,6 +22,7 @@ from labelkit.recordings.usable import same_recordings
 from labelkit.registry import TABLE, resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
+from labelkit.types import Bools, Floats
 
 # Clips an embedder is tried out on.
 _TRIAL = 4
@@ -30,13 +31,13 @@ _NAMED = 20
 # Why a recording that can be heard has no vector.
 NOT_FINITE, NO_VECTOR = "not_finite", "no_vector"
 
-Found = tuple[Entry, np.ndarray]
+Found = tuple[Entry, Floats]
 
 
 def open_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec
 ) -> EmbeddingStore:
-    """The vectors computed so far; no model is loaded for it.
+    """Open the vectors computed so far; no model is loaded for it.
 
     Args:
         project: Whose recordings.
@@ -122,8 +123,8 @@ def compute_embeddings(
 
 def read_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec, paths: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors that are computed already.
+) -> tuple[Floats, Bools]:
+    """Read the vectors that are computed already.
 
     Args:
         project: Whose recordings.
@@ -174,7 +175,7 @@ def similar(
     workers: int | None = None,
     device: str = "cpu",
 ) -> list[dict[str, Any]]:
-    """The clips that sound most like one, embeddings being computed where they are missing.
+    """List the clips that sound most like one; embeddings that are missing are computed.
 
     Args:
         project: Where it is.
@@ -221,7 +222,7 @@ def similar(
 
 
 def load_embedder(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """What turns windows into vectors, ready to work.
+    """Load what turns windows into vectors, ready to work.
 
     Raises:
         InvalidInput: If it is unknown or cannot be loaded.
@@ -233,7 +234,7 @@ def load_embedder(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
 
 
 def load_hear(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
-    """A model with the interface of HEAR 2021 (Turian et al., 2022), scene embeddings.
+    """Load a model with the interface of HEAR 2021 (Turian et al., 2022), scene embeddings.
 
     Raises:
         InvalidInput: If the module lacks it, or the model cannot be loaded.
@@ -252,10 +253,10 @@ def load_hear(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
     if isinstance(model, torch.nn.Module):
         model = model.to(device).eval()
 
-    def embed(windows: np.ndarray) -> np.ndarray:
+    def embed(windows: Floats) -> Floats:
         with torch.no_grad():
             vectors = module.get_scene_embeddings(torch.tensor(windows, device=device), model)
-        return vectors.float().cpu().numpy()
+        return np.asarray(vectors.float().cpu().numpy())
 
     return Embedder(spec.embedder, sample_rate, embed)
 
@@ -268,17 +269,18 @@ class Pooler:
     frames_path: Path
     n_mels: int
 
-    def __call__(self, place: tuple[str, int, int]) -> np.ndarray:
-        """The vector of a path whose frames lie at a start for a length."""
+    def __call__(self, place: tuple[str, int, int]) -> Floats:
+        """Return the vector of a path whose frames lie at a start for a length."""
         _, start, length = place
         frames = np.memmap(self.frames_path, np.float16, mode="r").reshape(-1, self.n_mels)
-        return resolve("embedder", self.embedder)(frames[start : start + length])
+        vector: Floats = resolve("embedder", self.embedder)(frames[start : start + length])
+        return vector
 
 
 def _pool(
     spec: EmbeddingSpec, features: FeatureStore, paths: Sequence[str], executor: Executor
 ) -> Iterator[Found]:
-    """Spectrograms to vectors."""
+    """Turn spectrograms into vectors."""
     entries = [replace(features.entries[path], start_s=0.0) for path in paths]
     yield from ((entry, np.zeros(0, np.float32)) for entry in entries if not entry.length)
     places = [(entry.path, entry.start, entry.length) for entry in entries if entry.length]
@@ -290,7 +292,7 @@ def _pool(
 def _take(
     file: Path, project: Project, imported: dict[str, str | None], missing: Sequence[str]
 ) -> Iterator[Found]:
-    """Vectors of a file; the audio need not be there."""
+    """Take the vectors of a file; the audio need not be there."""
     paths, matrix = read_vectors(file)
     if paths is None:
         paths = sorted(imported)
@@ -318,7 +320,7 @@ def _take(
 def _embed(
     read: Iterator[Found], embedder: Embedder, spec: EmbeddingSpec, store: EmbeddingStore
 ) -> Iterator[Found]:
-    """Samples to vectors, many windows at once; the embedder is tried out on the first."""
+    """Turn samples into vectors, many windows at once; the first ones try the embedder out."""
     first, contents = [], set()
     for item in read:
         first.append(item)
@@ -341,7 +343,7 @@ def _embed(
 def _batches(
     read: Iterable[Found], embedder: Embedder, spec: EmbeddingSpec, store: EmbeddingStore
 ) -> Iterator[list[Found]]:
-    """Windows of one length together; what needs no embedding alone, with none."""
+    """Yield windows of one length together; what needs no embedding alone, with none."""
     waiting: list[Found] = []
     for entry, wave in read:
         if not len(wave) or store.knows(entry.content_hash):
@@ -358,7 +360,7 @@ def _batches(
         yield waiting
 
 
-def _add(store: EmbeddingStore, spec: EmbeddingSpec, entry: Entry, vector: np.ndarray) -> None:
+def _add(store: EmbeddingStore, spec: EmbeddingSpec, entry: Entry, vector: Floats) -> None:
     """Keep a vector if it can be used, and say so if not."""
     if not np.isfinite(vector).all():
         say(f"{entry.path}: left out ({spec.embedder} gave NaN or infinite numbers)")

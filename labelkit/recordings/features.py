@@ -38,8 +38,8 @@ class Extractor:
     spec: FeatureSpec
     samples_only: bool = False
 
-    def __call__(self, path: str) -> tuple[Entry, np.ndarray]:
-        """The journal entry of a recording and its frames, float16 ``(n_frames, n_mels)``."""
+    def __call__(self, path: str) -> tuple[Entry, Floats]:
+        """Return the journal entry of a recording and frames, float16 ``(n_frames, n_mels)``."""
         file = self.audio_dir / path
         size, mtime_ns = file_state(file)
         samples, rate, found = faults.inspect(file)
@@ -101,8 +101,8 @@ def compute_features(
 
 def read_recordings(
     extractor: Extractor, executor: Executor, paths: Sequence[str]
-) -> Iterator[tuple[Entry, np.ndarray]]:
-    """What was found under each path; nothing where reading failed."""
+) -> Iterator[tuple[Entry, Floats]]:
+    """Yield what was found under each path; nothing where reading failed."""
     for result in executor.map(extractor, paths):
         if result.error is None:
             yield result.get()
@@ -115,12 +115,12 @@ def read_recordings(
 
 
 def _in_batches(
-    read: Iterator[tuple[Entry, np.ndarray]], spec: FeatureSpec, device: str
-) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Samples to frames, many recordings at once."""
+    read: Iterator[tuple[Entry, Floats]], spec: FeatureSpec, device: str
+) -> Iterator[tuple[Entry, Floats]]:
+    """Turn samples into frames, many recordings at once."""
     from labelkit.audio.batched import compute_batch
 
-    waiting: list[tuple[Entry, np.ndarray]] = []
+    waiting: list[tuple[Entry, Floats]] = []
     for item in read:
         if len(item[1]):
             waiting.append(item)
@@ -132,8 +132,8 @@ def _in_batches(
 
 
 def _flush(
-    waiting: list[tuple[Entry, np.ndarray]], frames: Sequence[np.ndarray]
-) -> Iterator[tuple[Entry, np.ndarray]]:
+    waiting: list[tuple[Entry, Floats]], frames: Sequence[Floats]
+) -> Iterator[tuple[Entry, Floats]]:
     for (entry, _), found in zip(waiting, frames, strict=True):
         yield entry, found.astype(np.float16)
     waiting.clear()

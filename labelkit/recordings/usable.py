@@ -13,7 +13,7 @@ from labelkit.types import Bools
 
 
 def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
-    """Clips without a spectrogram or vector of the recording that was imported, and why."""
+    """Find clips without a spectrogram or vector of the recording that was imported, and why."""
     left_out = {}
     for path, imported in zip(table.paths, table.content_hashes, strict=True):
         entry = store.entries.get(path)
@@ -25,7 +25,7 @@ def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
 
 
 def same_recordings(table: LabelTable) -> list[str | None]:
-    """A group for each clip that no fold may part: its group, joined with that of its twins.
+    """Return the group of each clip that no fold may part: its own, joined with its twins'.
 
     Clips with the same bytes belong together even if their groups say otherwise.
     """

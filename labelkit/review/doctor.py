@@ -76,7 +76,7 @@ def examine(
 
 
 def _token_kind(token: str) -> str:
-    """A personal access token is a JWT; anything else is what Label Studio calls legacy."""
+    """Name the kind of a personal access token, a JWT; refuse what Label Studio calls legacy."""
     if token.count(".") == 2:
         return "personal access token"
     raise ServiceError(
@@ -98,7 +98,9 @@ def _storage(client: Client, project_id: int, share: Share) -> str:
 
 def _audio(client: Client, project_id: int, share: Share, path: str) -> str:
     """Ask for a recording as the browser will: that of a task, or of the first clip."""
-    url = {"local": local_url, "url": web_url}.get(share.mode, lambda *_: "")(share, path)
+    ways: dict[str, Callable[[Share, str], str]] = {"local": local_url, "url": web_url}
+    way = ways.get(share.mode)
+    url = way(share, path) if way else ""
     for page in client.pages(project_id, include="id,data", size=1):
         url, path = page[0]["data"].get("audio", url), page[0]["data"].get("path", path)
         break

@@ -9,8 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.label_studio.answers import read_answers
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
@@ -35,6 +33,7 @@ from labelkit.stores.reviews import (
     standing_reviews,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 KIND = REVIEW
 _WORDS = {
@@ -59,7 +58,7 @@ class Ledger:
         session: WriteSession,
         project: str,
         spec: ReviewSpec,
-        probs: Mapping[int, np.ndarray] | None = None,
+        probs: Mapping[int, Floats] | None = None,
     ) -> None:
         self.session, self.project, self.spec, self.probs = session, project, spec, probs
         self.classes = session.classes()
@@ -209,7 +208,7 @@ class Ledger:
     def _settle(
         self, reviews: Sequence[Review]
     ) -> tuple[dict[str, list[LabelEvent]], dict[str, list[Verdict]]]:
-        """What follows from versions of answers, by annotator; those that stand change nothing."""
+        """Settle what versions of answers lead to, by annotator; a standing one changes nothing."""
         touched = by_clip(reviews)
         clip_ids = sorted(touched)
         clips = read_clips(self.session, self.project, clip_ids)
@@ -254,7 +253,7 @@ class Ledger:
         return self.session.paths_of([i for i in wanted if type(i) is int])
 
     def _shown(self, review: Review) -> Review:
-        """With the model whose suggestion the annotator saw, where the answer does not say it."""
+        """Add the model whose suggestion the annotator saw, where the answer does not say it."""
         if self.spec.blind:
             return replace(review, model_version=None)
         sent = self._sent(review)
@@ -263,7 +262,7 @@ class Ledger:
         return replace(review, model_version=sent.model_version)
 
     def _sent(self, review: Review) -> ReviewTask | None:
-        """What the annotator was shown: by the model the answer names, or last sent before it."""
+        """Find what the annotator was shown: by the model an answer names, or last sent before."""
         versions = self.sent.get(review.clip_id, []) if review.clip_id is not None else []
         named = [task for _, task in versions if task.model_version == review.model_version]
         earlier = [task for when, task in versions if when <= review.updated_at]
@@ -273,7 +272,7 @@ class Ledger:
     def _verdicts(
         self, clip_id: int, clip: UnreviewedClip, before: Sequence[Review], after: Sequence[Review]
     ) -> dict[str, list[Verdict]]:
-        """What annotators now say of single classes, and what they no longer say, by name."""
+        """List what annotators now say of single classes, and what they no longer say, by name."""
         old, new = newest_answers(before), newest_answers(after)
         found: dict[str, list[Verdict]] = {}
         for key in sorted({*old, *new}):
@@ -299,7 +298,7 @@ class Ledger:
     def _event(
         self, review: Review, clip: UnreviewedClip, decision: Decision, *, tidied: bool = False
     ) -> LabelEvent | None:
-        """What a clip becomes by a decision, or by there being none any more; None if nothing.
+        """Make the event of a decision, or of there being none any more; None if nothing changes.
 
         Of decisions of people the newest counts, in whatever way it came in.
         """
@@ -367,14 +366,14 @@ class Ledger:
 
 
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:
-    """The consensus that ``auto`` stands for: by class, where clips came with several labels."""
+    """Name the consensus ``auto`` stands for: by class, where clips came with several labels."""
     if spec.consensus != "auto":
         return spec.consensus
     return "per_class" if session.had_several_labels(but=(KIND, "undo")) else "majority"
 
 
 def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:
-    """Why a task is not of this store, if it is not."""
+    """Tell why a task is not of this store, if it is not."""
     clip_id, path = task["data"]["clip_id"], task["data"].get("path")
     if type(clip_id) is not int or clip_id not in paths:
         return f"no clip {clip_id!r} in this store; is it another store's task?"

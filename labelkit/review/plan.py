@@ -49,7 +49,7 @@ class Plan:
         return not (self.new or self.changed or self.doubted or self.again or self.surplus)
 
     def becomes(self, clip_id: int) -> str:
-        """What becomes of a clip's task, in a word."""
+        """Tell what becomes of a clip's task, in a word."""
         if clip_id in self.new:
             return "new"
         if clip_id in self.answered:
@@ -67,21 +67,21 @@ class Wanted:
     share: Share
 
     def task(self, item: Item, audio: str) -> dict[str, Any]:
-        """A task without its prediction."""
+        """Make a task without its prediction."""
         return create_task(
             audio=audio, clip_id=item.clip_id, path=item.path, given=item.given,
             suggested=item.suggested, reason=item.reason, blind=self.spec.blind,
         )  # fmt: skip
 
     def prediction(self, item: Item) -> dict[str, Any]:
-        """What is suggested, and the place in the queue."""
+        """Make the prediction: what is suggested, and the place in the queue."""
         return create_prediction(
             item.suggested, score=item.score, model_version=self.queue.model_version,
             region=item.seconds, blind=self.spec.blind,
         )  # fmt: skip
 
     def url(self, item: Item, before: str | None = None) -> str | None:
-        """Where the browser gets a recording; None if it must be uploaded first."""
+        """Return where the browser gets a recording; None if it must be uploaded first."""
         if self.share.mode == "local":
             return local_url(self.share, item.path)
         if self.share.mode == "url":
@@ -89,7 +89,7 @@ class Wanted:
         return before if before is not None and _UPLOADED in before else None
 
     def again(self, item: Item) -> bool:
-        """Whether a clip goes to one more annotator although it was answered."""
+        """Tell whether a clip goes to one more annotator although it was answered."""
         return item.disputed and item.clip_id in self.queue.chosen
 
 
@@ -123,7 +123,7 @@ def compare(
 
 
 def touched(task: dict[str, Any]) -> bool:
-    """Whether somebody answered, skipped or began a task."""
+    """Tell whether somebody answered, skipped or began a task."""
     return any(
         task.get(key)
         for key in (
@@ -133,7 +133,7 @@ def touched(task: dict[str, Any]) -> bool:
 
 
 def _keep_one(clip_id: int, tasks: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
-    """The task of a clip that stays; others nobody worked on are surplus."""
+    """Choose the task of a clip that stays; others nobody worked on are surplus."""
     tasks = sorted(tasks, key=lambda task: (not touched(task), task["id"]))
     plan.task_ids[clip_id] = tasks[0]["id"]
     plan.surplus += [task["id"] for task in tasks[1:] if not touched(task)]

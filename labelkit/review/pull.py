@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
@@ -39,6 +37,7 @@ from labelkit.stores.reviews import (
     read_quarantine,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 INCLUDE = (
     "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
@@ -179,7 +178,7 @@ def repair(
 def _repair(
     project: Project,
     setups: Sequence[ReviewProject],
-    probs: Mapping[str, dict[int, np.ndarray] | None],
+    probs: Mapping[str, dict[int, Floats] | None],
     renames: Mapping[str, str],
     drop: Sequence[int],
 ) -> dict[str, Any]:
@@ -209,7 +208,7 @@ def _repair(
 def _take_deleted(
     project: Project, setup: ReviewProject, spec: ReviewSpec, client: Client, *, full: bool
 ) -> Counter[str]:
-    """Tombstones of tasks that are gone; the ids are listed only where some must be."""
+    """Note tombstones of tasks that are gone; the ids are listed only where some must be."""
     with project.store.read() as session:
         known = known_tasks(session, setup.name)
     if not full and client.count_tasks(setup.project_id) >= len(known):
@@ -230,8 +229,8 @@ def _take_deleted(
     return Counter(task_deleted=gone)
 
 
-def read_probs(project: Project, spec: ReviewSpec) -> dict[int, np.ndarray] | None:
-    """Out-of-fold probabilities by clip id, where the consensus weighs annotators by them."""
+def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:
+    """Read out-of-fold probabilities by clip id, where the consensus weighs annotators by them."""
     if spec.consensus != BY_MODEL:
         return None
     try:
@@ -287,7 +286,7 @@ def _read_export(file: Path) -> list[dict[str, Any]]:
 def _parts(
     session: Session, setups: Sequence[ReviewProject], tasks: Sequence[dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Tasks of an export by the name of their project in the store.
+    """Part the tasks of an export by the name of their project in the store.
 
     The number tells which project it is, unless tasks known there are of other clips: every
     server counts from 1. A project that was never set up here is named by its number.
@@ -311,5 +310,5 @@ def _parts(
 
 
 def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
-    """How answers of a project count."""
+    """Read how answers of a project count."""
     return read_spec(next((setup for setup in reversed(setups) if setup.name == name), None))

@@ -100,7 +100,7 @@ def push(
 
 
 def _read(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
-    """The clips that were asked for, and those that lie with annotators already."""
+    """Read the clips that were asked for, and those that lie with annotators already."""
     with project.store.read() as session:
         sent = sent_tasks(session, setup.name)
         reviews = by_clip(standing_reviews(session, setup.name))
@@ -196,7 +196,7 @@ class _Sender:
             self.client.update_task(plan.task_ids[clip_id], overlap=overlap, is_labeled=False)
 
     def _ready(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
-        """Tasks fit to be sent, in the order they are to be heard; the others are told."""
+        """List tasks fit to be sent, in the order they are to be heard; the others are told."""
         items = [self.items[clip_id] for clip_id in clip_ids if clip_id not in self.faults]
         self._find_audio([item for item in items if item.clip_id not in self.urls])
         tasks = []
@@ -214,7 +214,7 @@ class _Sender:
         return tasks
 
     def _find_audio(self, items: Sequence[Item]) -> None:
-        """URLs of recordings, each known to be there; what is not is told."""
+        """Find the URLs of recordings, each known to be there; what is not is told."""
         if not items:
             return
         share = self.wanted.share

@@ -24,6 +24,7 @@ from labelkit.stores.scores import (
     newest_suggestions,
 )
 from labelkit.stores.session import Session
+from labelkit.types import Floats
 
 # Scores that order clips that were chosen otherwise, the best first.
 ORDERS = ("fusion", "lwlrap", "self_confidence")
@@ -154,12 +155,12 @@ def read_queue(
 
 
 def _version(ordering: NewestScores | None) -> str:
-    """Who doubts the clips, as Label Studio names it."""
+    """Name who doubts the clips, as Label Studio does."""
     return NO_MODEL if ordering is None else f"{ordering.metric} {ordering.run_id}"
 
 
 def _ordering(session: Session, choice: Choice) -> NewestScores | None:
-    """The scores that choose and order; None where clips are chosen otherwise and have none.
+    """Read the scores that choose and order; None if clips are chosen otherwise and have none.
 
     Raises:
         InvalidInput: If the score that was asked for is not there.
@@ -183,7 +184,7 @@ def _ordering(session: Session, choice: Choice) -> NewestScores | None:
 
 
 def _best_ordering(session: Session) -> NewestScores | None:
-    """The best of the scores that clips have."""
+    """Read the best of the scores that clips have."""
     found = (newest_scores(session, metric) for metric in ORDERS)
     return next((scores for scores in found if scores is not None), None)
 
@@ -197,7 +198,7 @@ def _where(project: Project, sql: str) -> list[int]:
 
 
 def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
-    """Clip ids of the paths in a file, and the paths that are no clips."""
+    """Read the clip ids of the paths in a file, and the paths that are no clips."""
     try:
         text = file.read_text(encoding="utf-8-sig")
         found = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
@@ -209,16 +210,14 @@ def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-def _windows(
-    project: Project, judges: Mapping[int, str]
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
+def _windows(project: Project, judges: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
+    """Read start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
         judges: The model that judged each clip, by clip id.
     """
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    found: dict[int, tuple[Floats, Floats]] = {}
     for judge in sorted(set(judges.values())):
         try:
             windows = project.windows.read(judge)
@@ -240,7 +239,7 @@ def _describe(
     ordering: NewestScores | None,
     told: Suggestion | None,
     added: Sequence[tuple[int, float]],
-    windows: tuple[np.ndarray, np.ndarray] | None,
+    windows: tuple[Floats, Floats] | None,
     duration_s: float | None,
     dispute: str | None,
 ) -> Item:
@@ -279,7 +278,7 @@ def _describe(
 
 
 def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
-    """Why something is suggested, as it was kept with the suggestion."""
+    """Tell why something is suggested, as it was kept with the suggestion."""
     if told.outdated:
         return ["The label has changed since the model heard this clip."]
     # Versions before 0.1.0 kept no reason.
@@ -287,13 +286,13 @@ def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
 
 
 def _doubtful_seconds(
-    seconds: np.ndarray,
-    probs: np.ndarray,
+    seconds: Floats,
+    probs: Floats,
     given: Sequence[int],
     suggested: Sequence[int],
     duration_s: float | None,
 ) -> tuple[float, float] | None:
-    """The window that speaks most for what is suggested and against what is given.
+    """Find the window that speaks most for what is suggested and against what is given.
 
     None where windows are about as long as the clip: then there is nothing to point at.
     """
@@ -313,7 +312,7 @@ def _doubtful_seconds(
 
 
 def explain_dispute(answers: Sequence[Sequence[str] | None]) -> str:
-    """Why a clip comes back: what people answered, without who."""
+    """Tell why a clip comes back: what people answered, without who."""
     said: list[str] = []
     for labels in answers:
         words = "no usable sound" if labels is None else ", ".join(labels) or "none of these"

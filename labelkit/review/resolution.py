@@ -11,6 +11,7 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.records import REJECTED, RELABELED, VERIFIED, Review
+from labelkit.types import Floats
 
 # Answers that say what the labels are, and those that count as given.
 DECISIVE = ("labels", "none", "no_sound")
@@ -35,7 +36,7 @@ class Decision:
     made_at: datetime | None = None
 
     def state(self, given: Sequence[int]) -> tuple[str, list[int]]:
-        """State and labels of a clip that had the labels ``given`` before anybody listened."""
+        """Return state and labels of a clip that had labels ``given`` before anybody listened."""
         if self.labels is None:
             return REJECTED, list(given)
         return (VERIFIED if list(self.labels) == list(given) else RELABELED), list(self.labels)
@@ -44,7 +45,7 @@ class Decision:
 def verdicts_said(
     review: Review | None, class_id: Mapping[str, int], doubted: Collection[int]
 ) -> dict[int, str]:
-    """What an answer says of single classes; of a class it is silent on, nobody knows.
+    """List what an answer says of single classes; of a class it is silent on, nobody knows.
 
     Args:
         review: The answer; None says nothing.
@@ -67,7 +68,7 @@ def verdicts_said(
 
 
 def by_clip(reviews: Iterable[Review]) -> dict[int, list[Review]]:
-    """Answers on each clip that is known."""
+    """Collect the answers on each clip that is known."""
     found: dict[int, list[Review]] = defaultdict(list)
     for review in reviews:
         if review.clip_id is not None:
@@ -76,7 +77,7 @@ def by_clip(reviews: Iterable[Review]) -> dict[int, list[Review]]:
 
 
 def newest_answers(reviews: Iterable[Review]) -> dict[str, Review]:
-    """The last answer of each annotator, by who it is, in the order of their names.
+    """Keep the last answer of each annotator, by who it is, in the order of their names.
 
     Where the server's number is known it tells who it is: an export knows no names. A skip,
     or what nobody could read, is no answer, and takes none back.
@@ -90,17 +91,17 @@ def newest_answers(reviews: Iterable[Review]) -> dict[str, Review]:
 
 
 def decisive_answers(reviews: Iterable[Review]) -> list[Review]:
-    """The last answer of each annotator who said what the labels are."""
+    """List the last answer of each annotator who said what the labels are."""
     return [r for r in newest_answers(reviews).values() if r.answer in DECISIVE]
 
 
 def labels_said(review: Review) -> tuple[str, ...] | None:
-    """The labels of a decisive answer; None for no usable sound."""
+    """Return the labels of a decisive answer; None for no usable sound."""
     return None if review.answer == "no_sound" else tuple(sorted(review.labels))
 
 
 def differ(reviews: Iterable[Review]) -> bool:
-    """Whether annotators said different things of a clip."""
+    """Tell whether annotators said different things of a clip."""
     return len({labels_said(review) for review in decisive_answers(reviews)}) > 1
 
 
@@ -110,7 +111,7 @@ def resolve(
     *,
     overlap: int = 1,
     rule: str = "majority",
-    probs: Mapping[int, np.ndarray] | None = None,
+    probs: Mapping[int, Floats] | None = None,
     only: Collection[int] | None = None,
 ) -> dict[int, Decision]:
     """Bring the standing answers on each clip to one decision.
@@ -163,8 +164,8 @@ def resolve(
 
 def count_votes(
     answers: Mapping[int, Sequence[Review]], class_id: Mapping[str, int]
-) -> tuple[list[str], list[int], np.ndarray]:
-    """Decisive answers as arrays.
+) -> tuple[list[str], list[int], Floats]:
+    """Return decisive answers as arrays.
 
     Returns:
         Names of annotators, clip ids, and votes ``(n_annotators, n_clips, n_classes + 1)``: 1
@@ -187,9 +188,9 @@ def _consensus(
     answers: Mapping[int, Sequence[Review]],
     class_id: Mapping[str, int],
     rule: str,
-    probs: Mapping[int, np.ndarray] | None = None,
+    probs: Mapping[int, Floats] | None = None,
 ) -> dict[int, tuple[int, ...] | None]:
-    """Labels of the clips for which a rule finds some."""
+    """Return the labels of the clips for which a rule finds some."""
     if not answers:
         return {}
     _, clip_ids, votes = count_votes(answers, class_id)

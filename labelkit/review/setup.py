@@ -38,7 +38,7 @@ def alone(project: Project) -> Iterator[None]:
 
 
 def connect(project: Project, url: str, token_file: Path | None = None) -> Client:
-    """A client of the server at ``url``.
+    """Make a client of the server at ``url``.
 
     Raises:
         InvalidInput: If there is no token, or it lies in the project, where it could be published.
@@ -119,7 +119,7 @@ def set_up(
 
 
 def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
-    """The project in Label Studio, and how clips get there and answers count.
+    """Read the project in Label Studio, and how clips get there and answers count.
 
     Raises:
         InvalidInput: If none was set up.
@@ -135,7 +135,7 @@ def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
 
 
 def read_spec(setup: ReviewProject | None) -> ReviewSpec:
-    """How answers of a project count; by default where it was never set up here."""
+    """Read how answers of a project count; by default where it was never set up here."""
     return ReviewSpec() if setup is None else create_spec(ReviewSpec, setup.settings["spec"])
 
 
@@ -202,7 +202,7 @@ def _check_spec(spec: ReviewSpec, title: str) -> None:
 
 
 def read_version(client: Client) -> str:
-    """Edition and release of a server.
+    """Read edition and release of a server.
 
     Raises:
         ServiceError: If it is too old to have personal access tokens.
@@ -230,7 +230,7 @@ def _settings(spec: ReviewSpec) -> dict[str, Any]:
 def _find(
     client: Client, title: str, last: ReviewProject | None, store: str
 ) -> tuple[dict[str, Any] | None, str, str]:
-    """The project on the server, its name in the store, and what is done with it.
+    """Find the project on the server, its name in the store, and what is done with it.
 
     The name begins with what is the store's own, so that a project is known again whose
     set-up broke off before the store knew of it.

@@ -35,7 +35,7 @@ from labelkit.stores.reviews import (
 
 
 def status(project: Project, *, token_file: Path | None = None) -> list[dict[str, Any]]:
-    """How far a review is, one row of ``what`` and ``value`` each.
+    """Tell how far a review is, one row of ``what`` and ``value`` each.
 
     Drafts, duplicates and drift are the server's to tell; where it cannot be reached, the
     rows say so and the store's part stands.
@@ -101,7 +101,7 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
 
 
 def list_disagreements(project: Project) -> list[dict[str, Any]]:
-    """Clips on which annotators answered differently, with what each of them said."""
+    """List clips on which annotators answered differently, with what each of them said."""
     setup, spec, _ = read_setup(project)
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
@@ -130,7 +130,7 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
 
 
 def compare_annotators(project: Project) -> list[dict[str, Any]]:
-    """How much each annotator answered, and how far others answered the same."""
+    """Tell how much each annotator answered, and how far others answered the same."""
     setup, _, _ = read_setup(project)
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
@@ -170,7 +170,7 @@ def compare_annotators(project: Project) -> list[dict[str, Any]]:
 
 
 def list_quarantine(project: Project) -> list[dict[str, Any]]:
-    """Answers that could not be read, with why and what to do."""
+    """List answers that could not be read, with why and what to do."""
     with project.store.read() as session:
         answers = read_quarantine(session)
     return [

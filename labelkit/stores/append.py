@@ -31,7 +31,7 @@ from labelkit.stores.columns import as_column, as_json, as_lists, event_columns,
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
 from labelkit.stores.views import MARK
-from labelkit.types import Array
+from labelkit.types import Array, Ints
 
 IMPORTED_FOLDS = "imported"
 
@@ -95,8 +95,8 @@ class WriteSession(Session):
                 self._con.execute(f"insert into {table} {query}", values)
 
     def next_id(self, table: str, column: str) -> int:
-        """The first number a table has not given yet."""
-        return self.rows(f"select coalesce(max({column}), -1) + 1 from {table}")[0][0]
+        """Find the first number a table has not given yet."""
+        return int(self.rows(f"select coalesce(max({column}), -1) + 1 from {table}")[0][0])
 
     def _append_classes(self, batch: Batch, batch_id: int) -> None:
         known = set(self.classes())
@@ -163,7 +163,7 @@ class WriteSession(Session):
             self._append_folds(IMPORTED_FOLDS, folds, batch_id)
 
     def _known_paths(self, paths: list[str]) -> set[str]:
-        """Those of some paths that are in the store."""
+        """Find those of some paths that are in the store."""
         sql = "select path from clips semi join arrays using (path)"
         return {path for (path,) in self.rows_beside({"path": as_column(paths)}, sql)}
 
@@ -201,7 +201,7 @@ class WriteSession(Session):
         )
         materialised.keep_state(self, first + n - 1, batch_id)
 
-    def _check_events(self, events: LabelEvents) -> tuple[np.ndarray, np.ndarray]:
+    def _check_events(self, events: LabelEvents) -> tuple[Ints, Ints]:
         """Refuse columns that name what is not there, and name the first row that does.
 
         Returns:
@@ -430,7 +430,7 @@ class WriteSession(Session):
 def _check_judgements(batch: Batch) -> None:
     """Refuse what is said of a run of another batch, or twice of a clip."""
     runs = {run.run_id for run in batch.runs}
-    parts: dict[tuple[str, str], list[np.ndarray]] = {}
+    parts: dict[tuple[str, str], list[Ints]] = {}
     for p in batch.predictions:
         parts.setdefault((p.run_id, "predictions"), []).append(p.clip_ids)
     for t in batch.suggestions:
@@ -454,7 +454,7 @@ def _check_number(value: float | None, where: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of labelkit and of what its results depend on."""
+    """Read the versions of labelkit and of what its results depend on."""
     names = ("torch", "numpy", "librosa", "duckdb")
     found = {"labelkit": labelkit.__version__, "python": platform.python_version()}
     return found | {name: version(name) for name in names}

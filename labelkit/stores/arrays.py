@@ -22,6 +22,7 @@ import numpy as np
 
 from labelkit.config import FeatureSpec, fingerprint
 from labelkit.stores.lock import locked
+from labelkit.types import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ _FIELDS = {f.name for f in fields(Entry)}
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns of a file; -1, -1 if there is none."""
+    """Read size in bytes and time of the last change in ns of a file; -1, -1 if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -76,7 +77,7 @@ class ArrayStore:
             self._remember(entry)
 
     def missing(self, audio_dir: Path, paths: Sequence[str]) -> list[str]:
-        """Those of ``paths`` that were never read, or have changed since."""
+        """List those of ``paths`` that were never read, or have changed since."""
         return [
             path
             for path in paths
@@ -118,7 +119,7 @@ class ArrayStore:
                 self._sync()
                 del self._open
 
-    def add(self, entry: Entry, frames: np.ndarray) -> None:
+    def add(self, entry: Entry, frames: Floats) -> None:
         """Append what was found under a path; bytes already known are not stored twice.
 
         Args:
@@ -142,11 +143,11 @@ class ArrayStore:
             self._sync()
 
     def knows(self, content_hash: str) -> bool:
-        """Whether rows of these bytes are here already."""
+        """Tell whether rows of these bytes are here already."""
         return content_hash in self._by_hash
 
     def _sync(self) -> None:
-        """Frames first, then the lines that name them."""
+        """Bring to the disk the frames first, then the lines that name them."""
         journal, data = self._open
         for file, lines in ((data, []), (journal, self._lines)):
             file.writelines(lines)
@@ -154,8 +155,8 @@ class ArrayStore:
             os.fsync(file.fileno())
         self._lines, self._synced = [], time.monotonic()
 
-    def places(self, paths: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """First frame and number of frames of each path, 0 frames where it is unusable."""
+    def places(self, paths: Iterable[str]) -> tuple[Ints, Ints]:
+        """Return first frame and number of frames of each path, 0 frames where it is unusable."""
         nothing = Entry("", -1, -1, "")
         found = [self.entries.get(path, nothing) for path in paths]
         return (
@@ -163,8 +164,8 @@ class ArrayStore:
             np.array([e.length for e in found], np.int64),
         )
 
-    def starts_s(self, paths: Iterable[str]) -> np.ndarray:
-        """Where the first frame of each path lies in its recording, in seconds."""
+    def starts_s(self, paths: Iterable[str]) -> Floats:
+        """Return where the first frame of each path lies in its recording, in seconds."""
         return np.array([self.entries[path].start_s for path in paths], np.float64)
 
     def _remember(self, entry: Entry) -> None:
@@ -173,7 +174,7 @@ class ArrayStore:
             self._by_hash[entry.content_hash] = entry
 
     def _read_journal(self) -> tuple[list[Entry], int]:
-        """The whole lines of the journal, and how many bytes they take."""
+        """Read the whole lines of the journal, and how many bytes they take."""
         if not self._journal.exists():
             return [], 0
         entries, n_bytes = [], 0

@@ -11,7 +11,7 @@ _KINDS = "give the number of a batch, a date, a time (UTC unless it says otherwi
 
 
 def find_batch(con: Any, moment: str) -> int:
-    """Number of the last batch that counts at a moment.
+    """Find the number of the last batch that counts at a moment.
 
     Args:
         con: A connection to a store.
@@ -28,12 +28,12 @@ def find_batch(con: Any, moment: str) -> int:
 
     word = moment.strip()
     if word.isdecimal():
-        last = ask("select coalesce(max(batch_id), 0) from batches")
+        last: int = ask("select coalesce(max(batch_id), 0) from batches")
         number = read_number(word)
         if not 1 <= number <= last:
             raise InvalidInput(f"no batch {word}; there are 1 to {last}, see: labelkit log")
         return number
-    run = ask("select as_of from runs where run_id = ?", word)
+    run: int | None = ask("select as_of from runs where run_id = ?", word)
     if run is not None:
         return run
     time = read_time(word)
@@ -47,7 +47,7 @@ def find_batch(con: Any, moment: str) -> int:
 
 
 def read_number(word: str) -> int:
-    """The number of a batch, from its digits.
+    """Read the number of a batch from its digits.
 
     Raises:
         InvalidInput: If it is longer than that of any batch can be.
@@ -63,7 +63,7 @@ def read_number(word: str) -> int:
 
 
 def read_time(moment: str) -> datetime:
-    """A time a user wrote, in UTC without saying so; a date is its first instant.
+    """Read a time a user wrote, in UTC without saying so; a date is its first instant.
 
     Raises:
         InvalidInput: If it is no time as ISO 8601.
@@ -80,5 +80,5 @@ def read_time(moment: str) -> datetime:
 
 
 def _is_date(moment: str) -> bool:
-    """Whether a moment names a day rather than a time."""
+    """Tell whether a moment names a day rather than a time."""
     return len(moment) == len("2026-01-01")

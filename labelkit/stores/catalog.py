@@ -25,7 +25,7 @@ def create_views(con: Any) -> None:
 
 
 def are_views_old(con: Any) -> bool:
-    """Whether the views of a store were made from other definitions than these."""
+    """Tell whether the views of a store were made from other definitions than these."""
     said = con.execute(
         "select comment from duckdb_views() where view_name = ?", [VIEWS[0].name]
     ).fetchone()

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from labelkit.records import LabelEvent, LabelEvents
+from labelkit.types import Array, Ints, Objects
 
 
-def as_lists(rows: Iterable[Any]) -> np.ndarray:
-    """A column of lists, whatever their lengths."""
+def as_lists(rows: Iterable[Any]) -> Objects:
+    """Make a column of lists, whatever their lengths."""
     rows = list(rows)
     column = np.empty(len(rows), object)
     column[:] = rows
     return column
 
 
-def as_column(values: Any) -> np.ndarray:
-    """A column of numbers or objects; None stays None."""
+def as_column(values: Any) -> Array:
+    """Make a column of numbers or objects; None stays None."""
     if isinstance(values, np.ndarray):
         return np.ascontiguousarray(values)
     if isinstance(values, range):
@@ -33,10 +34,8 @@ def as_column(values: Any) -> np.ndarray:
 WIDE = 8
 
 
-def label_columns(
-    n: int, rows: np.ndarray, classes: np.ndarray
-) -> tuple[dict[str, np.ndarray], str]:
-    """Sets of labels as columns, and the SQL that makes lists of them, sorted and each once.
+def label_columns(n: int, rows: Ints, classes: Ints) -> tuple[dict[str, Array], str]:
+    """Make columns of sets of labels, and the SQL that makes lists of them, sorted and each once.
 
     A column a label is several times faster than a column of lists.
 
@@ -74,7 +73,7 @@ def label_columns(
 
 
 def event_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
-    """Events as columns."""
+    """Make columns of events."""
     if isinstance(events, LabelEvents):
         return events
     return LabelEvents(
@@ -90,7 +89,7 @@ def event_columns(events: Sequence[LabelEvent] | LabelEvents) -> LabelEvents:
 
 
 def as_json(value: Any) -> str:
-    """Text of a value; what JSON cannot hold, NaN and infinity, is null."""
+    """Write a value as JSON; what that cannot hold, NaN and infinity, is null."""
     return json.dumps(_finite(value), sort_keys=True, default=str)
 
 

@@ -38,7 +38,7 @@ class TornLog:
 
 
 def find_torn_log(store: Path, error: StoreError) -> TornLog | None:
-    """The log that an error in opening a store is about; None if it is about something else."""
+    """Find the log that an error in opening a store is about; None if it is about another thing."""
     named = _NAMED.search(str(error)) or re.search(r"()(This WAL was created for .*)", str(error))
     if named is None or not _OF_LOG.search(re.sub('"[^"]*"', "", named[2])):
         return None
@@ -49,7 +49,7 @@ def find_torn_log(store: Path, error: StoreError) -> TornLog | None:
 
 
 def is_held(error: StoreError) -> bool:
-    """Whether a store does not open because a program other than labelkit has it open."""
+    """Tell whether a store does not open because a program other than labelkit has it open."""
     return "Could not set lock" in str(error)
 
 

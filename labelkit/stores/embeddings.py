@@ -14,6 +14,7 @@ import numpy as np
 from labelkit.config import fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.stores.arrays import ArrayStore
+from labelkit.types import Bools, Floats
 
 # What reading a damaged file of arrays ends in.
 UNREADABLE = (
@@ -42,8 +43,8 @@ class EmbeddingStore(ArrayStore):
         """Length of the vectors; 0 as long as there is none."""
         return next((entry.length for entry in self.entries.values() if entry.length), 0)
 
-    def read(self, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of recordings.
+    def read(self, paths: Sequence[str]) -> tuple[Floats, Bools]:
+        """Read the vectors of recordings.
 
         Args:
             paths: Theirs, below the audio folder.
@@ -61,8 +62,8 @@ class EmbeddingStore(ArrayStore):
         return matrix, there
 
 
-def read_vectors(file: Path) -> tuple[list[str] | None, np.ndarray]:
-    """Vectors that somebody made elsewhere.
+def read_vectors(file: Path) -> tuple[list[str] | None, Floats]:
+    """Read vectors that somebody made elsewhere.
 
     Args:
         file: ``.npz`` with ``paths`` and ``embeddings``, or ``.npy`` with the matrix alone.

@@ -8,6 +8,7 @@ import numpy as np
 
 from labelkit.errors import StoreError
 from labelkit.files import replacing
+from labelkit.types import Floats, Ints
 
 
 class EpochStore:
@@ -20,14 +21,14 @@ class EpochStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write_clips(self, run_id: str, clip_ids: np.ndarray) -> None:
+    def write_clips(self, run_id: str, clip_ids: Ints) -> None:
         """Note which clip each column of the logs of a run is; the same again is harmless."""
         path = self.folder / run_id / "clips.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             np.save(file, clip_ids)
 
-    def read(self, training: str, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, training: str, n_rows: int) -> tuple[Ints, Floats]:
         """Map the logits of one training.
 
         Args:

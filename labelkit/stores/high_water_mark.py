@@ -24,12 +24,12 @@ class HighWaterMark:
 
 
 def mark_path(store: Path) -> Path:
-    """Where the high-water mark of a store lies."""
+    """Return where the high-water mark of a store lies."""
     return store.with_name(f"{store.name}.hwm")
 
 
 def read_mark(store: Path) -> HighWaterMark | None:
-    """What the high-water mark of a store says; None if there is none, or it is not readable."""
+    """Read what the high-water mark of a store says; None if there is none, or none readable."""
     try:
         said = json.loads(mark_path(store).read_text(encoding="utf-8"))
         return HighWaterMark(str(said["store_id"]), int(said["batch_id"]), str(said["batch_key"]))
@@ -44,7 +44,7 @@ def write_mark(store: Path, mark: HighWaterMark) -> None:
 
 
 def last_batch(con: Any) -> HighWaterMark:
-    """What the high-water mark of an open store should say."""
+    """Read what the high-water mark of an open store should say."""
     return HighWaterMark(
         *con.execute(
             "select (select store_id from store_info), coalesce(max(batch_id), 0), "
@@ -54,7 +54,7 @@ def last_batch(con: Any) -> HighWaterMark:
 
 
 def missing_batches(store: Path, con: Any, found: HighWaterMark) -> str:
-    """What is lost of an open store, in words; empty if nothing is.
+    """Tell what is lost of an open store, in words; empty if nothing is.
 
     Args:
         store: Its file.

@@ -41,7 +41,7 @@ _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 
 
 def log_files(store: Path) -> list[Path]:
-    """Logs that wait beside a store to be taken into it; a clean end leaves none."""
+    """List the logs that wait beside a store to be taken into it; a clean end leaves none."""
     files = [store.with_name(f"{store.name}{suffix}") for suffix in _LOGS]
     return [file for file in files if file.exists() and file.stat().st_size]
 
@@ -130,7 +130,7 @@ class LabelStore:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view of the store, beside other readers.
+        """Open a consistent view of the store, beside other readers.
 
         Raises:
             StoreError: If the file is missing, damaged or of another version, or lost batches.
@@ -142,7 +142,7 @@ class LabelStore:
 
     @contextmanager
     def write(self) -> Iterator[WriteSession]:
-        """One transaction: committed at the end, undone by any exception.
+        """Open a transaction: committed at the end, undone by any exception.
 
         Raises:
             StoreError: If the file is missing, damaged or of another version, lost batches, or
@@ -181,7 +181,7 @@ class LabelStore:
                 say(f"{error}; the batch was kept all the same")
 
     def _kept(self, session: WriteSession, committed: bool) -> bool:
-        """Whether a transaction that ended in an error is in the store."""
+        """Tell whether a transaction that ended in an error is in the store."""
         try:
             with self.opened(read_only=False) as con:
                 key = session.appended[-1]
@@ -196,7 +196,7 @@ class LabelStore:
     def connect(
         self, *, read_only: bool, limits: dict[str, Any] | None = None, files: Sequence[Path] = ()
     ) -> Iterator[Any]:
-        """A bare connection under the lock; what DuckDB raises becomes a StoreError.
+        """Open a bare connection under the lock; what DuckDB raises becomes a StoreError.
 
         Args:
             read_only: Read beside others rather than be the one writer.
@@ -238,7 +238,7 @@ class LabelStore:
 
     @contextmanager
     def opened(self, *, read_only: bool) -> Iterator[Any]:
-        """A connection, with the lock held already."""
+        """Open a connection, with the lock held already."""
         import duckdb
 
         try:

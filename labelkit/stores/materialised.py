@@ -68,7 +68,8 @@ def keep_scores(session: Session, batch_id: int) -> None:
 
 def _longest_tail(session: Session) -> float:
     [(n_clips,)] = session.rows("select coalesce(max(clip_id) + 1, 0) from clips")
-    return max(TAIL, TAIL_SHARE * n_clips)
+    longest: float = max(TAIL, TAIL_SHARE * n_clips)
+    return longest
 
 
 def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> None:
@@ -106,7 +107,7 @@ def rebuild_state(session: Session) -> None:
 
 @contextmanager
 def prediction_file(session: Session, run_id: str, n_clips: int) -> Iterator[Path]:
-    """A file for the predictions of a large run; registered once it is written.
+    """Name a file for the predictions of a large run; registered once it is written.
 
     It is whole on the disk before the transaction that names it commits.
 

@@ -45,7 +45,7 @@ class Answer:
     more: bool = False
 
     def dicts(self) -> list[dict[str, Any]]:
-        """One object a row, keyed by column."""
+        """Make an object a row, keyed by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
@@ -150,7 +150,7 @@ def copy_rows(
         # A file written under a name of DuckDB's own would be outside what is allowed.
         copy = f"copy (from (\n{text}\n){limit}) to '{name}' (format parquet, use_tmp_file false)"
         try:
-            return con.execute(copy).fetchone()[0]
+            return int(con.execute(copy).fetchone()[0])
         except duckdb.IOException as error:
             if not file.exists() or "write" not in str(error):
                 raise
@@ -161,7 +161,7 @@ def copy_rows(
 
 
 def read_statement(con: Any, sql: str) -> Any:
-    """The one statement of a text, parsed, if it is one that only reads.
+    """Parse the one statement of a text, if it is one that only reads.
 
     EXPLAIN ANALYZE runs what it explains, and DuckDB lets a connection write over its own
     store, read-only or not: what is explained must read, too.
@@ -222,12 +222,12 @@ def _within(con: Any, timeout_s: float) -> Iterator[None]:
 
 
 def too_late(timeout_s: float) -> StoreError:
-    """What is said of a statement that took too long."""
+    """Make the error of a statement that took too long."""
     return StoreError(f"stopped after {timeout_s:g} s; narrow it, or give a longer --timeout")
 
 
 def too_large() -> StoreError:
-    """What is said of a statement that wants more memory than it gets."""
+    """Make the error of a statement that wants more memory than it gets."""
     return StoreError(
         f"stopped for lack of memory ({LIMITS['memory_limit']} for the database); narrow it, "
         "or give --max-rows"
@@ -235,12 +235,12 @@ def too_large() -> StoreError:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, short and in one line."""
+    """Return what an error says, short and in one line."""
     return " ".join(str(error).split())[:400]
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Column names told apart, so that none hides another in an object."""
+    """Tell column names apart, so that none hides another in an object."""
     taken = set(names)
     seen: dict[str, int] = {}
     unique = []

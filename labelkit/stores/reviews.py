@@ -34,7 +34,7 @@ GONE = (
 
 
 def read_projects(session: Session) -> list[ReviewProject]:
-    """Projects in Label Studio as they were set up, the last one in force."""
+    """Read the projects in Label Studio as they were set up, the last one in force."""
     rows = session.rows(
         "select project, url, project_id, title, page, page_hash, settings from review_projects "
         "order by setup_id"
@@ -49,7 +49,7 @@ def read_projects(session: Session) -> list[ReviewProject]:
 
 
 def last_project(session: Session) -> ReviewProject | None:
-    """The project in Label Studio as it was set up last."""
+    """Read the project in Label Studio as it was set up last."""
     found = read_projects(session)
     return found[-1] if found else None
 
@@ -57,7 +57,7 @@ def last_project(session: Session) -> ReviewProject | None:
 def sent_tasks(
     session: Session, project: str, clip_ids: Sequence[int] | None = None
 ) -> dict[int, ReviewTask]:
-    """What was last sent of clips, by clip id; tasks that were deleted since are left out.
+    """Read what was last sent of clips, by clip id; tasks that were deleted since are left out.
 
     Args:
         session: The open store.
@@ -82,7 +82,7 @@ def sent_tasks(
 def sent_versions(
     session: Session, project: str, clip_ids: Sequence[int]
 ) -> dict[int, list[tuple[datetime, ReviewTask]]]:
-    """Everything that was sent of clips, by clip id, with the time of the push, oldest first."""
+    """Read all that was sent of clips, by clip id, with the time of the push, oldest first."""
     found: dict[int, list[tuple[datetime, ReviewTask]]] = {}
     for when, task_id, clip_id, model_version, score, suggested, page_hash in session.rows(
         "select b.made_at, t.task_id, t.clip_id, t.model_version, t.score, t.suggested, "
@@ -101,7 +101,7 @@ def sent_versions(
 def said_before(
     session: Session, project: str, clip_ids: Sequence[int]
 ) -> dict[tuple[int, str], list[tuple[int, str]]]:
-    """What each annotator of a project last said of classes, by clip id and name.
+    """Read what each annotator of a project last said of classes, by clip id and name.
 
     Returns:
         Pairs of class id and verdict, without what was withdrawn or taken back.
@@ -135,7 +135,7 @@ class UnreviewedClip:
 def read_clips(
     session: Session, project: str, clip_ids: Sequence[int]
 ) -> dict[int, UnreviewedClip]:
-    """Clips with the newest event that stands and is of no answer in this project."""
+    """Read clips with the newest event that stands and is of no answer in this project."""
     rows = session.rows(
         f"""
         with told as (
@@ -225,16 +225,18 @@ def count_deleted(session: Session, project: str) -> dict[str, int]:
 
 
 def last_watermark(session: Session, project: str) -> datetime | None:
-    """Where the last complete pull of a project ended."""
-    return session.rows("select max(watermark) from review_pulls where project = ?", [project])[0][
-        0
-    ]
+    """Read where the last complete pull of a project ended."""
+    watermark: datetime | None
+    [(watermark,)] = session.rows(
+        "select max(watermark) from review_pulls where project = ?", [project]
+    )
+    return watermark
 
 
 def known_versions(
     session: Session, project: str, task_ids: Sequence[int], *, revive: bool = False
 ) -> dict[int, datetime]:
-    """Time of the newest version that was pulled of each answer on some tasks, by its id.
+    """Read the time of the newest version pulled of each answer on some tasks, by its id.
 
     Args:
         session: The open store.
@@ -253,7 +255,7 @@ def known_versions(
 
 
 def known_tasks(session: Session, project: str) -> dict[int, int | None]:
-    """Clip id of every task that was sent or answered, and not found deleted since."""
+    """Read the clip id of every task that was sent or answered, and not found deleted since."""
     return dict(
         session.rows(
             "select task_id, max(clip_id) from ("
@@ -266,7 +268,7 @@ def known_tasks(session: Session, project: str) -> dict[int, int | None]:
 
 
 def known_annotators(session: Session, project: str) -> dict[int, str]:
-    """Name of every annotator whose answers were pulled, by the server's id."""
+    """Read the name of every annotator whose answers were pulled, by the server's id."""
     return dict(
         session.rows(
             "select annotator_id, max_by(annotator, review_id) from reviews "
@@ -284,7 +286,7 @@ def standing_reviews(
     clip_ids: Sequence[int] | None = None,
     answer: str | None = None,
 ) -> list[Review]:
-    """The newest version of every answer that stands, in the order they came in.
+    """Read the newest version of every answer that stands, in the order they came in.
 
     Args:
         session: The open store.

@@ -108,7 +108,8 @@ def write_parquet(
         StoreError: If a limit stops it, or the store cannot be opened.
     """
     with _child(store, sql, timeout_s, max_rows, file.absolute()) as receive:
-        return receive()
+        n_rows: int = receive()
+        return n_rows
 
 
 @contextmanager
@@ -198,7 +199,7 @@ class _Replies:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Only the types of values that the store holds."""
+        """Find a class, only among the types of values that the store holds."""
         if (module, name) not in _VALUES:
             raise pickle.UnpicklingError(f"no value of the store: {module}.{name}")
         return super().find_class(module, name)
@@ -280,7 +281,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 def _cpu_s(timeout_s: float) -> int:
-    """Seconds of all threads together; only what nobody is left to stop gets there."""
+    """Return the seconds of all threads together; only what nobody is left to stop gets there."""
     return int(int(LIMITS["threads"]) * (timeout_s + GRACE_S)) + 10
 
 

@@ -338,11 +338,12 @@ ABOUT = {
 
 
 def version(con: Any) -> int:
-    """Number of the last migration of an open store; 0 for an empty file."""
+    """Read the number of the last migration of an open store; 0 for an empty file."""
     import duckdb
 
     try:
-        return con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()[0]
+        row = con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()
+        return int(row[0])
     except duckdb.CatalogException:
         return 0
 

@@ -38,7 +38,7 @@ class NewestScores:
         return np.sort(list(self.values.values()))
 
     def share_above(self, score: float) -> float:
-        """Share of the clips whose score is higher, so less doubtful."""
+        """Return the share of the clips whose score is higher, so less doubtful."""
         return 1 - float(np.searchsorted(self._ranked, score, "right")) / len(self._ranked)
 
 
@@ -100,6 +100,7 @@ def newest_pair_scores(session: Session, metric: str) -> NewestScores | None:
 
 def _newest_run(session: Session, metric: str) -> str | None:
     """Find the newest whole run that gave scores under a metric."""
+    run_id: str | None
     [(run_id,)] = session.rows(
         f"select max_by(coalesce(r.part_of, r.run_id), {_ORDER}) from runs r "
         f"where {OF_THE_PRESENT} and run_id in (select run_id from scores where metric = $metric)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from labelkit.records import LabelTable
 from labelkit.stores.views import OF_THE_PRESENT
-from labelkit.types import Array
+from labelkit.types import Array, Bools, Floats, Ints, Objects
 
 # What each person, and each search for missing labels, last said of a clip and class.
 _SAID = """
@@ -35,8 +35,9 @@ class Session:
         self._con = con
 
     def rows(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one of labelkit's own statements."""
-        return self._con.execute(sql, values).fetchall()
+        """Fetch all rows of one of labelkit's own statements."""
+        found: list[tuple[Any, ...]] = self._con.execute(sql, values).fetchall()
+        return found
 
     def execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> None:
         """Run one of labelkit's own statements that has no rows to return."""
@@ -45,9 +46,10 @@ class Session:
     def rows_beside(
         self, arrays: dict[str, Array], sql: str, values: Sequence[Any] | dict[str, Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """All rows of a statement that reads columns as the table ``arrays``."""
+        """Fetch all rows of a statement that reads columns as the table ``arrays``."""
         with self._beside(arrays):
-            return self._con.execute(sql, values).fetchall()
+            found: list[tuple[Any, ...]] = self._con.execute(sql, values).fetchall()
+            return found
 
     @contextmanager
     def _beside(self, arrays: dict[str, Array]) -> Iterator[None]:
@@ -63,15 +65,15 @@ class Session:
                 self._con.unregister("arrays")
 
     def classes(self) -> list[str]:
-        """The vocabulary, in the order of the class ids."""
+        """Read the vocabulary, in the order of the class ids."""
         return [name for (name,) in self.rows("select name from classes order by class_id")]
 
     def last_batch(self) -> int:
-        """Id of the newest batch; 0 in an empty store."""
-        return self.rows("select coalesce(max(batch_id), 0) from batches")[0][0]
+        """Find the id of the newest batch; 0 in an empty store."""
+        return int(self.rows("select coalesce(max(batch_id), 0) from batches")[0][0])
 
     def labels(self, as_of: int | None = None) -> LabelTable:
-        """The state of every clip, now or after batch ``as_of``."""
+        """Read the state of every clip, now or after batch ``as_of``."""
         events = "current_events"
         if as_of is not None:
             events = (
@@ -96,26 +98,26 @@ class Session:
         )
 
     def taken_back(self) -> list[int]:
-        """Ids of batches that were undone, where the undo was not undone in turn."""
+        """List the ids of batches that were undone, where the undo was not undone in turn."""
         return [batch_id for (batch_id,) in self.rows("select batch_id from taken_back")]
 
     def fold_sets(self) -> list[str]:
-        """Names of the frozen fold sets, the newest last."""
+        """List the names of the frozen fold sets, the newest last."""
         rows = self.rows("select fold_set from folds group by fold_set order by min(batch_id)")
         return [name for (name,) in rows]
 
     def folds(self, fold_set: str) -> dict[int, int]:
-        """Fold of each clip id of a fold set."""
+        """Read the fold of each clip id of a fold set."""
         return dict(self.rows("select clip_id, fold from folds where fold_set = ?", [fold_set]))
 
     def first_states(self) -> dict[int, str]:
-        """State of each clip id when it came in."""
+        """Read the state of each clip id when it came in."""
         return dict(
             self.rows("select clip_id, min_by(state, event_id) from label_events group by clip_id")
         )
 
     def unsure(self) -> list[tuple[int, int]]:
-        """Clip and class ids of which nobody knows whether the class is there.
+        """List clip and class ids of which nobody knows whether the class is there.
 
         A person last said so of the whole clip; or a machine took the label for missing, and
         no person decided. What was undone or withdrawn does not count.
@@ -129,7 +131,7 @@ class Session:
         ]
 
     def decided(self) -> list[tuple[int, int]]:
-        """Clip and class ids of which a person said whether the class is there.
+        """List clip and class ids of which a person said whether the class is there.
 
         What was undone does not count.
         """
@@ -191,7 +193,7 @@ class Session:
         return rows[0] if rows else None
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """A finished run with its settings and metrics, or None."""
+        """Read a finished run with its settings and metrics; None if there is no such."""
         names = ("run_id", "kind", "recipe", "settings", "seed", "as_of", "fold_set", "metrics")
         found = self.rows(f"select {', '.join(names)} from runs where run_id = ?", [run_id])
         if not found:
@@ -200,7 +202,7 @@ class Session:
         return run | {key: json.loads(run[key]) for key in ("settings", "metrics")}
 
     def last_run(self, kinds: Sequence[str] = ("train", "verify")) -> str | None:
-        """Id of the run that finished last, among whole runs of the given kinds.
+        """Find the id of the run that finished last, among whole runs of the given kinds.
 
         Runs on labels of the past that had changed by then do not count.
         """
@@ -212,8 +214,8 @@ class Session:
         )
         return rows[0][0] if rows else None
 
-    def predictions(self, run_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Probabilities of a finished run and of the fold models it ended with.
+    def predictions(self, run_id: str) -> tuple[Ints, Objects, Floats]:
+        """Read the probabilities of a finished run and of the fold models it ended with.
 
         Returns:
             Clip ids ``(n,)``, the run that judged each of them ``(n,)``, and
@@ -229,7 +231,7 @@ class Session:
         return np.asarray(data["clip_id"]), np.array(_objects(data["run_id"]), object), probs
 
     def find_leaks(self, run_ids: Sequence[str] | None = None) -> list[tuple[str, int, str, int]]:
-        """Every judgement by a model that, itself or through an ancestor, saw what it judged.
+        """Find judgements by a model that, itself or through an ancestor, saw what it judged.
 
         A model saw a clip if it was trained on it, on a clip of its group, or on one
         with the same bytes.
@@ -280,10 +282,11 @@ class Session:
 
 
 def _objects(column: Any) -> list[Any]:
-    """A fetched column as plain objects, with None where it is NULL."""
+    """List a fetched column as plain objects, with None where it is NULL."""
+    getmaskarray: Callable[..., Bools] = np.ma.getmaskarray
     return [
         None if masked else value
         for value, masked in zip(
-            np.asarray(column).tolist(), np.ma.getmaskarray(column).tolist(), strict=True
+            np.asarray(column).tolist(), getmaskarray(column).tolist(), strict=True
         )
     ]

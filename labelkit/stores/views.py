@@ -26,16 +26,16 @@ class View:
         return "(" in self.name
 
     def called(self, argument: int) -> str:
-        """What stands in FROM, with an argument where it takes one."""
+        """Return what stands in FROM, with an argument where it takes one."""
         return re.sub(r"\(\w+\)", f"({argument:d})", self.name)
 
     def create(self, *, temporary: bool = False) -> str:
-        """The statement that makes it."""
+        """Return the statement that makes it."""
         kind = f"macro {self.name} as table" if self.macro else f"view {self.name} as"
         return f"create {'temp ' if temporary else ''}{kind}{self.sql}"
 
     def drop(self) -> str:
-        """The statement that removes it where it is there."""
+        """Return the statement that removes it where it is there."""
         kind = "macro table" if self.macro else "view"
         return f"drop {kind} if exists {self.name.partition('(')[0]}"
 

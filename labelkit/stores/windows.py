@@ -27,7 +27,7 @@ class WindowStore:
         self.folder = folder
 
     def path(self, run_id: str) -> Path:
-        """File of a run."""
+        """Return the file of a run."""
         return self.folder / f"{run_id}.npz"
 
     def write(self, run_id: str, windows: Windows) -> None:
@@ -44,7 +44,7 @@ class WindowStore:
             )
 
     def read(self, run_id: str) -> Windows:
-        """The windows of a run.
+        """Read the windows of a run.
 
         Raises:
             StoreError: If there are none, or the file is damaged.
