@@ -45,7 +45,7 @@ fmt: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-	$(BIN)/python -m tools.sql_home
+	$(BIN)/python -m tools.sql_home && $(BIN)/python -m tools.trace_round
 	PYTHONPATH=docs $(BIN)/cog --check docs/*.md
 
 docs: setup
