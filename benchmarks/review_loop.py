@@ -80,7 +80,7 @@ def main() -> None:
         f"{len(sent)} clips sent, {counts['labels']} answered: {counts['relabeled']} relabeled, "
         f"{counts['verified']} verified.",
         "",
-        "| review | trusted clips | of these wrong | locked accuracy, seeds 0 to 2 | mean |",
+        "| review | trusted clips | of these wrong | held-out accuracy, seeds 0 to 2 | mean |",
         "|---|---|---|---|---|",
     ]
     for name, n, wrong, accuracies in rows:

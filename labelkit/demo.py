@@ -102,7 +102,7 @@ def run_demo(
         {"what": "  precision", "found": f"{right / max(len(found), 1):.1%}"},
         {"what": "  recall", "found": f"{right / findable:.1%} of {findable} right ones"},
         {"what": f"errors among the {LOWEST} lowest-scored clips", "found": str(errors)},
-        {"what": "locked test accuracy before", "found": f"{before['test_accuracy']:.1%}"},
+        {"what": "held-out accuracy before", "found": f"{before['test_accuracy']:.1%}"},
         {"what": "  after self-verification", "found": f"{verified['test_accuracy']:.1%}"},
         {
             "what": "  after retraining on the cleaned store",

@@ -48,7 +48,7 @@ class ScoreInputs:
         project: Where the run is.
         run: The finished run.
         table: The labels as they stand.
-        rows: Clips that were judged, neither locked nor rejected, ``(n_clips,)``.
+        rows: Clips that were judged, neither held out nor rejected, ``(n_clips,)``.
         judges: The run that judged each, ``(n_clips,)``.
         probs: Their probabilities, ``(n_clips, n_classes)``.
         probe: Recipe of the embeddings and of the classifier on them.
@@ -151,7 +151,7 @@ class ScoreInputs:
         for judge in sorted(set(self.judges)):
             found = self.project.windows.read(judge)
             rows = np.array([row_of.get(int(i), -1) for i in found.clip_ids], int)
-            # A model also judges locked clips, and of later stages clips of other folds.
+            # A model also judges held-out clips, and of later stages clips of other folds.
             mine = (rows >= 0) & (self.judges[rows] == judge)
             clips.append(rows[mine])
             probs.append(found.probs[mine])
@@ -280,7 +280,7 @@ def read_inputs(
     keep = (table.subsets[rows] == "train") & (table.states[rows] != REJECTED)
     if not keep.any():
         raise InvalidInput(
-            f"run {wanted} judged no clip that is neither locked nor rejected; train anew"
+            f"run {wanted} judged no clip that is neither held out nor rejected; train anew"
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")

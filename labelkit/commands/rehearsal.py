@@ -68,7 +68,7 @@ def describe(found: dict[str, Any]) -> list[dict[str, Any]]:
         "to review for 90 % of the errors": f"{share('effort')} of the clips",
         "hidden clips whose top class is right": share("hidden_accuracy"),
     } | {
-        f"locked {name.removeprefix('test_')}": share(name)
+        f"held-out {name.removeprefix('test_')}": share(name)
         for name in found
         if name.startswith("test_")
     }

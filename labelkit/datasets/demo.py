@@ -42,7 +42,7 @@ def plan_demo(seed: int, *, n_train: int = N_TRAIN, n_test: int = N_TEST) -> lis
     Args:
         seed: Everything follows from it.
         n_train: Training clips of a class.
-        n_test: Locked clips of a class, all labelled right.
+        n_test: Held-out clips of a class, all labelled right.
 
     Returns:
         One entry a clip, in the order of the file names.

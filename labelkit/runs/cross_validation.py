@@ -73,7 +73,7 @@ def plan_work(
     seed: int,
     device: str,
     workers: int | None,
-    judge_locked_from: int = 0,
+    judge_test_from: int = 0,
     start: str | None = None,
 ) -> Work:
     """Name a run and set up its trainings.
@@ -87,7 +87,7 @@ def plan_work(
         seed: Number from which everything random follows.
         device: ``cpu`` or ``cuda``.
         workers: Processes at once; the learner chooses if None.
-        judge_locked_from: First round whose judgement of the held-out clips can count.
+        judge_test_from: First round whose judgement of the held-out clips can count.
         start: The finished run that the first stage starts from.
     """
     if kind != "verify":
@@ -108,7 +108,7 @@ def plan_work(
             "noisy": ~data.human,
             "mask": data.mask(),
             "seed": seed,
-            "judge_locked_from": judge_locked_from,
+            "judge_test_from": judge_test_from,
         },
         logs=project.epochs.folder / run_id,
         device=device,

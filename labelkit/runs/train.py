@@ -70,7 +70,7 @@ def train(
         on_stage: Gets one row after each stage is in the store.
 
     Returns:
-        Run id, metric on verified clips out of fold and on locked clips, signature.
+        Run id, metric on verified clips out of fold and on held-out clips, signature.
 
     Raises:
         InvalidInput: If there is nothing to train on, or ``start`` does not fit.

@@ -70,7 +70,7 @@ def verify(
         seed=seed,
         device=device,
         workers=workers,
-        judge_locked_from=spec.iterations if spec.keep == "last" else 1,
+        judge_test_from=spec.iterations if spec.keep == "last" else 1,
     )
     with claim_run(project, work.rows.run_id) as done:
         if done:

@@ -304,7 +304,7 @@ VERSION = MIGRATIONS[-1][0]
 # What a row of each table is; docs/store.md is made of it.
 ABOUT = {
     "clips": "A recording: its path below the audio folder, the hash of its bytes, its length in "
-    "seconds, what it was cut from (group), and whether it is for training or locked.",
+    "seconds, what it was cut from (group), and whether it is for training or held out.",
     "classes": "A class of the vocabulary; the order is that of the ids and never changes.",
     "batches": "One atomic append: the caller's key, who and why, when (UTC), by which version; "
     "`undoes` names the batch it takes back.",

@@ -266,7 +266,7 @@ join batches b on b.batch_id = h.batch_id
     ),
     View(
         "class_summary",
-        "Clips of each class by state, locked clips apart.",
+        "Clips of each class by state, held-out clips apart.",
         """
 with given as (
     select unnest(e.labels) as class_id, e.state, c.subset
@@ -279,14 +279,14 @@ counts as (
            count(*) filter (state = 'relabeled' and subset = 'train') as relabeled,
            count(*) filter (state = 'self_verified' and subset = 'train') as self_verified,
            count(*) filter (state = 'unverified' and subset = 'train') as unverified,
-           count(*) filter (state <> 'rejected' and subset = 'test') as locked,
+           count(*) filter (state <> 'rejected' and subset = 'test') as held_out,
            count(*) filter (state = 'rejected') as rejected
     from given group by class_id
 )
 select k.class_id, k.name as class, coalesce(n.clips, 0) as clips,
        coalesce(n.verified, 0) as verified, coalesce(n.relabeled, 0) as relabeled,
        coalesce(n.self_verified, 0) as self_verified, coalesce(n.unverified, 0) as unverified,
-       coalesce(n.locked, 0) as locked, coalesce(n.rejected, 0) as rejected
+       coalesce(n.held_out, 0) as held_out, coalesce(n.rejected, 0) as rejected
 from classes k left join counts n on n.class_id = k.class_id
 order by k.class_id
 """,

@@ -44,12 +44,12 @@ class CrossFit:
     """The trainer as a ``fit_predict``: call it with trusted clips, a fold and a warm start.
 
     Clips come in two parts: ``len(labels)`` training clips, which have folds, and
-    locked clips behind them, which are only ever judged.
+    held-out clips behind them, which are only ever judged.
 
     Args:
         folder: Where the trainings of this run are kept; named like the run.
         recipe: Model, stages and windows.
-        frames: Spectrograms of the clips, training then locked; each worker maps them anew.
+        frames: Spectrograms of the clips, training then held-out; each worker maps them anew.
         variants: Spectrograms of offline variants of the same clips, by name.
         labels: Multi-hot labels of the training clips, ``(n_train, n_classes)``.
         folds: Frozen folds of the training clips, ``(n_train,)``.
@@ -63,7 +63,7 @@ class CrossFit:
         logs: Folder of the epoch logs of this run; where stages are not logged, None.
         device: ``cpu`` or ``cuda``.
         threads: Processor threads of one training.
-        judge_locked_from: First round whose judgement of the locked clips can count.
+        judge_test_from: First round whose judgement of the held-out clips can count.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ class CrossFit:
     mask: Floats | None = field(default=None, repr=False)
     device: str = "cpu"
     threads: int = 1
-    judge_locked_from: int = 0
+    judge_test_from: int = 0
 
     def __call__(
         self, trusted: Bools | None, fold: int, warm_start: FoldState | None
@@ -174,9 +174,9 @@ class CrossFit:
         assert finished is not None
         return finished
 
-    def locked(self, number: int) -> Ints:
-        """Return the locked clips to judge in this round: none where a later round counts."""
-        if number < self.judge_locked_from:
+    def test_clips(self, number: int) -> Ints:
+        """Return the held-out clips to judge in this round: none where a later round counts."""
+        if number < self.judge_test_from:
             return np.array([], int)
         return np.arange(len(self.labels), len(self.frames.starts))
 

@@ -98,18 +98,21 @@ class Training:
         predict = partial(
             predict_windows, model, bank, head=cross.head, n_frames=recipe.input.frames
         )
-        held_out, locked = np.flatnonzero(cross.folds == self.fold), cross.locked(self.number)
+        held_out, test_clips = (
+            np.flatnonzero(cross.folds == self.fold),
+            cross.test_clips(self.number),
+        )
         found = predict(held_out, judge, seed=(*seed, 1))
-        test = predict(locked, recipe.inference, seed=(*seed, 2))
+        test = predict(test_clips, recipe.inference, seed=(*seed, 2))
         average = partial(clip_probs, head=cross.head)
         # What was meant to be seen and what was drawn: a resumed training knows only of
         # what it drew since, and drawing too much must not go unrecorded.
         result = {
             "probs": average(found, len(held_out), kind=judge.mean),
-            "test_probs": average(test, len(locked), kind=recipe.inference.mean),
+            "test_probs": average(test, len(test_clips), kind=recipe.inference.mean),
             "trained_on": np.union1d(self.examples.clips, np.flatnonzero(batches.drawn)),
             "history": history,
-            "windows_clip": np.concatenate([held_out[found.rows], locked[test.rows]]),
+            "windows_clip": np.concatenate([held_out[found.rows], test_clips[test.rows]]),
             "windows_first": np.concatenate([found.first, test.first]),
             "windows_last": np.concatenate([found.last, test.last]),
             "windows_probs": np.concatenate([p for p in (found.probs, test.probs) if len(p)]),

@@ -24,20 +24,20 @@ class ProbeFit:
     """The classifier as a ``fit_predict``, kept on disk as :class:`CrossFit` keeps the network.
 
     Clips come in two parts: ``len(labels)`` training clips, which have folds, and
-    locked clips behind them, which are only ever judged.
+    held-out clips behind them, which are only ever judged.
 
     Args:
         folder: Where the fits of this run are kept; named like the run, whose name stands
             for everything but the clips that are learnt from.
         recipe: Classifier and stages.
-        embeddings: Of the clips, training then locked, ``(n_clips, dim)``.
+        embeddings: Of the clips, training then held-out, ``(n_clips, dim)``.
         labels: Multi-hot labels of the training clips, ``(n_train, n_classes)``.
         folds: Frozen folds of the training clips, ``(n_train,)``.
         noisy: Training clips nobody vouches for, ``(n_train,)``.
         seed: Number from which, with stage and fold, everything random follows.
         mask: 0 where a person was unsure of a class, ``(n_train, n_classes)``; such a clip is
             judged, but not learnt from.
-        judge_locked_from: First round whose judgement of the locked clips can count.
+        judge_test_from: First round whose judgement of the held-out clips can count.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class ProbeFit:
     noisy: Bools = field(repr=False)
     seed: int
     mask: Floats | None = field(default=None, repr=False)
-    judge_locked_from: int = 0
+    judge_test_from: int = 0
 
     def __call__(
         self, trusted: Bools | None, fold: int, warm_start: FoldState | None
@@ -140,24 +140,24 @@ class ProbeFit:
         return use
 
     def _judge(self, use: Bools, fold: int, number: int) -> dict[str, Any]:
-        """Fit, and judge the fold and the locked clips; returns the arrays of the result."""
+        """Fit, and judge the fold and the held-out clips; returns the arrays of the result."""
         spec, n_train = self.recipe.probe, len(self.labels)
-        judges_locked = number >= self.judge_locked_from
-        n_locked = len(self.embeddings) - n_train if judges_locked else 0
+        judges_test = number >= self.judge_test_from
+        n_test = len(self.embeddings) - n_train if judges_test else 0
         probe = Probe(
-            embeddings=self.embeddings[: n_train + n_locked],
-            labels=np.pad(self.labels, ((0, n_locked), (0, 0))),
-            mask=None if self.mask is None else np.pad(self.mask > 0, ((0, n_locked), (0, 0))),
-            # Locked clips are judged with the fold, by the same model.
-            folds=np.pad(self.folds, (0, n_locked), constant_values=fold),
+            embeddings=self.embeddings[: n_train + n_test],
+            labels=np.pad(self.labels, ((0, n_test), (0, 0))),
+            mask=None if self.mask is None else np.pad(self.mask > 0, ((0, n_test), (0, 0))),
+            # Held-out clips are judged with the fold, by the same model.
+            folds=np.pad(self.folds, (0, n_test), constant_values=fold),
             classifier=spec.classifier or "",
             options=spec.options,
             standardise=spec.standardise,
             seed=int(np.random.SeedSequence((self.seed, number, fold)).generate_state(1)[0]),
         )
-        probs = probe(np.pad(use, (0, n_locked)), fold, None)[0].astype(np.float32)
-        clips = np.append(np.flatnonzero(self.folds == fold), n_train + np.arange(n_locked))
-        n_held_out = len(clips) - n_locked
+        probs = probe(np.pad(use, (0, n_test)), fold, None)[0].astype(np.float32)
+        clips = np.append(np.flatnonzero(self.folds == fold), n_train + np.arange(n_test))
+        n_held_out = len(clips) - n_test
         return {
             "probs": probs[:n_held_out],
             "test_probs": probs[n_held_out:],

@@ -24,7 +24,7 @@ class FoldState:
 
     ``name`` and ``parent`` are names of runs, ``number`` says which stage or round of
     its run it is, ``trained_on`` are the indices of the clips that were really drawn,
-    ``test_probs`` the judgement of the locked clips, shape ``(n_test, n_classes)``.
+    ``test_probs`` the judgement of the held-out clips, shape ``(n_test, n_classes)``.
     """
 
     name: str

@@ -14,7 +14,7 @@ TRUTH = np.arange(N + LOCKED) % 4
 
 
 def make_labelled(root):
-    """A project without recordings: 8 verified clips, 32 noisy ones, and 6 that are locked.
+    """A project without recordings: 8 verified clips, 32 noisy ones, and 6 that are held out.
 
     Of the noisy ones a third has a wrong label. The paths are not in the order of the clips.
     """

@@ -206,7 +206,7 @@ def test_partial_coverage_is_told(project, tmp_path):
     done = call(project, "score", "--probs", file, "--method", "lwlrap", "--lowest", 99, "--json")
     assert f"a.csv says nothing of 10 clips, {PATHS[30]} say" in done.stderr
     assert {row["path"] for row in json.loads(done.stdout)} == set(PATHS[:30])
-    # Locked clips need no judgement.
+    # Held-out clips need no judgement.
     done = call(project, "score", "--method", "lwlrap", "--probs",
                 write_probs(tmp_path / "b.csv", judge()[:N], PATHS[:N]))  # fmt: skip
     assert done.exit_code == 0 and "says nothing" not in done.stderr
@@ -247,7 +247,7 @@ def test_a_file_of_locked_clips_alone(project, tmp_path):
     done = call(project, "score", "--probs", file)
     assert (
         done.exit_code == 2
-        and "judged no clip that is neither locked nor rejected" in (done.stderr.splitlines()[-1])
+        and "judged no clip that is neither held out nor rejected" in (done.stderr.splitlines()[-1])
     )
 
 

@@ -383,7 +383,7 @@ CONTRADICTIONS = {
     "another subset": (
         LOW_HIGH, {}, [("0.wav", "Low")], TESTED, r"before as Low \(unverified, train\)",
     ),
-    "a locked clip that is a training clip's recording": (
+    "a held-out clip that is a training clip's recording": (
         LOW_HIGH, {}, [("copy.wav", "Low")], TESTED,
         r"subset test, '0.wav' of the same recording in subset",
     ),
