@@ -7,6 +7,7 @@ method here takes ``OpenProject.project``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 def open(
-    folder: str | Path | None = None, *, as_of: str | None = None, lock_timeout_s: float = 30.0
+    folder: str | Path | None = None,
+    *,
+    as_of: str | int | date | None = None,
+    lock_timeout_s: float = 30.0,
 ) -> OpenProject:
     """Open a project, as the commands do.
 
@@ -39,15 +43,16 @@ def open(
         folder: Folder of ``labelkit.toml``; None takes that of ``LABELKIT_PROJECT`` or, without
             it, the current folder or the nearest one above it.
         as_of: Read labels as they were: after a batch (its number), at the end of a day, at a
-            time (UTC), or as a run read them.
+            time (UTC unless it says otherwise), or as a run read them.
         lock_timeout_s: Seconds to wait for another process that holds the store.
 
     Raises:
         NoProject: If there is none.
         InvalidInput: If ``labelkit.toml`` is not valid, or ``as_of`` is no moment of the store.
     """
-    root = find_root(None if folder is None else Path(folder))
-    return OpenProject(fix_as_of(open_project(root, lock_timeout_s=lock_timeout_s, as_of=as_of)))
+    root = find_root(_path(folder))
+    moment = None if as_of is None else str(as_of)
+    return OpenProject(fix_as_of(open_project(root, lock_timeout_s=lock_timeout_s, as_of=moment)))
 
 
 def create(folder: str | Path, audio_dir: str | Path) -> OpenProject:

@@ -133,8 +133,12 @@ def test_labels_of_the_past(data, tmp_path):
     assert before.labels()["labels"].tolist() == [["Bark", "Rain"], ["Meow"], ["Rain"]]
     states = before.query("select state from labels_now where path = 'b.wav'")["state"]
     assert states.tolist() == ["unverified"]
-    with pytest.raises(InvalidInput):
-        labelkit.open(tmp_path, as_of="99")
+    now = datetime.datetime.now(datetime.UTC)
+    for moment in (2, now, now.date()):
+        assert labelkit.open(tmp_path, as_of=moment).labels().equals(data.labels())
+    for moment in (99, datetime.date(2020, 1, 1)):
+        with pytest.raises(InvalidInput):
+            labelkit.open(tmp_path, as_of=moment)
 
 
 def test_labels_of_an_empty_project(tmp_path):
