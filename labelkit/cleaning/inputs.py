@@ -35,6 +35,9 @@ PARTS = (
     "probe_probs",
 )  # fmt: skip
 
+# What models show of labels they trained on: a score that reads it orders clips for people.
+_IN_SAMPLE = ("dynamics",)
+
 
 @dataclass(frozen=True)
 class ScoreInputs:
@@ -298,6 +301,17 @@ def _tell_unheard(inputs: ScoreInputs) -> None:
         folds = inputs.folds[inputs.labels[:, class_id] > 0]
         if len(folds) and (folds == folds[0]).all():
             say(f"class {name} lies in one fold alone: who judges its clips never heard it")
+
+
+def is_in_sample(name: str) -> bool:
+    """Tell whether a registered score reads, by its arguments, what models show of seen labels.
+
+    Raises:
+        UnknownName: If there is no such score.
+    """
+    return not set(inspect.signature(registry.resolve("score", name)).parameters).isdisjoint(
+        _IN_SAMPLE
+    )
 
 
 def score_by(name: str, inputs: ScoreInputs) -> Floats:

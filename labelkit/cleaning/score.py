@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
+from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
@@ -22,9 +22,9 @@ from labelkit.records import Batch, Run, Scores, Suggestions
 from labelkit.stores.scores import newest_score_batch
 from labelkit.types import Floats, Ints
 
-# Of models that trained on the very label: they order clips for people, nothing else.
-IN_SAMPLE = ("aum", "forgetting", "fused", "fusion", "mean_confidence", "variability")
 DEFAULT = ("fusion", "self_confidence")
+# The rank fusion of several scores.
+FUSED = "fused"
 
 
 def score(
@@ -64,7 +64,7 @@ def score(
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
     if fuse:
-        values = {"fused": fuse_ranks(list(values.values())), **values}
+        values = {FUSED: fuse_ranks(list(values.values())), **values}
     every = np.arange(len(inputs.rows))
     told = _suggest(inputs, inputs.both_probs if "fusion" in methods else inputs.probs)
     _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
@@ -179,6 +179,13 @@ def _tell_constant(name: str, numbers: Floats) -> None:
         say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
 
 
+def _shows_seen(name: str, names: Sequence[str]) -> bool:
+    """Tell whether a score, or one that it is fused of or that is a pair's, is in-sample."""
+    if name == FUSED:
+        return any(is_in_sample(part) for part in names if part != FUSED)
+    return not name.startswith("pair_") and is_in_sample(name)
+
+
 def _store(
     inputs: ScoreInputs,
     names: Sequence[str],
@@ -218,7 +225,7 @@ def _store(
     settings = {
         "methods": list(names),
         "of": inputs.run_id,
-        "in_sample": [name for name in names if name in IN_SAMPLE],
+        "in_sample": [name for name in names if _shows_seen(name, names)],
         "probe": asdict(inputs.probe.probe),
         "embedding": asdict(inputs.probe.embedding),
     }

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from labelkit import registry
-from labelkit.cleaning.inputs import read_inputs, score_by
+from labelkit.cleaning.inputs import is_in_sample, read_inputs, score_by
 from labelkit.cleaning.score import score
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
@@ -343,3 +343,9 @@ def test_a_score_of_ones_own(mine, evidence):
 def test_a_score_that_does_not_fit(evidence, name, message):
     with pytest.raises(InvalidInput, match=message):
         score_by(name, evidence)
+
+
+def test_a_score_says_itself_whether_it_shows_seen_labels():
+    """Whatever reads the course of a training does; no list beside the registry says so."""
+    seen = {"aum", "forgetting", "fusion", "mean_confidence", "variability"}
+    assert {name for name in registry.names("score") if is_in_sample(name)} == seen
