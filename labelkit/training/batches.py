@@ -18,7 +18,7 @@ POOLS = ("noisy", "selected", "curated")
 
 
 @dataclass
-class Batch:
+class MiniBatch:
     """One step's input.
 
     ``x`` are windows ``(batch, channels, n_mels, n_frames)``, ``targets`` their labels,
@@ -97,7 +97,7 @@ class TrainingBatches:
         full, rest = divmod(self.n_draws, self.spec.batch_size)
         return full + (rest > 1)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Iterator[MiniBatch]:
         """Yield the batches of one epoch, the same ones whenever it is asked for."""
         rng = np.random.default_rng((*self.seed, number))
         order = self._draw_order(rng)
@@ -120,7 +120,7 @@ class TrainingBatches:
             rows[here] = members[(places[here] * len(members)).astype(int)] if len(members) else 0
         return rows
 
-    def _batch(self, rows: Ints, rng: np.random.Generator) -> Batch:
+    def _batch(self, rows: Ints, rng: np.random.Generator) -> MiniBatch:
         x, targets, mask = self._windows(rows, rng)
         pools = self.examples.pools[rows]
         for mixer in self.mixers:
@@ -141,7 +141,7 @@ class TrainingBatches:
                 mixed = self._on_device(params[0])[:, None]
                 mask = torch.where(mixed, torch.minimum(mask, other[2]), mask)
         noisy = self._on_device(np.flatnonzero(pools == 0))
-        return Batch(x, targets, noisy, self.examples.clips[rows], mask)
+        return MiniBatch(x, targets, noisy, self.examples.clips[rows], mask)
 
     def _on_device(self, values: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)

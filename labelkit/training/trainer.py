@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from labelkit import registry
 from labelkit.config import StageSpec
 from labelkit.errors import InvalidInput, LabelkitError
-from labelkit.training.batches import Batch
+from labelkit.training.batches import MiniBatch
 from labelkit.training.callbacks import Callback
 from labelkit.training.schedules import Schedule, gain, is_gain
 from labelkit.types import Ints
@@ -29,7 +29,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, number: int) -> Iterable[Batch]:
+    def epoch(self, number: int) -> Iterable[MiniBatch]:
         """Return the batches of one epoch, counted from 0."""
         ...
 
@@ -114,7 +114,7 @@ class Trainer:
         return self.spec.lr * self.schedule(epoch, self.spec, self.history)
 
     def run_epoch(
-        self, batches: Batches, epoch: int, step: Callable[[Batch, float], torch.Tensor]
+        self, batches: Batches, epoch: int, step: Callable[[MiniBatch, float], torch.Tensor]
     ) -> float:
         """Return the mean loss of one pass; ``step`` makes it a training or a validation."""
         sums, clips, count = [], [], 0
@@ -147,7 +147,7 @@ class Trainer:
             f"{some}; lower lr, or look at them with: labelkit check"
         )
 
-    def train_step(self, batch: Batch, epoch: float) -> torch.Tensor:
+    def train_step(self, batch: MiniBatch, epoch: float) -> torch.Tensor:
         """Take one optimiser step and return the loss of each sample, detached."""
         self.model.train()
         rate = self.rate(epoch)
@@ -168,12 +168,12 @@ class Trainer:
         return losses.detach()
 
     @torch.no_grad()
-    def valid_step(self, batch: Batch, epoch: float) -> torch.Tensor:
+    def valid_step(self, batch: MiniBatch, epoch: float) -> torch.Tensor:
         """Return the loss of each sample, learning nothing."""
         self.model.eval()
         return self.losses(batch)
 
-    def losses(self, batch: Batch) -> torch.Tensor:
+    def losses(self, batch: MiniBatch) -> torch.Tensor:
         """Return the weighted loss of each sample over all heads of the network, ``(batch,)``."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self._output(batch.x)
@@ -205,7 +205,7 @@ class Trainer:
             return tuple(torch.stack(head).mean(dim=0) for head in zip(*outputs, strict=True))
         return torch.stack(outputs).mean(dim=0)
 
-    def _head_losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _head_losses(self, logits: torch.Tensor, batch: MiniBatch) -> torch.Tensor:
         """Return each sample's loss, the noisy ones' by the noisy loss, each pool by its weight."""
         spec, rows, mask = self.spec, batch.noisy_rows, batch.mask
         losses = self.loss(logits, batch.targets, mask=mask)

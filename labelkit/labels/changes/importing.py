@@ -46,7 +46,7 @@ _COUNTS = (
 
 
 @dataclass
-class Plan:
+class ImportPlan:
     """What an import would do: the batches to append, and what to tell of it."""
 
     batches: list[Batch] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Plan:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
 
 
-def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> Plan:
+def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> ImportPlan:
     """Bring a change set into the store; twice adds nothing.
 
     What only others changed is taken over, what both changed is decided by
@@ -82,7 +82,7 @@ def import_changes(project: Project, file: Path, *, dry_run: bool = False) -> Pl
     return plan
 
 
-def plan_import(session: Session, changes: ChangeSet) -> Plan:
+def plan_import(session: Session, changes: ChangeSet) -> ImportPlan:
     """Decide what becomes of a change set in an open store.
 
     Raises:
@@ -109,7 +109,7 @@ class _Planner:
 
     def __init__(self, session: Session, changes: ChangeSet) -> None:
         self.session, self.changes = session, changes
-        self.made = Plan()
+        self.made = ImportPlan()
         self.origins = read_origins(session)
         self.known = {origin.id: batch_id for batch_id, (origin, _) in self.origins.items()}
         self.batches = [batch for batch in changes.batches if batch.origin.id not in self.known]
@@ -125,8 +125,8 @@ class _Planner:
         self.places: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self.merges: dict[str, Merge] = {}
 
-    def plan(self) -> Plan:
-        """Plan every batch of the set that is not here."""
+    def plan(self) -> ImportPlan:
+        """ImportPlan every batch of the set that is not here."""
         found = match_clips(self.session, self.changes, self.batches)
         self.clip_ids, self.made.rows = found.clip_ids, found.rows
         self._collect_events({row["path"] for row in found.rows})
