@@ -21,7 +21,7 @@ from report import machine, write_section
 
 from labelkit.config import InputSpec, read_recipe
 from labelkit.models import create_model
-from labelkit.training.batches import Batch, Examples, TrainingBatches
+from labelkit.training.batches import MiniBatch, Examples, TrainingBatches
 from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer
 
@@ -43,7 +43,7 @@ class Few:
         """Steps."""
         return self.steps
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Iterator[MiniBatch]:
         """The batches, one after the other."""
         return islice(self.batches.epoch(number), self.steps)
 
