@@ -21,7 +21,7 @@ from report import machine, write_section
 
 from labelkit.config import InputSpec, read_recipe
 from labelkit.models import create_model
-from labelkit.training.batches import MiniBatch, Examples, TrainingBatches
+from labelkit.training.batches import Examples, MiniBatch, TrainingBatches
 from labelkit.training.spectrograms import Spectrograms
 from labelkit.training.trainer import Trainer
 
