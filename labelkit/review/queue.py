@@ -132,7 +132,7 @@ def read_queue(
         number = choice.lowest[1] if choice.lowest else choice.missing
         ranked = sorted((v, i) for i, v in ordering.values.items() if i in open_ids)
         chosen = [clip_id for _, clip_id in ranked[:number]]
-        added = ordering.classes
+        added = ordering.classes if choice.missing else {}
     elif choice.where is not None:
         chosen = _where(project, choice.where)
     elif choice.clips is not None:
@@ -174,11 +174,16 @@ def _ordering(session: Session, choice: Choice) -> NewestScores | None:
         return found
     if choice.lowest is None:
         return _best_ordering(session)
-    found = newest_scores(session, choice.lowest[0])
+    metric = choice.lowest[0]
+    # Of a score of single classes the lowest is the clip's.
+    found = newest_scores(session, metric) or newest_pair_scores(session, metric)
     if found is None:
+        make = f"labelkit score --method {metric}"
+        if metric.startswith("pair_"):
+            make = f"labelkit score --pairs {metric.removeprefix('pair_')}"
         raise InvalidInput(
-            f"no clip has the score {choice.lowest[0]!r} of the newest model; make it with: "
-            f"labelkit score --method {choice.lowest[0]}"
+            f"no clip has the score {metric!r} of the newest model; make it with: "
+            f"{'labelkit missing' if metric == MISSING else make}"
         )
     return found
 

@@ -181,5 +181,6 @@ def run_key(
 def tell_unread(recipe: Recipe) -> None:
     """Tell of settings of the command line that only ``verify`` reads."""
     for change in recipe.changes:
-        if change.partition("=")[0].split(".")[0] in ("verify", ROUND_STAGE):
+        key = change.partition("=")[0].removeprefix("stages.")
+        if key.split(".")[0] in ("verify", ROUND_STAGE):
             say(f"--set {change} is read by labelkit verify alone; it changes nothing here")

@@ -232,7 +232,8 @@ def read_dataset(
         table = session.labels()
         first_states, unsure = session.first_states(), session.unsure()
     train, test = _usable_clips(arrays, table, folds)
-    chosen = [table.paths[i] for i in np.concatenate([train, test])]
+    heard = np.concatenate([train, test])
+    chosen = dict(zip(table.clip_ids[heard].tolist(), (table.paths[i] for i in heard), strict=True))
     states, ids = table.states[train], table.clip_ids[train].tolist()
     labels = multi_hot([table.labels[i] for i in train], len(table.classes))
     hear = _hear_embeddings if classifies else _hear_spectrograms
@@ -279,10 +280,11 @@ def _hear_spectrograms(
     project: Project,
     recipe: Recipe,
     arrays: ArrayStore,
-    paths: list[str],
+    clips: dict[int, str],
     workers: int | None,
     device: str,
 ) -> Network:
+    paths = list(clips.values())
     names = sorted({name for stage in recipe.stages.values() for name in stage.variants})
     variants = {
         name: compute_variant(project, read_variant(recipe.features, name), paths, workers, device)
@@ -298,18 +300,18 @@ def _hear_spectrograms(
 
 
 def _hear_embeddings(
-    project: Project, recipe: Recipe, arrays: ArrayStore, paths: list[str], *rest: Any
+    project: Project, recipe: Recipe, arrays: ArrayStore, clips: dict[int, str], *rest: Any
 ) -> Classifier:
+    paths = list(clips.values())
     matrix, _ = read_embeddings(project, recipe.embedding, recipe.features, paths)
     with project.store.read() as session:
-        table, durations_s = session.labels(), session.durations_s()
-    clip_id = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
+        durations_s = session.durations_s()
     return Classifier(
         recipe=recipe,
         recordings=[arrays.entries[path].content_hash for path in paths],
         name=arrays.folder.name,
         matrix=matrix,
-        durations_s=np.array([durations_s[clip_id[path]] for path in paths], float),
+        durations_s=np.array([durations_s[clip_id] for clip_id in clips], float),
     )
 
 

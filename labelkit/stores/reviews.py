@@ -151,7 +151,9 @@ def read_clips(
                        as restored,
                    s.event_id is not null as stands
             from label_events e join batches b on b.batch_id = e.batch_id
-            left join standing_events s on s.event_id = e.event_id
+            left join (
+                select event_id from standing_events where clip_id in (select unnest($ids))
+            ) s on s.event_id = e.event_id
             join clips c on c.clip_id = e.clip_id
             where e.clip_id in (select unnest($ids))
         ),

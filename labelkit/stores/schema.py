@@ -283,8 +283,8 @@ create table suggestions (
 );
 insert into suggestions
 select p.run_id, p.clip_id, null, [p.top_class], null
-from prediction_rows p join runs r on r.run_id = p.run_id
-order by r.batch_id, p.run_id, p.clip_id;
+from prediction_rows p join runs r on r.run_id = p.run_id join clips c on c.clip_id = p.clip_id
+where c.subset = 'train' order by r.batch_id, p.run_id, p.clip_id;
 alter table clip_scores drop column top_class;
 delete from clip_scores;
 delete from clip_scores_mark;

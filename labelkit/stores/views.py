@@ -103,7 +103,8 @@ from label_events e join batches b on b.batch_id = e.batch_id
 where b.undoes is null
 and (e.batch_id in (select batch_id from taken_back)) = (e.batch_id is not distinct from toggled)
 -- That a task was tidied away is told, and decides nothing.
-and coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted'
+and (e.evidence is null
+     or coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted')
 """,
     ),
     View(

@@ -18,11 +18,7 @@ from labelkit.errors import InvalidInput
 from labelkit.records import Frames
 from labelkit.training.batches import Examples
 from labelkit.training.fold_training import Training
-from labelkit.training.results import (
-    FoldState,
-    read_result,
-    write_result,
-)
+from labelkit.training.results import FoldState, read_result, write_result
 from labelkit.types import Bools, Floats, Ints
 
 

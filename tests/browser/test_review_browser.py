@@ -24,7 +24,8 @@ from tests.support.label_studio_server import EMAIL, PASSWORD
 from tests.support.projects import TINY, copy_project
 from tests.support.requirements import absent
 
-pytestmark = pytest.mark.slow
+# A page that is drawn late is not drawn wrong: nothing runs beside it.
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 # Windows of one second in clips of three, so that there are doubtful seconds.
 RECIPE = read_recipe(
@@ -137,7 +138,8 @@ class Editor:
                     canvas.getContext('2d').getImageData(left, top, width, half).data.buffer
                 )).size
                 return colours(0, 0) > 200 && colours(width - 20, half) > 200
-            }"""
+            }""",
+            timeout=120_000,
         )
         expect(self.page.locator("#spectrogram-progress-overlay")).to_be_hidden()
 

@@ -132,6 +132,28 @@ def check(project, listed, fresh):
                         assert item.score == pytest.approx(path_listed[metric], abs=1e-4)
 
 
+def test_scores_of_single_labels_choose_clips_by_their_lowest(tmp_path):
+    rng = np.random.default_rng(0)
+    project, recipe = make_project(tmp_path / "p", rng, several=True)
+    judge(project, rng, 0)
+    with pytest.raises(InvalidInput, match=r"labelkit score --pairs self_confidence$"):
+        read_queue(project, Choice(lowest=("pair_self_confidence", 3)))
+    with pytest.raises(InvalidInput, match=r"make it with: labelkit missing$"):
+        read_queue(project, Choice(lowest=("missing", 3)))
+    run_id = judge(project, rng, 1)
+    listed = score_given(project, lowest=1000, run_id=run_id, probe=recipe, workers=1)
+    lowest = {}
+    for row in listed:
+        lowest.setdefault(row["path"], row["score"])
+    queue = read_queue(project, Choice(lowest=("pair_self_confidence", 3)))
+    found = {item.path: item.score for item in queue.items if item.clip_id in queue.chosen}
+    wanted = [path for path in lowest if int(path[:2]) >= 3][:3]
+    assert sorted(found) == sorted(wanted)
+    for path, value in found.items():
+        assert value == pytest.approx(lowest[path], abs=1e-4)
+    assert not any("may be missing" in item.reason for item in queue.items)
+
+
 STEPS = st.lists(
     st.sampled_from(["judge", "train", "score", "score", "fusion", "pairs", "relabel"]),
     min_size=1, max_size=4,

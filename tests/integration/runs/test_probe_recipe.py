@@ -24,7 +24,7 @@ from labelkit.noise.selection import select_confident
 from labelkit.project import create_project
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
-from labelkit.runs.cross_validation import plan_work, run_key
+from labelkit.runs.cross_validation import plan_work, run_key, tell_unread
 from labelkit.runs.dataset import Classifier, Network, read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
@@ -32,7 +32,7 @@ from labelkit.runs.verify import verify
 from labelkit.training.crossfit import Decided
 from labelkit.training.probefit import ProbeFit
 from tests.support.clips import pair_clips, write_csv
-from tests.support.projects import PROBE, copy_project
+from tests.support.projects import PROBE, TINY, copy_project
 
 SMALL = (*PROBE, "verify.iterations=2", "verify.threshold=0.2")
 pytestmark = pytest.mark.slow
@@ -438,6 +438,24 @@ def test_settings_of_the_probe_do_not_rename_the_run_of_a_network(probed, tiny_r
         run_key("train", recipe, 0, "cpu", data, states) for recipe in (tiny_recipe, other, wider)
     )
     assert plain == same != changed
+
+
+def test_settings_of_verify_do_not_rename_a_training_and_are_told(probed, tiny_recipe, capsys):
+    project, *_ = probed
+    data = read_dataset(project, tiny_recipe, workers=1)
+    states = data.table.states[data.train]
+    names = set()
+    for setting in ("verify.threshold=0.3", "finetune.lr=0.01", "stages.finetune.epochs=7"):
+        recipe = read_recipe("quick", [*TINY, setting])
+        names.add(run_key("train", recipe, 0, "cpu", data, states))
+        capsys.readouterr()
+        tell_unread(recipe)
+        assert f"--set {setting} is read by labelkit verify alone" in capsys.readouterr().err
+    assert names == {run_key("train", tiny_recipe, 0, "cpu", data, states)}
+    assert len({run_key("verify", read_recipe("quick", [*TINY, s]), 0, "cpu", data, states)
+                for s in ("verify.threshold=0.3", "finetune.lr=0.01")}) == 2  # fmt: skip
+    other = read_recipe("quick", [*TINY, "pretrain.lr=0.01"])
+    assert run_key("train", other, 0, "cpu", data, states) not in names
 
 
 def test_the_recipe_shows_what_matters(probed):
