@@ -7,6 +7,7 @@
 #            both workers, without an error and without a warning: the group never reaches the id by
 #            which the scheduler deals (worker side: the id of an item is changed at collection, and
 #            that change has no effect any more).
+# Seen:      8.4.2: 12 gw0 (or gw1); 9.2.0: 6 gw0 and 6 gw1.
 # So:        what must be alone is not; tests that share a server or a file fail now and then. A
 #            scheduler of one's own, by the hook pytest_xdist_make_scheduler and a subclass of
 #            LoadScopeScheduling, groups by whatever the id says, in both versions.
@@ -32,20 +33,20 @@ def test_served(n):
 PY
 done
 
-# Number of workers that ran tests of the one group.
-workers() {
+# Tests of the one group, by the worker that ran them: two columns, number and worker.
+deal() {
   python3 -m venv "v$1"
   "v$1/bin/pip" --quiet --disable-pip-version-check install "pytest==$1" pytest-xdist==3.8.0 2>/dev/null
   "v$1/bin/pytest" -p no:cacheprovider -n 2 --dist loadgroup -rP tests 2>&1 |
-    grep '^worker' | sort | uniq -c | tee /dev/stderr | wc -l
+    grep '^worker' | sort | uniq -c | awk '{print $1, $3}'
 }
 
-echo "pytest 8.4.2, pytest-xdist 3.8.0: tests of the one group, by worker"
-before=$(workers 8.4.2)
-echo "pytest 9.2.0, pytest-xdist 3.8.0: tests of the one group, by worker"
-now=$(workers 9.2.0)
-echo "workers that shared the group: $before with 8.4.2, $now with 9.2.0"
-if [ "$before" != 1 ] || [ "$now" != 2 ]; then
-  echo "this has changed: look again" >&2
+before=$(deal 8.4.2)
+now=$(deal 9.2.0)
+printf 'pytest 8.4.2, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$before"
+printf 'pytest 9.2.0, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$now"
+if [ "$(wc -l <<< "$before")" != 1 ] || [ "$(wc -l <<< "$now")" != 2 ]; then
+  echo "this has changed: look again"
   exit 1
 fi
+echo "one worker had the group with pytest 8.4.2, two share it with 9.2.0"

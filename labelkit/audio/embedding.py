@@ -16,7 +16,7 @@ import numpy as np
 from labelkit import registry
 from labelkit.audio import io
 from labelkit.config import EmbeddingSpec
-from labelkit.errors import InvalidInput, LabelkitError, UnknownName
+from labelkit.errors import InvalidInput, LabelkitError, UnknownName, needing
 from labelkit.types import Floats
 
 # Of pool_frames; part of cache keys.
@@ -176,15 +176,12 @@ def load_onnx(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
     Its first output is the embedding.
 
     Raises:
-        InvalidInput: If onnxruntime is not installed or the file is no such model.
+        MissingPackage: If onnxruntime is not installed.
+        InvalidInput: If the file is no such model.
     """
     file = find_onnx(spec)[0]
-    try:
+    with needing(spec.embedder, "onnx", "onnxruntime"):
         import onnxruntime
-    except ModuleNotFoundError as error:
-        raise InvalidInput(
-            f"{spec.embedder} needs onnxruntime; install it with: pip install 'labelkit[onnx]'"
-        ) from error
     wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
     known = onnxruntime.get_available_providers()
     options = onnxruntime.SessionOptions()
