@@ -90,8 +90,6 @@ def plan_work(
         judge_test_from: First round whose judgement of the held-out clips can count.
         start: The finished run that the first stage starts from.
     """
-    if kind != "verify":
-        tell_unread(recipe)
     run_id = choose_name(project, kind, recipe, seed, device, data, states, start)
     n_folds, learner = len(np.unique(data.folds)), data.learner
     # Only a network is trained on a GPU.
