@@ -37,8 +37,8 @@ from labelkit.noise.scoring import fuse_ranks
 from labelkit.noise.simulate import plant_confusable, plant_uniform
 from labelkit.project import Project, create_project
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
-from labelkit.records import UNVERIFIED
 from labelkit.runs.train import train
+from labelkit.states import UNVERIFIED
 
 DEVELOPMENT_SEEDS, SEEDS = (0, 1, 2), (3, 4, 5)
 NOISES = ("uniform 5 %", "uniform 10 %", "uniform 20 %", "confusable 20 %", "40/35")

@@ -28,9 +28,10 @@ from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recip
 from labelkit.labels.importing import import_labels
 from labelkit.noise.selection import select_confident
 from labelkit.project import Project, create_project
-from labelkit.records import SELF_VERIFIED, multi_hot
+from labelkit.records import multi_hot
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
+from labelkit.states import SELF_VERIFIED
 
 SEEDS, DEVELOPMENT_SEEDS = (0, 1, 2), (100, 101)
 FOLDS = 5

@@ -23,8 +23,8 @@ from labelkit.config import read_recipe
 from labelkit.noise.classes import estimate_noise
 from labelkit.noise.neighbours import find_neighbours
 from labelkit.project import Project
-from labelkit.records import UNVERIFIED
 from labelkit.runs.train import train
+from labelkit.states import UNVERIFIED
 
 NOISE = "40/35"
 METHODS = ("fusion", "probe", "self_confidence", "aum", "neighbours")

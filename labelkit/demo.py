@@ -15,10 +15,10 @@ from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.recordings.checking import check
 from labelkit.recordings.features import compute_features
-from labelkit.records import SELF_VERIFIED
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 from labelkit.runs.verify import verify
+from labelkit.states import SELF_VERIFIED
 
 ROUNDS, FOLDS, LOWEST = 3, 4, 30
 

@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 
 from labelkit.errors import InvalidInput
+from labelkit.states import TRUSTED_STATES, UNVERIFIED
 from labelkit.types import Floats, Ints, Objects, Strings
 
-UNVERIFIED, VERIFIED, SELF_VERIFIED = "unverified", "verified", "self_verified"
-RELABELED, REJECTED = "relabeled", "rejected"
-STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
-MACHINE_STATES = (UNVERIFIED, SELF_VERIFIED)
-TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
 # What a person may answer in Label Studio, and what may become of an answer.
 ANSWERS = (
     "labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted", "task_deleted",

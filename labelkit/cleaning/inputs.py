@@ -20,9 +20,10 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import REJECTED, LabelTable, multi_hot
+from labelkit.records import LabelTable, multi_hot
 from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
+from labelkit.states import REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
 from labelkit.types import Bools, Floats, Ints, Objects

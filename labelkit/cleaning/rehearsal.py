@@ -32,9 +32,9 @@ from labelkit.errors import InvalidInput
 from labelkit.noise.classes import class_similarity
 from labelkit.project import Project
 from labelkit.recordings.features import compute_features
-from labelkit.records import SELF_VERIFIED
 from labelkit.runs.cross_validation import device_name
 from labelkit.runs.verify import verify
+from labelkit.states import SELF_VERIFIED
 from labelkit.types import Floats
 
 # Parts that are rehearsed if the user does not say how many.

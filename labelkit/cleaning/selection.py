@@ -18,15 +18,9 @@ from labelkit.errors import InvalidInput
 from labelkit.noise.scoring import score_self_confidence, suggest_labels
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.records import (
-    SELF_VERIFIED,
-    UNVERIFIED,
-    Batch,
-    Clip,
-    LabelEvent,
-    verdicts_of,
-)
+from labelkit.records import Batch, Clip, LabelEvent, verdicts_of
 from labelkit.runs.persist import refuse_leaks
+from labelkit.states import SELF_VERIFIED, UNVERIFIED
 from labelkit.types import Bools
 
 

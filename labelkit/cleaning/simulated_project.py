@@ -16,20 +16,8 @@ from labelkit.folds import group_indices
 from labelkit.noise.simulate import Planted
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import (
-    MACHINE_STATES,
-    REJECTED,
-    RELABELED,
-    UNVERIFIED,
-    VERIFIED,
-    Batch,
-    Clip,
-    LabelEvent,
-    LabelTable,
-    Verdict,
-    multi_hot,
-    verdicts_of,
-)
+from labelkit.records import Batch, Clip, LabelEvent, LabelTable, Verdict, multi_hot, verdicts_of
+from labelkit.states import MACHINE_STATES, REJECTED, RELABELED, UNVERIFIED, VERIFIED
 from labelkit.stores.lock import locked
 from labelkit.types import Bools, Floats
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
-from labelkit.records import REJECTED, RELABELED, UNVERIFIED, VERIFIED
+from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
 if TYPE_CHECKING:
     import duckdb

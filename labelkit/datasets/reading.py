@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
-from labelkit.records import STATES, UNVERIFIED, VERIFIED, Clip
+from labelkit.records import Clip
+from labelkit.states import STATES, UNVERIFIED, VERIFIED
 
 REMOVE = "remove"
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")

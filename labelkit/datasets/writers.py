@@ -22,7 +22,8 @@ from labelkit.datasets.formats import COLUMNS, CURATED, NOISY
 from labelkit.datasets.reading import join_names, quote
 from labelkit.errors import InvalidInput
 from labelkit.files import replacing, sync_folder
-from labelkit.records import REJECTED, RELABELED, SELF_VERIFIED, VERIFIED, Clip
+from labelkit.records import Clip
+from labelkit.states import REJECTED, RELABELED, SELF_VERIFIED, VERIFIED
 
 # What is said in words, and the paths or classes it is said of.
 Unsaid = dict[str, list[str]]

@@ -9,7 +9,8 @@ from typing import Any
 
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
-from labelkit.records import STATES, as_row
+from labelkit.records import as_row
+from labelkit.states import STATES
 from labelkit.stores.as_of import find_batch, read_time
 from labelkit.stores.history import (
     BatchFilter,

@@ -9,7 +9,8 @@ from typing import Any
 from labelkit.errors import InvalidInput
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import MACHINE_STATES, Batch
+from labelkit.records import Batch
+from labelkit.states import MACHINE_STATES
 from labelkit.stores.append import WriteSession
 from labelkit.stores.as_of import read_number
 from labelkit.stores.session import Session

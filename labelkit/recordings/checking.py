@@ -27,7 +27,7 @@ from labelkit.recordings.duplicates import (
 )
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
 from labelkit.recordings.features import compute_features
-from labelkit.records import REJECTED
+from labelkit.states import REJECTED
 
 # A rate is that of the set if such a share of the recordings has it.
 _USUAL_SHARE = 0.95

@@ -15,7 +15,8 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.recordings.features import compute_features
 from labelkit.recordings.usable import same_recordings, unusable
-from labelkit.records import REJECTED, LabelTable
+from labelkit.records import LabelTable
+from labelkit.states import REJECTED
 from labelkit.stores.arrays import FeatureStore
 from labelkit.types import Ints
 

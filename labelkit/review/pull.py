@@ -16,19 +16,11 @@ from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import (
-    ANSWERS,
-    REJECTED,
-    RELABELED,
-    UNVERIFIED,
-    VERIFIED,
-    Batch,
-    Pull,
-    ReviewProject,
-)
+from labelkit.records import ANSWERS, Batch, Pull, ReviewProject
 from labelkit.review.ledger import Ledger
 from labelkit.review.resolution import BY_MODEL
 from labelkit.review.setup import alone, connect, read_setup, read_spec
+from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 from labelkit.stores.reviews import (
     known_annotators,
     known_tasks,

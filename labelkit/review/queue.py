@@ -14,7 +14,8 @@ from labelkit.cleaning.missing import METRIC as MISSING
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
-from labelkit.records import MACHINE_STATES, LabelTable
+from labelkit.records import LabelTable
+from labelkit.states import MACHINE_STATES
 from labelkit.stores.scores import (
     NewestScores,
     Suggestion,

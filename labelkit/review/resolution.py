@@ -10,7 +10,8 @@ from datetime import datetime
 import numpy as np
 
 from labelkit import registry
-from labelkit.records import REJECTED, RELABELED, VERIFIED, Review
+from labelkit.records import Review
+from labelkit.states import REJECTED, RELABELED, VERIFIED
 from labelkit.types import Floats
 
 # Answers that say what the labels are, and those that count as given.

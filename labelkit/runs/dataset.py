@@ -20,18 +20,9 @@ from labelkit.project import Project
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
 from labelkit.recordings.features import compute_features, compute_variant, read_variant
 from labelkit.recordings.usable import parted_twins, unusable
-from labelkit.records import (
-    REJECTED,
-    RELABELED,
-    TRUSTED_STATES,
-    UNVERIFIED,
-    VERIFIED,
-    Frames,
-    LabelTable,
-    Windows,
-    multi_hot,
-)
+from labelkit.records import Frames, LabelTable, Windows, multi_hot
 from labelkit.runs.folds import freeze_folds
+from labelkit.states import REJECTED, RELABELED, TRUSTED_STATES, UNVERIFIED, VERIFIED
 from labelkit.stores.arrays import ArrayStore
 from labelkit.types import Array, Bools, Floats, Ints
 

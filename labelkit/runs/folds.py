@@ -13,13 +13,8 @@ from labelkit.folds import make_folds
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import (
-    REJECTED,
-    TRUSTED_STATES,
-    Batch,
-    LabelTable,
-    multi_hot,
-)
+from labelkit.records import Batch, LabelTable, multi_hot
+from labelkit.states import REJECTED, TRUSTED_STATES
 from labelkit.stores.append import IMPORTED_FOLDS, WriteSession
 from labelkit.types import Ints
 

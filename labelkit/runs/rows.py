@@ -13,19 +13,9 @@ from labelkit import registry
 from labelkit.config import Recipe
 from labelkit.ensemble import mean_probs
 from labelkit.noise.suggestion import suggest_and_explain
-from labelkit.records import (
-    MACHINE_STATES,
-    SELF_VERIFIED,
-    UNVERIFIED,
-    LabelEvent,
-    Predictions,
-    Run,
-    Scores,
-    Suggestions,
-    Verdict,
-    Windows,
-)
+from labelkit.records import LabelEvent, Predictions, Run, Scores, Suggestions, Verdict, Windows
 from labelkit.runs.dataset import Dataset
+from labelkit.states import MACHINE_STATES, SELF_VERIFIED, UNVERIFIED
 from labelkit.stores.runs import read_trained_on
 from labelkit.stores.session import Session
 from labelkit.types import Bools, Floats

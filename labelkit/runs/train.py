@@ -14,7 +14,7 @@ from labelkit import registry
 from labelkit.config import ROUND_STAGE, Recipe
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
-from labelkit.records import UNVERIFIED, Batch, verdicts_of
+from labelkit.records import Batch, verdicts_of
 from labelkit.runs.cross_validation import Work, device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
@@ -24,6 +24,7 @@ from labelkit.runs.persist import (
     refuse_leaks,
     verified_metrics,
 )
+from labelkit.states import UNVERIFIED
 from labelkit.stores.runs import read_parents
 from labelkit.types import Bools, Floats
 

@@ -13,11 +13,11 @@ from labelkit.config import Recipe, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.records import UNVERIFIED
 from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule
+from labelkit.states import UNVERIFIED
 from labelkit.types import Bools
 
 

@@ -12,19 +12,8 @@ import numpy as np
 
 import labelkit
 from labelkit.errors import StoreError
-from labelkit.records import (
-    MACHINE_STATES,
-    RELABELED,
-    STATES,
-    VERIFIED,
-    Batch,
-    LabelEvents,
-    Predictions,
-    Receipt,
-    Scores,
-    Suggestions,
-    Verdict,
-)
+from labelkit.records import Batch, LabelEvents, Predictions, Receipt, Scores, Suggestions, Verdict
+from labelkit.states import MACHINE_STATES, RELABELED, STATES, VERIFIED
 from labelkit.stores import materialised
 from labelkit.stores.catalog import create_predictions
 from labelkit.stores.columns import as_column, as_json, as_lists, event_columns, label_columns

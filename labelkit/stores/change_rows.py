@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.records import MACHINE_STATES, Clip
+from labelkit.records import Clip
+from labelkit.states import MACHINE_STATES
 from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.session import Session
 from labelkit.types import Ints

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labelkit.records import MACHINE_STATES
+from labelkit.states import MACHINE_STATES
 from labelkit.stores.session import Session
 
 _NAMED = 3

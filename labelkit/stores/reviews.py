@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelkit.errors import StoreError
-from labelkit.records import ANSWERS, MACHINE_STATES, Batch, Pull, Review, ReviewProject, ReviewTask
+from labelkit.records import ANSWERS, Batch, Pull, Review, ReviewProject, ReviewTask
+from labelkit.states import MACHINE_STATES
 from labelkit.stores.columns import as_lists
 from labelkit.stores.session import Session
 from labelkit.stores.views import UNCOVERED

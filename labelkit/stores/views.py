@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from labelkit.records import MACHINE_STATES
+from labelkit.states import MACHINE_STATES
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from labelkit.label_studio.client import Client
 from labelkit.labels.importing import import_labels
 from labelkit.labels.undo import undo
 from labelkit.project import open_project
-from labelkit.records import MACHINE_STATES, Batch, LabelEvents
+from labelkit.records import Batch, LabelEvents
 from labelkit.review.pull import pull
 from labelkit.runs.verify import verify
+from labelkit.states import MACHINE_STATES
 from labelkit.stores import materialised
 from labelkit.stores.append import WriteSession
 from labelkit.stores.labels import LabelStore

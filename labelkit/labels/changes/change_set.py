@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
-from labelkit.records import MACHINE_STATES, Clip
+from labelkit.records import Clip
+from labelkit.states import MACHINE_STATES
 
 VERSION = 1
 # Containers of the file down to this depth have a line for each entry.

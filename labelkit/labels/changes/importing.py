@@ -35,7 +35,8 @@ from labelkit.labels.changes.origins import describe_origin, name_batch, read_or
 from labelkit.labels.changes.reading import read_changes
 from labelkit.labels.importing import check_kinship
 from labelkit.project import Project
-from labelkit.records import VERIFIED, Batch, Clip, LabelEvents, Verdict
+from labelkit.records import Batch, Clip, LabelEvents, Verdict
+from labelkit.states import VERIFIED
 from labelkit.stores.change_rows import read_batches, read_store_id
 from labelkit.stores.clips import count_clips, count_known_paths, next_clip_id
 from labelkit.stores.session import Session

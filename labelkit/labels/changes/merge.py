@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from labelkit.records import MACHINE_STATES
+from labelkit.states import MACHINE_STATES, may_machine_change
 
 # What became of a clip's events: nothing to do, taken over, or left.
 SAME, APPLIED, KEPT = "same", "applied", "kept"
@@ -135,6 +135,6 @@ def allowed(state: str, later: Sequence[ClipState]) -> bool:
     """
     states = [state, *(given.state for given in later)]
     return all(
-        given.by_person or before in MACHINE_STATES
+        given.by_person or may_machine_change(before, given.state)
         for given, before in zip(later, states, strict=False)
     )

@@ -34,7 +34,8 @@ from labelkit.labels.changes.change_set import (
     Origin,
     PriorState,
 )
-from labelkit.records import MACHINE_STATES, STATES, Clip
+from labelkit.records import Clip
+from labelkit.states import MACHINE_STATES, STATES
 
 _VERDICTS = ("present", "absent", "unsure", "withdrawn")
 # Deeper than any evidence is, and far from what a parser minds.

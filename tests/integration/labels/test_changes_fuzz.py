@@ -18,7 +18,8 @@ from labelkit.labels.changes.origins import read_origins
 from labelkit.labels.changes.reading import parse_changes
 from labelkit.labels.undo import undo
 from labelkit.maintenance.integrity import PROBLEM, check_contents
-from labelkit.records import STATES, Batch, Clip
+from labelkit.records import Batch, Clip
+from labelkit.states import STATES
 from tests.support.commands import call, refused, rows, snapshot
 from tests.support.copies import CLASSES, decide, labels_now, make_copies, replayed
 from tests.support.projects import copy_project

@@ -25,7 +25,8 @@ from labelkit.config import FormatSpec
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project, open_project
-from labelkit.records import STATES, Clip
+from labelkit.records import Clip
+from labelkit.states import STATES
 from tests.support.labelled import CLASSES, PATHS, judge, make_labelled, write_probs
 
 # More where somebody asks for it: LABELKIT_FUZZ=100 tries a hundred times as much.

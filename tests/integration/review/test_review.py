@@ -13,13 +13,14 @@ from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.labels.undo import undo
 from labelkit.project import open_project
-from labelkit.records import RELABELED, TRUSTED_STATES, Batch
+from labelkit.records import Batch
 from labelkit.review import status as reporting
 from labelkit.review.pull import pull, pull_file, repair
 from labelkit.review.push import push
 from labelkit.review.queue import Choice
 from labelkit.review.setup import read_setup, set_up
 from labelkit.runs.train import train
+from labelkit.states import RELABELED, TRUSTED_STATES
 from tests.support.label_studio_server import answer
 
 pytestmark = pytest.mark.slow
