@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labelkit.noise.verify import self_verify
     from labelkit.stores.labels import LabelStore
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Spelt out: type checkers read no list that is computed.
 __all__ = [
