@@ -170,14 +170,14 @@ def find_score_differences(session: Session) -> Offenders:
 
 
 def find_broken_views(con: Any) -> ViewsFound:
-    """Ask every view and macro for its plan."""
+    """Ask every view and macro for its columns."""
     import duckdb
 
     broken = []
     asked = {"predictions": "predictions"} | {view.name: view.called(0) for view in VIEWS}
     for name, called in asked.items():
         try:
-            con.execute(f"explain from {called}")
+            con.execute(f"describe from {called}")
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             broken.append(BrokenView(name, str(error).splitlines()[0]))
         except duckdb.IOException:
