@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from labelkit.config import FeatureSpec
 from labelkit.types import Floats, Ints
 
 _A4 = 440.0
+# Banks are asked for with every clip; of few settings each, and nobody writes to them.
+_kept = lru_cache(maxsize=8)
+
+
+def _read_only(bank: Floats) -> Floats:
+    bank.flags.writeable = False
+    return bank
 
 
 def top_hz(spec: FeatureSpec) -> float:
@@ -17,6 +25,7 @@ def top_hz(spec: FeatureSpec) -> float:
     return spec.fmax_hz or spec.sample_rate / 2
 
 
+@_kept
 def mel_bank(spec: FeatureSpec) -> Floats:
     """Make Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
     import librosa
@@ -24,15 +33,17 @@ def mel_bank(spec: FeatureSpec) -> Floats:
     with warnings.catch_warnings():
         # check_spec tells it as an error.
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(
+        bank = librosa.filters.mel(
             sr=spec.sample_rate,
             n_fft=spec.n_fft,
             n_mels=spec.n_mels,
             fmin=spec.fmin_hz,
             fmax=top_hz(spec),
         )
+    return _read_only(bank)
 
 
+@_kept
 def a_weighting(spec: FeatureSpec) -> Floats:
     """Return A-weights of the transform's frequencies in dB, no less than -80."""
     import librosa
@@ -43,6 +54,7 @@ def a_weighting(spec: FeatureSpec) -> Floats:
     return weights
 
 
+@_kept
 def log_bank(spec: FeatureSpec) -> Floats:
     """Make overlapping triangles of sum 1 between pitches aligned to 440 Hz.
 
@@ -58,7 +70,7 @@ def log_bank(spec: FeatureSpec) -> Floats:
     for row, corners in zip(bank, zip(bins, bins[1:], bins[2:], strict=False), strict=True):
         row[:] = np.interp(np.arange(len(row)), corners, (0, 1, 0))
         row /= row.sum()
-    return bank
+    return _read_only(bank)
 
 
 def log_bins(spec: FeatureSpec) -> Ints:
