@@ -9,7 +9,7 @@ from labelkit import lazy
 if TYPE_CHECKING:
     from labelkit.audio.batched import compute_batch
     from labelkit.audio.embedding import Embedder, check_embedder, pool_frames
-    from labelkit.audio.faults import find_faults
+    from labelkit.audio.faults import inspect
     from labelkit.audio.features import compute, log_filter_bank, log_mel, perceptual_mel
     from labelkit.audio.io import duration_s, hash_file, read_audio
 
@@ -19,8 +19,8 @@ __all__ = [
     "compute",
     "compute_batch",
     "duration_s",
-    "find_faults",
     "hash_file",
+    "inspect",
     "log_filter_bank",
     "log_mel",
     "perceptual_mel",
@@ -35,7 +35,7 @@ if not TYPE_CHECKING:
         {
             "batched": ("compute_batch",),
             "embedding": ("Embedder", "check_embedder", "pool_frames"),
-            "faults": ("find_faults",),
+            "faults": ("inspect",),
             "features": ("compute", "log_filter_bank", "log_mel", "perceptual_mel"),
             "io": ("duration_s", "hash_file", "read_audio"),
         },

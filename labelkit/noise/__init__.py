@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         consensus_majority,
         consensus_per_class,
         consensus_quality,
-        find_disagreements,
         measure_agreement,
     )
     from labelkit.noise.dynamics import (
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
     from labelkit.noise.similarity import find_near_duplicates
     from labelkit.noise.simulate import (
         Planted,
+        distort,
         plant_confusable,
         plant_extra,
         plant_missing,
@@ -83,9 +83,9 @@ __all__ = [
     "consensus_per_class",
     "consensus_quality",
     "cross_probs",
+    "distort",
     "estimate_noise",
     "find_confusable",
-    "find_disagreements",
     "find_missing",
     "find_near_duplicates",
     "find_neighbours",
@@ -141,7 +141,6 @@ if not TYPE_CHECKING:
                 "consensus_majority",
                 "consensus_per_class",
                 "consensus_quality",
-                "find_disagreements",
                 "measure_agreement",
             ),
             "dynamics": (
@@ -186,6 +185,7 @@ if not TYPE_CHECKING:
             ),
             "similarity": ("find_near_duplicates",),
             "simulate": (
+                "distort",
                 "Planted",
                 "plant_confusable",
                 "plant_extra",

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from labelkit.recordings.duplicates import list_duplicates
     from labelkit.recordings.embedding import (
         compute_embeddings,
-        import_embeddings,
         read_embeddings,
         similar,
     )
@@ -21,7 +20,6 @@ __all__ = [
     "check",
     "compute_embeddings",
     "compute_features",
-    "import_embeddings",
     "list_duplicates",
     "read_embeddings",
     "similar",
@@ -34,7 +32,7 @@ if not TYPE_CHECKING:
         {
             "checking": ("check",),
             "duplicates": ("list_duplicates",),
-            "embedding": ("compute_embeddings", "import_embeddings", "read_embeddings", "similar"),
+            "embedding": ("compute_embeddings", "read_embeddings", "similar"),
             "features": ("compute_features",),
         },
     )

@@ -88,7 +88,7 @@ class RunRows:
                 kind="fold",
                 part_of=self.run_id,
                 fold=state.fold,
-                iteration=state.number,
+                iteration=state.iteration,
                 parents=[state.parent] if state.parent else [],
                 trained_on=self.data.ids[state.trained_on].tolist(),
                 metrics={"history": state.history},

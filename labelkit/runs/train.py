@@ -118,8 +118,8 @@ def train(
         before = _start_states(project, start, data) if start else {}
         told: list[dict[str, Any]] = []
         with work.runner.executor:
-            for number, name in enumerate(names):
-                told.append(_train_stage(project, work, found, name, number, before))
+            for iteration, name in enumerate(names):
+                told.append(_train_stage(project, work, found, name, iteration, before))
                 on_stage(told[-1])
         last, read = told[-1]["stage"], "trusted clips" if trusted else "all clips"
         return commit_run(
@@ -155,7 +155,7 @@ def _train_stage(
     work: Work,
     found: _Progress,
     name: str,
-    number: int,
+    iteration: int,
     before: Mapping[int, FoldState],
 ) -> dict[str, Any]:
     """Choose, train all folds, commit; returns a row about it."""
@@ -164,15 +164,15 @@ def _train_stage(
     rows, data = work.rows, work.rows.data
     stage = rows.recipe.stages[name]
     if stage.select or stage.remove:
-        _choose(project, work, found, name, number)
+        _choose(project, work, found, name, iteration)
     folds = np.unique(data.folds).tolist()
     starts: dict[int, FoldState | None] = {
         state.fold: state for state in found.states.get(stage.start, ())
     }
-    if not number:
+    if not iteration:
         starts = dict(before)
     decided = Decided(found.selected, found.removed, found.only)
-    fit = partial(work.fit_predict.fit, name, name=name, number=number)
+    fit = partial(work.fit_predict.fit, name, name=name, iteration=iteration)
     results = work.runner(fit, [(fold, decided, starts.get(fold)) for fold in folds])
     probs = np.empty(data.labels.shape, np.float32)
     for fold, (held_out, _) in zip(folds, results, strict=True):
@@ -198,7 +198,7 @@ def _train_stage(
     }
 
 
-def _choose(project: Project, work: Work, found: _Progress, name: str, number: int) -> None:
+def _choose(project: Project, work: Work, found: _Progress, name: str, iteration: int) -> None:
     """Select and remove noisy clips before a stage, as one batch."""
     rows, data = work.rows, work.rows.data
     stage = rows.recipe.stages[name]
@@ -213,7 +213,7 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, number: i
     judge = (stage.select or stage.remove)["judges"][-1]
     with project.store.write() as session:
         events = rows.changes(
-            session, found.selected, found.probs[judge], found.states[judge], rule, number
+            session, found.selected, found.probs[judge], found.states[judge], rule, iteration
         )
         verdicts = [v for event in events for v in verdicts_of(event, rule)]
         session.append(
