@@ -232,7 +232,7 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, iteration
 
 
 def apply_rule(table: Mapping[str, Any], data: Dataset, probs: Mapping[str, Floats]) -> Bools:
-    """Noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
+    """Find the noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
 
     Args:
         table: The rule, its judges and its options.
@@ -250,7 +250,7 @@ def apply_rule(table: Mapping[str, Any], data: Dataset, probs: Mapping[str, Floa
 
 
 def describe_selection(table: Mapping[str, Any]) -> str:
-    """A rule of a recipe in a few words, as the store notes it."""
+    """Say a rule of a recipe in a few words, as the store notes it."""
     options = ", ".join(f"{k} {v}" for k, v in table.items() if k not in ("rule", "judges"))
     return f"{table['rule']} ({options}) judged by {', '.join(table['judges'])}"
 
