@@ -6,10 +6,9 @@ are loaded on first use, so that ``import labelkit`` stays light.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from labelkit import moved
+from labelkit import lazy, moved
 
 if TYPE_CHECKING:
     from labelkit.api import OpenProject, create, open
@@ -38,30 +37,21 @@ __all__ = [
     "read_recipe",
     "self_verify",
 ]
-_PUBLIC = {
-    "LabelStore": "labelkit.stores.labels",
-    "LabelkitError": "labelkit.errors",
-    "OpenProject": "labelkit.api",
-    "create": "labelkit.api",
-    "create_model": "labelkit.models",
-    "list_models": "labelkit.models",
-    "lwlrap": "labelkit.metrics",
-    "make_folds": "labelkit.folds",
-    "open": "labelkit.api",
-    "read_recipe": "labelkit.config",
-    "self_verify": "labelkit.noise.verify",
-}
 
 moved.install()
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name not in _PUBLIC:
-            raise AttributeError(f"module 'labelkit' has no attribute {name!r}")
-        return getattr(import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "api": ("OpenProject", "create", "open"),
+            "config": ("read_recipe",),
+            "errors": ("LabelkitError",),
+            "folds": ("make_folds",),
+            "metrics": ("lwlrap",),
+            "models": ("create_model", "list_models"),
+            "noise.verify": ("self_verify",),
+            "stores.labels": ("LabelStore",),
+        },
+    )

@@ -111,10 +111,6 @@ def run_demo(
     ]
 
 
-def _percent(run: dict[str, Any]) -> str:
-    return f"{run['test_accuracy']:.1%}"
-
-
 def _read_truth(path: Path) -> dict[str, str]:
     with path.open(newline="", encoding="utf-8") as file:
         return {row["fname"]: row["label"] for row in csv.DictReader(file)}

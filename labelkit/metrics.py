@@ -131,27 +131,6 @@ def lwlrap(labels: Array, probs: Floats) -> float:
     return float(precisions.mean()) if len(precisions) else float("nan")
 
 
-def lwlrap_per_class(labels: Array, probs: Floats) -> tuple[Floats, Floats]:
-    """Compute the lwlrap of each class and its weight, its share of all given labels.
-
-    Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
-        probs: Scores of the same shape.
-
-    Returns:
-        Score (0 for a class nobody has) and weight, each ``(n_classes,)``; their
-        inner product is :func:`lwlrap`.
-
-    Raises:
-        InvalidInput: If the arrays do not fit.
-    """
-    labels, probs = check_arrays(labels, probs)
-    _, classes, precisions = _precisions(labels, probs)
-    counts = np.bincount(classes, minlength=labels.shape[1])
-    sums = np.bincount(classes, precisions, minlength=labels.shape[1])
-    return sums / np.maximum(counts, 1), counts / max(counts.sum(), 1)
-
-
 def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
     """Compute the label-ranking average precision of each clip, shape ``(n_clips,)``.
 

@@ -76,12 +76,12 @@ class Project:
 
     @property
     def windows(self) -> WindowStore:
-        """How single windows of clips were judged."""
+        """Judgements of the single windows of clips."""
         return WindowStore(self.work / "windows")
 
     @property
     def epochs(self) -> EpochStore:
-        """How every clip was judged epoch by epoch."""
+        """Judgements of every clip epoch by epoch."""
         return EpochStore(self.work / "epochs")
 
     @property

@@ -41,19 +41,6 @@ _SPECTRUM = 2048
 _LOUDEST = 400
 
 
-def find_faults(path: Path, *, window_s: float = 0.0) -> list[str]:
-    """List the faults of one recording, the unusable ones first and alone.
-
-    Args:
-        path: The file.
-        window_s: Length below which a recording is ``short``, in seconds.
-
-    Returns:
-        A list of keys of ``REASONS``; empty for a sound recording.
-    """
-    return inspect(path, window_s=window_s)[2]
-
-
 def inspect(path: Path, *, window_s: float = 0.0) -> tuple[Floats, int, list[str]]:
     """Decode a recording and find its faults in one go.
 

@@ -119,7 +119,7 @@ class ScoreInputs:
 
     @cached_property
     def dynamics(self) -> Dynamics | None:
-        """How the models of the first logged stage learnt each label; None without a log.
+        """Measures of how the first logged stage learnt each label; None without a log.
 
         Of a clip whose label has changed since, nothing is known.
         """

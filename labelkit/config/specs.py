@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labelkit import registry
 from labelkit.config.settings import setting
 
 # Of one set; their numbers go from 0 to one less.
@@ -59,7 +60,7 @@ class ReviewSpec:
         "auto",
         "Where they differ: majority of whole answers, per_class, quality (cleanlab, by the last "
         "run; one label a clip), or auto: majority, per_class where clips have several labels.",
-        choices=("auto", "majority", "per_class", "quality"),
+        choices=("auto", *registry.names("consensus")),
     )
     audio: str = setting(
         "local",

@@ -2,7 +2,9 @@
 
 A reader takes a path and a ``FormatSpec`` and returns the clips it found together
 with every fault of the file, one line each: row, value, remedy. It checks the file
-alone; whether classes and recordings exist is the importer's business.
+alone; whether classes and recordings exist is the importer's business. A reader whose
+paths follow from where the recordings lie has a keyword ``audio_dir``, the project's folder of
+recordings; one that corrects clips of the store says so in its ``Reading``.
 
 A new format is one function here and one line in ``registry.TABLE["format"]``; what
 labelkit can also write is in ``datasets/writers.py``.
@@ -15,12 +17,14 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
+from labelkit.errors import InvalidInput
 from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
 if TYPE_CHECKING:
@@ -86,12 +90,20 @@ def _columns(spec: FormatSpec, **fixed: Any) -> FormatSpec:
     return FormatSpec(**(kept | {"path_column": "fname"} | fixed))
 
 
-def read_folder(path: Path, spec: FormatSpec) -> Reading:
+def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read a folder with one folder of recordings per class.
 
-    Paths are relative to ``path``; the importer puts the way to it in front.
+    Args:
+        path: The folder.
+        spec: What the format leaves open; its prefix counts only without ``audio_dir``.
+        audio_dir: Folder to which the paths are relative; ``path`` if None.
+
+    Raises:
+        InvalidInput: If the folder does not lie in ``audio_dir``.
     """
     found = Reading()
+    if audio_dir is not None:
+        spec = replace(spec, prefix=_below(audio_dir, path))
     if not path.is_dir():
         found.fault(0, f"{path} is not a folder", "give a folder with one folder per class")
         return found
@@ -105,6 +117,18 @@ def read_folder(path: Path, spec: FormatSpec) -> Reading:
     if not files:
         found.fault(0, f"no recordings below {path}", f"known: {', '.join(EXTENSIONS)}")
     return found
+
+
+def _below(audio_dir: Path, folder: Path) -> str:
+    """Find the way from the folder of recordings to ``folder``."""
+    try:
+        way = folder.resolve().relative_to(audio_dir.resolve()).as_posix()
+    except ValueError as error:
+        raise InvalidInput(
+            f"{folder} does not lie in the audio folder {audio_dir}; "
+            "make a project on a folder that holds it"
+        ) from error
+    return "" if way == "." else way
 
 
 def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
@@ -196,7 +220,7 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     The form in which argus (1st place, Freesound 2019) published its hand corrections.
     The clips come back as ``relabeled``, or ``rejected`` and without labels.
     """
-    found = Reading()
+    found = Reading(corrects=True)
     text = _text(path, found)
     if found.noted:
         return found

@@ -55,12 +55,14 @@ def is_length(seconds: float) -> bool:
 class Reading:
     """What a reader found: clips in the order of the file, and its faults.
 
-    ``classes`` is the vocabulary in its order, where the file holds one.
+    ``classes`` is the vocabulary in its order, where the file holds one. ``corrects`` says that
+    the clips are those of the store, to be given other labels, and no new ones.
     """
 
     clips: list[Clip] = field(default_factory=list)
     noted: list[tuple[int, str]] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    corrects: bool = False
     _rows: dict[str, int] = field(default_factory=dict)
 
     def fault(self, row: int, problem: str, remedy: str) -> None:

@@ -2,6 +2,9 @@
 
 A writer takes a file, the clips and the vocabulary, and returns what its format cannot say:
 which clips it left out, and what of the others is lost. A file is whole or not there.
+
+What else it needs it declares itself, a plug-in as well: a keyword ``separator`` where there is
+something to part, and :func:`fills_folder` where it makes several files.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ import io
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +31,23 @@ from labelkit.states import REJECTED, RELABELED, SELF_VERIFIED, VERIFIED
 # What is said in words, and the paths or classes it is said of.
 Unsaid = dict[str, list[str]]
 LEFT_OUT = "left out, "
+
+_Writer = TypeVar("_Writer", bound=Callable[..., Unsaid])
+
+
+def fills_folder(*files: str) -> Callable[[_Writer], _Writer]:
+    """Declare that a writer is given a folder, in which it makes the files of these names."""
+
+    def declare(write: _Writer) -> _Writer:
+        vars(write)["files"] = files
+        return write
+
+    return declare
+
+
+def folder_files(write: Callable[..., Unsaid]) -> tuple[str, ...]:
+    """Return the names of the files that a writer makes in a folder; none if it makes one file."""
+    return getattr(write, "files", ())
 
 
 def write_csv(
@@ -108,6 +128,7 @@ def write_fsdkaggle2018(file: Path, clips: Sequence[Clip], classes: Sequence[str
     return unsaid.tell(kept, classes)
 
 
+@fills_folder(CURATED, NOISY)
 def write_fsdkaggle2019(folder: Path, clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
     """Write FSDKaggle2019's two tables, curated and noisy, with comma-joined labels.
 

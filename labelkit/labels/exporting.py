@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelkit import registry
-from labelkit.datasets.formats import CURATED, NOISY
-from labelkit.datasets.writers import LEFT_OUT
+from labelkit.datasets.writers import LEFT_OUT, folder_files
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.files import sync_folder
 from labelkit.project import Project, check_target
@@ -41,10 +41,12 @@ def export_labels(
 
     Args:
         project: Where from; its ``as_of`` says as of when.
-        file: The file to make; for fsdkaggle2019 a folder, which is made where it is missing.
+        file: The file to make; of a format of several files (fsdkaggle2019) a folder, which is
+            made where it is missing.
         format: Name of a writer.
         fold_set: Whose folds to write; the newest if None.
-        separator: csv: what parts several labels; a comma if None.
+        separator: What parts several labels, in a format that has a separator; its own, which
+            is a comma in csv, if None.
         force: Write over what is there.
 
     Returns:
@@ -73,19 +75,19 @@ def export_labels(
     """
     write = registry.resolve("writer", format)
     options = {} if separator is None else {"separator": separator}
-    if options and format != "csv":
+    if not options.keys() <= inspect.signature(write).parameters.keys():
         raise InvalidInput(f"{format} has no separator; leave it out, or export as csv")
-    folder = format == "fsdkaggle2019"
-    target = _find_target(project, file, folder=folder, force=force)
+    files = folder_files(write)
+    target = _find_target(project, file, format, files, force=force)
     with project.store.read() as session:
         fold_set = _choose_folds(session, fold_set)
         clips = read_clips(session, fold_set)
         classes = session.classes()
     if not clips:
         raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
-    if folder and not target.exists():
+    if files and not target.exists():
         with _new_folder(target) as partial:
-            unsaid = write(partial, clips, classes)
+            unsaid = write(partial, clips, classes, **options)
     else:
         unsaid = write(target, clips, classes, **options)
     left_out = sum(len(names) for what, names in unsaid.items() if what.startswith(LEFT_OUT))
@@ -122,15 +124,17 @@ def _choose_folds(session: Session, wanted: str | None) -> str | None:
     return wanted
 
 
-def _find_target(project: Project, file: Path, *, folder: bool, force: bool) -> Path:
+def _find_target(
+    project: Project, file: Path, format: str, files: tuple[str, ...], *, force: bool
+) -> Path:
     """Find the file or folder to write, links followed, or refuse it."""
-    if folder and os.path.isdir(file):
-        for name in (CURATED, NOISY):
+    if files and os.path.isdir(file):
+        for name in files:
             check_target(project, file / name, force=force)
         return file.resolve()
     target = check_target(project, file, force=force)
-    if folder and target.exists():
-        raise InvalidInput(f"{file} is no folder; fsdkaggle2019 is one of two files")
+    if files and target.exists():
+        raise InvalidInput(f"{file} is no folder; {format} is one of {len(files)} files")
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,13 +61,14 @@ def import_labels(
     """
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
-    if format == "folder":
-        spec = replace(spec, prefix=_below_audio(project, source))
-    reading: Reading = registry.resolve("format", format)(source, spec)
+    read = registry.resolve("format", format)
+    wants_place = "audio_dir" in inspect.signature(read).parameters
+    place = {"audio_dir": project.audio_dir} if wants_place else {}
+    reading: Reading = read(source, spec, **place)
     # A name need not be UTF-8, the reason must.
     name = source.name.encode(errors="backslashreplace").decode()
     batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
-    if format == "corrections":
+    if reading.corrects:
         return _import_corrections(project, source, reading, batch)
     clips = reading.clips if metadata_only else _look_at_files(project, reading)
     with project.store.write() as session:
@@ -84,18 +86,6 @@ def import_labels(
 
 def _count_states(clips: Sequence[Clip]) -> dict[str, int]:
     return dict(sorted(Counter(clip.state for clip in clips).items()))
-
-
-def _below_audio(project: Project, folder: Path) -> str:
-    """Find the way from the audio folder to ``folder``."""
-    try:
-        way = folder.resolve().relative_to(project.audio_dir.resolve()).as_posix()
-    except ValueError as error:
-        raise InvalidInput(
-            f"{folder} does not lie in the audio folder {project.audio_dir}; "
-            "make a project on a folder that holds it"
-        ) from error
-    return "" if way == "." else way
 
 
 def _look_at_files(project: Project, reading: Reading) -> list[Clip]:

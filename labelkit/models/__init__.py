@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+__all__ = ["check_window", "create_model", "list_models", "main_logits"]
+
 
 def list_models() -> list[str]:
     """List the names that :func:`create_model` knows, sorted."""

@@ -156,27 +156,6 @@ def consensus_quality(votes: Floats, probs: Floats) -> Floats:
     return found
 
 
-def find_disagreements(votes: Floats) -> Bools:
-    """Find the clips that two annotators answered differently.
-
-    Args:
-        votes: Answers, shape ``(n_annotators, n_clips, n_classes)``; NaN if not answered.
-
-    Returns:
-        Boolean mask, shape ``(n_clips,)``; False where fewer than two answered.
-
-    Raises:
-        InvalidInput: If the votes have another shape or hold anything but 0, 1 and NaN.
-
-    Example:
-        >>> find_disagreements(np.array([[[1, 0], [1, 1]], [[1, 0], [1, 0]]]))
-        array([False,  True])
-    """
-    answered, ticked = _check_votes(votes)
-    n_ticks = ticked.sum(axis=0)
-    return np.asarray(((n_ticks > 0) & (n_ticks < answered.sum(axis=0)[:, None])).any(axis=1))
-
-
 def measure_agreement(votes: Floats) -> Agreement:
     """Measure how far each annotator agrees with the others, beyond chance as well.
 

@@ -121,6 +121,12 @@ def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
 def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
     """Return the area under the margin, by the logistic function moved to [0, 1].
 
+    Source:
+        Pleiss et al. 2020.
+
+    Use:
+        With a network.
+
     Raises:
         InvalidInput: If labels and dynamics have different clips.
 
@@ -136,6 +142,12 @@ def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
 def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
     """Return the mean probability of the weakest given label over the epochs.
 
+    Source:
+        Swayamdipta et al. 2020.
+
+    Use:
+        Like the area under the margin.
+
     Raises:
         InvalidInput: If labels and dynamics have different clips.
     """
@@ -148,6 +160,12 @@ def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
     Low scores mark ambiguous clips, which are worth hearing. They do not mark wrong
     labels: a label that is never learnt is steady, too, at a low confidence.
 
+    Source:
+        Swayamdipta et al. 2020.
+
+    Use:
+        For ambiguous clips, not for wrong labels.
+
     Raises:
         InvalidInput: If labels and dynamics have different clips.
     """
@@ -157,6 +175,12 @@ def score_variability(labels: Array, dynamics: Dynamics) -> Floats:
 
 def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
     """Return ``1 / (1 + events)``: 1 for a clip never forgotten, lowest for one never learnt.
+
+    Source:
+        Toneva et al. 2019.
+
+    Use:
+        As further evidence; many clips tie.
 
     Raises:
         InvalidInput: If labels and dynamics have different clips.

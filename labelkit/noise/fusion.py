@@ -16,6 +16,12 @@ from labelkit.types import Array, Floats
 def score_probe(labels: Array, probe_probs: Floats) -> Floats:
     """Return the lowest probability of a given label by a classifier on embeddings.
 
+    Source:
+        cleanlab's audio recipe; SelfClean-Audio 2025.
+
+    Use:
+        Without a GPU, with good embeddings.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probe_probs: Its out-of-fold probabilities, of the same shape.
@@ -37,6 +43,12 @@ def score_fusion(
     The default of ``labelkit score``. The first is the area under the margin, which is of
     models that trained on the label; where no epochs were logged it is the out-of-fold
     self-confidence. The second is out of fold.
+
+    Source:
+        labelkit.
+
+    Use:
+        By default.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.

@@ -84,6 +84,12 @@ def score_neighbours(
     label and to the nearest that shares none. Here the clip's own group is left out:
     siblings cut from one recording share wrong labels too and would vouch for them.
 
+    Source:
+        SelfClean (Gröger et al. 2024).
+
+    Use:
+        With few errors and good embeddings.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without labels
             count as neither.
@@ -135,6 +141,12 @@ def score_neighbour_vote(
     shares: the nearer the neighbours, the further their vote is from a half, by a
     thousandth at most.
 
+    Source:
+        Bahri et al. 2020.
+
+    Use:
+        With larger classes.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``; clips without labels have
             no vote.
@@ -179,6 +191,12 @@ def score_typicality(embeddings: Floats, *, groups: Ints | None = None, k: int =
     nearest are measured from their median in robust deviations ``z`` (1.4826 times the
     median absolute deviation of those above the median, since distances are skewed), and
     the score is ``1/2 - arctan(z) / pi``: 0.5 for the median clip.
+
+    Source:
+        labelkit.
+
+    Use:
+        For off-topic clips, not for labels.
 
     Args:
         embeddings: One vector a clip, shape ``(n_clips, dim)``.

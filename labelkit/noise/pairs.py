@@ -53,27 +53,6 @@ def score_pairs(labels: Array, probs: Floats, *, method: str = "self_confidence"
     return scores
 
 
-def split_directions(labels: Array, scores: Floats) -> tuple[Floats, Floats]:
-    """Split scores into those of the given labels and those of the absent ones, NaN elsewhere.
-
-    The two are different questions of different odds, and are ordered apart.
-
-    Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
-        scores: Scores of the same shape.
-
-    Raises:
-        InvalidInput: If the arrays do not fit or hold NaN.
-
-    Example:
-        >>> split_directions(np.array([[1, 0]]), np.array([[0.9, 0.4]]))
-        (array([[0.9, nan]]), array([[nan, 0.4]]))
-    """
-    labels, scores = metrics.check_arrays(labels, scores)
-    scores = scores.astype(np.result_type(scores, np.float32), copy=False)
-    return np.where(labels, scores, np.nan), np.where(labels, np.nan, scores)
-
-
 def find_missing(
     labels: Array,
     probs: Floats,
@@ -150,22 +129,6 @@ def rank_missing(missing: Bools, probs: Floats) -> list[tuple[int, int, float]]:
     order = np.argsort(-values, kind="stable")
     columns = (clips[order], classes[order], values[order])
     return list(zip(*(column.tolist() for column in columns), strict=True))
-
-
-def loss_mask(missing: Bools) -> Floats:
-    """Weigh a loss per (clip, class): 0 where a label may be missing, as unknown is no "no".
-
-    Args:
-        missing: Mask of :func:`find_missing`, shape ``(n_clips, n_classes)``.
-
-    Returns:
-        Float32 matrix of zeros and ones of the same shape.
-
-    Example:
-        >>> loss_mask(np.array([[True, False]]))
-        array([[0., 1.]], dtype=float32)
-    """
-    return np.logical_not(missing).astype(np.float32)
 
 
 def _places(values: Floats) -> Floats:

@@ -28,6 +28,12 @@ MIXTURE_LEAST = 10
 def score_lwlrap(labels: Array, probs: Floats) -> Floats:
     """Return the label-ranking average precision of each clip; 1 / rank if it has one label.
 
+    Source:
+        DCASE 2019 task 2, clip by clip.
+
+    Use:
+        To compare with the challenges.
+
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
 
@@ -40,6 +46,12 @@ def score_lwlrap(labels: Array, probs: Floats) -> Floats:
 
 def score_self_confidence(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
     """Return the lowest probability of a given label.
+
+    Source:
+        Northcutt et al. 2021.
+
+    Use:
+        With any model.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -56,6 +68,12 @@ def score_self_confidence(labels: Array, probs: Floats, *, adjust: bool = False)
 
 def score_margin(labels: Array, probs: Floats, *, adjust: bool = False) -> Floats:
     """Compare the lowest given probability with the highest other one, in [0, 1].
+
+    Source:
+        Northcutt et al. 2021.
+
+    Use:
+        To find confusions.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -79,6 +97,12 @@ def score_log_loss(labels: Array, probs: Floats) -> Floats:
 
     Unlike :func:`score_self_confidence` it falls with a missing label as well. It is
     the loss the 9th place of Freesound Audio Tagging 2019 selected clips by.
+
+    Source:
+        9th place, Freesound 2019.
+
+    Use:
+        If labels may be missing, too.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -107,6 +131,12 @@ def score_cleanlab(
     single-label, anything else as multi-label. In cleanlab's own benchmarks (Thyagarajan
     et al., 2022) ``softmin`` and ``minimum`` find clips with any error best, and
     ``exponential`` those with several.
+
+    Source:
+        Thyagarajan et al. 2022.
+
+    Use:
+        Of several labels a clip, for clips with several errors.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -155,12 +185,26 @@ def score_cleanlab(
 
 
 def score_cleanlab_softmin(labels: Array, probs: Floats) -> Floats:
-    """Call :func:`score_cleanlab` with the soft minimum over the classes of a clip."""
+    """Rate labels by cleanlab, with the soft minimum over the classes of a clip.
+
+    Source:
+        Thyagarajan et al. 2022.
+
+    Use:
+        Of several labels a clip, for clips with any error.
+    """
     return score_cleanlab(labels, probs, aggregate="softmin")
 
 
 def score_cleanlab_minimum(labels: Array, probs: Floats) -> Floats:
-    """Call :func:`score_cleanlab` with the lowest of the classes of a clip."""
+    """Rate labels by cleanlab, with the lowest of the classes of a clip.
+
+    Source:
+        Thyagarajan et al. 2022.
+
+    Use:
+        Of several labels a clip, for clips with any error.
+    """
     return score_cleanlab(labels, probs, aggregate="minimum")
 
 
@@ -173,6 +217,12 @@ def score_mixture(
     the mean binary log-loss. Two Gaussians of different width cross twice; beyond the
     point where the odds would turn back they stay as they are there, so that a higher
     loss never scores better. A class that is hard as a whole looks wrong: see ``per_class``.
+
+    Source:
+        Arazo et al. 2019, DivideMix (Li et al. 2020).
+
+    Use:
+        For a cut-off without a number; not where a whole class is hard.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.

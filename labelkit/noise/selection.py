@@ -20,12 +20,15 @@ from labelkit.types import Array, Bools, Floats, Ints
 def select_confident(
     labels: Array, *probs: Floats, threshold: float = 0.95, per_class: int = 40
 ) -> Bools:
-    """Keep the clips all of whose labels a model would have given itself.
+    """Keep the clips whose labels are the most probable classes, each above a threshold.
 
     The rule of Dorfer and Widmer (DCASE 2018 task 2): the label is the most probable
     class, its probability is above a threshold, and of each class only the most probable
     clips are kept. Their released code has no threshold (0 here). A clip with several
     labels passes if they are its most probable classes, each above the threshold.
+
+    Source:
+        Dorfer and Widmer, DCASE 2018 task 2.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -87,6 +90,9 @@ def select_lwlrap(
     of lwlrap 1; argus (1st place) kept noisy clips of high lwlrap and, in its code only,
     left out others (a range at the lower end here; its limits are unpublished).
 
+    Source:
+        Bouteillon, Freesound 2019, both rules.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Probabilities of one or more judges, each of that shape.
@@ -135,6 +141,9 @@ def select_small_loss(
     The rule of the 9th place of Freesound Audio Tagging 2019 (Shugaev et al., DCASE
     2019), whose code caps each class within the first 5,000, so that fewer are kept.
 
+    Source:
+        Shugaev et al., Freesound 2019, 9th place.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Probabilities of one or more judges, each of that shape; they are averaged.
@@ -176,6 +185,9 @@ def select_clean_share(
     classes have high losses for honest reasons, so by default the share is taken inside
     each class; a clip with several labels is kept if any of them keeps it.
 
+    Source:
+        Co-teaching (Han et al. 2018).
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Probabilities of one or more judges, each of that shape; they are averaged.
@@ -207,10 +219,13 @@ def select_rank_mean(
     by_class: bool = True,
     per_class: int = 0,
 ) -> Bools:
-    """Keep a share of the clips by the mean of their ranks under several scores.
+    """Keep a share of the clips by mean rank: self-confidence, margin, log-loss of all judges.
 
     Of every judge self-confidence, margin and log-loss are ranked, so that a judge whose
     probabilities are extreme counts no more than another one.
+
+    Source:
+        labelkit.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -248,6 +263,9 @@ def select_mixture(
     DivideMix's cut-off (Li et al., 2020), which finds itself how many clips are clean;
     see :func:`labelkit.noise.scoring.score_mixture`.
 
+    Source:
+        DivideMix (Li et al. 2020).
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Probabilities of one or more judges, each of that shape; they are averaged.
@@ -280,6 +298,9 @@ def select_complete(
 
     After Fonseca et al. (ICASSP 2020); see :func:`labelkit.noise.pairs.find_missing`. Says
     nothing of the labels that are given: those may be wrong.
+
+    Source:
+        Fonseca et al. 2020.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -314,6 +335,9 @@ def select_listed(
     """Keep the clips that somebody listed as good.
 
     The list of argus (Freesound Audio Tagging 2019, 1st place), checked by ear, is one.
+
+    Source:
+        argus, Freesound 2019, 1st place.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.

@@ -16,7 +16,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.errors import InvalidInput
-from labelkit.types import Array, Bools, Floats, Ints, Strings
+from labelkit.types import Array, Bools, Floats, Ints
 
 Seed = int | np.random.Generator
 
@@ -260,40 +260,6 @@ def plant_out_of_vocabulary(
     noisy = given & ~hidden
     noisy[clips, rng.choice(np.flatnonzero(~hidden), n)] = True
     return _planted(given, noisy, clips)
-
-
-def plant_copies(
-    n_clips: int,
-    *,
-    rate: float,
-    seed: Seed,
-    eligible: Bools | None = None,
-    kinds: Sequence[str] = KINDS,
-) -> tuple[Ints, Strings]:
-    """Draw which clips get a near-duplicate, and of which kind.
-
-    Args:
-        n_clips: Number of clips.
-        rate: Share of the eligible clips to copy, from 0 to 1.
-        seed: Seed or generator of all draws.
-        eligible: Clips that may be copied, shape ``(n_clips,)``; all if None.
-        kinds: Kinds of copies, dealt evenly: those of :func:`distort`, or the caller's own.
-
-    Returns:
-        Clip index of each copy, no clip twice, and its kind, each ``(n_copies,)``.
-
-    Raises:
-        InvalidInput: If ``rate`` is out of range or ``eligible`` does not fit.
-
-    Example:
-        >>> sources, kinds = plant_copies(40, rate=0.1, seed=0)
-        >>> len(set(sources.tolist())), sorted(kinds.tolist())
-        (4, ['crop', 'exact', 'gain', 'noise'])
-    """
-    open_to = np.flatnonzero(_check_share(n_clips, rate, eligible))
-    rng = np.random.default_rng(seed)
-    sources = rng.choice(open_to, _count(rate, len(open_to)), replace=False)
-    return sources, rng.permutation(np.resize(np.array(kinds), len(sources)))
 
 
 def distort(samples: Floats, rate_hz: int, kind: str, rng: np.random.Generator) -> Floats:

@@ -22,6 +22,12 @@ def score_window_consensus(labels: Array, window_clips: Ints, window_probs: Floa
     classes; the label fewest windows agree with decides. A thousandth of the score is
     the label's mean probability, which parts clips of equal shares.
 
+    Source:
+        labelkit.
+
+    Use:
+        If sounds fill a part of the clip.
+
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         window_clips: Clip of each window, a row of ``labels``, in any order,
@@ -53,6 +59,12 @@ def score_window_spread(labels: Array, window_clips: Ints, window_probs: Floats)
     """Return how steady the label's probability is over the windows, 1 if it never changes.
 
     Low scores mark clips of which only a part holds the sound, or that are ambiguous.
+
+    Source:
+        labelkit.
+
+    Use:
+        For sounds in a part of the clip and for ambiguous clips, not for wrong labels.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.

@@ -140,7 +140,7 @@ def _flush(
 
 
 def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:
-    """Features of an offline variant, ``speed:0.9`` or ``semitones:2``.
+    """Read the features of an offline variant, ``speed:0.9`` or ``semitones:2``.
 
     Raises:
         InvalidInput: If it is neither.

@@ -48,7 +48,7 @@ def same_recordings(table: LabelTable) -> list[str | None]:
 def parted_twins(
     arrays: ArrayStore, table: LabelTable, folds: dict[int, int], usable: Bools
 ) -> Bools:
-    """Clips with the same bytes as an earlier one in another fold or subset, to be left out.
+    """Find clips with the bytes of an earlier one in another fold or subset, to be left out.
 
     An import that saw the recordings keeps them together; one of metadata alone cannot.
     """

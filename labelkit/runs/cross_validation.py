@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def device_name(device: str) -> str:
-    """``cuda`` if there is one and ``auto`` is asked for.
+    """Return ``cuda`` if there is one and ``auto`` is asked for.
 
     Raises:
         InvalidInput: If CUDA is asked for and there is none.

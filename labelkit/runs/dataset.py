@@ -169,7 +169,7 @@ class Dataset:
         return [self.table.paths[i] for i in np.concatenate([self.train, self.test])]
 
     def mask(self) -> Floats | None:
-        """Classes that count in the loss of each training clip; None if all do."""
+        """Return the classes that count in the loss of each training clip; None if all do."""
         if not self.unsure:
             return None
         row = {int(clip_id): k for k, clip_id in enumerate(self.ids)}
@@ -181,15 +181,15 @@ class Dataset:
 
     @property
     def metric(self) -> str:
-        """What a score on labels is called here: accuracy, or lwlrap for several labels."""
+        """Name of the score on labels: accuracy, or lwlrap for several labels."""
         return "accuracy" if self.head == "softmax" else "lwlrap"
 
     def score(self, labels: Floats, probs: Floats) -> float:
-        """The :attr:`metric` of probabilities."""
+        """Compute the :attr:`metric` of probabilities."""
         return (metrics.accuracy if self.head == "softmax" else metrics.lwlrap)(labels, probs)
 
     def test_labels(self) -> Floats:
-        """Multi-hot labels of the held-out clips."""
+        """Return the multi-hot labels of the held-out clips."""
         return multi_hot([self.table.labels[i] for i in self.test], len(self.table.classes))
 
 
@@ -307,7 +307,7 @@ def _hear_embeddings(
 
 
 def choose_head(head: str, labels: Array) -> str:
-    """The head a recipe asks for, or the one that fits the labels.
+    """Choose the head a recipe asks for, or the one that fits the labels.
 
     Raises:
         InvalidInput: If softmax is asked for and a clip has several labels.

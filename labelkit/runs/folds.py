@@ -125,7 +125,7 @@ def _tell_rare_classes(table: LabelTable, train: Ints, n_folds: int) -> None:
 
 
 def fold_table(project: Project, fold_set: str) -> list[dict[str, Any]]:
-    """Clips of each class in each fold, one row a class."""
+    """Count the clips of each class in each fold, one row a class."""
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
     counts: Counter[tuple[str, int]] = Counter()

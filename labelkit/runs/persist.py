@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read_summary(session: Session, run_id: str) -> dict[str, Any] | None:
-    """What a finished run printed; None if it is not finished."""
+    """Read what a finished run printed; None if it is not finished."""
     run = session.run(run_id)
     return None if run is None else {"run_id": run_id, **run["metrics"]}
 
@@ -177,7 +177,7 @@ def commit_run(
 
 
 def verified_metrics(data: Dataset, probs: Floats) -> dict[str, float]:
-    """How out-of-fold probabilities fit the labels people vouch for."""
+    """Measure how out-of-fold probabilities fit the labels people vouch for."""
     labels, probs = data.labels[data.human], probs[data.human]
     if not len(labels):
         return {}

@@ -27,7 +27,7 @@ ROUND_SCORES = ("lwlrap", "self_confidence")
 
 
 def describe_rule(recipe: Recipe) -> str:
-    """The rule of self-verification in a few words, as the store notes it."""
+    """Say the rule of self-verification in a few words, as the store notes it."""
     spec = recipe.verify
     judge = f"the mean over {spec.windows} windows"
     if recipe.probe.classifier:
@@ -56,7 +56,7 @@ class RunRows:
     of_the_past: bool = False
 
     def run(self, **values: Any) -> Run:
-        """A run of this recipe on these labels."""
+        """Make the row of a run of this recipe on these labels."""
         settings = asdict(self.recipe) | {"device": self.device, "threads": self.threads}
         if self.of_the_past:
             settings["of_the_past"] = True
@@ -71,14 +71,14 @@ class RunRows:
         )
 
     def fold_runs(self, states: Sequence[FoldState]) -> list[Run]:
-        """A row for the training of each fold."""
+        """Make a row for the training of each fold."""
         return [
             self.run(
                 run_id=state.name,
                 kind="fold",
                 part_of=self.run_id,
                 fold=state.fold,
-                iteration=state.number,
+                iteration=state.iteration,
                 parents=[state.parent] if state.parent else [],
                 trained_on=self.data.ids[state.trained_on].tolist(),
                 metrics={"history": state.history},
@@ -87,7 +87,7 @@ class RunRows:
         ]
 
     def predictions(self, states: Sequence[FoldState], probs: Floats) -> list[Predictions]:
-        """Out-of-fold probabilities under the fold model they come from."""
+        """Return the out-of-fold probabilities under the fold model they come from."""
         folds, ids = self.data.folds, self.data.ids
         return [
             Predictions(
@@ -101,7 +101,7 @@ class RunRows:
     def scores(
         self, run_ids: Sequence[str], folds: Sequence[int], probs: Floats, names: Sequence[str]
     ) -> list[Scores]:
-        """Scores of the given labels; a clip that has none gets none."""
+        """Score the given labels; a clip that has none gets none."""
         rows = []
         for name in names:
             values = registry.resolve("score", name)(self.data.labels, probs)
@@ -118,7 +118,7 @@ class RunRows:
         return rows
 
     def suggestions(self, states: Sequence[FoldState], probs: Floats) -> list[Suggestions]:
-        """What the model of each fold would give the clips it never saw, and why."""
+        """Suggest what the model of each fold would give the clips it never saw, and why."""
         data = self.data
         suggested, reasons = suggest_and_explain(data.labels, probs, data.table.classes)
         found = []
@@ -154,7 +154,7 @@ class RunRows:
         )
 
     def signature(self) -> str:
-        """What a printed score stands on."""
+        """Name what a printed score stands on."""
         data = self.data
         flavour = f" {self.recipe.flavour}" if self.recipe.flavour else ""
         changes = f" with {' '.join(self.recipe.changes)}" if self.recipe.changes else ""
@@ -178,7 +178,7 @@ class RunRows:
         rule: str,
         iteration: int,
     ) -> list[LabelEvent]:
-        """Events that bring the store to a decision, leaving what was decided since by people.
+        """Make the events of a decision, leaving what was decided since by people.
 
         A clip whose labels are no longer those that were judged is left, too.
 
@@ -222,7 +222,7 @@ class RunRows:
         return events
 
     def removals(self, session: Session, removed: Bools, rule: str) -> list[Verdict]:
-        """Verdicts that the labels of noisy clips left out by a rule are absent."""
+        """Make verdicts that the labels of noisy clips left out by a rule are absent."""
         data, now = self.data, self._now(session)
         return [
             Verdict(clip_id=int(data.ids[k]), class_id=int(label), verdict="absent", rule=rule)
@@ -239,7 +239,7 @@ class RunRows:
         return dict(zip(now.clip_ids.tolist(), pairs, strict=True))
 
     def matches(self, session: Session, states: Sequence[FoldState], probs: Floats) -> bool:
-        """Whether the store holds the judgements of trainings as they are."""
+        """Tell whether the store holds the judgements of trainings as they are."""
         for stored, state in zip(self.predictions(states, probs), states, strict=True):
             clip_ids, _, found = session.predictions(stored.run_id)
             order = np.argsort(stored.clip_ids)

@@ -119,8 +119,8 @@ def train(
         before = _start_states(project, start, data) if start else {}
         told: list[dict[str, Any]] = []
         with work.runner.executor:
-            for number, name in enumerate(names):
-                told.append(_train_stage(project, work, found, name, number, before))
+            for iteration, name in enumerate(names):
+                told.append(_train_stage(project, work, found, name, iteration, before))
                 on_stage(told[-1])
         last, read = told[-1]["stage"], "trusted clips" if trusted else "all clips"
         return commit_run(
@@ -156,7 +156,7 @@ def _train_stage(
     work: Work,
     found: _Progress,
     name: str,
-    number: int,
+    iteration: int,
     before: Mapping[int, FoldState],
 ) -> dict[str, Any]:
     """Choose, train all folds, commit; returns a row about it."""
@@ -165,15 +165,15 @@ def _train_stage(
     rows, data = work.rows, work.rows.data
     stage = rows.recipe.stages[name]
     if stage.select or stage.remove:
-        _choose(project, work, found, name, number)
+        _choose(project, work, found, name, iteration)
     folds = np.unique(data.folds).tolist()
     starts: dict[int, FoldState | None] = {
         state.fold: state for state in found.states.get(stage.start, ())
     }
-    if not number:
+    if not iteration:
         starts = dict(before)
     decided = Decided(found.selected, found.removed, found.only)
-    fit = partial(work.fit_predict.fit, name, name=name, number=number)
+    fit = partial(work.fit_predict.fit, name, name=name, iteration=iteration)
     results = work.runner(fit, [(fold, decided, starts.get(fold)) for fold in folds])
     probs = np.empty(data.labels.shape, np.float32)
     for fold, (held_out, _) in zip(folds, results, strict=True):
@@ -199,7 +199,7 @@ def _train_stage(
     }
 
 
-def _choose(project: Project, work: Work, found: _Progress, name: str, number: int) -> None:
+def _choose(project: Project, work: Work, found: _Progress, name: str, iteration: int) -> None:
     """Select and remove noisy clips before a stage, as one batch."""
     rows, data = work.rows, work.rows.data
     stage = rows.recipe.stages[name]
@@ -214,7 +214,7 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, number: i
     judge = (stage.select or stage.remove)["judges"][-1]
     with project.store.write() as session:
         events = rows.changes(
-            session, found.selected, found.probs[judge], found.states[judge], rule, number
+            session, found.selected, found.probs[judge], found.states[judge], rule, iteration
         )
         verdicts = [v for event in events for v in verdicts_of(event, rule)]
         session.append(
@@ -233,7 +233,7 @@ def _choose(project: Project, work: Work, found: _Progress, name: str, number: i
 
 
 def apply_rule(table: Mapping[str, Any], data: Dataset, probs: Mapping[str, Floats]) -> Bools:
-    """Noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
+    """Find the noisy training clips that a rule of a recipe keeps, ``(n_train,)``.
 
     Args:
         table: The rule, its judges and its options.
@@ -251,7 +251,7 @@ def apply_rule(table: Mapping[str, Any], data: Dataset, probs: Mapping[str, Floa
 
 
 def describe_selection(table: Mapping[str, Any]) -> str:
-    """A rule of a recipe in a few words, as the store notes it."""
+    """Say a rule of a recipe in a few words, as the store notes it."""
     options = ", ".join(f"{k} {v}" for k, v in table.items() if k not in ("rule", "judges"))
     return f"{table['rule']} ({options}) judged by {', '.join(table['judges'])}"
 

@@ -90,7 +90,7 @@ class Numbering:
 
     @property
     def gapless(self) -> bool:
-        """Whether every number from the first on is there once."""
+        """True where every number from the first on is there once."""
         return not self.n_rows or (self.n_distinct, self.low, self.high) == (
             self.n_rows, self.first, self.last
         )  # fmt: skip

@@ -32,7 +32,7 @@ class Maintained:
 
     @property
     def whole(self) -> bool:
-        """Whether there is one mark, or nothing to be marked."""
+        """True where there is one mark, or nothing to be marked."""
         return self.n_marks <= 1 and not (self.n_rows and not self.n_marks)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from labelkit.errors import StoreError
 from labelkit.files import replacing
+from labelkit.progress import say
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
 from labelkit.stores.as_of import find_batch
@@ -28,7 +29,7 @@ from labelkit.stores.high_water_mark import (
     read_mark,
     write_mark,
 )
-from labelkit.stores.lock import locked, say
+from labelkit.stores.lock import locked
 from labelkit.stores.session import Session
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

@@ -14,30 +14,25 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from labelkit.errors import StoreBusy, StoreError
-
-
-def say(message: str) -> None:
-    """Write one line to stderr."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+from labelkit.progress import say
 
 
 @contextmanager
-def locked(
-    path: Path, *, exclusive: bool, timeout_s: float, notify: Callable[[str], None] = say
-) -> Iterator[None]:
+def locked(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
     """Hold the lock of ``path``, waiting up to ``timeout_s`` for others to leave it.
+
+    After a second of waiting a line names the holder.
 
     Args:
         path: The file to protect; the lock lies beside it as ``<path>.lock``, the queue of
             those who want to write as ``<path>.queue``, the door as ``<path>.door``.
         exclusive: True to write, False to read beside other readers.
         timeout_s: Seconds to wait.
-        notify: Gets one line that names the holder after a second of waiting.
 
     Raises:
         StoreBusy: If the time is over.
@@ -45,7 +40,7 @@ def locked(
     """
     with ExitStack() as stack:
         lock = _open(stack, f"{path}.lock", exclusive)
-        wait = _Wait(path, lock, timeout_s, notify)
+        wait = _Wait(path, lock, timeout_s)
         if not exclusive:
             if not _try(lock, fcntl.LOCK_SH):
                 with ExitStack() as waiting:
@@ -124,10 +119,8 @@ def _try(descriptor: int, mode: int) -> bool:
 class _Wait:
     """Waiting for a lock, for a limited time, in the order of arrival that the kernel keeps."""
 
-    def __init__(
-        self, path: Path, lock: int, timeout_s: float, notify: Callable[[str], None]
-    ) -> None:
-        self.path, self.lock, self.notify = path, lock, notify
+    def __init__(self, path: Path, lock: int, timeout_s: float) -> None:
+        self.path, self.lock = path, lock
         self.end = time.monotonic() + timeout_s
         self.tell_at: float | None = time.monotonic() + 1
 
@@ -162,7 +155,7 @@ class _Wait:
                 return
             if time.monotonic() < self.end:
                 self.tell_at = None
-                self.notify(f"waiting for {self.path.name}, in use by {self._holder()}")
+                say(f"waiting for {self.path.name}, in use by {self._holder()}")
         if not got.wait(max(0.0, self.end - time.monotonic())):
             raise StoreBusy(
                 f"{self.path.name} is in use by {self._holder()}; "

@@ -44,10 +44,6 @@ class Answer:
     rows: Rows
     more: bool = False
 
-    def dicts(self) -> list[dict[str, Any]]:
-        """Make an object a row, keyed by column."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
 
 def query(store: LabelStore, sql: str, *, timeout_s: float, max_rows: int | None = None) -> Answer:
     """Answer one SELECT in this process.
@@ -70,8 +66,8 @@ def query(store: LabelStore, sql: str, *, timeout_s: float, max_rows: int | None
         >>> import tempfile
         >>> store = LabelStore(Path(tempfile.mkdtemp()) / "labels.duckdb")
         >>> store.create()
-        >>> query(store, "select count(*) as clips from labels_now", timeout_s=10).dicts()
-        [{'clips': 0}]
+        >>> query(store, "select count(*) as clips from labels_now", timeout_s=10)
+        Answer(columns=['clips'], rows=[(0,)], more=False)
     """
     check_limits(timeout_s, max_rows)
     rows: Rows = []

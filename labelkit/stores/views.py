@@ -22,7 +22,7 @@ class View:
 
     @property
     def macro(self) -> bool:
-        """Whether it takes arguments."""
+        """True where it takes arguments."""
         return "(" in self.name
 
     def called(self, argument: int) -> str:

@@ -98,19 +98,19 @@ class CrossFit:
         Raises:
             InvalidInput: If the recipe lacks the stage or no clip is left to learn from.
         """
-        number = 0 if warm_start is None else warm_start.number + 1
+        iteration = 0 if warm_start is None else warm_start.iteration + 1
         nobody = np.zeros(len(self.labels), bool)
         chosen = nobody if trusted is None else trusted & self.noisy
         first, repeated = round_stages(self.recipe)
         windows = self.recipe.verify.windows
         judge = WindowSpec(windows="random", n=windows) if windows else self.recipe.inference
         result = self.fit(
-            repeated if number else first,
+            repeated if iteration else first,
             fold,
             Decided(chosen, nobody, trusted),
             warm_start,
-            name=f"round-{number:02d}",
-            number=number,
+            name=f"round-{iteration:02d}",
+            iteration=iteration,
             judge=judge,
         )
         if warm_start is not None and self.recipe.verify.keep == "last":
@@ -126,7 +126,7 @@ class CrossFit:
         start: FoldState | None,
         *,
         name: str,
-        number: int,
+        iteration: int,
         judge: WindowSpec | None = None,
     ) -> tuple[Floats, FoldState]:
         """Train the model of a fold in one stage, or read it if it is finished.
@@ -137,7 +137,7 @@ class CrossFit:
             decided: What has been decided of noisy clips.
             start: The finished training of the same fold whose weights it starts from.
             name: Folder of the stage in the run's.
-            number: Which stage or round of the run it is, from 0.
+            iteration: Which stage or round of the run it is, from 0.
             judge: Windows that judge the fold; those of the recipe's inference if None.
 
         Returns:
@@ -157,22 +157,22 @@ class CrossFit:
         about = {
             "key": key,
             "name": f"{self.folder.name}/{name}/fold-{fold}",
-            "number": number,
+            "number": iteration,
             "fold": fold,
             "parent": None if start is None else start.name,
         }
         finished = read_result(folder, key)
         if finished is None:
             folder.mkdir(parents=True, exist_ok=True)
-            training = Training(self, stage, examples, fold, number, folder, key)
+            training = Training(self, stage, examples, fold, iteration, folder, key)
             write_result(folder, about, training.run(start, judge or self.recipe.inference))
             finished = read_result(folder, key)
         assert finished is not None
         return finished
 
-    def test_clips(self, number: int) -> Ints:
+    def test_clips(self, iteration: int) -> Ints:
         """Return the held-out clips to judge in this round: none where a later round counts."""
-        if number < self.judge_test_from:
+        if iteration < self.judge_test_from:
             return np.array([], int)
         return np.arange(len(self.labels), len(self.frames.starts))
 

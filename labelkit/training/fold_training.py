@@ -44,7 +44,7 @@ class Training:
         stage: Its settings.
         examples: What it may draw.
         fold: The fold it judges.
-        number: Which stage or round it is.
+        iteration: Which stage or round it is.
         folder: Where it keeps its state.
         key: Of its input, so that no other's checkpoint is taken up.
     """
@@ -53,7 +53,7 @@ class Training:
     stage: StageSpec
     examples: Examples
     fold: int
-    number: int
+    iteration: int
     folder: Path
     key: str
 
@@ -62,7 +62,7 @@ class Training:
         cross, recipe = self.cross, self.cross.recipe
         if cross.device == "cpu":
             torch.set_num_threads(cross.threads)
-        seed = (cross.seed, self.number, self.fold)
+        seed = (cross.seed, self.iteration, self.fold)
         bank = self._bank(cross.frames)
         model = self._create_model(seed)
         mean, std = self._warm_start(model, bank, start)
@@ -100,7 +100,7 @@ class Training:
         )
         held_out, test_clips = (
             np.flatnonzero(cross.folds == self.fold),
-            cross.test_clips(self.number),
+            cross.test_clips(self.iteration),
         )
         found = predict(held_out, judge, seed=(*seed, 1))
         test = predict(test_clips, recipe.inference, seed=(*seed, 2))

@@ -196,7 +196,7 @@ class OneOf(Partnered):
 
     @property
     def mixes(self) -> bool:  # type: ignore[override]
-        """Whether the choices mix."""
+        """True where the choices mix."""
         return any(child.mixes for child in self.children)
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Params:

@@ -68,12 +68,14 @@ class ProbeFit:
             InvalidInput: If the recipe lacks the stage, or the clips to learn from are all
                 of one class.
         """
-        number = 0 if warm_start is None else warm_start.number + 1
+        iteration = 0 if warm_start is None else warm_start.iteration + 1
         nobody = np.zeros(len(self.labels), bool)
         chosen = nobody if trusted is None else trusted & self.noisy
-        stage = round_stages(self.recipe)[min(number, 1)]
+        stage = round_stages(self.recipe)[min(iteration, 1)]
         decided = Decided(chosen, nobody, trusted)
-        return self.fit(stage, fold, decided, None, name=f"round-{number:02d}", number=number)
+        return self.fit(
+            stage, fold, decided, None, name=f"round-{iteration:02d}", iteration=iteration
+        )
 
     def fit(
         self,
@@ -83,7 +85,7 @@ class ProbeFit:
         start: None,
         *,
         name: str,
-        number: int,
+        iteration: int,
     ) -> tuple[Floats, FoldState]:
         """Fit the model of a fold in one stage, or read it if it is finished.
 
@@ -93,7 +95,7 @@ class ProbeFit:
             decided: What has been decided of noisy clips.
             start: Nothing: a classifier has no weights to start from.
             name: Folder of the stage in the run's.
-            number: Which stage or round of the run it is, from 0.
+            iteration: Which stage or round of the run it is, from 0.
 
         Returns:
             Probabilities of the clips of ``fold``, ``(n_held_out, n_classes)``, and the
@@ -109,13 +111,13 @@ class ProbeFit:
         about = {
             "key": key,
             "name": f"{self.folder.name}/{name}/fold-{fold}",
-            "number": number,
+            "number": iteration,
             "fold": fold,
             "parent": None,
         }
         finished = read_result(folder, key)
         if finished is None:
-            result = self._judge(use, fold, number)
+            result = self._judge(use, fold, iteration)
             folder.mkdir(parents=True, exist_ok=True)
             write_result(folder, about, result)
             finished = read_result(folder, key)
@@ -139,10 +141,10 @@ class ProbeFit:
         use &= self.labels.any(axis=1)
         return use
 
-    def _judge(self, use: Bools, fold: int, number: int) -> dict[str, Any]:
+    def _judge(self, use: Bools, fold: int, iteration: int) -> dict[str, Any]:
         """Fit, and judge the fold and the held-out clips; returns the arrays of the result."""
         spec, n_train = self.recipe.probe, len(self.labels)
-        judges_test = number >= self.judge_test_from
+        judges_test = iteration >= self.judge_test_from
         n_test = len(self.embeddings) - n_train if judges_test else 0
         probe = Probe(
             embeddings=self.embeddings[: n_train + n_test],
@@ -153,7 +155,7 @@ class ProbeFit:
             classifier=spec.classifier or "",
             options=spec.options,
             standardise=spec.standardise,
-            seed=int(np.random.SeedSequence((self.seed, number, fold)).generate_state(1)[0]),
+            seed=int(np.random.SeedSequence((self.seed, iteration, fold)).generate_state(1)[0]),
         )
         probs = probe(np.pad(use, (0, n_test)), fold, None)[0].astype(np.float32)
         clips = np.append(np.flatnonzero(self.folds == fold), n_train + np.arange(n_test))

@@ -22,14 +22,14 @@ from labelkit.types import Floats, Ints
 class FoldState:
     """A finished training: what to warm-start from, and the record of what it saw.
 
-    ``name`` and ``parent`` are names of runs, ``number`` says which stage or round of
+    ``name`` and ``parent`` are names of runs, ``iteration`` says which stage or round of
     its run it is, ``trained_on`` are the indices of the clips that were really drawn,
     ``test_probs`` the judgement of the held-out clips, shape ``(n_test, n_classes)``.
     """
 
     name: str
     folder: Path
-    number: int
+    iteration: int
     fold: int
     parent: str | None
     trained_on: Ints
@@ -69,7 +69,7 @@ def read_result(folder: Path, key: str | None = None) -> tuple[Floats, FoldState
             state = FoldState(
                 name=about["name"],
                 folder=folder,
-                number=about["number"],
+                iteration=about["number"],
                 fold=about["fold"],
                 parent=about["parent"],
                 trained_on=saved["trained_on"],

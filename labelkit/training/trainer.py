@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, Protocol
 
@@ -265,8 +266,9 @@ def create_optimizer(model: nn.Module, spec: StageSpec) -> torch.optim.Optimizer
 def bind_loss(name: str, spec: StageSpec, head: str) -> Callable[..., torch.Tensor]:
     """Bind a loss to the head and those settings of the stage that it has arguments for."""
     function = registry.resolve("loss", name)
-    known = set(inspect.signature(function).parameters) & {"beta", "q", "outlier"}
-    return partial(function, head=head, **{key: getattr(spec, key) for key in known})
+    known = inspect.signature(function).parameters
+    options = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name in known}
+    return partial(function, head=head, **options)
 
 
 def _drop(features: Output, rate: float) -> Output:

@@ -1,13 +1,25 @@
 """Promises about the shape of the package rather than about any one function."""
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import labelkit
 from labelkit import registry
 from labelkit.errors import UnknownName
+from tests.support.paths import ROOT
+
+# Every folder with code, but not what the command line and the settings are made of.
+ROOMS = sorted(
+    ".".join(file.parent.relative_to(ROOT).parts)
+    for file in (ROOT / "labelkit").rglob("*/__init__.py")
+    if file.parent.name not in ("commands", "config")
+)
 
 HEAVY = ("torch", "numpy", "pandas", "duckdb", "cleanlab", "ray", "label_studio_sdk", "librosa")
 
@@ -40,6 +52,42 @@ def test_module_runs_like_the_command():
 @pytest.mark.parametrize("name", labelkit.__all__)
 def test_public_names_exist(name):
     assert getattr(labelkit, name) is not None
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_is_public_in_it(room):
+    package = import_module(room)
+    assert package.__doc__ and package.__all__ and set(package.__all__) <= set(dir(package))
+    for name in package.__all__:
+        found = getattr(package, name)
+        # A function that is called like its module is had from there.
+        found = getattr(found, name) if isinstance(found, ModuleType) else found
+        assert callable(found) and found.__doc__, name
+        assert found.__module__.startswith(room), name
+    with pytest.raises(AttributeError, match=f"module '{room}' has no attribute 'nothing'"):
+        _ = package.nothing
+
+
+@pytest.mark.parametrize("room", ["labelkit", *sorted(set(ROOMS) - {"labelkit.models"})])
+def test_type_checkers_read_the_same_names(room):
+    package = import_module(room)
+    tree = ast.parse(Path(package.__file__).read_text())
+    branches = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {
+        alias.name
+        for branch in branches
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("labelkit")
+        for alias in node.names
+    }
+    assert typed | {"__version__"} == set(package.__all__) | {"__version__"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_importing_a_room_stays_light(room):
+    code = f"import {room}, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_unknown_public_name():

@@ -1,1 +1,27 @@
 """Change sets: what became of the labels in one copy of a data set, brought into another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labelkit import lazy
+
+if TYPE_CHECKING:
+    from labelkit.labels.changes.change_set import ChangeSet
+    from labelkit.labels.changes.exporting import export_changes
+    from labelkit.labels.changes.importing import ImportPlan, import_changes
+    from labelkit.labels.changes.reading import read_changes
+
+__all__ = ["ChangeSet", "ImportPlan", "export_changes", "import_changes", "read_changes"]
+
+# Type checkers shall know the names above and no others.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy.attach(
+        __name__,
+        {
+            "change_set": ("ChangeSet",),
+            "exporting": ("export_changes",),
+            "importing": ("ImportPlan", "import_changes"),
+            "reading": ("read_changes",),
+        },
+    )

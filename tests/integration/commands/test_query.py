@@ -150,7 +150,7 @@ def test_csv_is_read_back_by_any_reader(project):
 @pytest.mark.parametrize("sql", ["from labels_now", "from labels_now where false", TYPES])
 def test_json_is_what_other_commands_print(project, capsys, sql):
     answer = query(project.store, sql, timeout_s=20)
-    output.show(answer.dicts(), True)
+    output.show([dict(zip(answer.columns, row, strict=True)) for row in answer.rows], True)
     assert call(project, "--json", sql).stdout == capsys.readouterr().out
 
 
@@ -165,7 +165,7 @@ def test_both_ways_give_the_same_values(project, monkeypatch):
 
 def test_names_of_columns_never_hide_one_another(project):
     answer = query(project.store, "select 1 as a, 2 as a, 3 as a_2, 4 as a", timeout_s=20)
-    assert answer.dicts() == [{"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}]
+    assert (answer.columns, answer.rows) == (["a", "a_3", "a_2", "a_4"], [(1, 2, 3, 4)])
 
 
 def test_rows_beyond_the_limit_are_told(project):

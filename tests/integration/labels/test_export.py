@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from labelkit import registry
 from labelkit.cli import cli
 from labelkit.config import FormatSpec
+from labelkit.datasets.formats import read_csv, read_folder
+from labelkit.datasets.writers import fills_folder, write_csv
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels.exporting import export_labels
 from labelkit.labels.importing import import_labels
@@ -331,6 +333,44 @@ def test_what_cannot_be_exported(tmp_path):
             export_labels(make(tmp_path / f"s{len(separator)}"), tmp_path / "x", "csv",
                           separator=separator)  # fmt: skip
     assert not (tmp_path / "x").exists()
+
+
+@fills_folder("one.csv", "two.csv")
+def write_halves(folder, clips, classes, *, separator="/"):
+    for name, part in (("one.csv", clips[::2]), ("two.csv", clips[1::2])):
+        write_csv(folder / name, part, classes, separator=separator)
+    return {}
+
+
+def read_corrected(path, spec):
+    found = read_csv(path, spec)
+    found.corrects = True
+    return found
+
+
+def read_tree(path, spec, *, audio_dir):
+    return read_folder(path, spec, audio_dir=audio_dir)
+
+
+def test_a_plug_in_declares_what_it_needs(tmp_path):
+    project, target = make(tmp_path), tmp_path / "halves"
+    export_labels(project, target, f"{__name__}:write_halves", separator=";")
+    assert sorted(file.name for file in target.iterdir()) == ["one.csv", "two.csv"]
+    assert "猫" in (target / "one.csv").read_text() + (target / "two.csv").read_text()
+    with pytest.raises(InvalidInput, match=r"one\.csv is there"):
+        export_labels(project, target, f"{__name__}:write_halves")
+    file = tmp_path / "new.csv"
+    file.write_text("path,labels,state\na.wav,Alarm,relabeled\n")
+    report = import_labels(project, file, f"{__name__}:read_corrected", FormatSpec())
+    assert (report.added, report.changed) == (0, 1)
+    (project.audio_dir / "set" / "Dog").mkdir(parents=True)
+    (project.audio_dir / "set" / "Dog" / "x.wav").touch()
+    import_labels(
+        project, project.audio_dir / "set", f"{__name__}:read_tree", FormatSpec(),
+        metadata_only=True,
+    )  # fmt: skip
+    with project.store.read() as session:
+        assert session.labels().paths[-1] == "set/Dog/x.wav"
 
 
 def test_names_that_are_patterns_to_a_database(tmp_path):

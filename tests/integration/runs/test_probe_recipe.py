@@ -244,7 +244,7 @@ def test_seeds_and_workers(probed, tmp_path):
             device="cpu", workers=workers,
         )  # fmt: skip
         fits = replace(work.fit_predict, folder=tmp_path / str(number))
-        fit = partial(fits.fit, "pretrain", name="pretrain", number=0)
+        fit = partial(fits.fit, "pretrain", name="pretrain", iteration=0)
         with work.runner.executor:
             results = work.runner(fit, [(fold, Decided(nobody, nobody), None) for fold in range(3)])
         found.append(np.concatenate([probs for probs, _ in results]))

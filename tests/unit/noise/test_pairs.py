@@ -10,10 +10,8 @@ from labelkit.errors import InvalidInput
 from labelkit.noise import pairs
 from labelkit.noise.pairs import (
     find_missing,
-    loss_mask,
     rank_missing,
     score_pairs,
-    split_directions,
 )
 
 
@@ -52,11 +50,8 @@ def test_pair_scores_find_both_faults(method):
     labels, probs, truth = planted()
     scores = score_pairs(labels, probs, method=method)
     assert ((scores >= 0) & (scores <= 1)).all() and scores.shape == labels.shape
-    given_scores, absent_scores = split_directions(labels, scores)
-    assert (np.isnan(given_scores) == ~labels).all() and (np.isnan(absent_scores) == labels).all()
-    for part, wrong in ((given_scores, labels & ~truth), (absent_scores, truth & ~labels)):
-        known = ~np.isnan(part)
-        assert metrics.auroc(wrong[known], part[known]) > 0.75
+    for known, wrong in ((labels, labels & ~truth), (~labels, truth & ~labels)):
+        assert metrics.auroc(wrong[known], scores[known]) > 0.75
 
 
 def test_class_rank_evens_out_bad_calibration():
@@ -163,7 +158,7 @@ def test_missing_options_are_checked(options, message):
 
 @pytest.mark.parametrize(
     "function",
-    [score_pairs, find_missing, split_directions, rank_missing],
+    [score_pairs, find_missing, rank_missing],
     ids=lambda f: f.__name__,
 )
 def test_pairs_refuse_nan(function):
@@ -186,12 +181,6 @@ def test_proposals_come_most_probable_first():
     assert [row[:2] for row in rows] == expected and len(rows) == missing.sum() > 0
     assert all(score == probs[k, c] for k, c, score in rows)
     assert rank_missing(np.zeros((2, 2), bool), np.eye(2)) == []
-
-
-def test_the_loss_mask_ignores_what_is_unknown():
-    missing = np.array([[True, False], [False, False]])
-    mask = loss_mask(missing)
-    assert mask.dtype == np.float32 and (mask == [[0, 1], [1, 1]]).all()
 
 
 def test_the_command_offers_every_method():

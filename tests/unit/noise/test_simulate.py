@@ -10,7 +10,6 @@ from labelkit.noise.simulate import (
     KINDS,
     distort,
     plant_confusable,
-    plant_copies,
     plant_extra,
     plant_missing,
     plant_out_of_vocabulary,
@@ -228,18 +227,6 @@ def test_a_clip_with_other_labels_only_loses_the_hidden_one():
 def test_bad_input(call, message):
     with pytest.raises(InvalidInput, match=message):
         call()
-
-
-def test_copies_are_dealt_evenly_from_eligible_clips():
-    eligible = np.arange(400) < 100
-    sources, kinds = plant_copies(400, rate=0.4, seed=1, eligible=eligible)
-    assert len(set(sources.tolist())) == len(sources) == len(kinds) == 40
-    assert sources.max() < 100
-    assert [(kinds == kind).sum() for kind in KINDS] == [10] * 4
-    again = plant_copies(400, rate=0.4, seed=1, eligible=eligible)
-    assert (again[0] == sources).all() and (again[1] == kinds).all()
-    assert set(plant_copies(8, rate=1, seed=0, kinds=("mp3", "crop"))[1]) == {"mp3", "crop"}
-    assert [len(part) for part in plant_copies(0, rate=0.5, seed=0)] == [0, 0]
 
 
 def tone(n=8000, rate=8000):
