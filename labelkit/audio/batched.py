@@ -83,8 +83,8 @@ class _Weighing:
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         bank = banks.log_bank(spec) if spec.kind == "log_filter_bank" else banks.mel_bank(spec)
         self.spec = spec
-        self.bank = torch.as_tensor(bank, dtype=_DTYPE, device=device)
-        self.a_weighting = torch.as_tensor(banks.a_weighting(spec), dtype=_DTYPE, device=device)
+        self.bank = torch.tensor(bank, dtype=_DTYPE, device=device)
+        self.a_weighting = torch.tensor(banks.a_weighting(spec), dtype=_DTYPE, device=device)
 
     def __call__(self, spectrum: torch.Tensor, peak: torch.Tensor | None) -> torch.Tensor:
         """Compute the bands of some frames.
