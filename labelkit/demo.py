@@ -94,7 +94,7 @@ def run_demo(
     findable = sum(
         clip.label == clip.truth and not clip.verified and clip.subset == "train" for clip in clips
     )
-    errors = sum(row["labels"] != [truth[row["path"]]] for row in doubtful)
+    errors = sum(clip.labels != [truth[clip.path]] for clip in doubtful)
     right = sum(found.values())
     return [
         {"what": "planted errors", "found": f"{planted} of {len(clips)} labels"},

@@ -185,23 +185,23 @@ def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
     with scratch.store.read() as session:
         n_clips = len(session.labels().paths)
     # The most doubtful first.
-    rows = [
-        row
-        for row in score(scratch, run_id=run["run_id"], lowest=n_clips)
-        if row["path"] in truth
+    clips = [
+        clip
+        for clip in score(scratch, run_id=run["run_id"], lowest=n_clips)
+        if clip.path in truth
     ]  # fmt: skip
-    if not rows:
+    if not clips:
         raise InvalidInput("none of the hidden clips could be judged; see: labelkit check")
-    right = [set(truth[row["path"]]) for row in rows]
-    wrong = np.array([set(row["labels"]) != names for row, names in zip(rows, right, strict=True)])
-    chosen = np.array([row["state"] == SELF_VERIFIED for row in rows])
+    right = [set(truth[clip.path]) for clip in clips]
+    wrong = np.array([set(clip.labels) != names for clip, names in zip(clips, right, strict=True)])
+    chosen = np.array([clip.state == SELF_VERIFIED for clip in clips])
     # A suggestion takes the place of a single label, and joins several.
-    fits = np.array([row["suggested"] in names for row, names in zip(rows, right, strict=True)])
-    lacks = np.array([row["suggested"] not in row["labels"] for row in rows])
-    place = np.arange(len(rows))
+    fits = np.array([clip.suggested in names for clip, names in zip(clips, right, strict=True)])
+    lacks = np.array([clip.suggested not in clip.labels for clip in clips])
+    place = np.arange(len(clips))
     lowest = place < wrong.sum()
     return {
-        "hidden": len(rows),
+        "hidden": len(clips),
         "planted": int(wrong.sum()),
         "self_verified": int(chosen.sum()),
         "self_verified_right": int((chosen & ~wrong).sum()),

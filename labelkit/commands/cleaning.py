@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from labelkit.commands.options import (
     workers_option,
 )
 from labelkit.output import show, show_facts
+from labelkit.records import as_row
 
 # As of labelkit.noise.pairs, which loads numpy; a test compares the two.
 METHODS = ("self_confidence", "class_rank")
@@ -87,12 +89,13 @@ def score(
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
     if pairs and (methods or fuse):
         raise click.UsageError("--pairs excludes --method and --fuse")
+    doubtful: Sequence[object]
     if pairs:
-        rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
+        doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
         kwargs |= {"methods": methods or scoring.DEFAULT, "fuse": fuse}
-        rows = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
-    show(rows, as_json)
+        doubtful = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
+    show([as_row(one) for one in doubtful], as_json)
 
 
 @click.command()
@@ -106,8 +109,8 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
     from labelkit.cleaning.score import class_table
 
     project, run_id = judged_by(place, run_id, probs)
-    evidence = read_inputs(project, run_id)
-    show(class_table(evidence), as_json)
+    inputs = read_inputs(project, run_id)
+    show([as_row(found) for found in class_table(inputs)], as_json)
 
 
 @click.command()
@@ -146,11 +149,10 @@ def select(
 
     project, external = judged_by(place, None, probs)
     judges = (*run_ids, *([external] if external else [])) or (None,)
-    rows, report = selection.select(project, rule, run_ids=judges, **kwargs)
-    show(rows, as_json)
-    batch = report.pop("batch")
-    report["batch"] = "none, dry run" if kwargs["dry_run"] else batch or "none, nothing to change"
-    show_facts(report, False, err=True)
+    clips, report = selection.select(project, rule, run_ids=judges, **kwargs)
+    show([as_row(clip) for clip in clips], as_json)
+    batch = "none, dry run" if kwargs["dry_run"] else report.batch or "none, nothing to change"
+    show_facts(as_row(report) | {"batch": batch}, False, err=True)
 
 
 @click.command()
@@ -178,9 +180,9 @@ def missing(
     from labelkit.cleaning.missing import find_missing_labels
 
     project, run_id = judged_by(place, run_id, probs)
-    rows, report = find_missing_labels(project, run_id=run_id, **kwargs)
-    show(rows, as_json)
-    show_facts(report, False, err=True)
+    labels, report = find_missing_labels(project, run_id=run_id, **kwargs)
+    show([as_row(label) for label in labels], as_json)
+    show_facts(as_row(report), False, err=True)
 
 
 COMMANDS = (score, classes, select, missing)

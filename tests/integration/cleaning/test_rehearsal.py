@@ -194,13 +194,13 @@ def test_the_figures_are_what_the_scratch_stores_say(rehearsed):
             run_id = session.last_run(["verify"])
         clips = [
             (
-                row["path"],
-                given[row["path"]] != truth[row["path"]],
-                state[row["path"]],
-                [row["suggested"]] == truth[row["path"]],
+                clip.path,
+                given[clip.path] != truth[clip.path],
+                state[clip.path],
+                [clip.suggested] == truth[clip.path],
             )
-            for row in score(scratch, run_id=run_id, lowest=1000)
-            if row["path"] in truth
+            for clip in score(scratch, run_id=run_id, lowest=1000)
+            if clip.path in truth
         ]
         wrong = np.array([clip[1] for clip in clips])
         n = wrong.sum()

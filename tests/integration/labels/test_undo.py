@@ -38,7 +38,7 @@ def selected(project, tmp_path):
     """A project in which a rule trusted some clips, its judge, and the batch."""
     run_id = import_probs(project, write_probs(tmp_path / "a.csv"))
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.5})
-    return project, run_id, report["batch"]
+    return project, run_id, report.batch
 
 
 def labels_now(project):
@@ -154,7 +154,7 @@ def test_two_batches_are_taken_back_in_any_order(selected):
     project, run_id, first = selected
     start = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.2})
-    second = report["batch"]
+    second = report.batch
     middle = labels_now(project)
     assert start != middle
     undo(project, second)
@@ -168,13 +168,13 @@ def test_the_first_of_two_batches_can_go_first(selected):
     start = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.2})
     both = {path for path, (_, state) in labels_now(project).items() if state == "self_verified"}
-    assert report["accepted"] == 0 < report["revoked"] and both
+    assert report.accepted == 0 < report.revoked and both
     # The second had the last word on what it revoked.
     found = undo(project, first)
-    assert (found["clips"], found["left"]) == (len(both), report["revoked"])
+    assert (found["clips"], found["left"]) == (len(both), report.revoked)
     assert {state for _, state in labels_now(project).values()} == {"verified", "unverified"}
     # What stands now is neither, and then the first alone.
-    undo(project, report["batch"])
+    undo(project, report.batch)
     assert {state for _, state in labels_now(project).values()} == {"verified", "unverified"}
     undo(project, found["batch"])
     assert labels_now(project) == start
@@ -269,7 +269,7 @@ def test_a_mask_goes_comes_back_and_goes(selected):
             return session.unsure()
 
     def mask():
-        return find_missing_labels(project, run_id=run_id, percentile=80, mask=True)[1]["batch"]
+        return find_missing_labels(project, run_id=run_id, percentile=80, mask=True)[1].batch
 
     first = mask()
     pairs = unsure()
@@ -289,7 +289,7 @@ def test_all_clips_come_back_whatever_their_number(project, tmp_path):
     run_id = import_probs(project, write_probs(tmp_path / "a.csv"))
     before = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 1.0})
-    assert report["accepted"] == 32
-    found = undo(project, report["batch"])
+    assert report.accepted == 32
+    found = undo(project, report.batch)
     assert found["clips"] == 32 and labels_now(project) == before
     assert np.isin([labels[0] for labels, _ in before.values()], CLASSES).all()
