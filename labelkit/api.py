@@ -23,6 +23,7 @@ from labelkit.labels.importing import ImportReport
 from labelkit.progress import say
 from labelkit.project import Project, create_project, find_root, fix_as_of, open_project
 from labelkit.recordings import checking
+from labelkit.recordings.checking import ClipIssue
 from labelkit.review import pull as pulling
 from labelkit.review import push as pushing
 from labelkit.review.queue import Choice
@@ -147,7 +148,7 @@ class OpenProject:
         probe: str | Path | Recipe = "probe",
         fast: bool = False,
         workers: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[ClipIssue]:
         """List what is wrong with clips apart from their labels; nothing is changed.
 
         Args:
@@ -159,7 +160,7 @@ class OpenProject:
             workers: Processes at once; all cores if None.
 
         Returns:
-            Rows of ``path``, ``issue``, ``used`` (whether the clip is trained on) and
+            Issues with ``path``, ``issue``, ``used`` (whether the clip is trained on) and
             ``reason``, in the order of the paths.
 
         Raises:

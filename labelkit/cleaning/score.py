@@ -37,7 +37,7 @@ class ScoredClip:
     labels: list[str]
     state: str
     suggested: str
-    scores: dict[str, float | None] = field(metadata={"spread": True})
+    scores: dict[str, float | None] = field(metadata={"spread": "{}"})
     reason: str
 
 

@@ -20,7 +20,6 @@ from labelkit.commands.options import (
     workers_option,
 )
 from labelkit.output import show, show_facts
-from labelkit.records import as_row
 
 # As of labelkit.noise.pairs, which loads numpy; a test compares the two.
 METHODS = ("self_confidence", "class_rank")
@@ -84,6 +83,7 @@ def score(
 ) -> None:
     """Score every label, keep the scores in the store, and show the most doubtful clips."""
     from labelkit.cleaning import score as scoring
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
@@ -107,6 +107,7 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
     """Show of each class how noisy its labels seem, and which class it is taken for."""
     from labelkit.cleaning.inputs import read_inputs
     from labelkit.cleaning.score import class_table
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     inputs = read_inputs(project, run_id)
@@ -146,6 +147,7 @@ def select(
     --add is given. Clips that people decided on stay as they are.
     """
     from labelkit.cleaning import selection
+    from labelkit.records import as_row
 
     project, external = judged_by(place, None, probs)
     judges = (*run_ids, *([external] if external else [])) or (None,)
@@ -178,6 +180,7 @@ def missing(
     the loss until somebody decides; labelkit undo takes that back.
     """
     from labelkit.cleaning.missing import find_missing_labels
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     labels, report = find_missing_labels(project, run_id=run_id, **kwargs)

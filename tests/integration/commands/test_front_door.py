@@ -214,7 +214,7 @@ def test_methods_are_the_functions(verified_project, tmp_path):
     assert all(list(clip.scores) == ["lwlrap", "margin"] for clip in clips)
     columns = {"path", "labels", "suggested", "lwlrap", "margin", "reason"}
     assert columns <= set(as_row(clips[0]))
-    assert {row["issue"] for row in copy.check(fast=True, workers=1)} == {"short"}
+    assert {issue.issue for issue in copy.check(fast=True, workers=1)} == {"short"}
     assert copy.check(settings=TINY, fast=True, workers=1) == []
 
 
