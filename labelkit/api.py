@@ -1,7 +1,8 @@
 """The front door from Python: a project, and what the commands do with it as methods.
 
-Every method calls the function of a room, and gives back what that one gives. What has no
-method here takes ``OpenProject.project``.
+Every method calls the function of a room, and gives back what that one gives; a row to print of
+it is made by :func:`labelkit.records.as_row`. What has no method here takes
+``OpenProject.project``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelkit import registry
 from labelkit.cleaning import score as scoring
+from labelkit.cleaning.score import ScoredClip
 from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recipe
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels import importing
@@ -21,6 +23,7 @@ from labelkit.labels.importing import ImportReport
 from labelkit.progress import say
 from labelkit.project import Project, create_project, find_root, fix_as_of, open_project
 from labelkit.recordings import checking
+from labelkit.recordings.checking import ClipIssue
 from labelkit.review import pull as pulling
 from labelkit.review import push as pushing
 from labelkit.review.queue import Choice
@@ -145,7 +148,7 @@ class OpenProject:
         probe: str | Path | Recipe = "probe",
         fast: bool = False,
         workers: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[ClipIssue]:
         """List what is wrong with clips apart from their labels; nothing is changed.
 
         Args:
@@ -157,7 +160,7 @@ class OpenProject:
             workers: Processes at once; all cores if None.
 
         Returns:
-            Rows of ``path``, ``issue``, ``used`` (whether the clip is trained on) and
+            Issues with ``path``, ``issue``, ``used`` (whether the clip is trained on) and
             ``reason``, in the order of the paths.
 
         Raises:
@@ -182,7 +185,7 @@ class OpenProject:
         probe: str | Path | Recipe = "probe",
         settings: Sequence[str] = (),
         workers: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[ScoredClip]:
         """Score every label by a run's out-of-fold judgement, and keep the scores in the store.
 
         Args:
@@ -195,7 +198,7 @@ class OpenProject:
             workers: Processes at once; all cores if None.
 
         Returns:
-            Rows of ``path``, ``labels``, ``state``, ``suggested``, the scores by name, lower
+            Clips with ``path``, ``labels``, ``state``, ``suggested``, ``scores`` by name, lower
             is worse, and ``reason``; the most doubtful first.
 
         Raises:

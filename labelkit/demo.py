@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, read_recipe
@@ -32,9 +32,17 @@ SETTINGS = (
 )
 
 
+@dataclass(frozen=True)
+class DemoFact:
+    """One thing that was compared with the truth, and what was found."""
+
+    what: str
+    found: str
+
+
 def run_demo(
     folder: Path, *, seed: int = 0, workers: int | None = None, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[DemoFact]:
     """Write the set, do what its owner would do, and see what came of it.
 
     Args:
@@ -44,7 +52,7 @@ def run_demo(
         say: Gets one line on each step.
 
     Returns:
-        Rows of ``what`` and ``found``.
+        What was found, in the order of the job.
     """
     if folder.exists() and not (
         folder.is_dir() and ((folder / "truth.csv").exists() or not any(folder.iterdir()))
@@ -94,20 +102,17 @@ def run_demo(
     findable = sum(
         clip.label == clip.truth and not clip.verified and clip.subset == "train" for clip in clips
     )
-    errors = sum(row["labels"] != [truth[row["path"]]] for row in doubtful)
+    errors = sum(clip.labels != [truth[clip.path]] for clip in doubtful)
     right = sum(found.values())
     return [
-        {"what": "planted errors", "found": f"{planted} of {len(clips)} labels"},
-        {"what": "self-verified clips", "found": str(len(found))},
-        {"what": "  precision", "found": f"{right / max(len(found), 1):.1%}"},
-        {"what": "  recall", "found": f"{right / findable:.1%} of {findable} right ones"},
-        {"what": f"errors among the {LOWEST} lowest-scored clips", "found": str(errors)},
-        {"what": "held-out accuracy before", "found": f"{before['test_accuracy']:.1%}"},
-        {"what": "  after self-verification", "found": f"{verified['test_accuracy']:.1%}"},
-        {
-            "what": "  after retraining on the cleaned store",
-            "found": f"{after['test_accuracy']:.1%}",
-        },
+        DemoFact("planted errors", f"{planted} of {len(clips)} labels"),
+        DemoFact("self-verified clips", str(len(found))),
+        DemoFact("  precision", f"{right / max(len(found), 1):.1%}"),
+        DemoFact("  recall", f"{right / findable:.1%} of {findable} right ones"),
+        DemoFact(f"errors among the {LOWEST} lowest-scored clips", str(errors)),
+        DemoFact("held-out accuracy before", f"{before['test_accuracy']:.1%}"),
+        DemoFact("  after self-verification", f"{verified['test_accuracy']:.1%}"),
+        DemoFact("  after retraining on the cleaned store", f"{after['test_accuracy']:.1%}"),
     ]
 
 

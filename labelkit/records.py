@@ -300,6 +300,14 @@ class LabelTable:
         return [self.classes[index] for index in self.labels[clip]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassFolds:
+    """A class, and how many clips of it each fold has, by the fold's number."""
+
+    class_: str = field(metadata={"key": "class"})
+    clips: dict[int, int] = field(metadata={"spread": "fold {}"})
+
+
 @dataclass(frozen=True)
 class Frames:
     """Where spectrograms lie in a file of frames, float16 ``(total, n_mels)``.
@@ -313,13 +321,31 @@ class Frames:
 
 
 def as_row(record: Any) -> dict[str, Any]:
-    """Make a row to print of a dataclass: its fields by name, or by the key a field says.
+    """Make a row to print of a dataclass: a column a field, in their order.
+
+    A field's ``metadata`` may say more: ``key`` is the name of its column, where that is not the
+    field's; ``spread`` makes a column of each entry of its mapping, named by the entry's key in
+    place of ``{}``; ``optional`` leaves the column out where the value is None.
 
     Example:
-        >>> as_row(Receipt(batch_id=3, repeated=False))
-        {'batch_id': 3, 'repeated': False}
+        >>> @dataclass
+        ... class Doubt:
+        ...     class_: str = field(metadata={"key": "class"})
+        ...     scores: dict[str, float] = field(metadata={"spread": "{}"})
+        ...     batch: int | None = field(default=None, metadata={"optional": True})
+        >>> as_row(Doubt("Bark", {"margin": 0.25, "lwlrap": 0.5}))
+        {'class': 'Bark', 'margin': 0.25, 'lwlrap': 0.5}
+        >>> as_row(Doubt("Bark", {}, batch=3))
+        {'class': 'Bark', 'batch': 3}
     """
-    return {f.metadata.get("key", f.name): getattr(record, f.name) for f in fields(record)}
+    row: dict[str, Any] = {}
+    for column in fields(record):
+        value = getattr(record, column.name)
+        if spread := column.metadata.get("spread"):
+            row |= {spread.format(key): entry for key, entry in value.items()}
+        elif value is not None or not column.metadata.get("optional"):
+            row[column.metadata.get("key", column.name)] = value
+    return row
 
 
 def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,30 @@ from labelkit.runs.persist import refuse_leaks
 METRIC = "missing"
 
 
+@dataclass(frozen=True, kw_only=True)
+class MissingLabel:
+    """A label that a clip likely lacks, and why; ``score`` is 1 less its probability."""
+
+    path: str
+    labels: list[str]
+    suggested: str
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingReport:
+    """How many labels are proposed, and how many of them are masked, in which batch.
+
+    ``masked`` and ``batch`` are None where no mask was written.
+    """
+
+    proposed: int
+    judged_by: str
+    masked: int | None = field(default=None, metadata={"optional": True})
+    batch: int | None = field(default=None, metadata={"optional": True})
+
+
 def find_missing_labels(
     project: Project,
     *,
@@ -27,7 +51,7 @@ def find_missing_labels(
     most: int = 50,
     probe: Recipe | None = None,
     workers: int | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[MissingLabel], MissingReport]:
     """Propose labels that are likely missing, and keep them in the store.
 
     Args:
@@ -35,14 +59,13 @@ def find_missing_labels(
         run_id: Run whose probabilities judge; the last one if None.
         percentile: Of each class's absent labels; those above are proposed.
         mask: Say of each that nobody knows, so that training does not take it for absent.
-        most: How many rows to return.
+        most: How many labels to return.
         probe: Recipe of the embeddings and classifier that judge beside the run; ``probe``
             if None.
         workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of path, labels, class, probability, the most probable first; and counts, with
-        the batch if there is a mask.
+        Labels, the most probable first, and how many there are in all.
 
     Raises:
         InvalidInput: If there is no such run or ``percentile`` is out of range.
@@ -66,23 +89,23 @@ def find_missing_labels(
     if unheard:
         say(f"nothing is proposed for classes without clips: {', '.join(unheard[:5])}")
     proposals = rank_missing(found, inputs.both_probs)
-    rows = [
-        {
-            "path": inputs.paths[k],
-            "labels": table.names(int(inputs.rows[k])),
-            "suggested": table.classes[class_id],
-            "score": round(1 - p, 4),
-            "reason": explain_missing([(table.classes[class_id], p)]),
-        }
+    labels = [
+        MissingLabel(
+            path=table.paths[inputs.rows[k]],
+            labels=table.names(int(inputs.rows[k])),
+            suggested=table.classes[class_id],
+            score=round(1 - p, 4),
+            reason=explain_missing([(table.classes[class_id], p)]),
+        )
         for k, class_id, p in proposals[:most]
     ]
-    report: dict[str, Any] = {"proposed": len(proposals), "judged_by": inputs.run_id}
+    report = MissingReport(proposed=len(proposals), judged_by=inputs.run_id)
     if not proposals:
         say("no label is likely missing; of few clips only a lower --percentile finds some")
-        return rows, report
+        return labels, report
     if project.store.as_of is not None and not mask:
         say("proposals for labels of the past are shown and not kept")
-        return rows, report
+        return labels, report
     clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
     rule = f"{METRIC}: percentile {percentile:g}, judged by {inputs.run_id}"
     if inputs.both_probs is not inputs.probs:
@@ -135,4 +158,6 @@ def find_missing_labels(
             )
         )  # fmt: skip
         refuse_leaks(session, [f"{run_name}/{number}" for number in range(len(judges))])
-    return rows, report | ({"masked": len(masked), "batch": receipt.batch_id} if mask else {})
+    if mask:
+        report = replace(report, masked=len(masked), batch=receipt.batch_id)
+    return labels, report

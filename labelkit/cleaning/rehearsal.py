@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,63 @@ REPEATS = 2
 SEVERAL_LABELS = ("extra", "missing")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What ``verify`` makes of hidden clips whose errors are known.
+
+    Shares are in [0, 1], NaN where there is none.
+
+    Args:
+        kind: Name of the planted noise.
+        rate: Share of the hidden clips, or of their labels, that got an error.
+        hide: Share of the verified clips that was hidden at a time.
+        repeats: How many times, each with other clips hidden.
+        hidden: Clips that were hidden and judged.
+        planted: Those with a planted error.
+        self_verified: Hidden clips that ``verify`` trusts.
+        self_verified_right: Those of them without an error.
+        found: Errors among as many lowest-scored clips as there are errors.
+        repaired: Those whose suggested class is the right one.
+        destroyed: Right labels among the lowest-scored whose suggested class is wrong.
+        average_precision: Of the score against the errors.
+        auroc: Of the same.
+        effort: Share of the clips to review for 90 % of the errors.
+        hidden_accuracy: Share of the hidden clips whose suggested class is right.
+        test: What ``verify`` reached on held-out clips, by metric.
+        precision: Share of the self-verified clips that is right.
+        precision_low: Lower end of its 95 % interval (Wilson).
+        precision_high: Upper end.
+        recall: Share of the right clips that is self-verified.
+        found_share: Share of the errors that was found.
+        folder: Where the scratch projects are.
+        signature: What the numbers stand on.
+    """
+
+    kind: str
+    rate: float
+    hide: float
+    repeats: int
+    hidden: int
+    planted: int
+    self_verified: int
+    self_verified_right: int
+    found: int
+    repaired: int
+    destroyed: int
+    average_precision: float
+    auroc: float
+    effort: float
+    hidden_accuracy: float
+    test: dict[str, float] = field(metadata={"spread": "test_{}"})
+    precision: float
+    precision_low: float
+    precision_high: float
+    recall: float
+    found_share: float
+    folder: Path
+    signature: str
+
+
 def rehearse(
     project: Project,
     recipe: Recipe,
@@ -55,7 +113,7 @@ def rehearse(
     workers: int | None = None,
     device: str = "auto",
     say: Callable[[str], None] = progress.say,
-) -> dict[str, Any]:
+) -> Rehearsal:
     """Plant known errors among verified clips, run the real ``verify``, and compare.
 
     The user's store is only read. Folds are taken over, and the user's own unverified
@@ -79,7 +137,7 @@ def rehearse(
         say: Gets a line on each step.
 
     Returns:
-        Counts, and shares as numbers in [0, 1], by name; NaN where there is none.
+        Counts and shares over all parts.
 
     Raises:
         InvalidInput: If a number is out of range, no clip can be hidden, or the noise
@@ -127,15 +185,18 @@ def rehearse(
             ),
         )
         found.append(_measure(scratch, run))
-    return {
-        "kind": kind,
-        "rate": rate,
-        "hide": hide,
-        "repeats": repeats,
-        **_pool(found),
-        "folder": str(folder),
-        "signature": f"{kind} noise at {rate:g}, {hide:g} hidden; {run['signature']}",
-    }
+    pooled = _pool(found)
+    test = {name: pooled.pop(name) for name in list(pooled) if name.startswith("test_")}
+    return Rehearsal(
+        kind=kind,
+        rate=rate,
+        hide=hide,
+        repeats=repeats,
+        test={name.removeprefix("test_"): value for name, value in test.items()},
+        folder=folder,
+        signature=f"{kind} noise at {rate:g}, {hide:g} hidden; {run['signature']}",
+        **pooled,
+    )
 
 
 def _count_repeats(rate: float, hide: float, repeats: int | None) -> int:
@@ -185,23 +246,23 @@ def _measure(scratch: Project, run: dict[str, Any]) -> dict[str, Any]:
     with scratch.store.read() as session:
         n_clips = len(session.labels().paths)
     # The most doubtful first.
-    rows = [
-        row
-        for row in score(scratch, run_id=run["run_id"], lowest=n_clips)
-        if row["path"] in truth
+    clips = [
+        clip
+        for clip in score(scratch, run_id=run["run_id"], lowest=n_clips)
+        if clip.path in truth
     ]  # fmt: skip
-    if not rows:
+    if not clips:
         raise InvalidInput("none of the hidden clips could be judged; see: labelkit check")
-    right = [set(truth[row["path"]]) for row in rows]
-    wrong = np.array([set(row["labels"]) != names for row, names in zip(rows, right, strict=True)])
-    chosen = np.array([row["state"] == SELF_VERIFIED for row in rows])
+    right = [set(truth[clip.path]) for clip in clips]
+    wrong = np.array([set(clip.labels) != names for clip, names in zip(clips, right, strict=True)])
+    chosen = np.array([clip.state == SELF_VERIFIED for clip in clips])
     # A suggestion takes the place of a single label, and joins several.
-    fits = np.array([row["suggested"] in names for row, names in zip(rows, right, strict=True)])
-    lacks = np.array([row["suggested"] not in row["labels"] for row in rows])
-    place = np.arange(len(rows))
+    fits = np.array([clip.suggested in names for clip, names in zip(clips, right, strict=True)])
+    lacks = np.array([clip.suggested not in clip.labels for clip in clips])
+    place = np.arange(len(clips))
     lowest = place < wrong.sum()
     return {
-        "hidden": len(rows),
+        "hidden": len(clips),
         "planted": int(wrong.sum()),
         "self_verified": int(chosen.sum()),
         "self_verified_right": int((chosen & ~wrong).sum()),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,48 @@ DEFAULT = ("fusion", "self_confidence")
 FUSED = "fused"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredClip:
+    """A judged clip: its labels, the class a model would give it, its scores by name, and why.
+
+    Lower scores are worse; one is None where it says nothing of the clip.
+    """
+
+    path: str
+    labels: list[str]
+    state: str
+    suggested: str
+    scores: dict[str, float | None] = field(metadata={"spread": "{}"})
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredLabel:
+    """A given label of a judged clip, and all labels of the clip; a lower score is worse."""
+
+    path: str
+    label: str
+    labels: list[str]
+    state: str
+    suggested: str
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassNoise:
+    """A class: how many clips have it, and the share of them that likely have it wrongly.
+
+    ``looks_like`` is the class it is taken for most often, ``share`` how often, in [0, 1].
+    """
+
+    class_: str = field(metadata={"key": "class"})
+    clips: int
+    noise: float | None
+    looks_like: str | None
+    share: float | None
+
+
 def score(
     project: Project,
     *,
@@ -36,7 +77,7 @@ def score(
     lowest: int = 30,
     probe: Recipe | None = None,
     workers: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ScoredClip]:
     """Score the labels as they stand now by a run's out-of-fold judgement, and keep the scores.
 
     Args:
@@ -50,8 +91,7 @@ def score(
         workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of path, labels, state, suggested class, the scores and a reason, the most
-        doubtful first.
+        Clips, the most doubtful first.
 
     Raises:
         InvalidInput: If there is no such run, or it lacks what a score reads.
@@ -73,9 +113,14 @@ def score(
     order = order[np.isfinite(values[first][order])][:lowest]
     suggested, reasons = told
     return [
-        describe_clip(inputs, int(k), suggested[k][0])
-        | {name: _rounded(values[name][k]) for name in values}
-        | {"reason": reasons[k]}
+        ScoredClip(
+            path=inputs.table.paths[inputs.rows[k]],
+            labels=inputs.table.names(int(inputs.rows[k])),
+            state=str(inputs.table.states[inputs.rows[k]]),
+            suggested=inputs.table.classes[suggested[k][0]],
+            scores={name: _rounded(numbers[k]) for name, numbers in values.items()},
+            reason=reasons[k],
+        )
         for k in order
     ]
 
@@ -83,17 +128,6 @@ def score(
 def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
     """Return what is suggested for each judged clip, and why."""
     return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
-
-
-def describe_clip(inputs: ScoreInputs, k: int, suggested: int) -> dict[str, Any]:
-    """Return path, labels, state and suggested class of a judged clip."""
-    clip = int(inputs.rows[k])
-    return {
-        "path": inputs.table.paths[clip],
-        "labels": inputs.table.names(clip),
-        "state": str(inputs.table.states[clip]),
-        "suggested": inputs.table.classes[suggested],
-    }
 
 
 def score_given(
@@ -104,7 +138,7 @@ def score_given(
     lowest: int = 30,
     probe: Recipe | None = None,
     workers: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ScoredLabel]:
     """Score every given label of every clip by run and probe together, and keep the scores.
 
     With several labels a clip, the single (clip, class) pair is what a person decides on.
@@ -119,8 +153,7 @@ def score_given(
         workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of path, label, the clip's labels, state, suggested class, score and reason, the
-        most doubtful first.
+        Labels, the most doubtful first.
 
     Raises:
         InvalidInput: If there is no such run or method.
@@ -133,21 +166,21 @@ def score_given(
     _store(inputs, [f"pair_{pairs}"], [(clips, class_ids, found)], told)
     names = inputs.table.classes
     return [
-        {
-            "path": inputs.paths[clips[k]],
-            "label": names[class_ids[k]],
-            "labels": inputs.table.names(int(inputs.rows[clips[k]])),
-            "state": str(inputs.table.states[inputs.rows[clips[k]]]),
-            "suggested": names[told[0][clips[k]][0]],
-            "score": _rounded(found[k]),
-            "reason": told[1][clips[k]],
-        }
+        ScoredLabel(
+            path=inputs.table.paths[inputs.rows[clips[k]]],
+            label=names[class_ids[k]],
+            labels=inputs.table.names(int(inputs.rows[clips[k]])),
+            state=str(inputs.table.states[inputs.rows[clips[k]]]),
+            suggested=names[told[0][clips[k]][0]],
+            score=_rounded(found[k]),
+            reason=told[1][clips[k]],
+        )
         for k in np.lexsort([class_ids, clips, found])[:lowest]
     ]
 
 
-def class_table(inputs: ScoreInputs) -> list[dict[str, Any]]:
-    """Make a row a class: its clips, the share of its labels that is likely wrong, its double."""
+def class_table(inputs: ScoreInputs) -> list[ClassNoise]:
+    """Estimate of each class the share of its labels that is wrong, and what it is taken for."""
     names = inputs.table.classes
     noise = classes.estimate_noise(inputs.labels, inputs.probs)
     pairs = classes.find_confusable(inputs.labels, inputs.probs, top=len(names) ** 2)
@@ -156,13 +189,13 @@ def class_table(inputs: ScoreInputs) -> list[dict[str, Any]]:
         double.setdefault(given, (other, rate))
     counts = inputs.labels.sum(axis=0).astype(int)
     return [
-        {
-            "class": name,
-            "clips": int(counts[index]),
-            "noise": _rounded(noise[index]),
-            "looks_like": names[double[index][0]] if index in double else None,
-            "share": _rounded(double[index][1]) if index in double else None,
-        }
+        ClassNoise(
+            class_=name,
+            clips=int(counts[index]),
+            noise=_rounded(noise[index]),
+            looks_like=names[double[index][0]] if index in double else None,
+            share=_rounded(double[index][1]) if index in double else None,
+        )
         for index, name in enumerate(names)
     ]
 

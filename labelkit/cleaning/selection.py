@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.cleaning.inputs import ScoreInputs, read_inputs
-from labelkit.cleaning.score import describe_clip
 from labelkit.config import FormatSpec, fill_options, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.noise.scoring import score_self_confidence, suggest_labels
@@ -24,6 +24,33 @@ from labelkit.states import SELF_VERIFIED, UNVERIFIED
 from labelkit.types import Bools
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectedClip:
+    """A clip whose state a selection changes: how confidently it is judged, and what it becomes."""
+
+    path: str
+    labels: list[str]
+    state: str
+    suggested: str
+    score: float
+    becomes: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionReport:
+    """What a selection did: the clips it kept, of those open to it, and how many changed.
+
+    ``rule`` is the rule in words; ``batch`` is None where nothing was written.
+    """
+
+    kept: int
+    of: int
+    accepted: int
+    revoked: int
+    rule: str
+    batch: int | None
+
+
 def select(
     project: Project,
     rule: str,
@@ -33,7 +60,7 @@ def select(
     listed: Path | None = None,
     add: bool = False,
     dry_run: bool = False,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[SelectedClip], SelectionReport]:
     """Trust the noisy clips that a rule keeps, and none of the other judged ones.
 
     Args:
@@ -46,8 +73,7 @@ def select(
         dry_run: Only say what would be done.
 
     Returns:
-        A row for each clip whose state changes, and what was done in all: the batch,
-        counts, and the rule in words.
+        Each clip whose state changes, and what was done in all.
 
     Raises:
         InvalidInput: If there is no such run, the runs judged different clips, or the
@@ -108,7 +134,7 @@ def _commit(
     *,
     add: bool,
     dry_run: bool,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[SelectedClip], SelectionReport]:
     inputs = judges[0]
     table, probs = inputs.table, np.mean([judge.probs for judge in judges], axis=0)
     with inputs.project.current.read() as session:
@@ -123,17 +149,18 @@ def _commit(
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
     confidence = score_self_confidence(inputs.labels, probs)
     suggested = suggest_labels(inputs.labels, probs)
-    rows, events = [], []
+    selected, events = [], []
     for k in np.flatnonzero(accepted | revoked):
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
-        rows.append(
-            describe_clip(inputs, k, int(suggested[k]))
-            | {
-                "state": str(states[k]),
-                "score": round(float(confidence[k]), 4),
-                "becomes": state,
-            }
+        clip = SelectedClip(
+            path=table.paths[inputs.rows[k]],
+            labels=table.names(int(inputs.rows[k])),
+            state=str(states[k]),
+            suggested=table.classes[int(suggested[k])],
+            score=round(float(confidence[k]), 4),
+            becomes=state,
         )
+        selected.append(clip)
         events.append(
             LabelEvent(
                 clip_id=int(inputs.clip_ids[k]),
@@ -144,17 +171,21 @@ def _commit(
                 score=float(confidence[k]),
                 evidence={
                     "rule": words,
-                    "judged_as": rows[-1]["suggested"],
+                    "judged_as": clip.suggested,
                     "probability": round(float(probs[k].max()), 4),
                 },
             )
         )
-    report = {
-        "kept": int(kept.sum()), "of": int(open_to.sum()), "accepted": int(accepted.sum()),
-        "revoked": int(revoked.sum()), "rule": words, "batch": None,
-    }  # fmt: skip
+    report = SelectionReport(
+        kept=int(kept.sum()),
+        of=int(open_to.sum()),
+        accepted=int(accepted.sum()),
+        revoked=int(revoked.sum()),
+        rule=words,
+        batch=None,
+    )
     if dry_run or not events:
-        return rows, report
+        return selected, report
     content = [words, now.as_of, [(e.clip_id, e.state) for e in events]]
     with inputs.project.store.write() as session:
         receipt = session.append(
@@ -170,7 +201,7 @@ def _commit(
             )
         )
         refuse_leaks(session, sorted({str(name) for judge in judges for name in judge.judges}))
-    return rows, report | {"batch": receipt.batch_id}
+    return selected, replace(report, batch=receipt.batch_id)
 
 
 def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:

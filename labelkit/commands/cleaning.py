@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,19 @@ def score(
 ) -> None:
     """Score every label, keep the scores in the store, and show the most doubtful clips."""
     from labelkit.cleaning import score as scoring
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
     if pairs and (methods or fuse):
         raise click.UsageError("--pairs excludes --method and --fuse")
+    doubtful: Sequence[object]
     if pairs:
-        rows = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
+        doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
         kwargs |= {"methods": methods or scoring.DEFAULT, "fuse": fuse}
-        rows = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
-    show(rows, as_json)
+        doubtful = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
+    show([as_row(one) for one in doubtful], as_json)
 
 
 @click.command()
@@ -104,10 +107,11 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
     """Show of each class how noisy its labels seem, and which class it is taken for."""
     from labelkit.cleaning.inputs import read_inputs
     from labelkit.cleaning.score import class_table
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
-    evidence = read_inputs(project, run_id)
-    show(class_table(evidence), as_json)
+    inputs = read_inputs(project, run_id)
+    show([as_row(found) for found in class_table(inputs)], as_json)
 
 
 @click.command()
@@ -143,14 +147,14 @@ def select(
     --add is given. Clips that people decided on stay as they are.
     """
     from labelkit.cleaning import selection
+    from labelkit.records import as_row
 
     project, external = judged_by(place, None, probs)
     judges = (*run_ids, *([external] if external else [])) or (None,)
-    rows, report = selection.select(project, rule, run_ids=judges, **kwargs)
-    show(rows, as_json)
-    batch = report.pop("batch")
-    report["batch"] = "none, dry run" if kwargs["dry_run"] else batch or "none, nothing to change"
-    show_facts(report, False, err=True)
+    clips, report = selection.select(project, rule, run_ids=judges, **kwargs)
+    show([as_row(clip) for clip in clips], as_json)
+    batch = "none, dry run" if kwargs["dry_run"] else report.batch or "none, nothing to change"
+    show_facts(as_row(report) | {"batch": batch}, False, err=True)
 
 
 @click.command()
@@ -176,11 +180,12 @@ def missing(
     the loss until somebody decides; labelkit undo takes that back.
     """
     from labelkit.cleaning.missing import find_missing_labels
+    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
-    rows, report = find_missing_labels(project, run_id=run_id, **kwargs)
-    show(rows, as_json)
-    show_facts(report, False, err=True)
+    labels, report = find_missing_labels(project, run_id=run_id, **kwargs)
+    show([as_row(label) for label in labels], as_json)
+    show_facts(as_row(report), False, err=True)
 
 
 COMMANDS = (score, classes, select, missing)

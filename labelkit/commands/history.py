@@ -39,11 +39,14 @@ def log(
     takes it back.
     """
     from labelkit.labels import history as of_labels
+    from labelkit.records import as_row
 
-    rows, n = of_labels.log(place.project(), clip, kind=kind, actor=actor, since=since, limit=limit)
-    show(rows, as_json)
-    if n > len(rows):
-        click.echo(f"{len(rows)} of {n} batches; more with --limit", err=True)
+    batches, n = of_labels.log(
+        place.project(), clip, kind=kind, actor=actor, since=since, limit=limit
+    )
+    show([as_row(batch) for batch in batches], as_json)
+    if n > len(batches):
+        click.echo(f"{len(batches)} of {n} batches; more with --limit", err=True)
 
 
 @click.command()
@@ -58,8 +61,9 @@ def history(place: Place, clip: str, as_json: bool) -> None:
     for verdicts that only repeat an event.
     """
     from labelkit.labels import history as of_labels
+    from labelkit.records import as_row
 
-    show(of_labels.history(place.project(), clip), as_json)
+    show([as_row(entry) for entry in of_labels.history(place.project(), clip)], as_json)
 
 
 @click.command()
@@ -74,10 +78,11 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
     Kind import means that the label came in with the clip.
     """
     from labelkit.labels import history as of_labels
+    from labelkit.records import as_row
 
-    rows = of_labels.blame(place.project(), clip, all_=all_)
-    show(rows, as_json)
-    if not rows:
+    labels = of_labels.blame(place.project(), clip, all_=all_)
+    show([as_row(label) for label in labels], as_json)
+    if not labels:
         click.echo(f"{clip} has no labels", err=True)
 
 
@@ -92,10 +97,11 @@ def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
     A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
     """
     from labelkit.labels import history as of_labels
+    from labelkit.records import as_row
 
-    rows = of_labels.diff(place.project(), a, b)
-    show(rows, as_json)
-    click.echo(of_labels.describe_diff(rows), err=True)
+    clips = of_labels.diff(place.project(), a, b)
+    show([as_row(clip) for clip in clips], as_json)
+    click.echo(of_labels.describe_diff(clips), err=True)
 
 
 @click.command()
@@ -109,8 +115,10 @@ def undo(place: Place, batch: str, dry_run: bool, as_json: bool) -> None:
     What was decided since then stays. An undo is a batch of its own, and can be taken back.
     """
     from labelkit.labels.undo import undo as take_back
+    from labelkit.records import as_row
 
-    show_facts(take_back(place.project(), batch, dry_run=dry_run), as_json, err=not as_json)
+    report = take_back(place.project(), batch, dry_run=dry_run)
+    show_facts(as_row(report), as_json, err=not as_json)
 
 
 COMMANDS = (log, history, blame, diff, undo)

@@ -94,19 +94,20 @@ def check(
     outlier; but of the same bytes in several folds or subsets only one is used.
     """
     from labelkit.recordings import checking
+    from labelkit.records import as_row
 
-    rows = checking.check(
+    issues = checking.check(
         place.project(),
         recipe,
         probe=config.read_recipe(probe),
         fast=fast,
         workers=workers,
     )
-    show(rows, as_json)
-    clips = {row["path"] for row in rows}
-    left_out = len({row["path"] for row in rows if not row["used"]})
+    show([as_row(issue) for issue in issues], as_json)
+    clips = {issue.path for issue in issues}
+    left_out = len({issue.path for issue in issues if not issue.used})
     click.echo(
-        f"{len(rows)} issues of {len(clips)} clips; {left_out} of these are kept out of training",
+        f"{len(issues)} issues of {len(clips)} clips; {left_out} of these are kept out of training",
         err=True,
     )
 
@@ -145,11 +146,12 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
+    from labelkit.records import as_row
     from labelkit.runs.folds import fold_table, freeze_folds
 
     project = place.project()
     fold_set = freeze_folds(project, n=n, seed=seed)
-    show(fold_table(project, fold_set), as_json)
+    show([as_row(one) for one in fold_table(project, fold_set)], as_json)
     click.echo(f"fold set {fold_set}", err=True)
 
 
@@ -160,8 +162,9 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""
     from labelkit.maintenance.status import status as look_at
+    from labelkit.records import as_row
 
-    show(look_at(place.project()), as_json)
+    show([as_row(fact) for fact in look_at(place.project())], as_json)
 
 
 @click.command()
@@ -174,9 +177,10 @@ def status(place: Place, as_json: bool) -> None:
 def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
     from labelkit.demo import run_demo
+    from labelkit.records import as_row
 
-    report = run_demo(directory, seed=seed, workers=workers, say=click.echo)
-    show(report, False)
+    facts = run_demo(directory, seed=seed, workers=workers, say=click.echo)
+    show([as_row(fact) for fact in facts], False)
 
 
 COMMANDS = (init, import_, check, features, folds, status, demo)

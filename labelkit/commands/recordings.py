@@ -38,18 +38,19 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
     clips are left out.
     """
     from labelkit.recordings.duplicates import list_duplicates
+    from labelkit.records import as_row
 
-    rows = list_duplicates(
+    pairs = list_duplicates(
         place.project(),
         config.read_recipe("probe").features,
         threshold=threshold,
         workers=workers,
     )
-    show(rows, as_json)
-    leaks = sum(row["parted"] is not None for row in rows)
-    differ = sum(set(row["labels"]) != set(row["other_labels"]) for row in rows)
+    show([as_row(pair) for pair in pairs], as_json)
+    leaks = sum(pair.parted is not None for pair in pairs)
+    differ = sum(set(pair.labels) != set(pair.other_labels) for pair in pairs)
     click.echo(
-        f"{len(rows)} pairs: {leaks} parted by folds or subsets, {differ} with other labels",
+        f"{len(pairs)} pairs: {leaks} parted by folds or subsets, {differ} with other labels",
         err=True,
     )
 
@@ -75,9 +76,10 @@ def similar(
 ) -> None:
     """Show the clips that sound most like one, named by its path below the audio folder."""
     from labelkit.recordings import embedding
+    from labelkit.records import as_row
     from labelkit.runs.cross_validation import device_name
 
-    rows = embedding.similar(
+    clips = embedding.similar(
         place.project(),
         clip,
         spec=probe.embedding,
@@ -86,7 +88,7 @@ def similar(
         workers=workers,
         device=device_name(device),
     )
-    show(rows, as_json)
+    show([as_row(one) for one in clips], as_json)
 
 
 @click.command()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from labelkit import registry
 from labelkit.commands.options import Place, as_of_option, json_option, training_options
 from labelkit.output import show, show_facts
+
+if TYPE_CHECKING:
+    from labelkit.cleaning.rehearsal import Rehearsal
 
 
 @click.command()
@@ -36,42 +39,39 @@ def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     them, and the whole loop runs there. The same command again shows the finished result.
     """
     from labelkit.cleaning import rehearsal
+    from labelkit.records import as_row
 
     found = rehearsal.rehearse(place.project(), **kwargs)
     if as_json:
-        show_facts(found, True)
+        show_facts(as_row(found), True)
         return
     show(describe(found), False)
-    click.echo(found["signature"], err=True)
+    click.echo(found.signature, err=True)
 
 
-def describe(found: dict[str, Any]) -> list[dict[str, Any]]:
+def describe(found: Rehearsal) -> list[dict[str, Any]]:
     """Describe what a rehearsal found, as rows of ``what`` and ``found`` to print."""
 
-    def share(name: str) -> str:
-        return "-" if math.isnan(found[name]) else f"{found[name]:.1%}"
+    def share(value: float) -> str:
+        return "-" if math.isnan(value) else f"{value:.1%}"
 
-    n = found["planted"]
-    about = "" if math.isnan(found["precision"]) else (
-        f" ({found['precision_low']:.1%} to {found['precision_high']:.1%})"
+    n = found.planted
+    about = "" if math.isnan(found.precision) else (
+        f" ({found.precision_low:.1%} to {found.precision_high:.1%})"
     )  # fmt: skip
-    right = found["hidden"] - n
+    right = found.hidden - n
     rows = {
-        f"planted errors, {found['kind']}": f"{n} of {found['hidden']} hidden clips",
-        "self-verified hidden clips": str(found["self_verified"]),
-        "  precision": share("precision") + about,
-        "  recall": f"{share('recall')} of {right} right ones",
-        f"errors among the {n} lowest-scored": f"{found['found']} ({share('found_share')})",
-        "  repaired by their suggested class": str(found["repaired"]),
-        "  right labels destroyed by it": str(found["destroyed"]),
-        "average precision of the score": share("average_precision"),
-        "to review for 90 % of the errors": f"{share('effort')} of the clips",
-        "hidden clips whose top class is right": share("hidden_accuracy"),
-    } | {
-        f"held-out {name.removeprefix('test_')}": share(name)
-        for name in found
-        if name.startswith("test_")
-    }
+        f"planted errors, {found.kind}": f"{n} of {found.hidden} hidden clips",
+        "self-verified hidden clips": str(found.self_verified),
+        "  precision": share(found.precision) + about,
+        "  recall": f"{share(found.recall)} of {right} right ones",
+        f"errors among the {n} lowest-scored": f"{found.found} ({share(found.found_share)})",
+        "  repaired by their suggested class": str(found.repaired),
+        "  right labels destroyed by it": str(found.destroyed),
+        "average precision of the score": share(found.average_precision),
+        "to review for 90 % of the errors": f"{share(found.effort)} of the clips",
+        "hidden clips whose top class is right": share(found.hidden_accuracy),
+    } | {f"held-out {name}": share(value) for name, value in found.test.items()}
     return [{"what": what, "found": text} for what, text in rows.items()]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -72,6 +71,8 @@ def show_recipe(
     chosen by labelkit, default of labelkit, set on the command line. The column other
     says what the other flavour has.
     """
+    from labelkit.records import as_row
+
     about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
     if not (all_ or as_json):
         stages = config.read_recipe(name, set_, flavour=flavour).stages
@@ -79,7 +80,7 @@ def show_recipe(
     click.echo(about, err=True)
     # Learning rates are too small for the four decimals of scores.
     show(
-        [asdict(row) | ({} if as_json else {"value": plain_setting(row.value)}) for row in rows],
+        [as_row(row) | ({} if as_json else {"value": plain_setting(row.value)}) for row in rows],
         as_json,
     )
     for unknown in unknowns:

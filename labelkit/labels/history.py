@@ -9,11 +9,14 @@ from typing import Any
 
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
-from labelkit.records import as_row
 from labelkit.states import STATES
 from labelkit.stores.as_of import find_batch, read_time
 from labelkit.stores.history import (
     BatchFilter,
+    BlamedLabel,
+    ChangedClip,
+    HistoryEntry,
+    LoggedBatch,
     find_clip,
     read_blame,
     read_difference,
@@ -31,7 +34,7 @@ def log(
     actor: str | None = None,
     since: str | None = None,
     limit: int | None = None,
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[LoggedBatch], int]:
     """List the batches, the newest first.
 
     Args:
@@ -44,8 +47,7 @@ def log(
         limit: How many to tell at most.
 
     Returns:
-        Rows of who, when and why, of the clips each touched, of the labels it gave to clips
-        or took from them, and of the batch that takes it back; and how many there are in all.
+        Batches, and how many there are in all.
 
     Raises:
         InvalidInput: If there is no such clip or moment.
@@ -57,8 +59,7 @@ def log(
         )
         if since is not None:
             wanted = _from(session, con, since, wanted)
-        batches, n = read_log(session, wanted, limit)
-    return [as_row(batch) for batch in batches], n
+        return read_log(session, wanted, limit)
 
 
 def _from(session: Session, con: Any, since: str, wanted: BatchFilter) -> BatchFilter:
@@ -71,7 +72,7 @@ def _from(session: Session, con: Any, since: str, wanted: BatchFilter) -> BatchF
     return replace(wanted, since=read_time(word))
 
 
-def history(project: Project, clip: str) -> list[dict[str, Any]]:
+def history(project: Project, clip: str) -> list[HistoryEntry]:
     """List what was said of a clip, the oldest first: events, verdicts, masks and answers.
 
     A verdict that only says what an event of its batch made of the clip is not told again.
@@ -81,17 +82,17 @@ def history(project: Project, clip: str) -> list[dict[str, Any]]:
         clip: Path below the audio folder, as ``labels_now`` shows it.
 
     Returns:
-        Rows whose ``what`` says what they are. The state of a verdict or mask is its word,
+        Entries whose ``what`` says what they are. The state of a verdict or mask is its word,
         of an answer its kind.
 
     Raises:
         InvalidInput: If there is no such clip.
     """
     with project.store.read() as session:
-        return [as_row(row) for row in read_history(session, _find_clip(session, clip))]
+        return read_history(session, _find_clip(session, clip))
 
 
-def blame(project: Project, clip: str, *, all_: bool = False) -> list[dict[str, Any]]:
+def blame(project: Project, clip: str, *, all_: bool = False) -> list[BlamedLabel]:
     """Tell who gave a clip each of its labels, when and why, and who vouched for it last.
 
     What was taken back gave nothing: where an undo brought a label back, who had given it
@@ -103,17 +104,16 @@ def blame(project: Project, clip: str, *, all_: bool = False) -> list[dict[str, 
         all_: Also classes that the clip does not have, of which somebody said something.
 
     Returns:
-        A row a class, the labels it has first.
+        Classes, the labels it has first.
 
     Raises:
         InvalidInput: If there is no such clip.
     """
     with project.store.read() as session:
-        found = read_blame(session, _find_clip(session, clip), every_class=all_)
-    return [as_row(label) for label in found]
+        return read_blame(session, _find_clip(session, clip), every_class=all_)
 
 
-def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]:
+def diff(project: Project, a: str, b: str | None = None) -> list[ChangedClip]:
     """List the clips that are not at one moment what they were at an earlier one.
 
     Args:
@@ -122,8 +122,7 @@ def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]
         b: The later one; now if None.
 
     Returns:
-        Rows of labels and state before and after, None before for clips that came in
-        between, and of who touched the clip last, when and why; in the order of the paths.
+        Clips, with who touched them last, when and why; in the order of the paths.
 
     Raises:
         InvalidInput: If there is no such moment, or ``b`` lies before ``a``.
@@ -136,22 +135,18 @@ def diff(project: Project, a: str, b: str | None = None) -> list[dict[str, Any]]
             raise InvalidInput(
                 f"{b} (batch {last}) lies before {a} (batch {first}); turn them round"
             )
-        return [as_row(clip) for clip in read_difference(session, first, last)]
+        return read_difference(session, first, last)
 
 
-def describe_diff(rows: Sequence[dict[str, Any]]) -> str:
+def describe_diff(clips: Sequence[ChangedClip]) -> str:
     """Describe in one line what a :func:`diff` found."""
-    changed = [row for row in rows if row["before"] is not None]
-    counts = Counter(row["state_after"] for row in changed if _state_changed(row))
+    changed = [clip for clip in clips if clip.before is not None]
+    counts = Counter(clip.state_after for clip in changed if clip.state_before != clip.state_after)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    relabeled = sum(row["before"] != row["after"] for row in changed)
+    relabeled = sum(clip.before != clip.after for clip in changed)
     parts = [f"{relabeled} with other labels"] * bool(relabeled) + parts
     told = f": {', '.join(parts)}" if parts else ""
-    return f"{len(changed)} clips changed{told}; {len(rows) - len(changed)} came in"
-
-
-def _state_changed(row: dict[str, Any]) -> bool:
-    return bool(row["state_before"] != row["state_after"])
+    return f"{len(changed)} clips changed{told}; {len(clips) - len(changed)} came in"
 
 
 def _find_clip(session: Session, path: str) -> int:

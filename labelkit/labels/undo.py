@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from labelkit.errors import InvalidInput
 from labelkit.progress import say
@@ -29,6 +28,21 @@ from labelkit.stores.undo import (
 KIND = "undo"
 
 
+@dataclass(frozen=True, kw_only=True)
+class UndoReport:
+    """What an undo did: clips set back, clips left alone, and verdicts that no longer count.
+
+    ``batch`` is the new batch and ``undoes`` the one it takes back; both are lists where all of a
+    run was taken back. ``batch`` is None where nothing was written.
+    """
+
+    batch: int | list[int] | None
+    undoes: int | list[int]
+    clips: int
+    left: int
+    verdicts: int
+
+
 @dataclass(frozen=True)
 class _Undone:
     """What became of one batch: the undo, the clips it set back, and what else fell with it."""
@@ -44,7 +58,7 @@ class _OnlyTried(Exception):
     """Ends a transaction of which nothing is to be kept."""
 
 
-def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[str, Any]:
+def undo(project: Project, target: int | str, *, dry_run: bool = False) -> UndoReport:
     """Give the clips of a batch, or of all batches of a run, what they would have without it.
 
     That is what the last batch that stands made of them, of people before machines, so clips
@@ -58,9 +72,7 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[
         dry_run: Only say what would be done.
 
     Returns:
-        The new batches and what they take back, how many clips are set back, how many are
-        left alone, and how many verdicts no longer count; ``batch`` and ``undoes`` are
-        lists for a run, and ``batch`` is None where nothing was written.
+        The new batches, what they take back, and counts.
 
     Raises:
         InvalidInput: If there is no such batch or run, it was taken back already, it brought
@@ -88,16 +100,16 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> dict[
     clips = sum(done.clips for done in found)
     if touched > clips:
         say(f"{touched - clips} clips stay as they are: other batches that stand made them so")
-    batches: list[Any] = [None if dry_run else done.batch for done in found]
-    undoes: list[Any] = [done.undoes for done in found]
+    batches, undoes = [done.batch for done in found], [done.undoes for done in found]
     of_run = not word.isdecimal()
-    return {
-        "batch": (None if dry_run else batches) if of_run else batches[0],
-        "undoes": undoes if of_run else undoes[0],
-        "clips": clips,
-        "left": touched - clips,
-        "verdicts": sum(done.verdicts for done in found),
-    }
+    written = batches if of_run else batches[0]
+    return UndoReport(
+        batch=None if dry_run else written,
+        undoes=undoes if of_run else undoes[0],
+        clips=clips,
+        left=touched - clips,
+        verdicts=sum(done.verdicts for done in found),
+    )
 
 
 def _tip(session: Session, batch_id: int) -> int:

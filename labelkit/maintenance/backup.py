@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from labelkit.stores.high_water_mark import (
 )
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
-from labelkit.stores.overview import BatchIdentity, count_rows, list_batches
+from labelkit.stores.overview import BatchIdentity, Counts, count_rows, list_batches
 from labelkit.stores.session import Session
 from labelkit.stores.upkeep import checkpoint
 
@@ -37,7 +38,38 @@ _NOT_IN_IT = (
 )
 
 
-def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class BackupReport:
+    """What a backup holds, and in words what it does not.
+
+    ``runs_beside_the_store`` counts runs whose predictions are not in it; None if there are none.
+    """
+
+    file: Path = field(metadata={"key": "backup"})
+    batches: int
+    clips: int
+    events: int
+    runs_beside_the_store: int | None = field(metadata={"optional": True})
+    size_mb: float
+    not_in_it: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreReport:
+    """What the store holds now, and the names of the files that the old one became.
+
+    ``runs_beside_the_store`` is that of :class:`BackupReport`.
+    """
+
+    file: Path = field(metadata={"key": "restored"})
+    batches: int
+    clips: int
+    events: int
+    runs_beside_the_store: int | None = field(metadata={"optional": True})
+    kept: list[str]
+
+
+def backup(project: Project, file: Path, *, force: bool = False) -> BackupReport:
     """Copy the store into one file, as it is after a batch, while others read it.
 
     The bytes are copied with the store closed: any second open and close of the file would
@@ -63,7 +95,7 @@ def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, An
     _take_in_logs(store)
     with locked(store.path, exclusive=False, timeout_s=store.timeout_s):
         with store.connect(read_only=True) as con:
-            last, facts = last_batch(con), _describe(con)
+            last, held = last_batch(con), count_rows(con)
         before = store.path.stat()
 
         def check(copy: Path) -> None:
@@ -78,8 +110,15 @@ def backup(project: Project, file: Path, *, force: bool = False) -> dict[str, An
             _check_copy(copy, file, last)
 
         copy_file(store.path, target, check=check)
-    size_mb = round(target.stat().st_size / 1e6, 1)
-    return {"backup": str(file), **facts, "size_mb": size_mb, "not_in_it": _NOT_IN_IT}
+    return BackupReport(
+        file=file,
+        batches=held.batches,
+        clips=held.clips,
+        events=held.events,
+        runs_beside_the_store=held.large_runs or None,
+        size_mb=round(target.stat().st_size / 1e6, 1),
+        not_in_it=_NOT_IN_IT,
+    )
 
 
 def _take_in_logs(store: LabelStore) -> None:
@@ -100,13 +139,7 @@ def _check_copy(copy: Path, file: Path, last: HighWaterMark) -> None:
             raise StoreError(f"{file} did not become what the store is; run it again")
 
 
-def _describe(con: Any) -> dict[str, Any]:
-    found = count_rows(con)
-    facts = {"batches": found.batches, "clips": found.clips, "events": found.events}
-    return facts | ({"runs_beside_the_store": found.large_runs} if found.large_runs else {})
-
-
-def restore(project: Project, file: Path) -> dict[str, Any]:
+def restore(project: Project, file: Path) -> RestoreReport:
     """Put a backup in the place of the store, and keep what was there.
 
     Stopped at any moment, the old store is there or the new one, and the same command goes on.
@@ -129,7 +162,7 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
     if store.path.exists() and file.samefile(store.path):
         raise InvalidInput(f"{file} is the store itself; give a backup")
     with (
-        _prepared(store, file) as (copy, last, facts),
+        _prepared(store, file) as (copy, last, held),
         locked(store.path, exclusive=True, timeout_s=store.timeout_s),
     ):
         old, mark = _come_to_rest(store), read_mark(store.path)
@@ -151,7 +184,14 @@ def restore(project: Project, file: Path) -> dict[str, Any]:
         _tell_replaced(old - new, kept)
     elif mark and (mark.batch_id, mark.batch_key) not in {(b.batch_id, b.key) for b in new}:
         say(f"batch {mark.batch_id} of the old store was acknowledged and is not in {file}")
-    return {"restored": str(file), **facts, "kept": [path.name for path in kept]}
+    return RestoreReport(
+        file=file,
+        batches=held.batches,
+        clips=held.clips,
+        events=held.events,
+        runs_beside_the_store=held.large_runs or None,
+        kept=[path.name for path in kept],
+    )
 
 
 def _tell_replaced(batches: set[BatchIdentity], kept: list[Path]) -> None:
@@ -176,9 +216,7 @@ def _tell_missing(store: LabelStore, con: Any) -> None:
 
 
 @contextmanager
-def _prepared(
-    store: LabelStore, file: Path
-) -> Iterator[tuple[Path, HighWaterMark, dict[str, Any]]]:
+def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, HighWaterMark, Counts]]:
     """A private copy of a backup beside the store, examined and of the newest version."""
     copy = store.path.with_name(f"{store.path.name}.{os.getpid()}.partial")
     try:
@@ -188,13 +226,13 @@ def _prepared(
         copy.chmod(file.stat().st_mode & 0o777 | 0o600)
         try:
             with LabelStore(copy).opened(read_only=False) as con:
-                last, facts = _examine(con, file)
+                last, held = _examine(con, file)
         except StoreError as error:
             said = str(error).removeprefix(f"{copy.name}: ").replace(str(copy), str(file))
             raise InvalidInput(
                 f"{file} is no sound label store ({said}); give another backup"
             ) from error
-        yield copy, last, facts
+        yield copy, last, held
     finally:
         for left in (copy, *log_files(copy)):
             left.unlink(missing_ok=True)
@@ -207,7 +245,7 @@ def _held(file: Path, timeout_s: float) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _examine(con: Any, file: Path) -> tuple[HighWaterMark, dict[str, Any]]:
+def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
     found = schema.version(con)
     if not found:
         raise InvalidInput(f"{file} is a database, but no label store; give another backup")
@@ -223,7 +261,7 @@ def _examine(con: Any, file: Path) -> tuple[HighWaterMark, dict[str, Any]]:
         schema.migrate(con, file.name)
         say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
     checkpoint(con)
-    return last_batch(con), _describe(con)
+    return last_batch(con), count_rows(con)
 
 
 def _come_to_rest(store: LabelStore) -> set[BatchIdentity] | None:

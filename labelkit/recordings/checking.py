@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,6 +39,19 @@ _NAMED = 3
 
 # Row of a clip, what is wrong with it, and why it is said.
 Issue = tuple[int, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipIssue:
+    """Something that is wrong with a clip, and why it is said.
+
+    ``issue`` is a key of ``faults.REASONS``; ``used`` tells whether the clip is trained on.
+    """
+
+    path: str
+    issue: str
+    used: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def check(
     probe: Recipe | None = None,
     fast: bool = False,
     workers: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ClipIssue]:
     """List what is wrong with clips apart from their labels; nothing is changed.
 
     Rejected clips are searched for faults, but not for copies and outliers.
@@ -92,8 +104,7 @@ def check(
         workers: Processes at once; all cores if None.
 
     Returns:
-        Rows of ``path``, ``issue`` (a key of ``faults.REASONS``), ``used`` (whether the
-        clip is trained on) and ``reason``, in the order of the paths.
+        Issues, in the order of the paths.
 
     Raises:
         InvalidInput: If there is no audio folder.
@@ -125,7 +136,7 @@ def check(
     order = list(faults.REASONS)
     issues.sort(key=lambda issue: (paths[issue[0]], order.index(issue[1])))
     return [
-        {"path": paths[row], "issue": issue, "used": bool(used[row]), "reason": reason}
+        ClipIssue(path=paths[row], issue=issue, used=bool(used[row]), reason=reason)
         for row, issue, reason in issues
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,24 @@ from labelkit.records import LabelTable
 from labelkit.states import REJECTED
 from labelkit.stores.arrays import FeatureStore
 from labelkit.types import Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatePair:
+    """Two clips that are copies of each other, and why it is said.
+
+    ``similarity`` is in [0, 1], 1 for copies. ``parted`` is ``folds`` or ``subsets`` where those
+    part the two, which is a leak.
+    """
+
+    path: str
+    other: str
+    similarity: float
+    labels: list[str]
+    other_labels: list[str]
+    same_source: bool
+    parted: str | None
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ def list_duplicates(
     *,
     threshold: float | None = None,
     workers: int | None = None,
-) -> list[dict[str, Any]]:
+) -> list[DuplicatePair]:
     """List pairs of clips that are copies of each other; rejected clips are left out.
 
     Of several clips with the same bytes each is paired with the first one, and only that
@@ -94,8 +111,7 @@ def list_duplicates(
         workers: Processes that compute at once; all cores if None.
 
     Returns:
-        Rows of path, other, similarity, labels, other_labels, same_source, parted
-        (``folds`` or ``subsets``: a leak; else None) and reason, the most similar first.
+        Pairs: of the same bytes first, then the most similar.
 
     Raises:
         InvalidInput: If the threshold is out of range.
@@ -112,16 +128,16 @@ def list_duplicates(
     ]
     near = [(*pair, "the same sound") for pair in pair_near(store, table.paths, use, threshold)]
     return [
-        {
-            "path": table.paths[clip],
-            "other": table.paths[other],
-            "similarity": round(similarity, 4),
-            "labels": table.names(clip),
-            "other_labels": table.names(other),
-            "same_source": standing.same_source(clip, other),
-            "parted": standing.parted(clip, other),
-            "reason": ", ".join([what, *standing.remarks(clip, other)]),
-        }
+        DuplicatePair(
+            path=table.paths[clip],
+            other=table.paths[other],
+            similarity=round(similarity, 4),
+            labels=table.names(clip),
+            other_labels=table.names(other),
+            same_source=standing.same_source(clip, other),
+            parted=standing.parted(clip, other),
+            reason=", ".join([what, *standing.remarks(clip, other)]),
+        )
         for clip, other, similarity, what in [*exact, *near]
     ]
 

@@ -34,6 +34,20 @@ NOT_FINITE, NO_VECTOR = "not_finite", "no_vector"
 Found = tuple[Entry, Floats]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SimilarClip:
+    """A clip and the cosine of its vector with that of another one.
+
+    ``same_source`` tells whether both come of one source or are the same bytes.
+    """
+
+    path: str
+    labels: list[str]
+    state: str
+    similarity: float
+    same_source: bool
+
+
 def open_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec
 ) -> EmbeddingStore:
@@ -174,7 +188,7 @@ def similar(
     k: int = 10,
     workers: int | None = None,
     device: str = "cpu",
-) -> list[dict[str, Any]]:
+) -> list[SimilarClip]:
     """List the clips that sound most like one; embeddings that are missing are computed.
 
     Args:
@@ -187,8 +201,7 @@ def similar(
         device: Where missing embeddings are computed.
 
     Returns:
-        Rows of path, labels, state, similarity (the cosine), and whether both come of one
-        source or are the same bytes; the nearest first.
+        Clips, the nearest first.
 
     Raises:
         InvalidInput: If there is no such clip, it has no vector, or ``k`` is below 1.
@@ -210,13 +223,13 @@ def similar(
     nearest = others[np.argsort(-cosines[others], kind="stable")][:k]
     sources = same_recordings(table)
     return [
-        {
-            "path": table.paths[row],
-            "labels": table.names(row),
-            "state": str(table.states[row]),
-            "similarity": round(float(np.clip(cosines[row], -1, 1)), 4),
-            "same_source": sources[row] is not None and sources[row] == sources[query],
-        }
+        SimilarClip(
+            path=table.paths[row],
+            labels=table.names(row),
+            state=str(table.states[row]),
+            similarity=round(float(np.clip(cosines[row], -1, 1)), 4),
+            same_source=sources[row] is not None and sources[row] == sources[query],
+        )
         for row in nearest
     ]
 

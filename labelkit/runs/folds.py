@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from labelkit.folds import make_folds
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import Batch, LabelTable, multi_hot
+from labelkit.records import Batch, ClassFolds, LabelTable, multi_hot
 from labelkit.states import REJECTED, TRUSTED_STATES
 from labelkit.stores.append import IMPORTED_FOLDS, WriteSession
 from labelkit.types import Ints
@@ -124,8 +123,8 @@ def _tell_rare_classes(table: LabelTable, train: Ints, n_folds: int) -> None:
             say(f"class {name} has {n}, fewer than {n_folds} folds: it is judged poorly")
 
 
-def fold_table(project: Project, fold_set: str) -> list[dict[str, Any]]:
-    """Count the clips of each class in each fold, one row a class."""
+def fold_table(project: Project, fold_set: str) -> list[ClassFolds]:
+    """Count the clips of each class in each fold, one entry a class."""
     with project.store.read() as session:
         table, folds = session.labels(), session.folds(fold_set)
     counts: Counter[tuple[str, int]] = Counter()
@@ -134,6 +133,6 @@ def fold_table(project: Project, fold_set: str) -> list[dict[str, Any]]:
             counts.update((name, folds[clip_id]) for name in table.names(clip))
     numbers = sorted(set(folds.values()))
     return [
-        {"class": name} | {f"fold {fold}": counts[name, fold] for fold in numbers}
+        ClassFolds(class_=name, clips={fold: counts[name, fold] for fold in numbers})
         for name in table.classes
     ]

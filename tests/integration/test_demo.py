@@ -71,7 +71,7 @@ def test_a_bag_of_frames_does_not_solve_it():
 def demonstration(tmp_path_factory):
     """The whole job, done once: its folder, what it found, and what it said."""
     folder, said = tmp_path_factory.mktemp("demonstration"), []
-    found = {row["what"].strip(): row["found"] for row in run_demo(folder, say=said.append)}
+    found = {fact.what.strip(): fact.found for fact in run_demo(folder, say=said.append)}
     return folder, found, said
 
 
@@ -94,5 +94,5 @@ def test_a_rehearsal_foretells_the_precision(demonstration):
     folder, table, _ = demonstration
     recipe = read_recipe("quick", SETTINGS)
     foretold = rehearse(open_project(folder), recipe, kind="uniform", rate=0.35)
-    assert foretold["hidden"] >= 120 and foretold["self_verified"] >= 50
-    assert 100 * foretold["precision"] == pytest.approx(float(table["precision"][:-1]), abs=5)
+    assert foretold.hidden >= 120 and foretold.self_verified >= 50
+    assert 100 * foretold.precision == pytest.approx(float(table["precision"][:-1]), abs=5)

@@ -208,8 +208,8 @@ def test_the_default_is_fusion_and_orders_the_review_queue(mine):
     queue = rows(mine, "select path, fusion, self_confidence from review_queue")
     values = [fusion for _, fusion, _ in queue]
     assert values == sorted(values) and len(set(values)) > 30
-    shown = {row["path"]: row["fusion"] for row in first}
-    noisy = {row["path"] for row in first if row["state"] in ("unverified", "self_verified")}
+    shown = {clip.path: clip.scores["fusion"] for clip in first}
+    noisy = {clip.path for clip in first if clip.state in ("unverified", "self_verified")}
     assert {path for path, *_ in queue} == noisy
     assert all(shown[path] == round(fusion, 4) for path, fusion, _ in queue)
 
@@ -222,15 +222,15 @@ def test_reasons_name_what_is_heard_against_what_was_given(logged, evidence, par
     both = (parts["probs"] + parts["probe_probs"]) / 2
     probs = dict(zip(evidence.paths, both, strict=True))
     classes = evidence.table.classes
-    for row in found:
-        p, given = probs[row["path"]], row["labels"][0]
-        assert row["suggested"] == classes[p.argmax()]
-        best = f"The model hears {row['suggested']} ({100 * p.max():.0f} %), "
-        if given == row["suggested"]:
-            assert row["reason"] == best + "as the label says."
+    for clip in found:
+        p, given = probs[clip.path], clip.labels[0]
+        assert clip.suggested == classes[p.argmax()]
+        best = f"The model hears {clip.suggested} ({100 * p.max():.0f} %), "
+        if given == clip.suggested:
+            assert clip.reason == best + "as the label says."
         else:
             doubted = f"not {given} (only {100 * p[classes.index(given)]:.0f} %)."
-            assert row["reason"] == best + doubted
+            assert clip.reason == best + doubted
 
 
 def test_without_a_log_only_what_needs_one_is_refused(mine, parts):
@@ -272,7 +272,7 @@ def test_a_label_that_changed_since_has_a_fusion_but_no_dynamics(mine, evidence)
     fusion = score_by("fusion", now)
     assert np.isfinite(fusion).all()
     found = score(mine, methods=("aum",), probe=PROBE, lowest=100, workers=1)
-    assert len(found) == 98 and not {row["path"] for row in found} & set(changed)
+    assert len(found) == 98 and not {clip.path for clip in found} & set(changed)
 
 
 def test_a_verify_run_has_the_log_of_its_first_training(verified_project):
@@ -294,14 +294,14 @@ def test_locked_and_rejected_clips_are_not_scored(mine, evidence):
 
 
 def test_a_clip_without_labels_is_shown_by_scores_that_need_none(mine, evidence, monkeypatch):
-    clip = evidence.paths[0]
+    path = evidence.paths[0]
     with mine.store.write() as session:
         session.rows(
             "update label_events set labels = [] where clip_id = ?", [int(evidence.clip_ids[0])]
         )
     found = score(mine, methods=("typicality",), probe=PROBE, lowest=100, workers=1)
-    mine_row = next(row for row in found if row["path"] == clip)
-    assert mine_row["labels"] == [] and mine_row["reason"].endswith("; no label is given.")
+    clip = next(clip for clip in found if clip.path == path)
+    assert clip.labels == [] and clip.reason.endswith("; no label is given.")
 
 
 def score_own(labels, probs, *, power=2.0):

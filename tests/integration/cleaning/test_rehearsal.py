@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from labelkit.labels.importing import import_labels
 from labelkit.noise.classes import class_similarity
 from labelkit.noise.simulate import plant_confusable
 from labelkit.project import create_project, open_project
-from labelkit.records import Batch, LabelEvent, Verdict, multi_hot
+from labelkit.records import Batch, LabelEvent, Verdict, as_row, multi_hot
 from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from tests.support import shared
@@ -143,7 +143,7 @@ def test_nothing_of_the_users_is_changed(rehearsed):
     }  # fmt: skip
     # The spectrograms are shared.
     assert not list((project.work / "rehearsals").rglob("features"))
-    assert found["folder"].startswith(str(project.work / "rehearsals"))
+    assert found.folder.is_relative_to(project.work / "rehearsals")
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_whole_groups_are_hidden_and_half_of_every_class(rehearsed):
         p for p, state in zip(table.paths, table.states, strict=True) if state == "verified"
     }
     hidden_before = set()
-    for scratch, now, scratch_folds, truth in scratches(Path(found["folder"]), project):
+    for scratch, now, scratch_folds, truth in scratches(found.folder, project):
         assert truth.keys() <= verified and not truth.keys() & hidden_before
         hidden_before |= truth.keys()
         assert truth == {path: [label[path]] for path in truth}
@@ -178,7 +178,7 @@ def test_whole_groups_are_hidden_and_half_of_every_class(rehearsed):
         assert changed <= truth.keys() and len(changed) == math.ceil(RATE * len(truth))
         with scratch.store.read() as session:
             assert session.find_leaks() == []
-    assert hidden_before == verified and found["hidden"] == len(verified)
+    assert hidden_before == verified and found.hidden == len(verified)
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_the_figures_are_what_the_scratch_stores_say(rehearsed):
     """Counted anew from the labels, by the plain definition of each figure."""
     project, found, _ = rehearsed
     sums, precisions, efforts = Counter(), [], []
-    for scratch, now, _, truth in scratches(Path(found["folder"]), project):
+    for scratch, now, _, truth in scratches(found.folder, project):
         state = dict(zip(now.paths, now.states.tolist(), strict=True))
         given = {path: now.names(i) for i, path in enumerate(now.paths)}
         # The order and the suggestions are those of `labelkit score`.
@@ -194,13 +194,13 @@ def test_the_figures_are_what_the_scratch_stores_say(rehearsed):
             run_id = session.last_run(["verify"])
         clips = [
             (
-                row["path"],
-                given[row["path"]] != truth[row["path"]],
-                state[row["path"]],
-                [row["suggested"]] == truth[row["path"]],
+                clip.path,
+                given[clip.path] != truth[clip.path],
+                state[clip.path],
+                [clip.suggested] == truth[clip.path],
             )
-            for row in score(scratch, run_id=run_id, lowest=1000)
-            if row["path"] in truth
+            for clip in score(scratch, run_id=run_id, lowest=1000)
+            if clip.path in truth
         ]
         wrong = np.array([clip[1] for clip in clips])
         n = wrong.sum()
@@ -220,18 +220,18 @@ def test_the_figures_are_what_the_scratch_stores_say(rehearsed):
     n_right = sums["hidden"] - sums["planted"]
     for name in ("hidden", "planted", "self_verified", "self_verified_right", "found", "repaired",
                  "destroyed"):  # fmt: skip
-        assert found[name] == sums[name], name
+        assert getattr(found, name) == sums[name], name
     assert sums["self_verified"] > 0 and sums["found"] > 0
-    assert found["precision"] == sums["self_verified_right"] / sums["self_verified"]
-    assert found["recall"] == sums["self_verified_right"] / n_right
-    assert found["found_share"] == sums["found"] / sums["planted"]
-    assert found["average_precision"] == pytest.approx(np.mean(precisions))
-    assert found["effort"] == pytest.approx(np.mean(efforts))
-    assert found["hidden_accuracy"] == pytest.approx(sums["fits"] / sums["hidden"])
+    assert found.precision == sums["self_verified_right"] / sums["self_verified"]
+    assert found.recall == sums["self_verified_right"] / n_right
+    assert found.found_share == sums["found"] / sums["planted"]
+    assert found.average_precision == pytest.approx(np.mean(precisions))
+    assert found.effort == pytest.approx(np.mean(efforts))
+    assert found.hidden_accuracy == pytest.approx(sums["fits"] / sums["hidden"])
     low, high = binomtest(sums["self_verified_right"], sums["self_verified"]).proportion_ci(
         method="wilson"
     )
-    assert (found["precision_low"], found["precision_high"]) == (low, high)
+    assert (found.precision_low, found.precision_high) == (low, high)
 
 
 @pytest.mark.slow
@@ -256,7 +256,7 @@ def test_killed_it_goes_on(rehearsed, demo_clips, tiny_recipe, tmp_path):
     said = []
     after = rehearse(project, tiny_recipe, **options, say=said.append)
     assert sum("round" in line for line in said) == 3
-    assert after | {"folder": ""} == found | {"folder": ""}
+    assert replace(after, folder=found.folder) == found
 
 
 @pytest.mark.slow
@@ -266,13 +266,13 @@ def test_the_command_prints_a_table_or_json(rehearsed):
     options = ["--kind", "uniform", "--rate", str(RATE), "--workers", "1", *changes]
     done = CliRunner().invoke(command, options, obj=Place(project.root, 30.0))
     assert done.exit_code == 0, done.output
-    assert f"{found['planted']} of {found['hidden']} hidden clips" in done.stdout
-    assert f"{found['precision']:.1%} ({found['precision_low']:.1%} to " in done.stdout
+    assert f"{found.planted} of {found.hidden} hidden clips" in done.stdout
+    assert f"{found.precision:.1%} ({found.precision_low:.1%} to " in done.stdout
     assert "uniform noise at 0.3, 0.5 hidden; accuracy of quick" in done.stderr
     done = CliRunner().invoke(command, [*options, "--json"], obj=Place(project.root, 30.0))
     (values,) = json.loads(done.stdout)
-    assert values.keys() == found.keys()
-    assert values["precision"] == found["precision"] and values["found"] == found["found"]
+    assert list(values) == list(as_row(found))
+    assert values["precision"] == found.precision and values["found"] == found.found
 
 
 @pytest.mark.slow
@@ -374,16 +374,16 @@ def test_clips_of_several_labels(kind, tiny_recipe, tmp_path):
     import_labels(project, file, "csv", FormatSpec(verified_column="verified"))
     freeze_folds(project, n=2)
     found = rehearse(project, tiny_recipe, kind=kind, rate=RATE, repeats=1, workers=1)
-    ((_, now, _, truth),) = scratches(Path(found["folder"]), project)
+    ((_, now, _, truth),) = scratches(found.folder, project)
     given = {path: set(now.names(i)) for i, path in enumerate(now.paths) if path in truth}
     n_labels = sum(map(len, truth.values()))
     differences = [given[path] ^ set(truth[path]) for path in truth]
     assert sum(map(len, differences)) == math.ceil(RATE * n_labels)
     bigger, smaller = (truth, given) if kind == "missing" else (given, truth)
     assert all(set(smaller[path]) <= set(bigger[path]) for path in truth)
-    assert found["planted"] == sum(map(bool, differences)) and found["hidden"] == len(truth)
-    assert kind == "missing" or found["repaired"] == 0
-    assert "test_lwlrap" not in found and now.classes == sorted(classes)
+    assert found.planted == sum(map(bool, differences)) and found.hidden == len(truth)
+    assert kind == "missing" or found.repaired == 0
+    assert found.test == {} and now.classes == sorted(classes)
 
 
 @pytest.mark.slow

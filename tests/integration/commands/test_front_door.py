@@ -20,7 +20,7 @@ from labelkit.api import OpenProject
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, VerifySpec, read_recipe
 from labelkit.errors import InvalidInput, NoProject, UnknownName
-from labelkit.records import Batch, LabelEvent
+from labelkit.records import Batch, LabelEvent, as_row
 from labelkit.review.queue import Choice
 from tests.support.paths import ROOT
 from tests.support.projects import TINY
@@ -209,10 +209,12 @@ def test_methods_are_the_functions(verified_project, tmp_path):
 
     shutil.copytree(project.root, tmp_path / "copy")
     copy = labelkit.open(tmp_path / "copy")
-    rows = copy.score(methods=["lwlrap", "margin"], lowest=5, run_id=run["run_id"], workers=1)
-    assert len(rows) == 5
-    assert {"path", "labels", "suggested", "lwlrap", "margin", "reason"} <= set(rows[0])
-    assert {row["issue"] for row in copy.check(fast=True, workers=1)} == {"short"}
+    clips = copy.score(methods=["lwlrap", "margin"], lowest=5, run_id=run["run_id"], workers=1)
+    assert len(clips) == 5
+    assert all(list(clip.scores) == ["lwlrap", "margin"] for clip in clips)
+    columns = {"path", "labels", "suggested", "lwlrap", "margin", "reason"}
+    assert columns <= set(as_row(clips[0]))
+    assert {issue.issue for issue in copy.check(fast=True, workers=1)} == {"short"}
     assert copy.check(settings=TINY, fast=True, workers=1) == []
 
 
@@ -292,7 +294,7 @@ def test_type_checkers_see_types(tmp_path):
     rows = "list[dict[str, Any]]"
     wanted = [
         'note: Revealed type is "labelkit.api.OpenProject"',
-        f'note: Revealed type is "{rows}"',
+        'note: Revealed type is "list[labelkit.cleaning.score.ScoredClip]"',
         'note: Revealed type is "int"',
         f'note: Revealed type is "tuple[{rows}, dict[str, Any]]"',
         'note: Revealed type is "labelkit.project.Project"',

@@ -265,8 +265,8 @@ def test_a_later_run_judges_labels_of_the_past(judged):
     project, run_id, before = judged
     then = score(project, run_id=run_id, methods=("self_confidence",), lowest=99)
     scores = rows(project, "select count(*) from scores")
-    path = then[0]["path"]
-    correct(project, {path: then[0]["suggested"]})
+    path = then[0].path
+    correct(project, {path: then[0].suggested})
     assert score(project, run_id=run_id, methods=("self_confidence",), lowest=99) != then
     scores = rows(project, "select count(*) from scores")
     queue = rows(project, "from review_queue")
@@ -297,22 +297,22 @@ def test_selecting_by_the_past_decides_only_what_is_open(judged):
     moment = last_batch(project)
     would, _ = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.5},
                       dry_run=True)  # fmt: skip
-    paths = [row["path"] for row in would]
+    paths = [clip.path for clip in would]
     correct(project, {paths[0]: "remove", paths[1]: "Car,Dog"})
     people = rows(project, f"from labels_now where state in {HUMAN} order by path")
     tried, _ = select(at(project, moment), "clean_share", run_ids=[run_id],
                       options={"keep": 0.5}, dry_run=True)  # fmt: skip
     done, report = select(at(project, moment), "clean_share", run_ids=[run_id],
                           options={"keep": 0.5})  # fmt: skip
-    assert tried == done and [row["path"] for row in done] == paths[2:]
+    assert tried == done and [clip.path for clip in done] == paths[2:]
     assert rows(project, f"from labels_now where state in {HUMAN} order by path") == people
-    assert report["batch"] == last_batch(project)
+    assert report.batch == last_batch(project)
     # Again there is nothing to do, and after an undo there is.
     assert select(at(project, moment), "clean_share", run_ids=[run_id],
-                  options={"keep": 0.5})[1]["batch"] is None  # fmt: skip
-    undo(project, report["batch"])
+                  options={"keep": 0.5})[1].batch is None  # fmt: skip
+    undo(project, report.batch)
     again = select(at(project, moment), "clean_share", run_ids=[run_id], options={"keep": 0.5})
-    assert again[0] == done and again[1]["batch"] == last_batch(project)
+    assert again[0] == done and again[1].batch == last_batch(project)
 
 
 def test_a_mask_of_the_past_leaves_what_was_settled_since(judged):
@@ -320,20 +320,20 @@ def test_a_mask_of_the_past_leaves_what_was_settled_since(judged):
     moment = last_batch(project)
     found, report = find_missing_labels(at(project, moment), run_id=run_id, percentile=80, most=999)
     assert rows(project, "select count(*) from scores") == [(0,)] and len(found) > 4
-    clip, other = PATHS.index(found[0]["path"]), PATHS.index(found[1]["path"])
-    say_verdicts(project, (clip, CLASSES.index(found[0]["suggested"]), "absent"))
-    correct(project, {found[1]["path"]: f"{found[1]['suggested']},{found[1]['labels'][0]}"})
+    clip, other = PATHS.index(found[0].path), PATHS.index(found[1].path)
+    say_verdicts(project, (clip, CLASSES.index(found[0].suggested), "absent"))
+    correct(project, {found[1].path: f"{found[1].suggested},{found[1].labels[0]}"})
     again, report = find_missing_labels(
         at(project, moment), run_id=run_id, percentile=80, most=999, mask=True
     )
-    assert again == found and report["proposed"] == len(found) == report["masked"] + 2
+    assert again == found and report.proposed == len(found) == report.masked + 2
     with project.store.read() as session:
         unsure = session.unsure()
-    assert len(unsure) == report["masked"]
+    assert len(unsure) == report.masked
     # What is kept of labels of the past is the mask alone.
     assert rows(project, "select count(*) from scores") == [(0,)]
-    assert (clip, CLASSES.index(found[0]["suggested"])) not in unsure
-    assert (other, CLASSES.index(found[1]["suggested"])) not in unsure
+    assert (clip, CLASSES.index(found[0].suggested)) not in unsure
+    assert (other, CLASSES.index(found[1].suggested)) not in unsure
 
 
 # What reads labels looks back; all others, each named here, have a reason not to: they write, make

@@ -230,7 +230,7 @@ def test_undo_travels_and_takes_back_words(copies):
     a, b = copies
     common = decide(a, {2: ["Car"], 3: ["Car"]})
     carry(a, b)
-    back = undo(a, common)["batch"]
+    back = undo(a, common).batch
     decide(b, {3: ["Bird"]}, actor="bob")
     [row] = carry(a, b)
     assert row["path"] == "3.wav"
@@ -251,7 +251,7 @@ def test_no_batch_is_taken_back_twice(copies):
     common = decide(a, {2: ["Car"]})
     carry(a, b)
     undo(a, common)
-    own = undo(b, common)["batch"]
+    own = undo(b, common).batch
     assert carry(a, b) == []
     assert rows(b, "from taken_back") == [(common,)]
     undo(b, own)
@@ -260,7 +260,7 @@ def test_no_batch_is_taken_back_twice(copies):
     other = decide(a, {4: ["Dog"]})
     carry(a, b)
     here = rows(b, "select max(batch_id) from batches")[0][0]
-    undo(b, undo(b, here)["batch"])
+    undo(b, undo(b, here).batch)
     undo(a, other)
     carry(a, b)
     assert (here,) in rows(b, "from taken_back")

@@ -81,7 +81,7 @@ def told(project):
         ).batch_id  # fmt: skip
         steps["more"] = decide(session, "more", {9: ("verified", [DOG, RAIN])}, person=True,
                                actor="ann")  # fmt: skip
-    steps["undo"] = undo(project, steps["more"])["batch"]
+    steps["undo"] = undo(project, steps["more"]).batch
     return project, steps
 
 
@@ -89,24 +89,24 @@ def test_the_log(told):
     project, steps = told
     found, n = log(project, limit=4)
     assert n == rows(project, "select count(*) from batches")[0][0] == steps["undo"]
-    assert [row["batch"] for row in found] == list(range(steps["undo"], steps["undo"] - 4, -1))
-    by_batch = {row["batch"]: row for row in log(project)[0]}
+    assert [row.batch_id for row in found] == list(range(steps["undo"], steps["undo"] - 4, -1))
+    by_batch = {row.batch_id: row for row in log(project)[0]}
     assert len(by_batch) == n
     for name, clips, labels, person in (
         ("trust", 2, 0, False), ("mask", 1, 0, False), ("relabel", 2, 2, True),
         ("answer", 1, 0, True), ("more", 1, 2, True), ("undo", 1, 2, True),
     ):  # fmt: skip
         row = by_batch[steps[name]]
-        assert (row["clips"], row["labels"], row["by_person"]) == (clips, labels, person), name
-    assert (by_batch[1]["clips"], by_batch[1]["labels"], by_batch[1]["kind"]) == (40, 40, "import")
-    assert by_batch[steps["more"]]["undone_by"] == steps["undo"]
-    assert by_batch[steps["undo"]]["undoes"] == steps["more"]
-    assert by_batch[steps["trust"]]["run_id"] == "run-1"
+        assert (row.clips, row.labels, row.by_person) == (clips, labels, person), name
+    assert (by_batch[1].clips, by_batch[1].labels, by_batch[1].kind) == (40, 40, "import")
+    assert by_batch[steps["more"]].undone_by == steps["undo"]
+    assert by_batch[steps["undo"]].undoes == steps["more"]
+    assert by_batch[steps["trust"]].run_id == "run-1"
     # Taken back and brought back, a batch stands.
-    back = undo(project, steps["undo"])["batch"]
-    by_batch = {row["batch"]: row for row in log(project)[0]}
-    assert by_batch[steps["more"]]["undone_by"] is None
-    assert by_batch[steps["undo"]]["undone_by"] == back
+    back = undo(project, steps["undo"]).batch
+    by_batch = {row.batch_id: row for row in log(project)[0]}
+    assert by_batch[steps["more"]].undone_by is None
+    assert by_batch[steps["undo"]].undone_by == back
 
 
 def test_labels_changed_are_those_of_a_plain_count(told):
@@ -118,19 +118,19 @@ def test_labels_changed_are_those_of_a_plain_count(told):
         changed = set(labels) ^ set(before.get(clip, ()))
         counts[batch_id] = counts.get(batch_id, 0) + len(changed)
         before[clip] = labels
-    found = {row["batch"]: row["labels"] for row in log(project)[0]}
+    found = {row.batch_id: row.labels for row in log(project)[0]}
     assert {batch: n for batch, n in found.items() if n or batch in counts} == counts
     # The same, whatever is told beside it.
     for batch, n in counts.items():
-        one = [row for row in log(project, since=str(batch), limit=99)[0] if row["batch"] == batch]
-        assert one[0]["labels"] == n
+        one = [row for row in log(project, since=str(batch), limit=99)[0] if row.batch_id == batch]
+        assert one[0].labels == n
 
 
 def test_the_log_of_a_clip_a_kind_an_actor(told):
     project, steps = told
 
     def batches(*args, **options):
-        return [row["batch"] for row in log(project, *args, **options)[0]]
+        return [row.batch_id for row in log(project, *args, **options)[0]]
 
     wanted = {name: number for name, number in steps.items() if name not in ("mask", "answer")}
     touched = [b for (b,) in rows(
@@ -156,30 +156,30 @@ def test_the_log_of_a_clip_a_kind_an_actor(told):
 def test_the_history_of_a_clip_tells_verdicts_masks_and_answers(told):
     project, steps = told
     found = history(project, PATHS[8])[-4:]
-    assert [(r["what"], r["state"], r["labels"], r["actor"]) for r in found] == [
+    assert [(r.what, r.state, r.labels, r.actor) for r in found] == [
         ("event", "self_verified", ["Bird"], "labelkit"),
         ("mask", "unsure", ["Rain"], "labelkit"),
         ("answer", "labels", ["Bird"], "ann"),
         ("verdict", "present", ["Car"], "ann"),
     ]
-    assert [r["batch_id"] for r in found] == [
+    assert [r.batch_id for r in found] == [
         steps["trust"], steps["mask"], steps["answer"], steps["answer"]
     ]  # fmt: skip
-    assert json.loads(found[2]["evidence"])["comment"] == "loud"
-    assert json.loads(found[3]["evidence"]) == {"start_s": 0.5, "end_s": 1.5}
-    assert (found[0]["score"], found[0]["run_id"]) == (0.75, "run-1")
+    assert json.loads(found[2].evidence)["comment"] == "loud"
+    assert json.loads(found[3].evidence) == {"start_s": 0.5, "end_s": 1.5}
+    assert (found[0].score, found[0].run_id) == (0.75, "run-1")
     nine = history(project, PATHS[9])
-    assert [r["undone"] for r in nine if r["batch_id"] in (steps["more"], steps["undo"])] == [
+    assert [r.undone for r in nine if r.batch_id in (steps["more"], steps["undo"])] == [
         True, False
     ]  # fmt: skip
     # Every event and every verdict is told, or is the event of its batch in other words.
     for clip in range(8, 12):
         told_rows = history(project, PATHS[clip])
-        numbers = [r["event_id"] for r in told_rows if r["what"] == "event"]
+        numbers = [r.event_id for r in told_rows if r.what == "event"]
         assert [(n,) for n in numbers] == rows(
             project, f"select event_id from label_events where clip_id = {clip} order by all"
         )
-        moments = [r["made_at"] for r in told_rows]
+        moments = [r.made_at for r in told_rows]
         assert moments == sorted(moments)
 
 
@@ -189,8 +189,8 @@ def test_a_withdrawn_word_and_one_against_the_event_are_told(project):
             Verdict(clip_id=9, class_id=BIRD, verdict="withdrawn", rule="z")]  # fmt: skip
     with project.store.write() as session:
         decide(session, "x", {9: ("verified", [CAR])}, person=True, actor="ann", said=said)
-    found = [r for r in history(project, PATHS[9]) if r["what"] != "event"]
-    assert [(r["what"], r["state"], r["labels"]) for r in found] == [
+    found = [r for r in history(project, PATHS[9]) if r.what != "event"]
+    assert [(r.what, r.state, r.labels) for r in found] == [
         ("verdict", "unsure", ["Rain"]), ("verdict", "absent", ["Car"]),
         ("verdict", "withdrawn", ["Bird"]),
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def test_a_withdrawn_word_and_one_against_the_event_are_told(project):
 
 def test_blame(told):
     project, steps = told
-    found = {row["class"]: row for row in blame(project, PATHS[9])}
+    found = {row.class_: row for row in blame(project, PATHS[9])}
     assert list(found) == ["Car", "Dog"]
     came_in = rows(
         project,
@@ -207,34 +207,34 @@ def test_blame(told):
     )[0][0]
     car, dog = found["Car"], found["Dog"]
     # What was taken back gave nothing, so the undo is nobody's word.
-    assert (car["batch_id"], car["given"]) == (came_in, True)
-    assert (dog["batch_id"], dog["actor"], dog["by_person"]) == (steps["relabel"], "bob", True)
-    assert (dog["reason"], dog["source"], dog["kind"]) == ("because relabel", "rule", "edit")
+    assert (car.batch_id, car.given) == (came_in, True)
+    assert (dog.batch_id, dog.actor, dog.by_person) == (steps["relabel"], "bob", True)
+    assert (dog.reason, dog.source, dog.kind) == ("because relabel", "rule", "edit")
     for row in (car, dog):
-        assert (row["verdict"], row["said_by"], row["said_in"], row["rule"]) == (
+        assert (row.verdict, row.said_by, row.said_in, row.rule) == (
             "present", "bob", steps["relabel"], "relabel"
         )  # fmt: skip
     [(bird)] = blame(project, PATHS[8])
-    assert (bird["said_by"], bird["said_by_person"], bird["said_score"]) == (
+    assert (bird.said_by, bird.said_by_person, bird.said_score) == (
         "labelkit", False, 0.75
     )  # fmt: skip
     others = blame(project, PATHS[8], all_=True)
-    assert [(r["class"], r["given"], r["verdict"]) for r in others] == [
+    assert [(r.class_, r.given, r.verdict) for r in others] == [
         ("Bird", True, "present"), ("Rain", False, "unsure")
     ]  # fmt: skip
-    assert others[1]["batch_id"] is None and others[1]["said_in"] == steps["mask"]
+    assert others[1].batch_id is None and others[1].said_in == steps["mask"]
     assert blame(project, PATHS[10]) == []
-    assert [r["verdict"] for r in blame(project, PATHS[10], all_=True)] == []
+    assert [r.verdict for r in blame(project, PATHS[10], all_=True)] == []
     undo(project, steps["undo"])
-    found = {row["class"]: row["batch_id"] for row in blame(project, PATHS[9])}
+    found = {row.class_: row.batch_id for row in blame(project, PATHS[9])}
     assert found == {"Dog": steps["relabel"], "Rain": steps["more"]}
 
 
 def test_a_label_that_came_in_says_so(lived):
     clip = next(k for k in range(12, 40))
     [row] = blame(lived, PATHS[clip])
-    assert (row["kind"], row["source"], row["batch_id"]) == ("import", "import", 1)
-    assert row["verdict"] is None and row["said_by"] is None
+    assert (row.kind, row.source, row.batch_id) == ("import", "import", 1)
+    assert row.verdict is None and row.said_by is None
 
 
 def test_blame_by_a_plain_replay(project):
@@ -260,7 +260,7 @@ def test_blame_by_a_plain_replay(project):
             for label in has - before:
                 expected[CLASSES[label]] = batch_id
         expected = {name: b for name, b in expected.items() if CLASSES.index(name) in line[-1][1]}
-        found = {row["class"]: row["batch_id"] for row in blame(project, PATHS[9])}
+        found = {row.class_: row.batch_id for row in blame(project, PATHS[9])}
         assert found == expected
 
 
@@ -280,23 +280,23 @@ def test_diff(told):
             path: (at[a].get(path, (None, None)), at[b][path])
             for path in at[b] if at[a].get(path) != at[b][path]
         }  # fmt: skip
-        assert [row["path"] for row in found] == sorted(expected)
+        assert [row.path for row in found] == sorted(expected)
         for row in found:
-            assert ((row["before"], row["state_before"]), (row["after"], row["state_after"])) == (
-                expected[row["path"]]
+            assert ((row.before, row.state_before), (row.after, row.state_after)) == (
+                expected[row.path]
             )
     now = diff(project, str(steps["trust"]))
     assert now == diff(project, str(steps["trust"]), str(steps["undo"]))
-    by_path = {row["path"]: row for row in now}
+    by_path = {row.path: row for row in now}
     ten = by_path[PATHS[10]]
-    assert (ten["actor"], ten["batch_id"]) == ("bob", steps["relabel"])
-    assert by_path[PATHS[9]]["kind"] == "undo"
+    assert (ten.actor, ten.batch_id) == ("bob", steps["relabel"])
+    assert by_path[PATHS[9]].kind == "undo"
     assert describe_diff(now) == (
         "2 clips changed: 2 with other labels, 1 relabeled, 1 rejected; 0 came in"
     )
     assert describe_diff(diff(project, "1", "2")) == "0 clips changed; 6 came in"
     # The labels a run read, and what it did then.
-    assert {row["path"] for row in diff(project, "run-1", str(steps["trust"]))} == {
+    assert {row.path for row in diff(project, "run-1", str(steps["trust"]))} == {
         PATHS[8], PATHS[9]
     }  # fmt: skip
     with pytest.raises(InvalidInput, match=r"1 \(batch 1\) lies before 3 \(batch 3\)"):

@@ -38,7 +38,7 @@ def selected(project, tmp_path):
     """A project in which a rule trusted some clips, its judge, and the batch."""
     run_id = import_probs(project, write_probs(tmp_path / "a.csv"))
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.5})
-    return project, run_id, report["batch"]
+    return project, run_id, report.batch
 
 
 def labels_now(project):
@@ -68,7 +68,7 @@ def test_what_was_decided_since_stays(selected):
 
     now = labels_now(project)
     found = undo(project, batch_id)
-    assert (found["undoes"], found["clips"], found["left"]) == (batch_id, len(keep), 3)
+    assert (found.undoes, found.clips, found.left) == (batch_id, len(keep), 3)
     after = labels_now(project)
     assert {path for path in now if now[path] != after[path]} == set(keep)
     assert all(after[path] == (before[path][0], "unverified") for path in keep)
@@ -114,24 +114,24 @@ def test_a_person_whose_word_stands_again_has_the_last_word(project):
     [given], _ = labels_now(project)[PATHS[20]]
     new = "Car" if given != "Car" else "Dog"
     hers = decide(project, "relabeled", new, person=True)
-    away = undo(project, hers)["batch"]
+    away = undo(project, hers).batch
     of_machine = decide(project, "self_verified", given, person=False)
     back = undo(project, away)
-    assert (back["clips"], back["left"]) == (1, 0)
+    assert (back.clips, back.left) == (1, 0)
     assert labels_now(project)[PATHS[20]] == ([new], "relabeled")
     [row] = blame(project, PATHS[20])
-    assert (row["class"], row["batch_id"], row["actor"]) == (new, hers, "ann")
+    assert (row.class_, row.batch_id, row.actor) == (new, hers, "ann")
     # An answer that is withdrawn gives the clip back to her, too.
     with project.store.read() as session:
         unreviewed = read_clips(session, "p", [20])[20]
     assert unreviewed.base == ("relabeled", [CLASSES.index(new)])
     # Then the machine's batch goes and comes, and nothing is seen of it.
     taken = undo(project, of_machine)
-    assert (taken["clips"], taken["left"]) == (0, 1)
-    assert undo(project, taken["batch"])["clips"] == 0
+    assert (taken.clips, taken.left) == (0, 1)
+    assert undo(project, taken.batch).clips == 0
     assert labels_now(project)[PATHS[20]] == ([new], "relabeled")
     # Without her word the machine's is the last one.
-    undo(project, back["batch"])
+    undo(project, back.batch)
     assert labels_now(project)[PATHS[20]] == ([given], "self_verified")
 
 
@@ -154,7 +154,7 @@ def test_two_batches_are_taken_back_in_any_order(selected):
     project, run_id, first = selected
     start = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.2})
-    second = report["batch"]
+    second = report.batch
     middle = labels_now(project)
     assert start != middle
     undo(project, second)
@@ -168,15 +168,15 @@ def test_the_first_of_two_batches_can_go_first(selected):
     start = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.2})
     both = {path for path, (_, state) in labels_now(project).items() if state == "self_verified"}
-    assert report["accepted"] == 0 < report["revoked"] and both
+    assert report.accepted == 0 < report.revoked and both
     # The second had the last word on what it revoked.
     found = undo(project, first)
-    assert (found["clips"], found["left"]) == (len(both), report["revoked"])
+    assert (found.clips, found.left) == (len(both), report.revoked)
     assert {state for _, state in labels_now(project).values()} == {"verified", "unverified"}
     # What stands now is neither, and then the first alone.
-    undo(project, report["batch"])
+    undo(project, report.batch)
     assert {state for _, state in labels_now(project).values()} == {"verified", "unverified"}
-    undo(project, found["batch"])
+    undo(project, found.batch)
     assert labels_now(project) == start
 
 
@@ -269,16 +269,16 @@ def test_a_mask_goes_comes_back_and_goes(selected):
             return session.unsure()
 
     def mask():
-        return find_missing_labels(project, run_id=run_id, percentile=80, mask=True)[1]["batch"]
+        return find_missing_labels(project, run_id=run_id, percentile=80, mask=True)[1].batch
 
     first = mask()
     pairs = unsure()
     assert len(pairs) > 4
-    assert undo(project, first)["clips"] == 0 and unsure() == []
+    assert undo(project, first).clips == 0 and unsure() == []
     second = mask()
     assert second > first and unsure() == pairs
     assert mask() == second
-    taken_back = undo(project, second)["batch"]
+    taken_back = undo(project, second).batch
     assert unsure() == []
     undo(project, taken_back)
     assert unsure() == pairs
@@ -289,7 +289,7 @@ def test_all_clips_come_back_whatever_their_number(project, tmp_path):
     run_id = import_probs(project, write_probs(tmp_path / "a.csv"))
     before = labels_now(project)
     _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 1.0})
-    assert report["accepted"] == 32
-    found = undo(project, report["batch"])
-    assert found["clips"] == 32 and labels_now(project) == before
+    assert report.accepted == 32
+    found = undo(project, report.batch)
+    assert found.clips == 32 and labels_now(project) == before
     assert np.isin([labels[0] for labels, _ in before.values()], CLASSES).all()

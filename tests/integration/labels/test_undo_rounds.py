@@ -1,6 +1,7 @@
 """Ten rounds of a machine and a hundred edits of people: what an undo takes back, and what not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -209,33 +210,33 @@ def test_the_run_is_taken_back_at_once_and_comes_back(project, edited):
     tried = undo(project, run_id, dry_run=True)
     assert (rows(project, "from label_events order by event_id"), now(project)) == (history, before)
     found = undo(project, run_id)
-    assert found["undoes"] == tried["undoes"] == batches and tried["batch"] is None
-    assert found | {"batch": None} == tried
+    assert found.undoes == tried.undoes == batches and tried.batch is None
+    assert replace(found, batch=None) == tried
     decided = agrees(project, set(batches))
     assert decided and all(now(project)[c] == said for c, said in last_words(project).items())
     # A clip was set back once, whatever the number of rounds that touched it.
     changed = {clip for clip in before if before[clip] != now(project)[clip]}
-    first = found["batch"][0]
+    first = found.batch[0]
     events = rows(project, f"select clip_id from label_events where batch_id >= {first}")
     assert sorted(clip for (clip,) in events) == sorted(changed)
-    assert found["clips"] == len(changed)
+    assert found.clips == len(changed)
     touched = rows(
         project,
         "select count(distinct clip_id) from label_events where batch_id in "
         f"({', '.join(map(str, batches))})",
     )
-    assert found["clips"] + found["left"] == touched[0][0]
+    assert found.clips + found.left == touched[0][0]
     assert rows(project, "from label_events order by event_id")[: len(history)] == history
     # Of the run nothing stands; and each of its rounds can stand again.
     refused(call(project, "undo", run_id), f"{run_id} changed nothing that still stands")
     gone = set(batches)
-    for undone, by in zip(batches, found["batch"], strict=True):
+    for undone, by in zip(batches, found.batch, strict=True):
         undo(project, by)
         gone.discard(undone)
         agrees(project, gone)
     assert now(project) == before
     again = undo(project, run_id)
-    assert again["clips"] == found["clips"] and len(again["undoes"]) == len(batches)
+    assert again.clips == found.clips and len(again.undoes) == len(batches)
     agrees(project, set(batches))
 
 
@@ -267,7 +268,7 @@ def test_edits_that_stand_again_cover_what_the_machine_did_meanwhile(project):
     edits = sorted(rng.permutation(edits)[:12].tolist())
     tips = {b: b for b in edits}
     for batch_id in edits:
-        tips[batch_id] = undo(project, batch_id)["batch"]
+        tips[batch_id] = undo(project, batch_id).batch
     gone = set(edits)
     agrees(project, gone)
     with project.store.write() as session:
@@ -284,7 +285,7 @@ def test_edits_that_stand_again_cover_what_the_machine_did_meanwhile(project):
     for batch_id in rng.permutation([*edits, *rng.choice([*tips], 6)]).tolist():
         before = now(project)
         target = tips[batch_id] if batch_id in gone else batch_id
-        tips[batch_id] = undo(project, target)["batch"]
+        tips[batch_id] = undo(project, target).batch
         gone ^= {batch_id}
         agrees(project, gone)
         after = now(project)

@@ -95,8 +95,8 @@ def test_a_backup_is_the_store_and_nothing_else(project, tmp_path):
     change(project, "2")
     before, there = content(project.store), names(project.root)
     report = backup(project, tmp_path / "b.duckdb")
-    assert (report["batches"], report["clips"], report["events"]) == (2, 5, 6)
-    assert report["backup"] == str(tmp_path / "b.duckdb") and "windows" in report["not_in_it"]
+    assert (report.batches, report.clips, report.events) == (2, 5, 6)
+    assert report.file == tmp_path / "b.duckdb" and "windows" in report.not_in_it
     assert content(LabelStore(tmp_path / "b.duckdb")) == before
     assert content(project.store) == before and names(project.root) == there
     (tmp_path / "b.duckdb.lock").unlink()
@@ -235,7 +235,7 @@ def test_runs_beside_the_store_are_asked_for(project, tmp_path, monkeypatch, cap
     judged = Predictions(run_id="large", clip_ids=np.array([1, 2]), probs=np.full((2, 2), 0.5))
     append(project.store, "2", runs=[run], predictions=[judged])
     report = backup(project, tmp_path / "b")
-    assert report["runs_beside_the_store"] == 1 and ".labelkit/predictions/" in report["not_in_it"]
+    assert report.runs_beside_the_store == 1 and ".labelkit/predictions/" in report.not_in_it
     with project.store.read() as session:
         [(file,)] = session.rows("select file from prediction_files")
     restore(project, tmp_path / "b")
@@ -273,11 +273,11 @@ def test_there_and_back(project, tmp_path, capsys):
     leave_log(project, "3")
     now = content(project.store)
     report = restore(project, tmp_path / "b")
-    assert content(project.store) == then and report["batches"] == 1
+    assert content(project.store) == then and report.batches == 1
     assert read_mark(project.store.path).batch_id == 1
     assert (tmp_path / "b").read_bytes() == saved and names(tmp_path) == {"p", "b"}
     # What was there before has a name of its own, and is a store like any other.
-    kept = report["kept"]
+    kept = report.kept
     said = capsys.readouterr().err
     assert f"batches 2 to 3 of the old store are no longer in force; they are in {kept[0]}" in said
     assert re.fullmatch(r"labels\.duckdb\.before-restore-\d{8}T\d{6}", kept[0])
@@ -309,12 +309,12 @@ def test_what_a_restore_takes_out_of_force_is_told(project, tmp_path, capsys):
     restore(project, tmp_path / "1")
     change(project, "another 2")
     capsys.readouterr()
-    kept = restore(project, tmp_path / "2")["kept"][0]
+    kept = restore(project, tmp_path / "2").kept[0]
     assert told(capsys) == [f"batch 2 of the old store is no longer in force; it is in {kept}"]
     # Without a high-water mark it is the batches of the store that count.
     change(project, "3")
     mark_path(store).unlink()
-    kept = restore(project, tmp_path / "2")["kept"][0]
+    kept = restore(project, tmp_path / "2").kept[0]
     assert told(capsys) == [f"batch 3 of the old store is no longer in force; it is in {kept}"]
     # What only the high-water mark knows of is nowhere.
     change(project, "3")
@@ -336,7 +336,7 @@ def test_another_store_takes_all_of_the_old_one_out_of_force(project, tmp_path, 
     other = make_project(tmp_path / "other")
     backup(other, tmp_path / "b")
     change(project, "2")
-    kept = restore(project, tmp_path / "b")["kept"][0]
+    kept = restore(project, tmp_path / "b").kept[0]
     assert told(capsys) == [
         f"batches 1 to 2 of the old store are no longer in force; they are in {kept}"
     ]
@@ -345,7 +345,7 @@ def test_another_store_takes_all_of_the_old_one_out_of_force(project, tmp_path, 
 def test_twice_is_harmless(project, tmp_path):
     backup(project, tmp_path / "b")
     first, second = restore(project, tmp_path / "b"), restore(project, tmp_path / "b")
-    assert first["kept"] != second["kept"]
+    assert first.kept != second.kept
     assert content(project.store) == content(LabelStore(tmp_path / "b"))
 
 
@@ -370,7 +370,7 @@ def test_a_lost_store_is_brought_back(project, tmp_path, damage):
     pieces = {file.name: file.read_bytes() for file in path.parent.glob("labels.duckdb*")}
     with pytest.raises(StoreError):
         content(project.store)
-    kept = restore(project, tmp_path / "b")["kept"]
+    kept = restore(project, tmp_path / "b").kept
     assert content(project.store) == then
     assert names(project.root) - set(kept) - SIDE == {
         "audio", "labels.duckdb", "labels.duckdb.hwm", "labelkit.toml", ".labelkit",
@@ -446,7 +446,7 @@ def test_an_older_backup_is_brought_up_to_date(project, tmp_path, capsys):
                     "'0.1', timestamp '2025-01-01')")  # fmt: skip
     saved = old.read_bytes()
     report = restore(project, old)
-    assert report["batches"] == 1 and old.read_bytes() == saved
+    assert report.batches == 1 and old.read_bytes() == saved
     assert f"of schema version 4; the store made from it is of {schema.VERSION}" in (
         capsys.readouterr().err
     )

@@ -17,7 +17,7 @@ from labelkit.datasets.demo import synthesise
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.recordings.checking import check
-from labelkit.records import Batch, LabelEvent
+from labelkit.records import Batch, LabelEvent, as_row
 from labelkit.runs.dataset import read_dataset
 from tests.support.clips import write_csv
 
@@ -52,7 +52,7 @@ def make_project(root, waves, rows, *, subsets=(), rates=None):
 
 
 def issues_of(rows, issue):
-    return {row["path"]: row["reason"] for row in rows if row["issue"] == issue}
+    return {row.path: row.reason for row in rows if row.issue == issue}
 
 
 # Where the content of a recording ends.
@@ -217,17 +217,17 @@ def test_a_clip_like_no_other_and_one_of_odd_rate_are_told(listed):
 
 @pytest.mark.slow
 def test_every_row_says_whether_training_uses_the_clip(planted, listed, tmp_path):
-    assert {row["issue"] for row in listed} <= set(faults.REASONS)
-    assert [row["path"] for row in listed] == sorted(row["path"] for row in listed)
+    assert {row.issue for row in listed} <= set(faults.REASONS)
+    assert [row.path for row in listed] == sorted(row.path for row in listed)
     copy = tmp_path / "project"
     shutil.copytree(planted.root, copy)
     project, _ = create_project(copy, planted.audio_dir)
     trained = read_dataset(project, read_recipe("probe"), workers=1)
     used = {trained.table.paths[clip] for clip in trained.train}
-    assert {row["path"] for row in listed if not row["used"]} == {
+    assert {row.path for row in listed if not row.used} == {
         "broken.wav", "leak.wav", "locked.wav"
     }  # fmt: skip
-    assert all(row["used"] == (row["path"] in used) for row in listed)
+    assert all(row.used == (row.path in used) for row in listed)
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_fast_leaves_out_what_needs_spectrograms(planted, listed, tmp_path):
     shutil.rmtree(copy / ".labelkit")
     project, _ = create_project(copy, planted.audio_dir)
     rows = check(project, RECIPE, fast=True, workers=2)
-    assert rows == [row for row in listed if row["issue"] not in ("near_duplicate", "outlier")]
+    assert rows == [row for row in listed if row.issue not in ("near_duplicate", "outlier")]
     assert not project.features.exists() and not (project.work / "embeddings").exists()
 
 
@@ -252,8 +252,8 @@ def test_rejected_clips_have_no_copies(planted, tmp_path):
         events = [LabelEvent(clip_id=int(i), state="rejected", labels=(), source="me") for i in out]
         session.append(Batch(key="r", kind="r", actor="me", by_person=True, events=events))
     rows = check(project, RECIPE, workers=1)
-    assert not {"cut.wav", "03.wav", "twin.wav", "08.wav", "beep.wav"} & {r["path"] for r in rows}
-    assert {"00.wav", "leak.wav"} <= {row["path"] for row in rows}
+    assert not {"cut.wav", "03.wav", "twin.wav", "08.wav", "beep.wav"} & {r.path for r in rows}
+    assert {"00.wav", "leak.wav"} <= {row.path for row in rows}
 
 
 @pytest.mark.slow
@@ -283,11 +283,11 @@ def test_nothing_but_broken_files_are_listed(tmp_path):
     project = make_project(tmp_path, waves, [(name, "x", name) for name in waves])
     (project.audio_dir / "00.wav").unlink()
     rows = check(project, RECIPE, workers=2)
-    assert [(row["path"], row["issue"]) for row in rows] == [
+    assert [(row.path, row.issue) for row in rows] == [
         ("00.wav", "missing"), *((f"{k:02d}.wav", "unreadable") for k in range(1, 12)),
         ("silent.wav", "silent"), ("silent2.wav", "silent"),
     ]  # fmt: skip
-    assert not any(row["used"] for row in rows)
+    assert not any(row.used for row in rows)
 
 
 @pytest.mark.parametrize("n", [0, 1, 10])
@@ -317,8 +317,8 @@ def call(project, *args):
 def test_the_command_prints_the_rows_and_counts_them(planted, listed):
     settings = ("check", "--set", "input.frames=16", "--workers", 1)
     done = call(planted, *settings, "--json")
-    assert done.exit_code == 0 and json.loads(done.stdout) == listed
-    clips = {row["path"] for row in listed}
+    assert done.exit_code == 0 and json.loads(done.stdout) == [as_row(row) for row in listed]
+    clips = {row.path for row in listed}
     assert done.stderr.splitlines()[-1] == (
         f"{len(listed)} issues of {len(clips)} clips; 3 of these are kept out of training"
     )

@@ -738,18 +738,18 @@ def test_the_nearest_clips_come_first(project, tmp_path):
     np.save(tmp_path / "mine.npy", vectors)
     spec = EmbeddingSpec(embedder=f"vectors:{tmp_path / 'mine.npy'}")
     rows = similar(project, "0.wav", spec=spec, feature_spec=FEATURES, k=4)
-    assert [row["path"] for row in rows] == ["4.wav", "2.wav", "5.wav", "1.wav"]
+    assert [row.path for row in rows] == ["4.wav", "2.wav", "5.wav", "1.wav"]
     expected = np.cos(np.radians([10, 20, 45, 90]))
-    np.testing.assert_allclose([row["similarity"] for row in rows], expected, atol=1e-4)
-    assert [row["same_source"] for row in rows] == [False, False, False, True]
-    assert rows[0]["labels"] == ["c0"] and rows[0]["state"] == "unverified"
+    np.testing.assert_allclose([row.similarity for row in rows], expected, atol=1e-4)
+    assert [row.same_source for row in rows] == [False, False, False, True]
+    assert rows[0].labels == ["c0"] and rows[0].state == "unverified"
     assert len(similar(project, "0.wav", spec=spec, feature_spec=FEATURES, k=99)) == 5
 
 
 def test_low_tones_sound_like_low_tones(project):
     rows = similar(project, "2.wav", spec=EmbeddingSpec(), feature_spec=FEATURES, k=2, workers=1)
-    assert {row["path"] for row in rows} == {"0.wav", "4.wav"}
-    assert {row["labels"][0] for row in rows} == {"c0"}
+    assert {row.path for row in rows} == {"0.wav", "4.wav"}
+    assert {row.labels[0] for row in rows} == {"c0"}
 
 
 def test_clips_nobody_can_compare_are_named(project, plug_in):
@@ -763,7 +763,7 @@ def test_clips_nobody_can_compare_are_named(project, plug_in):
     with pytest.raises(InvalidInput, match="k must be at least 1, got 0"):
         similar(project, "0.wav", **options, k=0)
     rows = similar(project, "0.wav", **options)
-    assert len(rows) == 4 and "1.wav" not in [row["path"] for row in rows]
+    assert len(rows) == 4 and "1.wav" not in [row.path for row in rows]
 
 
 def test_modules_are_told_apart_by_version_and_source():

@@ -85,17 +85,17 @@ def check(project, listed, fresh):
 
     Args:
         project: The project.
-        listed: Rows of ``score``, just made.
+        listed: What ``score`` gave, just made.
         fresh: The scores in them.
     """
     seen = view(project)
-    listed = {row["path"]: row for row in listed}
+    listed = {clip.path: clip for clip in listed}
     for path, row in seen.items():
         if path in listed:
-            assert row["suggested"] == listed[path]["suggested"]
-            assert row["reason"] == listed[path]["reason"]
+            assert row["suggested"] == listed[path].suggested
+            assert row["reason"] == listed[path].reason
             for metric in set(fresh) & set(STANDARD):
-                assert row[metric] == pytest.approx(listed[path][metric], abs=1e-4)
+                assert row[metric] == pytest.approx(listed[path].scores[metric], abs=1e-4)
     with project.store.read() as session:
         metrics = [
             m for (m,) in session.rows("select distinct metric from scores where class_id = -1")
@@ -143,8 +143,8 @@ def test_scores_of_single_labels_choose_clips_by_their_lowest(tmp_path):
     run_id = judge(project, rng, 1)
     listed = score_given(project, lowest=1000, run_id=run_id, probe=recipe, workers=1)
     lowest = {}
-    for row in listed:
-        lowest.setdefault(row["path"], row["score"])
+    for label in listed:
+        lowest.setdefault(label.path, label.score)
     queue = read_queue(project, Choice(lowest=("pair_self_confidence", 3)))
     found = {item.path: item.score for item in queue.items if item.clip_id in queue.chosen}
     wanted = [path for path in lowest if int(path[:2]) >= 3][:3]

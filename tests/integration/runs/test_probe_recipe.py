@@ -175,7 +175,7 @@ def test_what_is_printed_and_kept_says_what_judged(probed):
 def test_other_commands_work_on_its_runs(probed):
     project, summary, _ = probed
     worst = score(project, run_id=summary["run_id"], methods=("lwlrap",), lowest=5)
-    assert len(worst) == 5 and worst[0]["lwlrap"] <= worst[-1]["lwlrap"] < 1
+    assert len(worst) == 5 and worst[0].scores["lwlrap"] <= worst[-1].scores["lwlrap"] < 1
     path = rows(project, "select path from labels_now where state = 'self_verified'")[0][0]
     for args in (
         ("history", path), ("query", "select count(*) from predictions"), ("status",),

@@ -135,7 +135,8 @@ def test_scores_and_the_review_queue(verified_project):
     metrics = {m for (m,) in rows(project, "select distinct metric from scores")}
     assert metrics == {"lwlrap", "self_confidence", "margin", "cleanlab"}
     worst = score(project, methods=("lwlrap", "margin"), lowest=5)
-    assert [w["lwlrap"] for w in worst] == sorted(w["lwlrap"] for w in worst) and len(worst) == 5
+    lowest = [clip.scores["lwlrap"] for clip in worst]
+    assert lowest == sorted(lowest) and len(worst) == 5
     again = score(project, methods=("lwlrap", "margin"), lowest=5)
     assert again == worst
 

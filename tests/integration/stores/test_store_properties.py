@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,8 +290,8 @@ class World:
         tried = undo(self.project, target, dry_run=True)
         assert self.read("select count(*) from batches") == [(len(self.model.batches),)]
         done = undo(self.project, target)
-        assert tried | {"batch": done["batch"]} == done
-        assert (done["undoes"], done["clips"]) == (tip, len(events))
+        assert replace(tried, batch=done.batch) == done
+        assert (done.undoes, done.clips) == (tip, len(events))
         actor = self.read("select max_by(actor, batch_id) from batches")[0][0]
         self.model.add(person=person, kind="undo", actor=actor, events=events, undoes=tip)
         self.keys.append(Batch(key=f"undo:{tip}", kind="undo", actor="x", by_person=True))

@@ -109,7 +109,7 @@ def test_a_replaced_recording_is_told_and_left_out(tone_project):
     paths, recipe = import_all(tone_project), read_recipe("quick", ["input.frames=16"])
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "1.wav")
     rows = checking.check(tone_project, recipe, workers=1)
-    told = {(row["path"], row["issue"]): row["used"] for row in rows}
+    told = {(row.path, row.issue): row.used for row in rows}
     assert told["1.wav", "changed"] is False and told["0.wav", "exact_duplicate"] is True
     store = compute_features(tone_project, recipe.features, workers=1)
     with tone_project.store.read() as session:
@@ -177,8 +177,8 @@ def test_bad_files_cost_only_themselves(broken, tmp_path_factory, workers):
         "unreadable.wav": "unreadable",
     }  # fmt: skip
     rows = checking.check(project, read_recipe("quick", ["input.frames=16"]), workers=workers)
-    assert {row["path"] for row in rows if not row["used"]} == set(left_out)
-    assert {row["issue"] for row in rows} == {
+    assert {row.path for row in rows if not row.used} == set(left_out)
+    assert {row.issue for row in rows} == {
         "empty", "silent", "unreadable", "clipped", "short", "truncated", "near_duplicate"
     }  # fmt: skip
     # The user's folder is as it was.
@@ -189,7 +189,7 @@ def test_twins_are_listed(tone_project):
     shutil.copy(tone_project.audio_dir / "0.wav", tone_project.audio_dir / "copy.wav")
     import_all(tone_project)
     rows = checking.check(tone_project, read_recipe("quick", ["input.frames=16"]), workers=1)
-    twins = {row["path"]: row["reason"] for row in rows if row["issue"] == "exact_duplicate"}
+    twins = {row.path: row.reason for row in rows if row.issue == "exact_duplicate"}
     assert sorted(twins) == ["0.wav", "copy.wav"] and "copy.wav" in twins["0.wav"]
     store = compute_features(tone_project, read_recipe("quick").features, workers=1)
     assert store.entries["0.wav"].start == store.entries["copy.wav"].start
