@@ -1,7 +1,7 @@
 """The front door from Python: a project, and what the commands do with it as methods.
 
 Every method calls the function of a room, and gives back what that one gives; a row to print of
-it is made by :func:`labelkit.records.as_row`. What has no method here takes
+it is made by :func:`labelkit.output.as_row`. What has no method here takes
 ``OpenProject.project``.
 """
 

@@ -1,4 +1,4 @@
-"""What commands print: rows as a table, JSON or CSV. stdout is data, stderr everything else."""
+"""What commands print: records as a table, JSON or CSV. stdout is data, stderr everything else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,8 +18,40 @@ import click
 WIDEST = 300
 
 
-def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print rows as a JSON array of objects, or as a table."""
+def as_row(record: Any) -> dict[str, Any]:
+    """Make a row to print of a dataclass: a column a field, in their order; a row stays one.
+
+    A field's ``metadata`` may say more: ``key`` is the name of its column, where that is not the
+    field's; ``spread`` makes a column of each entry of its mapping, named by the entry's key in
+    place of ``{}``; ``optional`` leaves the column out where the value is None.
+
+    Example:
+        >>> from dataclasses import dataclass, field
+        >>> @dataclass
+        ... class Doubt:
+        ...     class_: str = field(metadata={"key": "class"})
+        ...     scores: dict[str, float] = field(metadata={"spread": "{}"})
+        ...     batch: int | None = field(default=None, metadata={"optional": True})
+        >>> as_row(Doubt("Bark", {"margin": 0.25, "lwlrap": 0.5}))
+        {'class': 'Bark', 'margin': 0.25, 'lwlrap': 0.5}
+        >>> as_row(Doubt("Bark", {}, batch=3))
+        {'class': 'Bark', 'batch': 3}
+    """
+    if isinstance(record, dict):
+        return record
+    row: dict[str, Any] = {}
+    for column in fields(record):
+        value = getattr(record, column.name)
+        if spread := column.metadata.get("spread"):
+            row |= {spread.format(key): entry for key, entry in value.items()}
+        elif value is not None or not column.metadata.get("optional"):
+            row[column.metadata.get("key", column.name)] = value
+    return row
+
+
+def show(records: Iterable[Any], as_json: bool, columns: Sequence[str] = ()) -> None:
+    """Print dataclasses or rows as a JSON array of objects, or as a table."""
+    rows = [as_row(record) for record in records]
     if as_json:
         click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
         return
@@ -35,12 +68,12 @@ def _shorten(text: str) -> str:
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
-def show_facts(facts: dict[str, Any], as_json: bool, *, err: bool = False) -> None:
-    """Print one object, a line a fact."""
+def show_facts(facts: Any, as_json: bool, *, err: bool = False) -> None:
+    """Print one dataclass or row, a line a fact."""
     if as_json:
         show([facts], True)
         return
-    for name, value in facts.items():
+    for name, value in as_row(facts).items():
         click.echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
 
 

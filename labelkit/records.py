@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -318,34 +318,6 @@ class Frames:
     path: Path
     starts: Ints = field(repr=False)
     lengths: Ints = field(repr=False)
-
-
-def as_row(record: Any) -> dict[str, Any]:
-    """Make a row to print of a dataclass: a column a field, in their order.
-
-    A field's ``metadata`` may say more: ``key`` is the name of its column, where that is not the
-    field's; ``spread`` makes a column of each entry of its mapping, named by the entry's key in
-    place of ``{}``; ``optional`` leaves the column out where the value is None.
-
-    Example:
-        >>> @dataclass
-        ... class Doubt:
-        ...     class_: str = field(metadata={"key": "class"})
-        ...     scores: dict[str, float] = field(metadata={"spread": "{}"})
-        ...     batch: int | None = field(default=None, metadata={"optional": True})
-        >>> as_row(Doubt("Bark", {"margin": 0.25, "lwlrap": 0.5}))
-        {'class': 'Bark', 'margin': 0.25, 'lwlrap': 0.5}
-        >>> as_row(Doubt("Bark", {}, batch=3))
-        {'class': 'Bark', 'batch': 3}
-    """
-    row: dict[str, Any] = {}
-    for column in fields(record):
-        value = getattr(record, column.name)
-        if spread := column.metadata.get("spread"):
-            row |= {spread.format(key): entry for key, entry in value.items()}
-        elif value is not None or not column.metadata.get("optional"):
-            row[column.metadata.get("key", column.name)] = value
-    return row
 
 
 def multi_hot(labels: Iterable[Sequence[int]], n_classes: int) -> Floats:

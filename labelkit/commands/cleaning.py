@@ -19,7 +19,7 @@ from labelkit.commands.options import (
     rule_options,
     workers_option,
 )
-from labelkit.output import show, show_facts
+from labelkit.output import as_row, show, show_facts
 
 # As of labelkit.noise.pairs, which loads numpy; a test compares the two.
 METHODS = ("self_confidence", "class_rank")
@@ -83,7 +83,6 @@ def score(
 ) -> None:
     """Score every label, keep the scores in the store, and show the most doubtful clips."""
     from labelkit.cleaning import score as scoring
-    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
@@ -95,7 +94,7 @@ def score(
     else:
         kwargs |= {"methods": methods or scoring.DEFAULT, "fuse": fuse}
         doubtful = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
-    show([as_row(one) for one in doubtful], as_json)
+    show(doubtful, as_json)
 
 
 @click.command()
@@ -107,11 +106,10 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
     """Show of each class how noisy its labels seem, and which class it is taken for."""
     from labelkit.cleaning.inputs import read_inputs
     from labelkit.cleaning.score import class_table
-    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     inputs = read_inputs(project, run_id)
-    show([as_row(found) for found in class_table(inputs)], as_json)
+    show(class_table(inputs), as_json)
 
 
 @click.command()
@@ -147,12 +145,11 @@ def select(
     --add is given. Clips that people decided on stay as they are.
     """
     from labelkit.cleaning import selection
-    from labelkit.records import as_row
 
     project, external = judged_by(place, None, probs)
     judges = (*run_ids, *([external] if external else [])) or (None,)
     clips, report = selection.select(project, rule, run_ids=judges, **kwargs)
-    show([as_row(clip) for clip in clips], as_json)
+    show(clips, as_json)
     batch = "none, dry run" if kwargs["dry_run"] else report.batch or "none, nothing to change"
     show_facts(as_row(report) | {"batch": batch}, False, err=True)
 
@@ -180,12 +177,11 @@ def missing(
     the loss until somebody decides; labelkit undo takes that back.
     """
     from labelkit.cleaning.missing import find_missing_labels
-    from labelkit.records import as_row
 
     project, run_id = judged_by(place, run_id, probs)
     labels, report = find_missing_labels(project, run_id=run_id, **kwargs)
-    show([as_row(label) for label in labels], as_json)
-    show_facts(as_row(report), False, err=True)
+    show(labels, as_json)
+    show_facts(report, False, err=True)
 
 
 COMMANDS = (score, classes, select, missing)

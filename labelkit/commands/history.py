@@ -39,12 +39,11 @@ def log(
     takes it back.
     """
     from labelkit.labels import history as of_labels
-    from labelkit.records import as_row
 
     batches, n = of_labels.log(
         place.project(), clip, kind=kind, actor=actor, since=since, limit=limit
     )
-    show([as_row(batch) for batch in batches], as_json)
+    show(batches, as_json)
     if n > len(batches):
         click.echo(f"{len(batches)} of {n} batches; more with --limit", err=True)
 
@@ -61,9 +60,8 @@ def history(place: Place, clip: str, as_json: bool) -> None:
     for verdicts that only repeat an event.
     """
     from labelkit.labels import history as of_labels
-    from labelkit.records import as_row
 
-    show([as_row(entry) for entry in of_labels.history(place.project(), clip)], as_json)
+    show(of_labels.history(place.project(), clip), as_json)
 
 
 @click.command()
@@ -78,10 +76,9 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
     Kind import means that the label came in with the clip.
     """
     from labelkit.labels import history as of_labels
-    from labelkit.records import as_row
 
     labels = of_labels.blame(place.project(), clip, all_=all_)
-    show([as_row(label) for label in labels], as_json)
+    show(labels, as_json)
     if not labels:
         click.echo(f"{clip} has no labels", err=True)
 
@@ -97,10 +94,9 @@ def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
     A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
     """
     from labelkit.labels import history as of_labels
-    from labelkit.records import as_row
 
     clips = of_labels.diff(place.project(), a, b)
-    show([as_row(clip) for clip in clips], as_json)
+    show(clips, as_json)
     click.echo(of_labels.describe_diff(clips), err=True)
 
 
@@ -115,10 +111,9 @@ def undo(place: Place, batch: str, dry_run: bool, as_json: bool) -> None:
     What was decided since then stays. An undo is a batch of its own, and can be taken back.
     """
     from labelkit.labels.undo import undo as take_back
-    from labelkit.records import as_row
 
     report = take_back(place.project(), batch, dry_run=dry_run)
-    show_facts(as_row(report), as_json, err=not as_json)
+    show_facts(report, as_json, err=not as_json)
 
 
 COMMANDS = (log, history, blame, diff, undo)

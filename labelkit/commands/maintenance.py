@@ -24,9 +24,8 @@ def backup(place: Place, file: Path, force: bool) -> None:
     million clips cannot: they lie in .labelkit/predictions, copy that folder, too.
     """
     from labelkit.maintenance.backup import backup as back_up
-    from labelkit.records import as_row
 
-    show_facts(as_row(back_up(place.project(), file, force=force)), False, err=True)
+    show_facts(back_up(place.project(), file, force=force), False, err=True)
 
 
 @click.command()
@@ -38,9 +37,8 @@ def restore(place: Place, file: Path) -> None:
     A backup of an older version is brought up to date on the way. FILE is only read.
     """
     from labelkit.maintenance.backup import restore as put_back
-    from labelkit.records import as_row
 
-    show_facts(as_row(put_back(place.project(), file)), False, err=True)
+    show_facts(put_back(place.project(), file), False, err=True)
 
 
 @click.command()
@@ -59,13 +57,12 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
     from labelkit.errors import StoreError
     from labelkit.maintenance.doctor import examine
     from labelkit.maintenance.repair import repair as mend
-    from labelkit.records import as_row
 
     project = ctx.obj.project()
     if repair:
         mend(project, lambda line: click.echo(line, err=True))
     findings = examine(project, fast=fast)
-    show([as_row(finding) for finding in findings], as_json)
+    show(findings, as_json)
     states = [finding.state for finding in findings]
     n, warnings = states.count("problem"), states.count("warning")
     click.echo(f"{n} problems, {warnings} warnings in {len(findings)} findings", err=True)

@@ -94,7 +94,6 @@ def check(
     outlier; but of the same bytes in several folds or subsets only one is used.
     """
     from labelkit.recordings import checking
-    from labelkit.records import as_row
 
     issues = checking.check(
         place.project(),
@@ -103,7 +102,7 @@ def check(
         fast=fast,
         workers=workers,
     )
-    show([as_row(issue) for issue in issues], as_json)
+    show(issues, as_json)
     clips = {issue.path for issue in issues}
     left_out = len({issue.path for issue in issues if not issue.used})
     click.echo(
@@ -146,12 +145,11 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.records import as_row
     from labelkit.runs.folds import fold_table, freeze_folds
 
     project = place.project()
     fold_set = freeze_folds(project, n=n, seed=seed)
-    show([as_row(one) for one in fold_table(project, fold_set)], as_json)
+    show(fold_table(project, fold_set), as_json)
     click.echo(f"fold set {fold_set}", err=True)
 
 
@@ -162,9 +160,8 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""
     from labelkit.maintenance.status import status as look_at
-    from labelkit.records import as_row
 
-    show([as_row(fact) for fact in look_at(place.project())], as_json)
+    show(look_at(place.project()), as_json)
 
 
 @click.command()
@@ -177,10 +174,9 @@ def status(place: Place, as_json: bool) -> None:
 def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
     from labelkit.demo import run_demo
-    from labelkit.records import as_row
 
     facts = run_demo(directory, seed=seed, workers=workers, say=click.echo)
-    show([as_row(fact) for fact in facts], False)
+    show(facts, False)
 
 
 COMMANDS = (init, import_, check, features, folds, status, demo)

@@ -38,7 +38,6 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
     clips are left out.
     """
     from labelkit.recordings.duplicates import list_duplicates
-    from labelkit.records import as_row
 
     pairs = list_duplicates(
         place.project(),
@@ -46,7 +45,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
         threshold=threshold,
         workers=workers,
     )
-    show([as_row(pair) for pair in pairs], as_json)
+    show(pairs, as_json)
     leaks = sum(pair.parted is not None for pair in pairs)
     differ = sum(set(pair.labels) != set(pair.other_labels) for pair in pairs)
     click.echo(
@@ -76,7 +75,6 @@ def similar(
 ) -> None:
     """Show the clips that sound most like one, named by its path below the audio folder."""
     from labelkit.recordings import embedding
-    from labelkit.records import as_row
     from labelkit.runs.cross_validation import device_name
 
     clips = embedding.similar(
@@ -88,7 +86,7 @@ def similar(
         workers=workers,
         device=device_name(device),
     )
-    show([as_row(one) for one in clips], as_json)
+    show(clips, as_json)
 
 
 @click.command()

@@ -39,11 +39,10 @@ def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     them, and the whole loop runs there. The same command again shows the finished result.
     """
     from labelkit.cleaning import rehearsal
-    from labelkit.records import as_row
 
     found = rehearsal.rehearse(place.project(), **kwargs)
     if as_json:
-        show_facts(as_row(found), True)
+        show_facts(found, True)
         return
     show(describe(found), False)
     click.echo(found.signature, err=True)

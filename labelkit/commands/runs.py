@@ -17,7 +17,7 @@ from labelkit.commands.options import (
     training_options,
 )
 from labelkit.config import RULES, VerifySpec
-from labelkit.output import cell, plain_setting, show, show_facts
+from labelkit.output import as_row, cell, plain_setting, show, show_facts
 
 
 @click.command()
@@ -71,8 +71,6 @@ def show_recipe(
     chosen by labelkit, default of labelkit, set on the command line. The column other
     says what the other flavour has.
     """
-    from labelkit.records import as_row
-
     about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
     if not (all_ or as_json):
         stages = config.read_recipe(name, set_, flavour=flavour).stages

@@ -23,8 +23,9 @@ from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels.importing import import_labels
 from labelkit.noise.classes import class_similarity
 from labelkit.noise.simulate import plant_confusable
+from labelkit.output import as_row
 from labelkit.project import create_project, open_project
-from labelkit.records import Batch, LabelEvent, Verdict, as_row, multi_hot
+from labelkit.records import Batch, LabelEvent, Verdict, multi_hot
 from labelkit.runs.dataset import read_dataset
 from labelkit.runs.folds import freeze_folds
 from tests.support import shared

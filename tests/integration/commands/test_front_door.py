@@ -20,7 +20,8 @@ from labelkit.api import OpenProject
 from labelkit.cli import cli
 from labelkit.config import FormatSpec, VerifySpec, read_recipe
 from labelkit.errors import InvalidInput, NoProject, UnknownName
-from labelkit.records import Batch, LabelEvent, as_row
+from labelkit.output import as_row
+from labelkit.records import Batch, LabelEvent
 from labelkit.review.queue import Choice
 from tests.support.paths import ROOT
 from tests.support.projects import TINY

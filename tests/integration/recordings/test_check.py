@@ -15,9 +15,10 @@ from labelkit.cli import cli
 from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import synthesise
 from labelkit.labels.importing import import_labels
+from labelkit.output import as_row
 from labelkit.project import create_project
 from labelkit.recordings.checking import check
-from labelkit.records import Batch, LabelEvent, as_row
+from labelkit.records import Batch, LabelEvent
 from labelkit.runs.dataset import read_dataset
 from tests.support.clips import write_csv
 
