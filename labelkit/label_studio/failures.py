@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,16 +39,10 @@ class Failures:
     def __init__(self, url: str, token: str) -> None:
         self._url = url
         self._token = token
-        # What was answered last, for failures while the SDK renews its access token.
-        self._answers: deque[httpx.Response] = deque(maxlen=1)
-
-    def note(self, answer: httpx.Response) -> None:
-        """Keep a response until the next one comes."""
-        self._answers.append(answer)
 
     @contextmanager
     def catch(self, what: str, where: str = "", *, once: bool = False) -> Iterator[None]:
-        """Turn whatever the SDK and httpx raise into one line without what they hold.
+        """Turn whatever httpx raises into one line without what it holds.
 
         Args:
             what: What is asked, as it follows "cannot".
@@ -62,20 +54,11 @@ class Failures:
             InvalidInput: If it cannot be sent as it is.
         """
         import httpx
-        from label_studio_sdk.core.api_error import ApiError
-        from pydantic import ValidationError
 
         where = where or self._url
         doubt = DOUBT if once else ""
         try:
             yield
-        except ApiError as error:
-            if self._answers:
-                raise self.explain(what, self._answers[-1]) from None
-            failure = f"{self._clean(_first_problem(error.body))}; {NEW_TOKEN}"
-        except (json.JSONDecodeError, ValidationError):
-            # The SDK takes whatever comes for an access token.
-            raise self.explain(what, self._answers[-1]) from None
         except httpx.TimeoutException as error:
             doubt = "" if isinstance(error, httpx.ConnectTimeout) else doubt
             failure = f"{where} did not answer in time; see whether it is busy and try again{doubt}"

@@ -9,7 +9,7 @@ import labelkit
 from labelkit import registry
 from labelkit.errors import UnknownName
 
-HEAVY = ("torch", "numpy", "pandas", "duckdb", "cleanlab", "ray", "label_studio_sdk", "librosa")
+HEAVY = ("torch", "numpy", "pandas", "duckdb", "cleanlab", "ray", "httpx", "librosa")
 
 
 @pytest.mark.parametrize("module", ["labelkit", "labelkit.cli", "labelkit.registry"])
