@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from labelkit.commands.options import Finite, Place, json_option, options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
 from labelkit.output import show, show_facts
+
+if TYPE_CHECKING:
+    from labelkit.review.pull import PullReport
 
 token_option = click.option(
     "--token-file", type=click.Path(path_type=Path),
@@ -70,6 +74,7 @@ def push(
     **kwargs: Any,
 ) -> None:
     """Send clips to annotators, the most doubtful first; twice sends nothing twice."""
+    from labelkit.records import as_row
     from labelkit.review.push import push as send
     from labelkit.review.queue import Choice
 
@@ -78,10 +83,11 @@ def push(
     if lowest_lwlrap is not None:
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
-    rows, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
-    show(rows, as_json)
-    show_facts(report | {"sent": "nothing, dry run"} if dry_run else report, False, err=True)
-    if report["left_out"] and not rows:
+    clips, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
+    _show(clips, as_json)
+    facts = as_row(report)
+    show_facts(facts | {"sent": "nothing, dry run"} if dry_run else facts, False, err=True)
+    if report.left_out and not clips:
         raise InvalidInput("no clip could be sent; the lines above say why")
 
 
@@ -118,9 +124,11 @@ def pull(
             show_facts(_brought(report, as_json), as_json)
 
 
-def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
+def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
     """Keep the counts that say something; all of them for programs."""
-    found = {name: n for name, n in report.items() if as_json or n}
+    from labelkit.records import as_row
+
+    found = {name: n for name, n in as_row(report).items() if as_json or n}
     return found or {"answers": "nothing new"}
 
 
@@ -130,9 +138,15 @@ def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
+    from labelkit.records import as_row
     from labelkit.review import status as looking
 
-    show(looking.status(place.project(), token_file=token_file), as_json)
+    found = looking.status(place.project(), token_file=token_file)
+    facts = as_row(found)
+    if not isinstance(found.server, str):
+        facts.pop("server")
+        facts |= as_row(found.server)
+    show([{"what": what, "value": value} for what, value in facts.items()], as_json)
 
 
 @click.command()
@@ -146,14 +160,16 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
     Exit code 4 if anything is wrong.
     """
     from labelkit.errors import ServiceError
+    from labelkit.records import as_row
     from labelkit.review.doctor import examine
 
-    rows, well = examine(ctx.obj.project(), url=url, token_file=token_file)
+    checks = examine(ctx.obj.project(), url=url, token_file=token_file)
+    rows = [as_row(check) for check in checks]
     if as_json:
         show(rows, True)
     else:
         show([row | {"ok": "yes" if row["ok"] else "NO"} for row in rows], False)
-    if not well:
+    if not all(check.ok for check in checks):
         ctx.exit(ServiceError.exit_code)
 
 
@@ -164,7 +180,7 @@ def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
     from labelkit.review import status as looking
 
-    show(looking.list_disagreements(place.project()), as_json)
+    _show(looking.list_disagreements(place.project()), as_json)
 
 
 @click.command()
@@ -174,7 +190,7 @@ def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
     from labelkit.review import status as looking
 
-    show(looking.compare_annotators(place.project()), as_json)
+    _show(looking.compare_annotators(place.project()), as_json)
 
 
 @click.command()
@@ -184,7 +200,7 @@ def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""
     from labelkit.review import status as looking
 
-    show(looking.list_quarantine(place.project()), as_json)
+    _show(looking.list_quarantine(place.project()), as_json)
 
 
 @click.command()
@@ -202,6 +218,13 @@ def repair(place: Place, renames: tuple[str, ...], drop: tuple[int, ...], as_jso
         raise click.UsageError("--rename wants OLD=NEW")
     report = pulling.repair(place.project(), renames=names, drop=drop)
     show_facts(_brought(report, as_json), as_json)
+
+
+def _show(records: Iterable[object], as_json: bool) -> None:
+    """Print dataclasses, a row each."""
+    from labelkit.records import as_row
+
+    show([as_row(record) for record in records], as_json)
 
 
 for command in (

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,7 @@ from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import (
-    ANSWERS,
-    REJECTED,
-    RELABELED,
-    UNVERIFIED,
-    VERIFIED,
-    Batch,
-    Pull,
-    ReviewProject,
-)
+from labelkit.records import Batch, Pull, ReviewProject
 from labelkit.review.ledger import Ledger
 from labelkit.review.resolution import BY_MODEL
 from labelkit.review.setup import alone, connect, read_setup, read_spec
@@ -49,7 +41,32 @@ OVERLAP = timedelta(seconds=60)
 CHUNK = 500
 
 
-def pull(project: Project, *, full: bool = False, token_file: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class PullReport:
+    """How many answers of each kind were new, and how many clips became what."""
+
+    labels: int = 0
+    none: int = 0
+    unsure: int = 0
+    no_sound: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+    deleted: int = 0
+    task_deleted: int = 0
+    verified: int = 0
+    relabeled: int = 0
+    rejected: int = 0
+    unverified: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport(PullReport):
+    """What a repair brought in, and how many answers stay in quarantine."""
+
+    still_in_quarantine: int
+
+
+def pull(project: Project, *, full: bool = False, token_file: Path | None = None) -> PullReport:
     """Bring in what people answered, changed and took back since the last pull.
 
     Twice brings nothing new. A pull that breaks off keeps what it has, and the next one
@@ -89,12 +106,12 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         newest = None if change is None else _time(change)
         if newest is not None and (last is None or newest > last):
             _record(project, setup, newest)
-    return _report(counts)
+    return PullReport(**_reported(counts))
 
 
 def watch(
     project: Project, every_s: float, *, token_file: Path | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[PullReport]:
     """Pull again and again; a server that is away for a while is waited for.
 
     Args:
@@ -108,14 +125,14 @@ def watch(
     while True:
         try:
             report = pull(project, token_file=token_file)
-            if any(report.values()):
+            if report != PullReport():
                 yield report
         except (ServiceError, StoreBusy) as error:
             say(f"{error}; trying again in {every_s:g} s")
         time.sleep(every_s)
 
 
-def pull_file(project: Project, file: Path) -> dict[str, Any]:
+def pull_file(project: Project, file: Path) -> PullReport:
     """Bring in the answers of a JSON export, without any server.
 
     What is in the store already stays; an answer that an export does not have is not taken
@@ -149,12 +166,12 @@ def pull_file(project: Project, file: Path) -> dict[str, Any]:
             if spec.consensus == BY_MODEL and counts:
                 with project.store.write() as session:
                     counts += Ledger(session, name, spec, probs.get(name)).count_anew()
-    return _report(counts)
+    return PullReport(**_reported(counts))
 
 
 def repair(
     project: Project, *, renames: Mapping[str, str], drop: Sequence[int] = ()
-) -> dict[str, Any]:
+) -> RepairReport:
     """Read answers in quarantine again, with a vocabulary that grew or with names put right.
 
     Args:
@@ -181,7 +198,7 @@ def _repair(
     probs: Mapping[str, dict[int, Floats] | None],
     renames: Mapping[str, str],
     drop: Sequence[int],
-) -> dict[str, Any]:
+) -> RepairReport:
     with project.store.write() as session:
         classes = session.classes()
         unknown = sorted(set(renames.values()) - set(classes))
@@ -202,7 +219,7 @@ def _repair(
             if ledger.deferred:
                 counts += ledger.count_anew()
         left = len(read_quarantine(session))
-    return _report(counts) | {"still_in_quarantine": left}
+    return RepairReport(**_reported(counts), still_in_quarantine=left)
 
 
 def _take_deleted(
@@ -234,11 +251,11 @@ def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:
     if spec.consensus != BY_MODEL:
         return None
     try:
-        evidence = read_inputs(project, None)
+        inputs = read_inputs(project, None)
     except InvalidInput as error:
         say(f"answers that differ are decided by majority: {error}")
         return {}
-    return dict(zip(evidence.clip_ids.tolist(), evidence.probs, strict=True))
+    return dict(zip(inputs.clip_ids.tolist(), inputs.probs, strict=True))
 
 
 def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None:
@@ -255,9 +272,9 @@ def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None
         )
 
 
-def _report(counts: Counter[str]) -> dict[str, Any]:
-    kinds = (*ANSWERS, VERIFIED, RELABELED, REJECTED, UNVERIFIED)
-    return {name: counts[name] for name in kinds}
+def _reported(counts: Counter[str]) -> dict[str, int]:
+    """Keep what a report has a place for; a clip may also become self-verified again."""
+    return {field.name: counts[field.name] for field in fields(PullReport)}
 
 
 def _time(text: str) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,41 @@ CHUNK = 500
 ROUNDS = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class PushedClip:
+    """A clip that was asked for: what its annotators are told, and what becomes of its task.
+
+    ``score`` in [0, 1] orders, the lowest first; ``task`` is new, changed, same or answered.
+    """
+
+    path: str
+    labels: list[str]
+    suggested: list[str]
+    score: float
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushReport:
+    """Counts of tasks, the model whose view annotators get, and the project in Label Studio."""
+
+    new: int
+    changed: int
+    same: int
+    answered: int
+    left_out: int
+    model_version: str = field(metadata={"key": "shown_by"})
+    project_id: int = field(metadata={"key": "project"})
+
+
 def push(
     project: Project,
     choice: Choice,
     *,
     dry_run: bool = False,
     token_file: Path | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[PushedClip], PushReport]:
     """Send clips to annotators, the most doubtful first; the same again changes nothing.
 
     Clips that lie with annotators already, unanswered, get the new model's view, too: Label
@@ -61,8 +90,7 @@ def push(
         token_file: File of the token, where the environment holds none.
 
     Returns:
-        A row a clip in the order they will be heard: path, labels, suggested, score, reason,
-        and whether its task is new, changed, the same or answered already; and counts.
+        The clips in the order they will be heard, and counts of their tasks.
 
     Raises:
         InvalidInput: If nothing was set up, or the choice is none.
@@ -83,20 +111,24 @@ def push(
         first = sender.compare()
         if not dry_run:
             sender.send(first)
-    rows = [
-        {
-            "path": item.path, "labels": list(item.given), "suggested": list(item.suggested),
-            "score": round(item.score, 4), "task": first.becomes(item.clip_id),
-            "reason": item.reason,
-        }
+    clips = [
+        PushedClip(
+            path=item.path, labels=list(item.given), suggested=list(item.suggested),
+            score=round(item.score, 4), task=first.becomes(item.clip_id), reason=item.reason,
+        )
         for item in queue.items
         if item.clip_id in queue.chosen and item.clip_id not in sender.faults
     ]  # fmt: skip
-    counts = Counter(row["task"] for row in rows)
-    report: dict[str, Any] = {name: counts[name] for name in ("new", "changed", "same", "answered")}
-    report |= {"left_out": len(sender.faults) + len(queue.unknown)}
-    report |= {"shown_by": queue.model_version, "project": setup.project_id}
-    return rows, report
+    counts = Counter(clip.task for clip in clips)
+    return clips, PushReport(
+        new=counts["new"],
+        changed=counts["changed"],
+        same=counts["same"],
+        answered=counts["answered"],
+        left_out=len(sender.faults) + len(queue.unknown),
+        model_version=queue.model_version,
+        project_id=setup.project_id,
+    )
 
 
 def _read(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
