@@ -100,16 +100,16 @@ class Failures:
         detail = self._clean(_first_problem(body))
         if answer.is_redirect:
             there = answer.headers.get("location", "").partition("?")[0]
-            said, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
+            reply, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
         elif body is None:
-            said, advice = " with no JSON", _advise_page(self._url, status)
+            reply, advice = " with no JSON", _advise_page(self._url, status)
         elif answer.is_success:
-            said, advice = " with JSON that is not Label Studio's", "see that this is its URL"
+            reply, advice = " with JSON that is not Label Studio's", "see that this is its URL"
         else:
-            said = f", {detail}" if detail else ""
+            reply = f", {detail}" if detail else ""
             advice = hint if hint and status == 400 else _advise(self._url, status, detail)
         doubt = DOUBT if once and status >= 500 else ""
-        return ServiceError(f"cannot {what}: {self._url} answered {status}{said}; {advice}{doubt}")
+        return ServiceError(f"cannot {what}: {self._url} answered {status}{reply}; {advice}{doubt}")
 
     def _clean(self, text: str) -> str:
         """Return one short line of what a server said, with no full stop, page, token or cookie."""
@@ -122,13 +122,13 @@ class Failures:
 
 def _advise(url: str, status: int, detail: str) -> str:
     """Say what to do about a status; ``detail`` is what Label Studio said of it."""
-    said = detail.lower()
+    detail = detail.lower()
     if status == 401:
-        legacy = "this is a legacy token; " if "legacy" in said else ""
-        clock = "set this machine's clock, or " if "not valid" in said else ""
+        legacy = "this is a legacy token; " if "legacy" in detail else ""
+        clock = "set this machine's clock, or " if "not valid" in detail else ""
         return f"{legacy}{clock}{NEW_TOKEN}"
     if status == 403:
-        if "reserved network" in said:
+        if "reserved network" in detail:
             return "start Label Studio with SSRF_PROTECTION_ENABLED=false, or use another address"
         return "the token's user may not do this: use the token of one who may"
     if status == 404:

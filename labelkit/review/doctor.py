@@ -50,7 +50,7 @@ def examine(
         checks.append(Check(name, True, what or str(found)))
         return found
 
-    check("token", lambda: _token_kind(read_token(token_file)))
+    check("token", lambda: _name_token_kind(read_token(token_file)))
     setup = spec = share = None
     if url is None:
         try:
@@ -66,25 +66,25 @@ def examine(
     users = check("login", client.users, "as one of the users")
     if setup is None or spec is None or share is None or users is None:
         return checks
-    there = check("project", lambda: client.project(setup.project_id), setup.title)
-    if there is None:
+    existing = check("project", lambda: client.project(setup.project_id), setup.title)
+    if existing is None:
         return checks
     with project.store.read() as session:
         classes = session.classes()
         path = session.first_path()
-    faults = check_page(there["label_config"], classes, blind=spec.blind)
+    faults = check_page(existing["label_config"], classes, blind=spec.blind)
     checks += [Check("page", False, fault) for fault in faults]
     if not faults:
         what = f"{len(classes)} classes, as the vocabulary has them"
         checks.append(Check("page", True, what))
     if share.mode == "local":
-        check("storage", lambda: _storage(client, setup.project_id, share))
+        check("storage", lambda: _find_storage(client, setup.project_id, share))
     if path is not None:
-        check("audio", lambda: _audio(client, setup.project_id, share, path))
+        check("audio", lambda: _try_audio(client, setup.project_id, share, path))
     return checks
 
 
-def _token_kind(token: str) -> str:
+def _name_token_kind(token: str) -> str:
     """Name the kind of a personal access token, a JWT; refuse what Label Studio calls legacy."""
     if token.count(".") == 2:
         return "personal access token"
@@ -94,7 +94,7 @@ def _token_kind(token: str) -> str:
     )
 
 
-def _storage(client: Client, project_id: int, share: Share) -> str:
+def _find_storage(client: Client, project_id: int, share: Share) -> str:
     for row in client.storages(project_id):
         folder = Path(row["path"] or "/nowhere")
         if Path(share.document_root or "", share.folder or "").is_relative_to(folder):
@@ -105,7 +105,7 @@ def _storage(client: Client, project_id: int, share: Share) -> str:
     )
 
 
-def _audio(client: Client, project_id: int, share: Share, path: str) -> str:
+def _try_audio(client: Client, project_id: int, share: Share, path: str) -> str:
     """Ask for a recording as the browser will: that of a task, or of the first clip."""
     ways: dict[str, Callable[[Share, str], str]] = {"local": local_url, "url": web_url}
     way = ways.get(share.mode)

@@ -20,7 +20,7 @@ from labelkit.project import Project, user
 from labelkit.records import Batch, Pull, ReviewProject
 from labelkit.review.ledger import Ledger
 from labelkit.review.resolution import BY_MODEL
-from labelkit.review.setup import alone, connect, read_setup, read_spec
+from labelkit.review.setup import connect, lock_review, read_setup, read_spec
 from labelkit.stores.reviews import (
     known_annotators,
     known_tasks,
@@ -84,7 +84,7 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         InvalidInput: If nothing was set up.
         ServiceError: If the server fails or the project is gone.
     """
-    with alone(project):
+    with lock_review(project):
         setup, spec, _ = read_setup(project)
         client = connect(project, setup.url, token_file)
         users = client.users()
@@ -103,9 +103,9 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
             # Overlap and consensus may have changed since the answers came.
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
-        newest = None if change is None else _time(change)
+        newest = None if change is None else _read_time(change)
         if newest is not None and (last is None or newest > last):
-            _record(project, setup, newest)
+            _record_pull(project, setup, newest)
     return PullReport(**_reported(counts))
 
 
@@ -152,17 +152,19 @@ def pull_file(project: Project, file: Path) -> PullReport:
     with project.store.read() as session:
         setups = read_projects(session)
     counts: Counter[str] = Counter()
-    with alone(project):
+    with lock_review(project):
         probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
         with project.store.read() as session:
-            parts = _parts(session, setups, tasks)
-        for name, mine in parts.items():
-            spec = _spec(setups, name)
-            for start in range(0, len(mine), CHUNK):
+            by_project = _split_by_project(session, setups, tasks)
+        for name, its_tasks in by_project.items():
+            spec = _spec_of(setups, name)
+            for start in range(0, len(its_tasks), CHUNK):
                 with project.store.write() as session:
                     ledger = Ledger(session, name, spec, probs.get(name))
                     users = known_annotators(session, name)
-                    counts += ledger.take_tasks(mine[start : start + CHUNK], users, whole=False)
+                    counts += ledger.take_tasks(
+                        its_tasks[start : start + CHUNK], users, whole=False
+                    )
             if spec.consensus == BY_MODEL and counts:
                 with project.store.write() as session:
                     counts += Ledger(session, name, spec, probs.get(name)).count_anew()
@@ -185,7 +187,7 @@ def repair(
     Raises:
         InvalidInput: If a class or an id is unknown.
     """
-    with alone(project):
+    with lock_review(project):
         with project.store.read() as session:
             setups = read_projects(session)
         probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
@@ -214,7 +216,7 @@ def _repair(
             )
         counts: Counter[str] = Counter()
         for name in sorted({answer.project for answer in waiting}):
-            ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
+            ledger = Ledger(session, name, _spec_of(setups, name), probs.get(name))
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:
                 counts += ledger.count_anew()
@@ -258,7 +260,7 @@ def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:
     return dict(zip(inputs.clip_ids.tolist(), inputs.probs, strict=True))
 
 
-def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None:
+def _record_pull(project: Project, setup: ReviewProject, watermark: datetime) -> None:
     with project.store.write() as session:
         session.append(
             Batch(
@@ -277,7 +279,7 @@ def _reported(counts: Counter[str]) -> dict[str, int]:
     return {field.name: counts[field.name] for field in fields(PullReport)}
 
 
-def _time(text: str) -> datetime:
+def _read_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
 
 
@@ -300,10 +302,10 @@ def _read_export(file: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _parts(
+def _split_by_project(
     session: Session, setups: Sequence[ReviewProject], tasks: Sequence[dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Part the tasks of an export by the name of their project in the store.
+    """Split the tasks of an export by the name of their project in the store.
 
     The number tells which project it is, unless tasks known there are of other clips: every
     server counts from 1. A project that was never set up here is named by its number.
@@ -313,19 +315,20 @@ def _parts(
     found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         found[task.get("project")].append(task)
-    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for number, mine in found.items():
+    by_project: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, its_tasks in found.items():
         fitting = [
             name for name in numbers
             if number in (None, numbers[name])
             and all(
-                known[name].get(task["id"]) in (None, task["data"].get("clip_id")) for task in mine
+                known[name].get(task["id"]) in (None, task["data"].get("clip_id"))
+                for task in its_tasks
             )
         ]  # fmt: skip
-        parts[fitting[-1] if fitting else f"export-{number}"] += mine
-    return parts
+        by_project[fitting[-1] if fitting else f"export-{number}"] += its_tasks
+    return by_project
 
 
-def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
+def _spec_of(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
     """Read how answers of a project count."""
     return read_spec(next((setup for setup in reversed(setups) if setup.name == name), None))

@@ -136,8 +136,8 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         unread = len(read_quarantine(session))
         deleted = count_deleted(session, setup.name)
     found = by_clip(reviews)
-    answers = {clip_id: newest_answers(mine) for clip_id, mine in found.items()}
-    answered = {clip_id for clip_id, mine in answers.items() if mine}
+    answers = {clip_id: newest_answers(on_clip) for clip_id, on_clip in found.items()}
+    answered = {clip_id for clip_id, on_clip in answers.items() if on_clip}
     kinds = Counter(review.answer for review in reviews)
     try:
         server: ServerStatus | str = _ask_server(project, setup, spec, classes, token_file)
@@ -157,7 +157,7 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         no_sound=kinds["no_sound"],
         unsure=kinds["unsure"],
         skipped=kinds["skipped"],
-        disagreements=sum(differ(mine) for mine in found.values()),
+        disagreements=sum(differ(on_clip) for on_clip in found.values()),
         quarantine=unread,
         deleted=deleted.get("deleted", 0),
         task_deleted=deleted.get("task_deleted", 0),
@@ -173,7 +173,7 @@ def _ask_server(
     token_file: Path | None,
 ) -> ServerStatus:
     client = connect(project, setup.url, token_file)
-    there = client.project(setup.project_id)
+    existing = client.project(setup.project_id)
     tasks_of: Counter[int] = Counter()
     drafts = 0
     for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
@@ -181,8 +181,8 @@ def _ask_server(
             if type(task["data"].get("clip_id")) is int:
                 drafts += bool(task.get("draft_exists") or task.get("drafts"))
                 tasks_of[task["data"]["clip_id"]] += 1
-    faults = check_page(there["label_config"], classes, blind=spec.blind)
-    drift = "none" if page_hash(there["label_config"]) == setup.page_hash else "page changed"
+    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    drift = "none" if page_hash(existing["label_config"]) == setup.page_hash else "page changed"
     return ServerStatus(
         drafts=drafts,
         clips_with_two_tasks=sum(n > 1 for n in tasks_of.values()),
@@ -202,13 +202,16 @@ def list_disagreements(project: Project) -> list[Disagreement]:
     probs = read_probs(project, spec)
     decisions = resolve(found, classes, overlap=spec.overlap, rule=rule, probs=probs)
     disagreements = []
-    for clip_id, mine in sorted(found.items()):
-        if differ(mine):
+    for clip_id, on_clip in sorted(found.items()):
+        if differ(on_clip):
             row = row_of[clip_id]
             disagreements.append(
                 Disagreement(
                     path=table.paths[row],
-                    answers=[f"{r.annotator}: {_words(r)}" for r in newest_answers(mine).values()],
+                    answers=[
+                        f"{r.annotator}: {_describe_answer(r)}"
+                        for r in newest_answers(on_clip).values()
+                    ],
                     labels=table.names(row),
                     state=str(table.states[row]),
                     decided=decisions[clip_id].status == "decided",
@@ -222,24 +225,24 @@ def compare_annotators(project: Project) -> list[AnnotatorSummary]:
     setup, _, _ = read_setup(project)
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
-    mine = defaultdict(list)
+    by_annotator = defaultdict(list)
     for review in reviews:
-        mine[review.annotator].append(review)
-    answers = {i: decisive_answers(part) for i, part in by_clip(reviews).items()}
-    shared = {i: part for i, part in answers.items() if len(part) > 1}
+        by_annotator[review.annotator].append(review)
+    answers = {i: decisive_answers(on_clip) for i, on_clip in by_clip(reviews).items()}
+    shared = {i: on_clip for i, on_clip in answers.items() if len(on_clip) > 1}
     names, _, votes = count_votes(shared, {name: k for k, name in enumerate(classes)})
     agreement = measure_agreement(votes) if names else None
     summaries = []
-    for name in sorted(mine):
-        kinds = Counter(review.answer for review in mine[name])
-        shown = [r for r in mine[name] if r.origin is not None]
-        times = [r.lead_time_s for r in mine[name] if r.lead_time_s is not None]
+    for name in sorted(by_annotator):
+        kinds = Counter(review.answer for review in by_annotator[name])
+        shown = [r for r in by_annotator[name] if r.origin is not None]
+        times = [r.lead_time_s for r in by_annotator[name] if r.lead_time_s is not None]
         summary = AnnotatorSummary(
             annotator=name,
             answers=sum(kinds[kind] for kind in DECISIVE),
             unsure=kinds["unsure"],
             skipped=kinds["skipped"],
-            suggestion_accepted=_share([r.origin == "accepted" for r in shown]),
+            suggestion_accepted=_fraction([r.origin == "accepted" for r in shown]),
             median_s=None if not times else round(float(np.median(times)), 1),
         )
         if agreement is not None and name in names:
@@ -270,13 +273,13 @@ def list_quarantine(project: Project) -> list[UnreadAnswer]:
     ]  # fmt: skip
 
 
-def _words(review: Review) -> str:
+def _describe_answer(review: Review) -> str:
     return ", ".join(review.labels) or {
         "none": "none of these", "no_sound": "no usable sound", "unsure": "unsure",
     }.get(review.answer, review.answer)  # fmt: skip
 
 
-def _share(flags: list[bool]) -> float | None:
+def _fraction(flags: list[bool]) -> float | None:
     return round(sum(flags) / len(flags), 4) if flags else None
 
 
