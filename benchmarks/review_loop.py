@@ -77,8 +77,8 @@ def main() -> None:
     lines = [
         machine(),
         "",
-        f"{len(sent)} clips sent, {counts['labels']} answered: {counts['relabeled']} relabeled, "
-        f"{counts['verified']} verified.",
+        f"{len(sent)} clips sent, {counts.labels} answered: {counts.relabeled} relabeled, "
+        f"{counts.verified} verified.",
         "",
         "| review | trusted clips | of these wrong | held-out accuracy, seeds 0 to 2 | mean |",
         "|---|---|---|---|---|",

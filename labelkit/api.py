@@ -321,7 +321,7 @@ class OpenProject:
         disagreements: bool = False,
         dry_run: bool = False,
         token_file: str | Path | None = None,
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    ) -> tuple[list[pushing.PushedClip], pushing.PushReport]:
         """Send clips to Label Studio, the most doubtful first; twice sends nothing twice.
 
         Exactly one of the first five says which clips.
@@ -336,7 +336,7 @@ class OpenProject:
             token_file: File of the token, where the environment holds none.
 
         Returns:
-            A row a clip in the order they will be heard, and counts of their tasks: ``new``,
+            The clips in the order they will be heard, and counts of their tasks: ``new``,
             ``changed``, ``same``, ``answered``, ``left_out``.
 
         Raises:
@@ -359,7 +359,7 @@ class OpenProject:
         full: bool = False,
         file: str | Path | None = None,
         token_file: str | Path | None = None,
-    ) -> dict[str, Any]:
+    ) -> pulling.PullReport:
         """Bring in what people answered, changed and took back; twice brings nothing new.
 
         Args:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from labelkit.commands.options import Finite, Place, json_option, options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
-from labelkit.output import show, show_facts
+from labelkit.output import as_row, show, show_facts
+
+if TYPE_CHECKING:
+    from labelkit.review.pull import PullReport
 
 token_option = click.option(
     "--token-file", type=click.Path(path_type=Path),
@@ -78,10 +81,11 @@ def push(
     if lowest_lwlrap is not None:
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
-    rows, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
-    show(rows, as_json)
-    show_facts(report | {"sent": "nothing, dry run"} if dry_run else report, False, err=True)
-    if report["left_out"] and not rows:
+    clips, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
+    show(clips, as_json)
+    facts = as_row(report)
+    show_facts(facts | {"sent": "nothing, dry run"} if dry_run else facts, False, err=True)
+    if report.left_out and not clips:
         raise InvalidInput("no clip could be sent; the lines above say why")
 
 
@@ -118,9 +122,9 @@ def pull(
             show_facts(_brought(report, as_json), as_json)
 
 
-def _brought(report: dict[str, Any], as_json: bool) -> dict[str, Any]:
+def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
     """Keep the counts that say something; all of them for programs."""
-    found = {name: n for name, n in report.items() if as_json or n}
+    found = {name: n for name, n in as_row(report).items() if as_json or n}
     return found or {"answers": "nothing new"}
 
 
@@ -132,7 +136,12 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
     from labelkit.review import status as looking
 
-    show(looking.status(place.project(), token_file=token_file), as_json)
+    found = looking.status(place.project(), token_file=token_file)
+    facts = as_row(found)
+    if not isinstance(found.server, str):
+        facts.pop("server")
+        facts |= as_row(found.server)
+    show([{"what": what, "value": value} for what, value in facts.items()], as_json)
 
 
 @click.command()
@@ -148,12 +157,10 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
     from labelkit.errors import ServiceError
     from labelkit.review.doctor import examine
 
-    rows, well = examine(ctx.obj.project(), url=url, token_file=token_file)
-    if as_json:
-        show(rows, True)
-    else:
-        show([row | {"ok": "yes" if row["ok"] else "NO"} for row in rows], False)
-    if not well:
+    checks = examine(ctx.obj.project(), url=url, token_file=token_file)
+    shown = [as_row(check) | {"ok": "yes" if check.ok else "NO"} for check in checks]
+    show(checks if as_json else shown, as_json)
+    if not all(check.ok for check in checks):
         ctx.exit(ServiceError.exit_code)
 
 

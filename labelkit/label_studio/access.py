@@ -1,14 +1,92 @@
-"""What gives access to a Label Studio server: its URL and a token, checked before use."""
+"""What gives access to a Label Studio server: its URL and a token, checked before use.
+
+A personal access token is a JSON web token (RFC 7519) that is good for years and only buys
+access tokens, each good for minutes; a legacy token goes along with every request as it is.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from labelkit.errors import InvalidInput
-from labelkit.label_studio.failures import NEW_TOKEN
+from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.failures import NEW_TOKEN, Failures, read_json
+
+if TYPE_CHECKING:
+    import httpx
+
+# An access token is renewed so long before its end: it must not end on its way to the server.
+EARLY = timedelta(seconds=30)
+
+
+class Credentials:
+    """What authorises requests to a server as one user of it, from any thread.
+
+    Args:
+        http: Sends what renews the access token.
+        url: Where Label Studio is served, with a slash at its end.
+        token: A personal access token, or a legacy one.
+        failures: Makes errors of what the server answers.
+
+    Raises:
+        ServiceError: If the token has expired, or has no end.
+        InvalidInput: If its end is no time.
+    """
+
+    def __init__(self, http: httpx.Client, url: str, token: str, failures: Failures) -> None:
+        self._http, self._url, self._token, self._failures = http, url, token, failures
+        self._access_token, self._ends_at = "", datetime.min.replace(tzinfo=UTC)
+        self._lock = Lock()
+        claims = _read_claims(token)
+        self._is_legacy = claims is None
+        if claims is not None:
+            self._check_end(claims)
+
+    def header(self, what: str) -> str:
+        """Return the value of the header Authorization, with an access token that is not ending.
+
+        Args:
+            what: What is asked with it, as it follows "cannot".
+
+        Raises:
+            ServiceError: If the server does not renew the access token.
+        """
+        if self._is_legacy:
+            return f"Token {self._token}"
+        with self._lock:
+            if self._ends_at - datetime.now(UTC) < EARLY:
+                self._renew(what)
+            return f"Bearer {self._access_token}"
+
+    def _check_end(self, claims: dict[str, Any]) -> None:
+        what = f"log in to {self._url}"
+        with self._failures.catch(what):
+            end = _end(claims)
+        problem = "API key has expired"
+        if end is None:
+            problem = "API key does not have an expiration set, and is not valid"
+        if end is None or end < datetime.now(UTC):
+            raise ServiceError(
+                f"cannot {what}: {problem}. Please obtain a new refresh token; {NEW_TOKEN}"
+            )
+
+    def _renew(self, what: str) -> None:
+        answer = self._http.post(f"{self._url}api/token/refresh/", json={"refresh": self._token})
+        body = read_json(answer)
+        access_token = body.get("access") if isinstance(body, dict) else None
+        if answer.status_code != 200 or not isinstance(access_token, str):
+            raise self._failures.explain(what, answer)
+        # Of one that does not say when it ends nothing is known: it serves this request only.
+        end = _end(_read_claims(access_token) or {})
+        self._access_token = access_token
+        self._ends_at = end or datetime.min.replace(tzinfo=UTC)
 
 
 def read_token(file: Path | None = None) -> str:
@@ -76,3 +154,21 @@ def check_url(url: str) -> str:
             "https://example.org/label-studio"
         )
     return url.rstrip("/") + "/"
+
+
+def _read_claims(token: str) -> dict[str, Any] | None:
+    """Return what a JSON web token says of itself, unverified; None where it is none."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        header, claims = (json.loads(urlsafe_b64decode(f"{part}==")) for part in parts[:2])
+    except ValueError:
+        return None
+    return claims if isinstance(header, dict) and isinstance(claims, dict) else None
+
+
+def _end(claims: dict[str, Any]) -> datetime | None:
+    """Return when a token ends; None where it does not say it."""
+    end = claims.get("exp")
+    return None if end is None else datetime.fromtimestamp(end, UTC)

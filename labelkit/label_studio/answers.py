@@ -82,19 +82,19 @@ def _review(
 ) -> Review:
     fields = {} if annotation is task else _mapping(annotation)
     annotator_id, annotator = _annotator(fields.get("completed_by"), users)
-    clip_id = _whole(_mapping(task.get("data")).get("clip_id"))
+    clip_id = _whole_number(_mapping(task.get("data")).get("clip_id"))
     updated_at = _time(fields.get("updated_at"))
     answer, labels = "quarantined", tuple[str, ...]()
     problem = _problem(fields, task, clip_id, updated_at)
     if problem is None:
         try:
-            answer, labels = _read(fields, known, order)
+            answer, labels = _read_result(fields, known, order)
         except _Unreadable as error:
             problem = str(error)
     return Review(
         project=project,
-        task_id=_whole(task.get("id")) or 0,
-        annotation_id=_whole(fields.get("id")) or 0,
+        task_id=_whole_number(task.get("id")) or 0,
+        annotation_id=_whole_number(fields.get("id")) or 0,
         updated_at=updated_at or _EPOCH,
         clip_id=clip_id,
         annotator_id=annotator_id,
@@ -117,24 +117,24 @@ def _problem(
     updated_at: datetime | None,
 ) -> str | None:
     """Say why an annotation is no answer to anything, whatever it says."""
-    whole = "pull it again, or give a JSON export of the project"
+    remedy = "pull it again, or give a JSON export of the project"
     if not fields:
-        return f"there is no annotation to read; {whole}"
+        return f"there is no annotation to read; {remedy}"
     for name, value in (("task", task.get("id")), ("annotation", fields.get("id"))):
-        if _whole(value) is None:
-            return f"the id of the {name} is {_brief(value)}; {whole}"
+        if _whole_number(value) is None:
+            return f"the id of the {name} is {_brief(value)}; {remedy}"
     if updated_at is None:
-        return f"updated_at is {_brief(fields.get('updated_at'))}, no time; {whole}"
+        return f"updated_at is {_brief(fields.get('updated_at'))}, no time; {remedy}"
     if not isinstance(fields.get("was_cancelled"), bool):
         # Read as an answer, a skip would make labels of what the model had ticked.
-        return f"was_cancelled is {_brief(fields.get('was_cancelled'))}, no true or false; {whole}"
+        return f"was_cancelled is {_brief(fields.get('was_cancelled'))}, no true or false; {remedy}"
     if clip_id is None:
         value = _mapping(task.get("data")).get("clip_id")
         return f"the task's clip_id is {_brief(value)}, no clip's; send the clip with labelkit push"
     return None
 
 
-def _read(
+def _read_result(
     fields: Mapping[str, Any], known: Mapping[str, str], order: Mapping[str, int]
 ) -> tuple[str, tuple[str, ...]]:
     """Return the answer, and its labels in the order of the vocabulary."""
@@ -146,7 +146,7 @@ def _read(
     ticked: dict[str, dict[str, None]] = {"labels": {}, "verdict": {}}
     marked = False
     for item in items:
-        control, texts = _item(item)
+        control, texts = _read_item(item)
         if control in ticked:
             ticked[control] |= dict.fromkeys(texts)
         marked |= control == "seconds" or any(text.strip() for text in texts)
@@ -154,18 +154,18 @@ def _read(
     for verdict in ticked["verdict"]:
         if verdict not in _ANSWERS:
             raise _Unreadable(f"verdict {_brief(verdict)} is unknown; {_CORRECT}")
-    said = [*ticked["verdict"], *ticked["labels"]]
-    exclusive = len(ticked["verdict"]) > 1 or NONE in said[:1] or NO_SOUND in said[:1]
-    if exclusive and len(said) > 1:
-        raise _Unreadable(f"{said[0]!r} and {said[1]!r} exclude each other; {_CORRECT}")
-    if not said and marked:
+    ticks = [*ticked["verdict"], *ticked["labels"]]
+    exclusive = len(ticked["verdict"]) > 1 or NONE in ticks[:1] or NO_SOUND in ticks[:1]
+    if exclusive and len(ticks) > 1:
+        raise _Unreadable(f"{ticks[0]!r} and {ticks[1]!r} exclude each other; {_CORRECT}")
+    if not ticks and marked:
         # Somebody who writes that nothing can be heard does not mean that nothing is there.
         raise _Unreadable(f"nothing is ticked; {_CORRECT}: tick a class, or {NONE!r}")
-    answer = _ANSWERS[said[0]] if ticked["verdict"] else "labels" if labels else "none"
+    answer = _ANSWERS[ticks[0]] if ticked["verdict"] else "labels" if labels else "none"
     return answer, tuple(sorted(labels, key=order.__getitem__))
 
 
-def _item(item: object) -> tuple[str, list[str]]:
+def _read_item(item: object) -> tuple[str, list[str]]:
     """Return control and texts of an item of a result; marked seconds have none."""
     control, value = (_mapping(item).get(key) for key in ("from_name", "value"))
     if not isinstance(control, str) or not isinstance(value, Mapping):
@@ -197,7 +197,7 @@ def _class_of(label: str, known: Mapping[str, str], order: Mapping[str, int]) ->
     return name
 
 
-def _items(fields: Mapping[str, Any], *controls: str) -> Iterator[Mapping[str, Any]]:
+def _items_of(fields: Mapping[str, Any], *controls: str) -> Iterator[Mapping[str, Any]]:
     """Yield the items of the controls, as far as they can be read."""
     items = fields.get("result")
     for item in items if isinstance(items, list) else []:
@@ -207,9 +207,9 @@ def _items(fields: Mapping[str, Any], *controls: str) -> Iterator[Mapping[str, A
 
 def _comment(fields: Mapping[str, Any]) -> str | None:
     lines = []
-    for item in _items(fields, "comment"):
+    for item in _items_of(fields, "comment"):
         try:
-            lines += _item(item)[1]
+            lines += _read_item(item)[1]
         except _Unreadable:
             continue
     return _storable("\n".join(lines)) or None
@@ -217,7 +217,7 @@ def _comment(fields: Mapping[str, Any]) -> str | None:
 
 def _origin(fields: Mapping[str, Any]) -> str | None:
     """Tell what became of the suggestion; a skip says nothing of it."""
-    origins = {_brief(item.get("origin")) for item in _items(fields, "labels", "verdict")}
+    origins = {_brief(item.get("origin")) for item in _items_of(fields, "labels", "verdict")}
     if fields.get("was_cancelled") or origins <= {"None"}:
         return None
     if len(origins) > 1:
@@ -229,7 +229,7 @@ def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | 
     """Return the version of the model whose prediction was shown, of an export or by its id."""
     shown = _mapping(fields.get("prediction"))
     parent, predictions = fields.get("parent_prediction"), task.get("predictions")
-    if "model_version" not in shown and _whole(parent) is not None:
+    if "model_version" not in shown and _whole_number(parent) is not None:
         predictions = predictions if isinstance(predictions, list) else []
         same = (_mapping(each) for each in predictions if _mapping(each).get("id") == parent)
         shown = next(same, {})
@@ -240,7 +240,7 @@ def _model_version(fields: Mapping[str, Any], task: Mapping[str, Any]) -> str | 
 def _annotator(who: object, users: Mapping[int, str]) -> tuple[int | None, str]:
     """Return id and e-mail address of an annotator, given as an id or as a user."""
     user = _mapping(who)
-    number = _whole(user.get("id") if user else who)
+    number = _whole_number(user.get("id") if user else who)
     email = user.get("email") or (users.get(number) if number is not None else None)
     if isinstance(email, str):
         return number, _storable(email)
@@ -264,7 +264,7 @@ def _seconds(value: Any) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _whole(value: object) -> int | None:
+def _whole_number(value: object) -> int | None:
     """Return the value if it is a whole number that the store can hold."""
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 

@@ -1,8 +1,8 @@
 """The Label Studio server: each call that labelkit makes, each failure as one clear line.
 
-Every request goes through the low-level client of label_studio_sdk, which keeps the access
-token fresh. Its own methods would hide a project that is gone while paging, send a POST whose
-reply was lost a second time, and hold cookies in their errors.
+Label Studio's own client, label-studio-sdk, is not used: it hides a project that is gone while
+paging, sends a POST whose reply was lost a second time, holds cookies in its errors, and sends
+access tokens that end on their way.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError, needing
-from labelkit.label_studio.access import check_token, check_url
+from labelkit.label_studio import retries
+from labelkit.label_studio.access import Credentials, check_token, check_url
 from labelkit.label_studio.failures import Failures, read_json
 
 if TYPE_CHECKING:
     import httpx
 
 # What the extra `review` brings.
-PACKAGES = ("label-studio-sdk", "httpx", "pydantic")
+PACKAGES = ("httpx",)
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
-# An access token is renewed so long before its end: it must not end on its way to the server.
-EARLY = timedelta(seconds=30)
+# How often a request is sent again that fails in a way that may pass.
+RETRIES = 2
 # The server answers 500 to more files in one request, and to a whole request, part headers and
 # all, above 250 MiB.
 MAX_FILES, MAX_BYTES = 100, 240 * 2**20
@@ -71,23 +72,13 @@ class Client:
         with needing("Label Studio", "review", *PACKAGES):
             import httpx
 
-            # Without its extensions for tasks and projects, which are not used and load pandas.
-            from label_studio_sdk.base_client import LabelStudioBase
-
         # A redirect would make a GET of a POST, and may take the token to another host.
-        http = httpx.Client(
-            timeout=timeout_s,
-            follow_redirects=False,
-            event_hooks={"response": [self._failures.note]},
-        )
+        self._http = httpx.Client(timeout=timeout_s, follow_redirects=False)
         # For files, wherever they lie: this one knows no token.
         self._browser = httpx.Client(timeout=timeout_s, follow_redirects=True)
-        weakref.finalize(self, http.close)
+        weakref.finalize(self, self._http.close)
         weakref.finalize(self, self._browser.close)
-        with self._failures.catch(f"log in to {self.url}"):
-            self._sdk = LabelStudioBase(
-                base_url=self.url, api_key=token, timeout=timeout_s, httpx_client=http
-            )
+        self._credentials = Credentials(self._http, self.url, token, self._failures)
 
     def version(self) -> dict[str, str]:
         """Return release and edition of the server, under these names."""
@@ -382,14 +373,15 @@ class Client:
         """
         import httpx
 
-        with self._failures.catch(f"fetch {url_or_path!r}", repr(url_or_path)):
+        what = f"fetch {url_or_path!r}"
+        with self._failures.catch(what, repr(url_or_path)):
             base = httpx.URL(self.url)
             url = base.join(url_or_path)
             headers = {"Range": f"bytes=0-{first_bytes - 1}", "Accept-Encoding": "identity"}
             if origin is not None:
                 headers["Origin"] = origin
             if _origin(url) == _origin(base):
-                headers["Authorization"] = self._wrapper().get_headers()["Authorization"]
+                headers["Authorization"] = self._credentials.header(what)
             with self._browser.stream("GET", url, headers=headers) as answer:
                 kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
                 return answer.status_code, kept
@@ -431,11 +423,15 @@ class Client:
     ) -> Any:
         """Return what ``take`` finds in the answer's JSON; messages say that ``what`` was asked."""
         once = method == "POST"
-        options: Any = {"max_retries": 0 if once else 2, "timeout": timeout_s}
+        if timeout_s is not None:
+            request["timeout"] = timeout_s
+
+        def send() -> httpx.Response:
+            headers = {"Authorization": self._credentials.header(what)}
+            return self._http.request(method, f"{self.url}{path}", headers=headers, **request)
+
         with self._failures.catch(what, once=once):
-            answer = self._wrapper().httpx_client.request(
-                path, method=method, request_options=options, **request
-            )
+            answer = retries.send(send, retries=0 if once else RETRIES)
         body = read_json(answer)
         if gone_ok and answer.status_code == 404 and body is not None:
             return None
@@ -445,14 +441,6 @@ class Client:
             except (LookupError, TypeError, ValueError):
                 pass
         raise self._failures.explain(what, answer, hint=hint, once=once)
-
-    def _wrapper(self) -> Any:
-        """Return the SDK's low-level client, with an access token that does not end at once."""
-        wrapper = self._sdk._client_wrapper
-        end = wrapper._tokens_client._access_token_expiration
-        if end is not None and end - datetime.now(UTC) < EARLY:
-            wrapper._tokens_client._access_token = None
-        return wrapper
 
 
 def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,16 +39,10 @@ class Failures:
     def __init__(self, url: str, token: str) -> None:
         self._url = url
         self._token = token
-        # What was answered last, for failures while the SDK renews its access token.
-        self._answers: deque[httpx.Response] = deque(maxlen=1)
-
-    def note(self, answer: httpx.Response) -> None:
-        """Keep a response until the next one comes."""
-        self._answers.append(answer)
 
     @contextmanager
     def catch(self, what: str, where: str = "", *, once: bool = False) -> Iterator[None]:
-        """Turn whatever the SDK and httpx raise into one line without what they hold.
+        """Turn whatever httpx raises into one line without what it holds.
 
         Args:
             what: What is asked, as it follows "cannot".
@@ -62,20 +54,11 @@ class Failures:
             InvalidInput: If it cannot be sent as it is.
         """
         import httpx
-        from label_studio_sdk.core.api_error import ApiError
-        from pydantic import ValidationError
 
         where = where or self._url
         doubt = DOUBT if once else ""
         try:
             yield
-        except ApiError as error:
-            if self._answers:
-                raise self.explain(what, self._answers[-1]) from None
-            failure = f"{self._clean(_first_problem(error.body))}; {NEW_TOKEN}"
-        except (json.JSONDecodeError, ValidationError):
-            # The SDK takes whatever comes for an access token.
-            raise self.explain(what, self._answers[-1]) from None
         except httpx.TimeoutException as error:
             doubt = "" if isinstance(error, httpx.ConnectTimeout) else doubt
             failure = f"{where} did not answer in time; see whether it is busy and try again{doubt}"
@@ -117,16 +100,16 @@ class Failures:
         detail = self._clean(_first_problem(body))
         if answer.is_redirect:
             there = answer.headers.get("location", "").partition("?")[0]
-            said, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
+            reply, advice = f", a redirect to {self._clean(there)}", "give the URL it leads to"
         elif body is None:
-            said, advice = " with no JSON", _advise_page(self._url, status)
+            reply, advice = " with no JSON", _advise_page(self._url, status)
         elif answer.is_success:
-            said, advice = " with JSON that is not Label Studio's", "see that this is its URL"
+            reply, advice = " with JSON that is not Label Studio's", "see that this is its URL"
         else:
-            said = f", {detail}" if detail else ""
+            reply = f", {detail}" if detail else ""
             advice = hint if hint and status == 400 else _advise(self._url, status, detail)
         doubt = DOUBT if once and status >= 500 else ""
-        return ServiceError(f"cannot {what}: {self._url} answered {status}{said}; {advice}{doubt}")
+        return ServiceError(f"cannot {what}: {self._url} answered {status}{reply}; {advice}{doubt}")
 
     def _clean(self, text: str) -> str:
         """Return one short line of what a server said, with no full stop, page, token or cookie."""
@@ -139,13 +122,13 @@ class Failures:
 
 def _advise(url: str, status: int, detail: str) -> str:
     """Say what to do about a status; ``detail`` is what Label Studio said of it."""
-    said = detail.lower()
+    detail = detail.lower()
     if status == 401:
-        legacy = "this is a legacy token; " if "legacy" in said else ""
-        clock = "set this machine's clock, or " if "not valid" in said else ""
+        legacy = "this is a legacy token; " if "legacy" in detail else ""
+        clock = "set this machine's clock, or " if "not valid" in detail else ""
         return f"{legacy}{clock}{NEW_TOKEN}"
     if status == 403:
-        if "reserved network" in said:
+        if "reserved network" in detail:
             return "start Label Studio with SSRF_PROTECTION_ENABLED=false, or use another address"
         return "the token's user may not do this: use the token of one who may"
     if status == 404:

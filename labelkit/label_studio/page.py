@@ -36,7 +36,7 @@ _TABLE = (
 )
 _APART = "display: flex; align-items: center; justify-content: space-between; gap: 2em"
 _BESIDE = "display: flex; gap: 1em; align-items: flex-start"
-_ANEW = "write it anew with labelkit review init"
+_REMEDY = "write it anew with labelkit review init"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
     _add(box, "Filter", name="filter", toName="labels", minlength="0", hotkey="f",
          placeholder="Find a class")  # fmt: skip
     choices = _add_control(view, "labels", choice="multiple", showInline="true")
-    for name, shown in zip(names, _shown(classes), strict=True):
+    for name, shown in zip(names, _display_names(classes), strict=True):
         alias = {} if shown == name else {"alias": name}
         _add(choices, "Choice", value=shown, **alias)
     below = _add(view, "View", style="border-top: 1px solid #8884; margin-top: 0.5em")
@@ -164,8 +164,8 @@ def read_page(xml: str) -> Page:
     fillable = {e.get("name", "") for e in root.iter() if e.get("toName") and e.tag != "Filter"}
     asked = (_VARIABLE.findall(element.get("value", "")) for element in root.iter())
     return Page(
-        labels=_values(root, "labels"),
-        verdicts=_values(root, "verdict"),
+        labels=_choices_of(root, "labels"),
+        verdicts=_choices_of(root, "verdict"),
         controls={k: tag for k, tag in tags.items() if k in fillable or k == "audio"},
         keys=frozenset(key for keys in asked for key in keys),
     )
@@ -197,18 +197,18 @@ def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list
     controls = {"audio": "Audio"} | CONTROLS
     counts, asked = Counter(page.labels), page.keys - {*KEYS, *(() if blind else SUGGESTION_KEYS)}
     faults = [
-        f"lacks the {tag} control {name!r}; {_ANEW}"
+        f"lacks the {tag} control {name!r}; {_REMEDY}"
         for name, tag in controls.items()
         if page.controls.get(name) != tag
     ]
     # Where a control is missing, so are its choices: one line says it.
     if page.controls.get("labels") == "Choices":
         lost = [name for choice, name in names.items() if choice not in counts]
-        faults += [f"lacks class {name!r}; {_ANEW}" for name in lost]
+        faults += [f"lacks class {name!r}; {_REMEDY}" for name in lost]
     if page.controls.get("verdict") == "Choices":
-        faults += [f"lacks verdict {v!r}; {_ANEW}" for v in VERDICTS if v not in page.verdicts]
+        faults += [f"lacks verdict {v!r}; {_REMEDY}" for v in VERDICTS if v not in page.verdicts]
     faults += [
-        f"has class {choice!r}, which is not in the vocabulary; import it, or {_ANEW}"
+        f"has class {choice!r}, which is not in the vocabulary; import it, or {_REMEDY}"
         for choice in counts
         if choice not in names
     ]
@@ -227,7 +227,7 @@ def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list
     return [f"the labelling page {fault}" for fault in faults]
 
 
-def _shown(classes: Sequence[str]) -> list[str]:
+def _display_names(classes: Sequence[str]) -> list[str]:
     """Write each class for the page; a name that has lost characters stays unique."""
     taken = {name for name in classes if not _UNHOLDABLE.search(name)}
     shown = []
@@ -253,7 +253,7 @@ def _add_control(view: ElementTree.Element, name: str, **attributes: str) -> Ele
     return _add(view, CONTROLS[name], name=name, toName="audio", **attributes)
 
 
-def _values(root: ElementTree.Element, control: str) -> tuple[str, ...]:
+def _choices_of(root: ElementTree.Element, control: str) -> tuple[str, ...]:
     """Return what the choices of a control are called in results."""
     found = next((e for e in root.iter("Choices") if e.get("name") == control), None)
     choices = [] if found is None else found.iter("Choice")
@@ -264,4 +264,4 @@ def _parse(xml: str) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as error:
-        raise InvalidInput(f"the labelling page is no XML: {error}; {_ANEW}") from None
+        raise InvalidInput(f"the labelling page is no XML: {error}; {_REMEDY}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,18 @@ from labelkit.project import Project
 from labelkit.review.setup import connect, read_setup, read_version
 
 
+@dataclass(frozen=True)
+class Check:
+    """One check: ``what`` was found, or is wrong, with the remedy."""
+
+    check: str
+    ok: bool
+    what: str
+
+
 def examine(
     project: Project, *, url: str | None = None, token_file: Path | None = None
-) -> tuple[list[dict[str, Any]], bool]:
+) -> list[Check]:
     """Check address, token, version, project, page, storage and one recording, in this order.
 
     Args:
@@ -26,56 +36,55 @@ def examine(
         token_file: File of the token, where the environment holds none.
 
     Returns:
-        Rows of ``check``, ``ok`` and ``what`` (what was found, or what is wrong and the
-        remedy), and whether all is well.
+        The checks that were made, in this order; one that fails may leave out later ones.
     """
-    rows: list[dict[str, Any]] = []
+    checks: list[Check] = []
 
     def check(name: str, ask: Callable[[], Any], what: str | None = None) -> Any:
         """Do one check; what it raises is its finding, else ``what``, or what it returns."""
         try:
             found = ask()
         except LabelkitError as error:
-            rows.append({"check": name, "ok": False, "what": str(error)})
+            checks.append(Check(name, False, str(error)))
             return None
-        rows.append({"check": name, "ok": True, "what": what or str(found)})
+        checks.append(Check(name, True, what or str(found)))
         return found
 
-    check("token", lambda: _token_kind(read_token(token_file)))
+    check("token", lambda: _name_token_kind(read_token(token_file)))
     setup = spec = share = None
     if url is None:
         try:
             setup, spec, share = read_setup(project)
         except LabelkitError as error:
-            rows.append({"check": "set up", "ok": False, "what": str(error)})
-            return rows, False
+            checks.append(Check("set up", False, str(error)))
+            return checks
     address = setup.url if setup is not None else url or ""
     client = check("address", lambda: connect(project, address, token_file), address)
     if client is None:
-        return rows, False
+        return checks
     check("version", lambda: read_version(client))
     users = check("login", client.users, "as one of the users")
     if setup is None or spec is None or share is None or users is None:
-        return rows, all(row["ok"] for row in rows)
-    there = check("project", lambda: client.project(setup.project_id), setup.title)
-    if there is None:
-        return rows, False
+        return checks
+    existing = check("project", lambda: client.project(setup.project_id), setup.title)
+    if existing is None:
+        return checks
     with project.store.read() as session:
         classes = session.classes()
         path = session.first_path()
-    faults = check_page(there["label_config"], classes, blind=spec.blind)
-    rows += [{"check": "page", "ok": False, "what": fault} for fault in faults]
+    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    checks += [Check("page", False, fault) for fault in faults]
     if not faults:
         what = f"{len(classes)} classes, as the vocabulary has them"
-        rows.append({"check": "page", "ok": True, "what": what})
+        checks.append(Check("page", True, what))
     if share.mode == "local":
-        check("storage", lambda: _storage(client, setup.project_id, share))
+        check("storage", lambda: _find_storage(client, setup.project_id, share))
     if path is not None:
-        check("audio", lambda: _audio(client, setup.project_id, share, path))
-    return rows, all(row["ok"] for row in rows)
+        check("audio", lambda: _try_audio(client, setup.project_id, share, path))
+    return checks
 
 
-def _token_kind(token: str) -> str:
+def _name_token_kind(token: str) -> str:
     """Name the kind of a personal access token, a JWT; refuse what Label Studio calls legacy."""
     if token.count(".") == 2:
         return "personal access token"
@@ -85,7 +94,7 @@ def _token_kind(token: str) -> str:
     )
 
 
-def _storage(client: Client, project_id: int, share: Share) -> str:
+def _find_storage(client: Client, project_id: int, share: Share) -> str:
     for row in client.storages(project_id):
         folder = Path(row["path"] or "/nowhere")
         if Path(share.document_root or "", share.folder or "").is_relative_to(folder):
@@ -96,7 +105,7 @@ def _storage(client: Client, project_id: int, share: Share) -> str:
     )
 
 
-def _audio(client: Client, project_id: int, share: Share, path: str) -> str:
+def _try_audio(client: Client, project_id: int, share: Share, path: str) -> str:
     """Ask for a recording as the browser will: that of a task, or of the first clip."""
     ways: dict[str, Callable[[Share, str], str]] = {"local": local_url, "url": web_url}
     way = ways.get(share.mode)

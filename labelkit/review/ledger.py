@@ -18,7 +18,7 @@ from labelkit.review.resolution import (
     by_clip,
     newest_answers,
     resolve,
-    verdicts_said,
+    verdicts_of_answer,
 )
 from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import (
@@ -36,7 +36,7 @@ from labelkit.stores.session import Session
 from labelkit.types import Floats
 
 KIND = REVIEW
-_WORDS = {
+_KIND_NAMES = {
     "none": "none of these", "no_sound": "no usable sound", "task_deleted": "of deleted tasks",
 }  # fmt: skip
 # Versions that end an answer rather than give one.
@@ -64,7 +64,7 @@ class Ledger:
         self.classes = session.classes()
         self.class_id = {name: index for index, name in enumerate(self.classes)}
         self.sent: dict[int, list[tuple[datetime, ReviewTask]]] = {}
-        self.said: dict[tuple[int, str], list[tuple[int, str]]] = {}
+        self.earlier_verdicts: dict[tuple[int, str], list[tuple[int, str]]] = {}
         # How good an annotator is, is told by all of her answers: that is for the end.
         self.deferred = rule_in_force(session, spec) == BY_MODEL
 
@@ -91,7 +91,7 @@ class Ledger:
         ids = [int(task["id"]) for task in tasks]
         # What was taken for deleted and is there has come back; an export may just be old.
         known = known_versions(self.session, self.project, ids, revive=whole)
-        paths = self._paths(tasks)
+        paths = self._read_paths(tasks)
         found: dict[int, Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
@@ -193,7 +193,7 @@ class Ledger:
         if not reviews:
             return Counter()
         reviews = sorted(reviews, key=lambda review: review.updated_at)
-        events, verdicts = self._settle(reviews)
+        events, verdicts = self._decide(reviews)
         self._write(reviews, verdicts, events, actor)
         counts = Counter(review.answer for review in reviews)
         return counts + Counter(e.state for found in events.values() for e in found)
@@ -201,28 +201,28 @@ class Ledger:
     def count_anew(self) -> Counter[str]:
         """Decide on every answered clip by the rule in force; how many became what."""
         self.deferred = False
-        events, _ = self._settle(standing_reviews(self.session, self.project))
+        events, _ = self._decide(standing_reviews(self.session, self.project))
         self._write([], {}, events, None)
         return Counter(e.state for found in events.values() for e in found)
 
-    def _settle(
+    def _decide(
         self, reviews: Sequence[Review]
     ) -> tuple[dict[str, list[LabelEvent]], dict[str, list[Verdict]]]:
-        """Settle what versions of answers lead to, by annotator; a standing one changes nothing."""
-        touched = by_clip(reviews)
-        clip_ids = sorted(touched)
+        """Decide what versions of answers lead to, by annotator; a standing one changes nothing."""
+        new_by_clip = by_clip(reviews)
+        clip_ids = sorted(new_by_clip)
         clips = read_clips(self.session, self.project, clip_ids)
         self.sent = sent_versions(self.session, self.project, clip_ids)
-        self.said = said_before(self.session, self.project, clip_ids)
+        self.earlier_verdicts = said_before(self.session, self.project, clip_ids)
         rule = rule_in_force(self.session, self.spec)
         before = by_clip(standing_reviews(self.session, self.project, clip_ids=clip_ids))
         after = {clip_id: list(found) for clip_id, found in before.items()}
         for review in reviews:
             if review.clip_id is not None:
-                mine = after.setdefault(review.clip_id, [])
-                mine[:] = [r for r in mine if r.annotation_id != review.annotation_id]
+                answers = after.setdefault(review.clip_id, [])
+                answers[:] = [r for r in answers if r.annotation_id != review.annotation_id]
                 if review.answer not in _ENDS:
-                    mine.append(review)
+                    answers.append(review)
         decisions = resolve(
             after, self.classes, overlap=self.spec.overlap,
             rule="majority" if self.deferred else rule, probs=self.probs, only=clip_ids,
@@ -230,7 +230,7 @@ class Ledger:
         verdicts: dict[str, list[Verdict]] = defaultdict(list)
         events: dict[str, list[LabelEvent]] = defaultdict(list)
         for clip_id in clip_ids:
-            new = touched[clip_id]
+            new = new_by_clip[clip_id]
             if any(review.answer != "task_deleted" for review in new):
                 old = before.get(clip_id, [])
                 for name, found in self._verdicts(
@@ -243,25 +243,27 @@ class Ledger:
             # The last of those whose answer made it so, or who took one back.
             cause = [r for r in new if r.annotator in decision.annotators] or new
             tidied = not after[clip_id] and cause[-1].answer == "task_deleted"
-            event = self._event(self._shown(cause[-1]), clips[clip_id], decision, tidied=tidied)
+            event = self._event(
+                self._add_shown_model(cause[-1]), clips[clip_id], decision, tidied=tidied
+            )
             if event is not None:
                 events[cause[-1].annotator].append(event)
         return events, verdicts
 
-    def _paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
         wanted = [task["data"]["clip_id"] for task in tasks]
         return self.session.paths_of([i for i in wanted if type(i) is int])
 
-    def _shown(self, review: Review) -> Review:
+    def _add_shown_model(self, review: Review) -> Review:
         """Add the model whose suggestion the annotator saw, where the answer does not say it."""
         if self.spec.blind:
             return replace(review, model_version=None)
-        sent = self._sent(review)
+        sent = self._find_sent(review)
         if review.model_version is not None or sent is None:
             return review
         return replace(review, model_version=sent.model_version)
 
-    def _sent(self, review: Review) -> ReviewTask | None:
+    def _find_sent(self, review: Review) -> ReviewTask | None:
         """Find what the annotator was shown: by the model an answer names, or last sent before."""
         versions = self.sent.get(review.clip_id, []) if review.clip_id is not None else []
         named = [task for _, task in versions if task.model_version == review.model_version]
@@ -280,18 +282,18 @@ class Ledger:
             if review == old.get(key):
                 continue
             name = (review or old[key]).annotator
-            sent = self._sent(review) if review is not None and not self.spec.blind else None
+            sent = self._find_sent(review) if review is not None and not self.spec.blind else None
             doubted = {*clip.base[1], *(sent.suggested if sent is not None else ())}
-            said = verdicts_said(review, self.class_id, doubted)
-            for class_id, verdict in self.said.get((clip_id, name), []):
+            verdicts = verdicts_of_answer(review, self.class_id, doubted)
+            for class_id, verdict in self.earlier_verdicts.get((clip_id, name), []):
                 # A class that was ticked and is not any more was looked at.
                 looked = verdict == "present" and review is not None and review.answer == "labels"
-                said.setdefault(class_id, "absent" if looked else "withdrawn")
+                verdicts.setdefault(class_id, "absent" if looked else "withdrawn")
             rule = "withdrawn" if review is None else review.answer
-            if said:
+            if verdicts:
                 found[name] = [
                     Verdict(clip_id=clip_id, class_id=class_id, verdict=verdict, rule=rule)
-                    for class_id, verdict in sorted(said.items())
+                    for class_id, verdict in sorted(verdicts.items())
                 ]
         return found
 
@@ -340,16 +342,18 @@ class Ledger:
         actor: str | None,
     ) -> None:
         start = self.session.next_id("reviews", "review_id")
-        mine: dict[str, list[Review]] = defaultdict(list)
+        by_annotator: dict[str, list[Review]] = defaultdict(list)
         for review in reviews:
-            mine[review.annotator].append(self._shown(review))
-        for name in sorted({*mine, *verdicts, *events}):
-            counts = Counter(_WORDS.get(review.answer, review.answer) for review in mine[name])
-            said = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
+            by_annotator[review.annotator].append(self._add_shown_model(review))
+        for name in sorted({*by_annotator, *verdicts, *events}):
+            counts = Counter(
+                _KIND_NAMES.get(review.answer, review.answer) for review in by_annotator[name]
+            )
+            answers = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
             by = f", brought by {actor}" if actor else ""
             content = [
                 self.session.last_batch(), start, self.project, name,
-                [(r.annotation_id, r.answer) for r in mine[name]],
+                [(r.annotation_id, r.answer) for r in by_annotator[name]],
             ]  # fmt: skip
             self.session.append(
                 Batch(
@@ -357,10 +361,10 @@ class Ledger:
                     kind=KIND,
                     actor=name,
                     by_person=True,
-                    reason=f"answers in Label Studio: {said or 'counted anew'}{by}",
+                    reason=f"answers in Label Studio: {answers or 'counted anew'}{by}",
                     events=events.get(name, []),
                     verdicts=verdicts.get(name, []),
-                    reviews=mine[name],
+                    reviews=by_annotator[name],
                 )
             )
 

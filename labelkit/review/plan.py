@@ -25,28 +25,28 @@ _UPLOADED = "/data/upload/"
 class Plan:
     """What is to be done, by clip id.
 
-    ``new`` have no task; ``changed`` are data to give to a task, ``doubted`` tasks that lack
-    the newest prediction, ``again`` the number of annotators a finished task is to get;
-    ``silent`` need their recording uploaded first. ``task_ids`` are the tasks that stay,
-    ``surplus`` further ones nobody worked on, ``stale`` predictions that are to go, and
-    ``worked`` several tasks of one clip that people worked on.
+    ``new`` have no task; ``changed`` are data to give to a task, ``unpredicted`` tasks that lack
+    the newest prediction, ``reopened`` the number of annotators a finished task is to get;
+    ``without_audio`` need their recording uploaded first. ``task_ids`` are the tasks that stay,
+    ``surplus`` further ones nobody worked on, ``stale_predictions`` are to go, and
+    ``worked_duplicates`` are several tasks of one clip that people worked on.
     """
 
     new: dict[int, None] = field(default_factory=dict)
     changed: dict[int, dict[str, Any]] = field(default_factory=dict)
-    doubted: dict[int, int] = field(default_factory=dict)
-    again: dict[int, int] = field(default_factory=dict)
-    silent: set[int] = field(default_factory=set)
+    unpredicted: dict[int, int] = field(default_factory=dict)
+    reopened: dict[int, int] = field(default_factory=dict)
+    without_audio: set[int] = field(default_factory=set)
     answered: set[int] = field(default_factory=set)
     task_ids: dict[int, int] = field(default_factory=dict)
     surplus: list[int] = field(default_factory=list)
-    stale: list[int] = field(default_factory=list)
-    worked: dict[int, list[int]] = field(default_factory=dict)
+    stale_predictions: list[int] = field(default_factory=list)
+    worked_duplicates: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
         """Whether the server has all that is wanted."""
-        return not (self.new or self.changed or self.doubted or self.again or self.surplus)
+        return not (self.new or self.changed or self.unpredicted or self.reopened or self.surplus)
 
     def becomes(self, clip_id: int) -> str:
         """Tell what becomes of a clip's task, in a word."""
@@ -54,7 +54,7 @@ class Plan:
             return "new"
         if clip_id in self.answered:
             return "answered"
-        parts = (self.changed, self.doubted, self.again)
+        parts = (self.changed, self.unpredicted, self.reopened)
         return "changed" if any(clip_id in part for part in parts) else "same"
 
 
@@ -88,7 +88,7 @@ class Wanted:
             return web_url(self.share, item.path)
         return before if before is not None and _UPLOADED in before else None
 
-    def again(self, item: Item) -> bool:
+    def reopens(self, item: Item) -> bool:
         """Tell whether a clip goes to one more annotator although it was answered."""
         return item.disputed and item.clip_id in self.queue.chosen
 
@@ -103,26 +103,26 @@ def compare(
         tasks: All tasks of the project, with the fields of :data:`INCLUDE`.
         without: Clip ids that cannot be sent.
     """
-    plan, there = Plan(), defaultdict(list)
+    plan, tasks_of = Plan(), defaultdict(list)
     items = {item.clip_id: item for item in wanted.queue.items}
     for task in tasks:
         clip_id, path = task["data"].get("clip_id"), task["data"].get("path")
         # Anybody may have tasks in the project; ours name clip and path.
         if type(clip_id) is int and clip_id in items and items[clip_id].path == path:
-            there[clip_id].append(task)
+            tasks_of[clip_id].append(task)
     left_out = set(without)
     for clip_id, item in items.items():
         if clip_id in left_out:
             continue
-        if clip_id in there:
-            _compare_task(wanted, item, _keep_one(clip_id, there[clip_id], plan), plan)
+        if clip_id in tasks_of:
+            _compare_task(wanted, item, _keep_one(clip_id, tasks_of[clip_id], plan), plan)
         elif clip_id in wanted.queue.chosen:
             # A task that lay with annotators and was deleted comes back only if asked for.
             plan.new[clip_id] = None
     return plan
 
 
-def touched(task: dict[str, Any]) -> bool:
+def has_work(task: dict[str, Any]) -> bool:
     """Tell whether somebody answered, skipped or began a task."""
     return any(
         task.get(key)
@@ -134,44 +134,45 @@ def touched(task: dict[str, Any]) -> bool:
 
 def _keep_one(clip_id: int, tasks: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
     """Choose the task of a clip that stays; others nobody worked on are surplus."""
-    tasks = sorted(tasks, key=lambda task: (not touched(task), task["id"]))
+    tasks = sorted(tasks, key=lambda task: (not has_work(task), task["id"]))
     plan.task_ids[clip_id] = tasks[0]["id"]
-    plan.surplus += [task["id"] for task in tasks[1:] if not touched(task)]
-    worked = [task["id"] for task in tasks if touched(task)]
-    if len(worked) > 1:
-        plan.worked[clip_id] = worked
+    plan.surplus += [task["id"] for task in tasks[1:] if not has_work(task)]
+    worked_on = [task["id"] for task in tasks if has_work(task)]
+    if len(worked_on) > 1:
+        plan.worked_duplicates[clip_id] = worked_on
     return tasks[0]
 
 
 def _compare_task(wanted: Wanted, item: Item, task: dict[str, Any], plan: Plan) -> None:
-    clip_id, again = item.clip_id, wanted.again(item)
-    if task["total_annotations"] >= task["overlap"] and not again:
+    clip_id, reopened = item.clip_id, wanted.reopens(item)
+    if task["total_annotations"] >= task["overlap"] and not reopened:
         plan.answered.add(clip_id)
         return
     before = task["data"].get("audio")
     url = wanted.url(item, before)
     if url is None:
-        plan.silent.add(clip_id)
+        plan.without_audio.add(clip_id)
     # Keys that others added stay; a suggestion of before the blind mode does not.
     kept = {key: value for key, value in task["data"].items() if key not in SUGGESTION_KEYS}
     data = kept | wanted.task(item, url or "")["data"]
     if data != task["data"]:
         plan.changed[clip_id] = data
-    mine = wanted.prediction(item)
-    known = [p for p in task["predictions"] if p["model_version"] == mine["model_version"]]
-    if not any(_same_prediction(prediction, mine) for prediction in known):
-        plan.doubted[clip_id] = task["id"]
-        plan.stale += [prediction["id"] for prediction in known]
-    if again and task["overlap"] <= task["total_annotations"]:
-        plan.again[clip_id] = task["total_annotations"] + 1
+    prediction = wanted.prediction(item)
+    version = prediction["model_version"]
+    known = [shown for shown in task["predictions"] if shown["model_version"] == version]
+    if not any(_same_prediction(shown, prediction) for shown in known):
+        plan.unpredicted[clip_id] = task["id"]
+        plan.stale_predictions += [shown["id"] for shown in known]
+    if reopened and task["overlap"] <= task["total_annotations"]:
+        plan.reopened[clip_id] = task["total_annotations"] + 1
 
 
-def _same_prediction(there: dict[str, Any], mine: dict[str, Any]) -> bool:
+def _same_prediction(shown: dict[str, Any], wanted: dict[str, Any]) -> bool:
     def values(prediction: dict[str, Any]) -> list[tuple[str, Any]]:
         return [(item["from_name"], item["value"]) for item in prediction["result"]]
 
     return (
-        there["score"] is not None
-        and abs(there["score"] - mine["score"]) < 1e-6
-        and values(there) == values(mine)
+        shown["score"] is not None
+        and abs(shown["score"] - wanted["score"]) < 1e-6
+        and values(shown) == values(wanted)
     )

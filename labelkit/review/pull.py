@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,10 @@ from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import ANSWERS, Batch, Pull, ReviewProject
+from labelkit.records import Batch, Pull, ReviewProject
 from labelkit.review.ledger import Ledger
 from labelkit.review.resolution import BY_MODEL
-from labelkit.review.setup import alone, connect, read_setup, read_spec
-from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
+from labelkit.review.setup import connect, lock_review, read_setup, read_spec
 from labelkit.stores.reviews import (
     known_annotators,
     known_tasks,
@@ -41,7 +41,32 @@ OVERLAP = timedelta(seconds=60)
 CHUNK = 500
 
 
-def pull(project: Project, *, full: bool = False, token_file: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class PullReport:
+    """How many answers of each kind were new, and how many clips became what."""
+
+    labels: int = 0
+    none: int = 0
+    unsure: int = 0
+    no_sound: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+    deleted: int = 0
+    task_deleted: int = 0
+    verified: int = 0
+    relabeled: int = 0
+    rejected: int = 0
+    unverified: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport(PullReport):
+    """What a repair brought in, and how many answers stay in quarantine."""
+
+    still_in_quarantine: int
+
+
+def pull(project: Project, *, full: bool = False, token_file: Path | None = None) -> PullReport:
     """Bring in what people answered, changed and took back since the last pull.
 
     Twice brings nothing new. A pull that breaks off keeps what it has, and the next one
@@ -59,7 +84,7 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         InvalidInput: If nothing was set up.
         ServiceError: If the server fails or the project is gone.
     """
-    with alone(project):
+    with lock_review(project):
         setup, spec, _ = read_setup(project)
         client = connect(project, setup.url, token_file)
         users = client.users()
@@ -78,15 +103,15 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
             # Overlap and consensus may have changed since the answers came.
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
-        newest = None if change is None else _time(change)
+        newest = None if change is None else _read_time(change)
         if newest is not None and (last is None or newest > last):
-            _record(project, setup, newest)
-    return _report(counts)
+            _record_pull(project, setup, newest)
+    return PullReport(**_reported(counts))
 
 
 def watch(
     project: Project, every_s: float, *, token_file: Path | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[PullReport]:
     """Pull again and again; a server that is away for a while is waited for.
 
     Args:
@@ -100,14 +125,14 @@ def watch(
     while True:
         try:
             report = pull(project, token_file=token_file)
-            if any(report.values()):
+            if report != PullReport():
                 yield report
         except (ServiceError, StoreBusy) as error:
             say(f"{error}; trying again in {every_s:g} s")
         time.sleep(every_s)
 
 
-def pull_file(project: Project, file: Path) -> dict[str, Any]:
+def pull_file(project: Project, file: Path) -> PullReport:
     """Bring in the answers of a JSON export, without any server.
 
     What is in the store already stays; an answer that an export does not have is not taken
@@ -127,26 +152,28 @@ def pull_file(project: Project, file: Path) -> dict[str, Any]:
     with project.store.read() as session:
         setups = read_projects(session)
     counts: Counter[str] = Counter()
-    with alone(project):
+    with lock_review(project):
         probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
         with project.store.read() as session:
-            parts = _parts(session, setups, tasks)
-        for name, mine in parts.items():
-            spec = _spec(setups, name)
-            for start in range(0, len(mine), CHUNK):
+            by_project = _split_by_project(session, setups, tasks)
+        for name, its_tasks in by_project.items():
+            spec = _spec_of(setups, name)
+            for start in range(0, len(its_tasks), CHUNK):
                 with project.store.write() as session:
                     ledger = Ledger(session, name, spec, probs.get(name))
                     users = known_annotators(session, name)
-                    counts += ledger.take_tasks(mine[start : start + CHUNK], users, whole=False)
+                    counts += ledger.take_tasks(
+                        its_tasks[start : start + CHUNK], users, whole=False
+                    )
             if spec.consensus == BY_MODEL and counts:
                 with project.store.write() as session:
                     counts += Ledger(session, name, spec, probs.get(name)).count_anew()
-    return _report(counts)
+    return PullReport(**_reported(counts))
 
 
 def repair(
     project: Project, *, renames: Mapping[str, str], drop: Sequence[int] = ()
-) -> dict[str, Any]:
+) -> RepairReport:
     """Read answers in quarantine again, with a vocabulary that grew or with names put right.
 
     Args:
@@ -160,7 +187,7 @@ def repair(
     Raises:
         InvalidInput: If a class or an id is unknown.
     """
-    with alone(project):
+    with lock_review(project):
         with project.store.read() as session:
             setups = read_projects(session)
         probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
@@ -173,7 +200,7 @@ def _repair(
     probs: Mapping[str, dict[int, Floats] | None],
     renames: Mapping[str, str],
     drop: Sequence[int],
-) -> dict[str, Any]:
+) -> RepairReport:
     with project.store.write() as session:
         classes = session.classes()
         unknown = sorted(set(renames.values()) - set(classes))
@@ -189,12 +216,12 @@ def _repair(
             )
         counts: Counter[str] = Counter()
         for name in sorted({answer.project for answer in waiting}):
-            ledger = Ledger(session, name, _spec(setups, name), probs.get(name))
+            ledger = Ledger(session, name, _spec_of(setups, name), probs.get(name))
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:
                 counts += ledger.count_anew()
         left = len(read_quarantine(session))
-    return _report(counts) | {"still_in_quarantine": left}
+    return RepairReport(**_reported(counts), still_in_quarantine=left)
 
 
 def _take_deleted(
@@ -226,14 +253,14 @@ def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:
     if spec.consensus != BY_MODEL:
         return None
     try:
-        evidence = read_inputs(project, None)
+        inputs = read_inputs(project, None)
     except InvalidInput as error:
         say(f"answers that differ are decided by majority: {error}")
         return {}
-    return dict(zip(evidence.clip_ids.tolist(), evidence.probs, strict=True))
+    return dict(zip(inputs.clip_ids.tolist(), inputs.probs, strict=True))
 
 
-def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None:
+def _record_pull(project: Project, setup: ReviewProject, watermark: datetime) -> None:
     with project.store.write() as session:
         session.append(
             Batch(
@@ -247,12 +274,12 @@ def _record(project: Project, setup: ReviewProject, watermark: datetime) -> None
         )
 
 
-def _report(counts: Counter[str]) -> dict[str, Any]:
-    kinds = (*ANSWERS, VERIFIED, RELABELED, REJECTED, UNVERIFIED)
-    return {name: counts[name] for name in kinds}
+def _reported(counts: Counter[str]) -> dict[str, int]:
+    """Keep what a report has a place for; a clip may also become self-verified again."""
+    return {field.name: counts[field.name] for field in fields(PullReport)}
 
 
-def _time(text: str) -> datetime:
+def _read_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
 
 
@@ -275,10 +302,10 @@ def _read_export(file: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _parts(
+def _split_by_project(
     session: Session, setups: Sequence[ReviewProject], tasks: Sequence[dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Part the tasks of an export by the name of their project in the store.
+    """Split the tasks of an export by the name of their project in the store.
 
     The number tells which project it is, unless tasks known there are of other clips: every
     server counts from 1. A project that was never set up here is named by its number.
@@ -288,19 +315,20 @@ def _parts(
     found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         found[task.get("project")].append(task)
-    parts: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for number, mine in found.items():
+    by_project: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for number, its_tasks in found.items():
         fitting = [
             name for name in numbers
             if number in (None, numbers[name])
             and all(
-                known[name].get(task["id"]) in (None, task["data"].get("clip_id")) for task in mine
+                known[name].get(task["id"]) in (None, task["data"].get("clip_id"))
+                for task in its_tasks
             )
         ]  # fmt: skip
-        parts[fitting[-1] if fitting else f"export-{number}"] += mine
-    return parts
+        by_project[fitting[-1] if fitting else f"export-{number}"] += its_tasks
+    return by_project
 
 
-def _spec(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
+def _spec_of(setups: Sequence[ReviewProject], name: str) -> ReviewSpec:
     """Read how answers of a project count."""
     return read_spec(next((setup for setup in reversed(setups) if setup.name == name), None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,22 +25,50 @@ from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, ReviewProject, ReviewTask
 from labelkit.review.ledger import rule_in_force
-from labelkit.review.plan import INCLUDE, Plan, Wanted, compare, touched
+from labelkit.review.plan import INCLUDE, Plan, Wanted, compare, has_work
 from labelkit.review.pull import read_probs
 from labelkit.review.queue import Choice, Item, Queue, explain_dispute, read_queue
 from labelkit.review.resolution import (
     by_clip,
     decisive_answers,
-    labels_said,
+    labels_of_answer,
     newest_answers,
     resolve,
 )
-from labelkit.review.setup import alone, connect, read_setup, update_page
+from labelkit.review.setup import connect, lock_review, read_setup, update_page
 from labelkit.stores.reviews import sent_tasks, standing_reviews
 
 CHUNK = 500
 # Comparisons after which a server that keeps nothing of what it gets is given up.
 ROUNDS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushedClip:
+    """A clip that was asked for: what its annotators are told, and what becomes of its task.
+
+    ``score`` in [0, 1] orders, the lowest first; ``task`` is new, changed, same or answered.
+    """
+
+    path: str
+    labels: list[str]
+    suggested: list[str]
+    score: float
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushReport:
+    """Counts of tasks, the model whose view annotators get, and the project in Label Studio."""
+
+    new: int
+    changed: int
+    same: int
+    answered: int
+    left_out: int
+    model_version: str = field(metadata={"key": "shown_by"})
+    project_id: int = field(metadata={"key": "project"})
 
 
 def push(
@@ -48,7 +77,7 @@ def push(
     *,
     dry_run: bool = False,
     token_file: Path | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[PushedClip], PushReport]:
     """Send clips to annotators, the most doubtful first; the same again changes nothing.
 
     Clips that lie with annotators already, unanswered, get the new model's view, too: Label
@@ -61,20 +90,19 @@ def push(
         token_file: File of the token, where the environment holds none.
 
     Returns:
-        A row a clip in the order they will be heard: path, labels, suggested, score, reason,
-        and whether its task is new, changed, the same or answered already; and counts.
+        The clips in the order they will be heard, and counts of their tasks.
 
     Raises:
         InvalidInput: If nothing was set up, or the choice is none.
         ServiceError: If the server fails; repeat the push, nothing is there twice.
     """
     choice.check()
-    with alone(project):
+    with lock_review(project):
         setup, spec, share = read_setup(project)
         client = connect(project, setup.url, token_file)
         if not dry_run:
             setup = update_page(project, client, setup, spec)
-        queue = _read(project, setup, spec, choice)
+        queue = _read_wanted(project, setup, spec, choice)
         for path in queue.unknown:
             say(f"{path} is no clip of the project and is left out; give a path of labels_now")
         if not queue.items:
@@ -83,23 +111,27 @@ def push(
         first = sender.compare()
         if not dry_run:
             sender.send(first)
-    rows = [
-        {
-            "path": item.path, "labels": list(item.given), "suggested": list(item.suggested),
-            "score": round(item.score, 4), "task": first.becomes(item.clip_id),
-            "reason": item.reason,
-        }
+    clips = [
+        PushedClip(
+            path=item.path, labels=list(item.given), suggested=list(item.suggested),
+            score=round(item.score, 4), task=first.becomes(item.clip_id), reason=item.reason,
+        )
         for item in queue.items
         if item.clip_id in queue.chosen and item.clip_id not in sender.faults
     ]  # fmt: skip
-    counts = Counter(row["task"] for row in rows)
-    report: dict[str, Any] = {name: counts[name] for name in ("new", "changed", "same", "answered")}
-    report |= {"left_out": len(sender.faults) + len(queue.unknown)}
-    report |= {"shown_by": queue.model_version, "project": setup.project_id}
-    return rows, report
+    counts = Counter(clip.task for clip in clips)
+    return clips, PushReport(
+        new=counts["new"],
+        changed=counts["changed"],
+        same=counts["same"],
+        answered=counts["answered"],
+        left_out=len(sender.faults) + len(queue.unknown),
+        model_version=queue.model_version,
+        project_id=setup.project_id,
+    )
 
 
-def _read(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
+def _read_wanted(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
     """Read the clips that were asked for, and those that lie with annotators already."""
     with project.store.read() as session:
         sent = sent_tasks(session, setup.name)
@@ -108,18 +140,18 @@ def _read(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choi
     probs = read_probs(project, spec)
     decisions = resolve(reviews, classes, overlap=spec.overlap, rule=rule, probs=probs)
     disputed = {
-        clip_id: explain_dispute([labels_said(r) for r in decisive_answers(reviews[clip_id])])
+        clip_id: explain_dispute([labels_of_answer(r) for r in decisive_answers(reviews[clip_id])])
         for clip_id, decision in decisions.items()
         if decision.status == "disagreement"
     }
     # An answer in quarantine waits for repair, not for somebody else.
     answered = {
-        clip_id for clip_id, mine in reviews.items()
-        if len(newest_answers(mine)) >= spec.overlap
-        or any(review.answer == "quarantined" for review in mine)
+        clip_id for clip_id, answers in reviews.items()
+        if len(newest_answers(answers)) >= spec.overlap
+        or any(review.answer == "quarantined" for review in answers)
     }  # fmt: skip
     waiting = sorted(set(sent) - answered)
-    return read_queue(project, choice, answered=answered, disputed=disputed, also=waiting)
+    return read_queue(project, choice, answered=answered, disputed=disputed, waiting=waiting)
 
 
 class _Sender:
@@ -144,7 +176,7 @@ class _Sender:
 
     def send(self, plan: Plan) -> None:
         """Send what differs until nothing does, then note what is there."""
-        for clip_id, task_ids in plan.worked.items():
+        for clip_id, task_ids in plan.worked_duplicates.items():
             say(
                 f"clip {self.items[clip_id].path!r} has {len(task_ids)} tasks that people worked "
                 f"on: {', '.join(map(str, task_ids))}; all are pulled, delete what is too much"
@@ -165,7 +197,7 @@ class _Sender:
                     f"project {self.setup.project_id} of {self.setup.url} does not keep what is "
                     f"sent: {len(plan.new)} tasks are missing; look into its log"
                 )
-        self._show()
+        self._show_predictions()
         self._record(plan)
 
     def _apply(self, plan: Plan) -> None:
@@ -173,29 +205,29 @@ class _Sender:
         for task_id in plan.surplus:
             # Somebody may have begun it since it was listed, and would lose the work.
             task = self.client.task(task_id)
-            if task is not None and not touched(task):
+            if task is not None and not has_work(task):
                 self.client.delete_task(task_id)
-        for chunk in _chunks(self._ready(list(plan.new))):
+        for chunk in _chunks(self._make_tasks(list(plan.new))):
             self.client.import_tasks(project_id, chunk)
-        self._find_audio([self.items[clip_id] for clip_id in sorted(plan.silent)])
+        self._find_audio([self.items[clip_id] for clip_id in sorted(plan.without_audio)])
         for clip_id, data in plan.changed.items():
-            if clip_id in plan.silent:
+            if clip_id in plan.without_audio:
                 if clip_id in self.faults:
                     continue
                 data = data | {"audio": self.urls[clip_id]}
             self.client.update_task(plan.task_ids[clip_id], data=data)
-        for prediction_id in plan.stale:
+        for prediction_id in plan.stale_predictions:
             self.client.delete_prediction(prediction_id)
         rows = [
             {"task": task_id, **self.wanted.prediction(self.items[clip_id])}
-            for clip_id, task_id in plan.doubted.items()
+            for clip_id, task_id in plan.unpredicted.items()
         ]
         for chunk in _chunks(rows):
             self.client.import_predictions(project_id, chunk)
-        for clip_id, overlap in plan.again.items():
+        for clip_id, overlap in plan.reopened.items():
             self.client.update_task(plan.task_ids[clip_id], overlap=overlap, is_labeled=False)
 
-    def _ready(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def _make_tasks(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
         """List tasks fit to be sent, in the order they are to be heard; the others are told."""
         items = [self.items[clip_id] for clip_id in clip_ids if clip_id not in self.faults]
         self._find_audio([item for item in items if item.clip_id not in self.urls])
@@ -248,16 +280,16 @@ class _Sender:
             first = next(item for item in items if faults[item.clip_id] == fault)
             more = f" and {n - 1} more clips" if n > 1 else ""
             say(f"{first.path}{more}: {fault}; left out")
-        heard = [item for item in items if item.clip_id in self.urls]
-        if share.mode == "local" and heard:
-            problem = probe_audio(self.client, self.urls[heard[0].clip_id])
+        playable = [item for item in items if item.clip_id in self.urls]
+        if share.mode == "local" and playable:
+            problem = probe_audio(self.client, self.urls[playable[0].clip_id])
             if problem:
-                raise ServiceError(f"{heard[0].path}: {problem}")
+                raise ServiceError(f"{playable[0].path}: {problem}")
 
-    def _show(self) -> None:
+    def _show_predictions(self) -> None:
         """Let annotators see the newest predictions; Label Studio goes on showing the first."""
-        there = self.client.project(self.setup.project_id)
-        if self.items and there["model_version"] != self.wanted.queue.model_version:
+        shown = self.client.project(self.setup.project_id)["model_version"]
+        if self.items and shown != self.wanted.queue.model_version:
             versions = self.client.model_versions(self.setup.project_id)
             if self.wanted.queue.model_version in versions:
                 self.client.update_project(

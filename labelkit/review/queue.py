@@ -31,7 +31,7 @@ from labelkit.types import Floats
 ORDERS = ("fusion", "lwlrap", "self_confidence")
 NO_MODEL = "none"
 # Of a clip nothing is known about, neither doubted nor trusted.
-UNKNOWN = 0.5
+UNKNOWN_SCORE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def read_queue(
     *,
     answered: Collection[int] = (),
     disputed: dict[int, str] | None = None,
-    also: Sequence[int] = (),
+    waiting: Sequence[int] = (),
 ) -> Queue:
     """Choose clips and say of each what is doubtful.
 
@@ -109,7 +109,7 @@ def read_queue(
         choice: Which clips.
         answered: Clip ids a person has answered; they are not among the lowest again.
         disputed: Reason by clip id, where annotators disagree.
-        also: Clip ids that lie with annotators already; they get the new view, too.
+        waiting: Clip ids that lie with annotators already; they get the new view, too.
 
     Raises:
         InvalidInput: If there is no such score, or the choice is none.
@@ -118,11 +118,11 @@ def read_queue(
     with project.store.read() as session:
         table = session.labels()
         durations = session.durations_s()
-        ordering = _ordering(session, choice)
+        ordering = _read_ordering(session, choice)
         # Clips that wait keep their place where the new score says nothing of them.
         others = ordering
         if ordering is None or ordering.metric not in ORDERS:
-            others = _best_ordering(session)
+            others = _read_best_ordering(session)
     row = {int(clip_id): k for k, clip_id in enumerate(table.clip_ids)}
     unknown: list[str] = []
     added: dict[int, list[tuple[int, float]]] = {}
@@ -135,32 +135,33 @@ def read_queue(
         chosen = [clip_id for _, clip_id in ranked[:number]]
         added = ordering.classes if choice.missing else {}
     elif choice.where is not None:
-        chosen = _where(project, choice.where)
+        chosen = _find_where(project, choice.where)
     elif choice.clips is not None:
-        chosen, unknown = _listed(choice.clips, table)
+        chosen, unknown = _read_listed(choice.clips, table)
     else:
         chosen = sorted(disputed or {})
-    wanted = list(dict.fromkeys([*chosen, *(i for i in also if i in row)]))
+    wanted = list(dict.fromkeys([*chosen, *(i for i in waiting if i in row)]))
     with project.store.read() as session:
-        told = newest_suggestions(session, wanted)
-    windows = _windows(project, {clip_id: found.judge for clip_id, found in told.items()})
+        suggestions = newest_suggestions(session, wanted)
+    windows = _windows(project, {clip_id: found.judge for clip_id, found in suggestions.items()})
     items = [
         _describe(
             table, row[i], ordering if ordering is not None and i in ordering.values else others,
-            told.get(i), added.get(i, ()), windows.get(i), durations[i], (disputed or {}).get(i),
+            suggestions.get(i), added.get(i, ()), windows.get(i), durations[i],
+            (disputed or {}).get(i),
         )
         for i in wanted
     ]  # fmt: skip
     items.sort(key=lambda item: (item.score, item.clip_id))
-    return Queue(_version(ordering), items, set(chosen), unknown)
+    return Queue(_model_version(ordering), items, set(chosen), unknown)
 
 
-def _version(ordering: NewestScores | None) -> str:
+def _model_version(ordering: NewestScores | None) -> str:
     """Name who doubts the clips, as Label Studio does."""
     return NO_MODEL if ordering is None else f"{ordering.metric} {ordering.run_id}"
 
 
-def _ordering(session: Session, choice: Choice) -> NewestScores | None:
+def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     """Read the scores that choose and order; None if clips are chosen otherwise and have none.
 
     Raises:
@@ -174,7 +175,7 @@ def _ordering(session: Session, choice: Choice) -> NewestScores | None:
             )
         return found
     if choice.lowest is None:
-        return _best_ordering(session)
+        return _read_best_ordering(session)
     metric = choice.lowest[0]
     # Of a score of single classes the lowest is the clip's.
     found = newest_scores(session, metric) or newest_pair_scores(session, metric)
@@ -189,13 +190,13 @@ def _ordering(session: Session, choice: Choice) -> NewestScores | None:
     return found
 
 
-def _best_ordering(session: Session) -> NewestScores | None:
+def _read_best_ordering(session: Session) -> NewestScores | None:
     """Read the best of the scores that clips have."""
     found = (newest_scores(session, metric) for metric in ORDERS)
     return next((scores for scores in found if scores is not None), None)
 
 
-def _where(project: Project, sql: str) -> list[int]:
+def _find_where(project: Project, sql: str) -> list[int]:
     try:
         return find_where(project.store, sql)
     except InvalidInput as error:
@@ -203,7 +204,7 @@ def _where(project: Project, sql: str) -> list[int]:
         raise InvalidInput(f"--where {sql!r}: {str(error).partition(' LINE ')[0]}") from None
 
 
-def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
+def _read_listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     """Read the clip ids of the paths in a file, and the paths that are no clips."""
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -216,17 +217,17 @@ def _listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-def _windows(project: Project, judges: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
+def _windows(project: Project, models: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
     """Read start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
-        judges: The model that judged each clip, by clip id.
+        models: The model that judged each clip, by clip id.
     """
     found: dict[int, tuple[Floats, Floats]] = {}
-    for judge in sorted(set(judges.values())):
+    for model in sorted(set(models.values())):
         try:
-            windows = project.windows.read(judge)
+            windows = project.windows.read(model)
         except StoreError:
             # A classifier on embeddings, or somebody else's model, judges whole clips.
             continue
@@ -234,7 +235,7 @@ def _windows(project: Project, judges: Mapping[int, str]) -> dict[int, tuple[Flo
         ids, firsts = np.unique(windows.clip_ids[order], return_index=True)
         seconds = np.stack([windows.starts_s, windows.ends_s], axis=1)
         for clip_id, part in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
-            if judges.get(clip_id) == judge:
+            if models.get(clip_id) == model:
                 found[clip_id] = (seconds[part], windows.probs[part])
     return found
 
@@ -243,7 +244,7 @@ def _describe(
     table: LabelTable,
     row: int,
     ordering: NewestScores | None,
-    told: Suggestion | None,
+    suggestion: Suggestion | None,
     added: Sequence[tuple[int, float]],
     windows: tuple[Floats, Floats] | None,
     duration_s: float | None,
@@ -251,22 +252,22 @@ def _describe(
 ) -> Item:
     clip_id, given, names = int(table.clip_ids[row]), table.labels[row], table.classes
     score = None if ordering is None else ordering.values.get(clip_id)
-    words = [dispute] if dispute else []
+    reasons = [dispute] if dispute else []
     suggested: list[int] = []
     if added:
         # What is asked is whether these are there, too.
         suggested = sorted({*given, *(k for k, _ in added)})
-        words.append(explain_missing([(names[k], 1 - value) for k, value in added]))
-    elif told is not None:
-        suggested = told.suggested
-        words += _reason(told, names)
+        reasons.append(explain_missing([(names[k], 1 - value) for k, value in added]))
+    elif suggestion is not None:
+        suggested = suggestion.suggested
+        reasons += _explain(suggestion, names)
     elif score is None and not dispute:
-        words.append("No model has judged this clip yet.")
+        reasons.append("No model has judged this clip yet.")
     if score is not None and ordering is not None and not added:
         metric = ordering.metric.replace("_", " ")
         # Rounded down: nothing is more doubtful than all.
         share = math.floor(100 * ordering.share_above(score))
-        words.append(f"More doubtful than {share} % of the clips, by {metric}.")
+        reasons.append(f"More doubtful than {share} % of the clips, by {metric}.")
     seconds = None
     if windows is not None and suggested:
         seconds = _doubtful_seconds(*windows, given, suggested, duration_s)
@@ -275,20 +276,21 @@ def _describe(
         path=table.paths[row],
         given=tuple(table.names(row)),
         suggested=tuple(names[k] for k in suggested),
-        reason=" ".join(words),
-        score=UNKNOWN if score is None else float(np.clip(score, 0, 1)),
+        reason=" ".join(reasons),
+        score=UNKNOWN_SCORE if score is None else float(np.clip(score, 0, 1)),
         duration_s=duration_s,
         seconds=seconds,
         disputed=dispute is not None,
     )
 
 
-def _reason(told: Suggestion, names: Sequence[str]) -> list[str]:
+def _explain(suggestion: Suggestion, names: Sequence[str]) -> list[str]:
     """Tell why something is suggested, as it was kept with the suggestion."""
-    if told.outdated:
+    if suggestion.outdated:
         return ["The label has changed since the model heard this clip."]
     # Versions before 0.1.0 kept no reason.
-    return [told.reason or f"The model hears {', '.join(names[k] for k in told.suggested)}."]
+    heard = ", ".join(names[k] for k in suggestion.suggested)
+    return [suggestion.reason or f"The model hears {heard}."]
 
 
 def _doubtful_seconds(
@@ -319,9 +321,9 @@ def _doubtful_seconds(
 
 def explain_dispute(answers: Sequence[Sequence[str] | None]) -> str:
     """Tell why a clip comes back: what people answered, without who."""
-    said: list[str] = []
+    different: list[str] = []
     for labels in answers:
-        words = "no usable sound" if labels is None else ", ".join(labels) or "none of these"
-        if words not in said:
-            said.append(words)
-    return f"People differ: {'; or '.join(said)}."
+        answer = "no usable sound" if labels is None else ", ".join(labels) or "none of these"
+        if answer not in different:
+            different.append(answer)
+    return f"People differ: {'; or '.join(different)}."

@@ -43,7 +43,7 @@ class Decision:
         return (VERIFIED if list(self.labels) == list(given) else RELABELED), list(self.labels)
 
 
-def verdicts_said(
+def verdicts_of_answer(
     review: Review | None, class_id: Mapping[str, int], doubted: Collection[int]
 ) -> dict[int, str]:
     """List what an answer says of single classes; of a class it is silent on, nobody knows.
@@ -96,14 +96,14 @@ def decisive_answers(reviews: Iterable[Review]) -> list[Review]:
     return [r for r in newest_answers(reviews).values() if r.answer in DECISIVE]
 
 
-def labels_said(review: Review) -> tuple[str, ...] | None:
+def labels_of_answer(review: Review) -> tuple[str, ...] | None:
     """Return the labels of a decisive answer; None for no usable sound."""
     return None if review.answer == "no_sound" else tuple(sorted(review.labels))
 
 
 def differ(reviews: Iterable[Review]) -> bool:
     """Tell whether annotators said different things of a clip."""
-    return len({labels_said(review) for review in decisive_answers(reviews)}) > 1
+    return len({labels_of_answer(review) for review in decisive_answers(reviews)}) > 1
 
 
 def resolve(
@@ -144,22 +144,22 @@ def resolve(
             open_clips[clip_id] = decisive
     if not open_clips:
         return decisions
-    several = {i for i, mine in open_clips.items() if any(len(r.labels) > 1 for r in mine)}
+    several = {i for i, answers in open_clips.items() if any(len(r.labels) > 1 for r in answers)}
     if rule == BY_MODEL:
-        everywhere = {i: decisive_answers(mine) for i, mine in reviews.items()}
+        everywhere = {i: decisive_answers(answers) for i, answers in reviews.items()}
         fit = {
-            i: mine for i, mine in everywhere.items()
-            if i not in several and all(len(r.labels) <= 1 for r in mine)
+            i: answers for i, answers in everywhere.items()
+            if i not in several and all(len(r.labels) <= 1 for r in answers)
         }  # fmt: skip
         found = _consensus(fit, class_id, rule, probs or {})
         # It takes one label a clip; what somebody ticked two of is decided class by class.
         found |= _consensus({i: open_clips[i] for i in several}, class_id, "per_class")
     else:
         found = _consensus(open_clips, class_id, rule)
-    for clip_id, mine in open_clips.items():
+    for clip_id, answers in open_clips.items():
         status = "decided" if clip_id in found else "disagreement"
         used = "per_class" if rule == BY_MODEL and clip_id in several else rule
-        decisions[clip_id] = _decision(status, mine, found.get(clip_id, ()), used)
+        decisions[clip_id] = _decision(status, answers, found.get(clip_id, ()), used)
     return decisions
 
 
@@ -173,15 +173,15 @@ def count_votes(
         ticked, 0 not ticked, NaN where somebody did not decide; "no usable sound" comes last.
     """
     clip_ids = sorted(answers)
-    names = sorted({review.annotator for mine in answers.values() for review in mine})
+    names = sorted({review.annotator for found in answers.values() for review in found})
     row_of = {name: k for k, name in enumerate(names)}
     votes = np.full((len(names), len(clip_ids), len(class_id) + 1), np.nan)
     for column, clip_id in enumerate(clip_ids):
         for review in answers[clip_id]:
-            said = _ids(review, class_id)
-            mine = votes[row_of[review.annotator], column]
-            mine[:] = 0
-            mine[[len(class_id)] if said is None else list(said)] = 1
+            class_ids = _ids(review, class_id)
+            row = votes[row_of[review.annotator], column]
+            row[:] = 0
+            row[[len(class_id)] if class_ids is None else list(class_ids)] = 1
     return names, clip_ids, votes
 
 
@@ -204,8 +204,8 @@ def _consensus(
     found: dict[int, tuple[int, ...] | None] = {}
     for clip_id, row in zip(clip_ids, agreed, strict=True):
         if not np.isnan(row).any():
-            silent = row[-1] > 0
-            found[clip_id] = None if silent else tuple(map(int, np.flatnonzero(row[:-1])))
+            no_sound = row[-1] > 0
+            found[clip_id] = None if no_sound else tuple(map(int, np.flatnonzero(row[:-1])))
     return found
 
 
@@ -221,5 +221,5 @@ def _decision(
 
 
 def _ids(review: Review, class_id: Mapping[str, int]) -> tuple[int, ...] | None:
-    said = labels_said(review)
-    return None if said is None else tuple(sorted(class_id[name] for name in said))
+    labels = labels_of_answer(review)
+    return None if labels is None else tuple(sorted(class_id[name] for name in labels))

@@ -25,12 +25,12 @@ from labelkit.stores.reviews import last_project
 
 MARK = "labelkit:"
 # The first release with personal access tokens.
-OLDEST = (1, 17)
+OLDEST_RELEASE = (1, 17)
 
 
 @contextmanager
-def alone(project: Project) -> Iterator[None]:
-    """Be the only push, pull or set-up of a project."""
+def lock_review(project: Project) -> Iterator[None]:
+    """Hold the lock of a project's review: one push, pull or set-up at a time."""
     project.work.mkdir(parents=True, exist_ok=True)
     timeout_s = project.store.timeout_s
     with locked(project.work / "review", exclusive=True, timeout_s=timeout_s):
@@ -79,7 +79,7 @@ def set_up(
         ServiceError: If the server fails or refuses.
     """
     _check_spec(spec, title)
-    with alone(project):
+    with lock_review(project):
         with project.store.read() as session:
             classes, last = session.classes(), last_project(session)
             first = session.first_batch()
@@ -91,18 +91,20 @@ def set_up(
         release = read_version(client)
         if not release.startswith("Community"):
             say(f"Label Studio {release} was never tried; Community was")
-        there, name, done = _find(client, title, last, store)
+        existing, name, done = _find_project(client, title, last, store)
         page = create_page(classes, blind=spec.blind)
-        if there is None:
-            there = client.create_project(title, page, f"{MARK}{name}", **_settings(spec))
+        if existing is None:
+            existing = client.create_project(
+                title, page, f"{MARK}{name}", **_project_settings(spec)
+            )
         else:
-            _bring_up(client, there, page, classes, name, spec)
-        share = _share(project, client, there["id"], name, spec, last)
+            _update_project(client, existing, page, classes, name, spec)
+        share = _share_audio(project, client, existing["id"], name, spec, last)
         found = ReviewProject(
             name=name,
             url=client.url,
-            project_id=there["id"],
-            title=there["title"],
+            project_id=existing["id"],
+            title=existing["title"],
             page=page,
             page_hash=page_hash(page),
             settings={"spec": asdict(spec), "share": asdict(share)},
@@ -113,7 +115,7 @@ def set_up(
     if last is not None and last.name == name and read_spec(last).blind != spec.blind:
         shown = "still carry" if spec.blind else "lack"
         say(f"clips that lie with annotators {shown} suggestions; push again to change that")
-    if last is not None and last.name == name and _counting(last) != _counting(found):
+    if last is not None and last.name == name and _read_counting(last) != _read_counting(found):
         say("answers that are here are counted anew with: labelkit pull --full")
     return found, done
 
@@ -139,7 +141,7 @@ def read_spec(setup: ReviewProject | None) -> ReviewSpec:
     return ReviewSpec() if setup is None else create_spec(ReviewSpec, setup.settings["spec"])
 
 
-def _counting(setup: ReviewProject) -> tuple[int, str]:
+def _read_counting(setup: ReviewProject) -> tuple[int, str]:
     spec = read_spec(setup)
     return spec.overlap, spec.consensus
 
@@ -154,11 +156,11 @@ def update_page(
     """
     with project.store.read() as session:
         classes = session.classes()
-    there = client.project(setup.project_id)
-    faults = check_page(there["label_config"], classes, blind=spec.blind)
+    existing = client.project(setup.project_id)
+    faults = check_page(existing["label_config"], classes, blind=spec.blind)
     if not faults:
         return setup
-    if page_hash(there["label_config"]) != setup.page_hash:
+    if page_hash(existing["label_config"]) != setup.page_hash:
         more = f" ({len(faults) - 1} more: labelkit review doctor)" if len(faults) > 1 else ""
         raise ServiceError(f"project {setup.project_id}: {faults[0]}{more}")
     page = create_page(classes, blind=spec.blind)
@@ -209,7 +211,7 @@ def read_version(client: Client) -> str:
     """
     version = client.version()
     numbers = tuple(int(part) for part in version["release"].split(".")[:2] if part.isdigit())
-    if numbers < OLDEST:
+    if numbers < OLDEST_RELEASE:
         raise ServiceError(
             f"Label Studio {version['release']} at {client.url} is too old; "
             "update it to 1.17 or newer"
@@ -217,7 +219,7 @@ def read_version(client: Client) -> str:
     return f"{version['edition']} {version['release']}"
 
 
-def _settings(spec: ReviewSpec) -> dict[str, Any]:
+def _project_settings(spec: ReviewSpec) -> dict[str, Any]:
     return {
         "sampling": "Uncertainty sampling",
         "maximum_annotations": spec.overlap,
@@ -227,7 +229,7 @@ def _settings(spec: ReviewSpec) -> dict[str, Any]:
     }
 
 
-def _find(
+def _find_project(
     client: Client, title: str, last: ReviewProject | None, store: str
 ) -> tuple[dict[str, Any] | None, str, str]:
     """Find the project on the server, its name in the store, and what is done with it.
@@ -247,22 +249,22 @@ def _find(
     if len(candidates) > 1:
         ids = ", ".join(str(found["id"]) for found in candidates)
         raise InvalidInput(f"{len(candidates)} projects are called {title!r}; give an id: {ids}")
-    there = candidates[0]
-    description = there.get("description") or ""
+    existing = candidates[0]
+    description = existing.get("description") or ""
     marked = description.partition(MARK)[2].split()[:1]
     if marked and not marked[0].startswith(f"{store}-"):
         raise InvalidInput(
-            f"project {there['id']} ({there['title']!r}) belongs to another labelkit project; "
-            "give another --project"
+            f"project {existing['id']} ({existing['title']!r}) belongs to another labelkit "
+            "project; give another --project"
         )
     if marked:
-        return there, marked[0], "changed"
-    return there, fresh, "adopted"
+        return existing, marked[0], "changed"
+    return existing, fresh, "adopted"
 
 
-def _bring_up(
+def _update_project(
     client: Client,
-    there: dict[str, Any],
+    existing: dict[str, Any],
     page: str,
     classes: list[str],
     name: str,
@@ -270,21 +272,21 @@ def _bring_up(
 ) -> None:
     """Give a project that is there the page, the settings and the mark."""
     fields: dict[str, Any] = {
-        key: value for key, value in _settings(spec).items() if there.get(key) != value
+        key: value for key, value in _project_settings(spec).items() if existing.get(key) != value
     }
-    description = there.get("description") or ""
+    description = existing.get("description") or ""
     if MARK not in description:
         fields["description"] = f"{description} {MARK}{name}".strip()
-    old = there["label_config"]
+    old = existing["label_config"]
     blind = "suggested" not in old
     if check_page(old, classes, blind=spec.blind) or blind != spec.blind:
-        client.check_page(there["id"], page)
+        client.check_page(existing["id"], page)
         fields["label_config"] = page
     if fields:
-        client.update_project(there["id"], **fields)
+        client.update_project(existing["id"], **fields)
 
 
-def _share(
+def _share_audio(
     project: Project,
     client: Client,
     project_id: int,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from labelkit.config import ReviewSpec
 from labelkit.errors import LabelkitError
 from labelkit.label_studio.page import check_page, page_hash
 from labelkit.noise.consensus import measure_agreement
 from labelkit.project import Project
-from labelkit.records import Review
+from labelkit.records import Review, ReviewProject
 from labelkit.review.ledger import rule_in_force
 from labelkit.review.pull import read_probs
 from labelkit.review.resolution import (
@@ -34,11 +37,89 @@ from labelkit.stores.reviews import (
 )
 
 
-def status(project: Project, *, token_file: Path | None = None) -> list[dict[str, Any]]:
-    """Tell how far a review is, one row of ``what`` and ``value`` each.
+@dataclass(frozen=True, kw_only=True)
+class ServerStatus:
+    """What only the server knows of a review."""
 
-    Drafts, duplicates and drift are the server's to tell; where it cannot be reached, the
-    rows say so and the store's part stands.
+    drafts: int
+    clips_with_two_tasks: int = field(metadata={"key": "clips with two tasks"})
+    page_drift: str = field(metadata={"key": "page drift"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewStatus:
+    """How far a review is, by the store; ``server`` is its part, or why it gave none."""
+
+    project: str
+    annotators_a_clip: int = field(metadata={"key": "annotators a clip"})
+    suggestions: str
+    audio: str
+    last_pull: str = field(metadata={"key": "last pull up to"})
+    pushed: int
+    reviewed: int
+    awaiting: int = field(metadata={"key": "awaiting more answers"})
+    labels: int = field(metadata={"key": "answers with labels"})
+    none: int = field(metadata={"key": "none of these"})
+    no_sound: int = field(metadata={"key": "no usable sound"})
+    unsure: int
+    skipped: int
+    disagreements: int
+    quarantine: int
+    deleted: int = field(metadata={"key": "answers deleted"})
+    task_deleted: int = field(metadata={"key": "tasks deleted"})
+    server: ServerStatus | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A clip on which annotators answered differently; ``decided`` if a rule found a winner."""
+
+    path: str
+    answers: list[str]
+    labels: list[str]
+    state: str
+    decided: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorSummary:
+    """How much an annotator answered, and how far others agree.
+
+    ``suggestion_accepted`` is a share of the answers to which something was suggested. The last
+    five are of clips that others answered, too, and None without any.
+    """
+
+    annotator: str
+    answers: int
+    unsure: int
+    skipped: int
+    suggestion_accepted: float | None
+    median_s: float | None
+    shared: int | None = None
+    agree: float | None = None
+    jaccard: float | None = None
+    kappa: float | None = None
+    with_majority: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadAnswer:
+    """An answer in quarantine; ``path`` is None where its clip is unknown."""
+
+    review_id: int = field(metadata={"key": "id"})
+    path: str | None
+    annotator: str
+    problem: str
+    task_id: int = field(metadata={"key": "task"})
+    annotation_id: int = field(metadata={"key": "annotation"})
+    updated_at: datetime
+
+
+def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
+    """Tell how far a review is.
+
+    Drafts, duplicates and drift are the server's to tell; where it cannot be reached, why
+    stands in their place.
 
     Args:
         project: Whose review.
@@ -55,52 +136,61 @@ def status(project: Project, *, token_file: Path | None = None) -> list[dict[str
         unread = len(read_quarantine(session))
         deleted = count_deleted(session, setup.name)
     found = by_clip(reviews)
-    answers = {clip_id: newest_answers(mine) for clip_id, mine in found.items()}
-    answered = {clip_id for clip_id, mine in answers.items() if mine}
-    differing = [i for i, mine in found.items() if differ(mine)]
-    said = Counter(review.answer for review in reviews)
-    rows = {
-        "project": f"{setup.title} ({setup.project_id} at {setup.url})",
-        "annotators a clip": spec.overlap,
-        "suggestions": "hidden" if spec.blind else "shown",
-        "audio": share.mode,
-        "last pull up to": "never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
-        "pushed": len(sent),
-        "reviewed": len(answered),
-        "awaiting more answers": sum(len(answers[i]) < spec.overlap for i in answered),
-        "answers with labels": said["labels"],
-        "none of these": said["none"],
-        "no usable sound": said["no_sound"],
-        "unsure": said["unsure"],
-        "skipped": said["skipped"],
-        "disagreements": len(differing),
-        "quarantine": unread,
-        "answers deleted": deleted.get("deleted", 0),
-        "tasks deleted": deleted.get("task_deleted", 0),
-    }
+    answers = {clip_id: newest_answers(on_clip) for clip_id, on_clip in found.items()}
+    answered = {clip_id for clip_id, on_clip in answers.items() if on_clip}
+    kinds = Counter(review.answer for review in reviews)
     try:
-        client = connect(project, setup.url, token_file)
-        there = client.project(setup.project_id)
-        seen: Counter[int] = Counter()
-        drafts = 0
-        for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
-            for task in page:
-                if type(task["data"].get("clip_id")) is int:
-                    drafts += bool(task.get("draft_exists") or task.get("drafts"))
-                    seen[task["data"]["clip_id"]] += 1
-        faults = check_page(there["label_config"], classes, blind=spec.blind)
-        drift = "none" if page_hash(there["label_config"]) == setup.page_hash else "page changed"
-        rows |= {
-            "drafts": drafts,
-            "clips with two tasks": sum(n > 1 for n in seen.values()),
-            "page drift": "; ".join(faults) or drift,
-        }
+        server: ServerStatus | str = _ask_server(project, setup, spec, classes, token_file)
     except LabelkitError as error:
-        rows["server"] = str(error)
-    return [{"what": what, "value": value} for what, value in rows.items()]
+        server = str(error)
+    return ReviewStatus(
+        project=f"{setup.title} ({setup.project_id} at {setup.url})",
+        annotators_a_clip=spec.overlap,
+        suggestions="hidden" if spec.blind else "shown",
+        audio=share.mode,
+        last_pull="never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
+        pushed=len(sent),
+        reviewed=len(answered),
+        awaiting=sum(len(answers[i]) < spec.overlap for i in answered),
+        labels=kinds["labels"],
+        none=kinds["none"],
+        no_sound=kinds["no_sound"],
+        unsure=kinds["unsure"],
+        skipped=kinds["skipped"],
+        disagreements=sum(differ(on_clip) for on_clip in found.values()),
+        quarantine=unread,
+        deleted=deleted.get("deleted", 0),
+        task_deleted=deleted.get("task_deleted", 0),
+        server=server,
+    )
 
 
-def list_disagreements(project: Project) -> list[dict[str, Any]]:
+def _ask_server(
+    project: Project,
+    setup: ReviewProject,
+    spec: ReviewSpec,
+    classes: Sequence[str],
+    token_file: Path | None,
+) -> ServerStatus:
+    client = connect(project, setup.url, token_file)
+    existing = client.project(setup.project_id)
+    tasks_of: Counter[int] = Counter()
+    drafts = 0
+    for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
+        for task in page:
+            if type(task["data"].get("clip_id")) is int:
+                drafts += bool(task.get("draft_exists") or task.get("drafts"))
+                tasks_of[task["data"]["clip_id"]] += 1
+    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    drift = "none" if page_hash(existing["label_config"]) == setup.page_hash else "page changed"
+    return ServerStatus(
+        drafts=drafts,
+        clips_with_two_tasks=sum(n > 1 for n in tasks_of.values()),
+        page_drift="; ".join(faults) or drift,
+    )
+
+
+def list_disagreements(project: Project) -> list[Disagreement]:
     """List clips on which annotators answered differently, with what each of them said."""
     setup, spec, _ = read_setup(project)
     with project.store.read() as session:
@@ -111,85 +201,85 @@ def list_disagreements(project: Project) -> list[dict[str, Any]]:
     found = by_clip(reviews)
     probs = read_probs(project, spec)
     decisions = resolve(found, classes, overlap=spec.overlap, rule=rule, probs=probs)
-    rows = []
-    for clip_id, mine in sorted(found.items()):
-        if differ(mine):
+    disagreements = []
+    for clip_id, on_clip in sorted(found.items()):
+        if differ(on_clip):
             row = row_of[clip_id]
-            rows.append(
-                {
-                    "path": table.paths[row],
-                    "answers": [
-                        f"{r.annotator}: {_words(r)}" for r in newest_answers(mine).values()
+            disagreements.append(
+                Disagreement(
+                    path=table.paths[row],
+                    answers=[
+                        f"{r.annotator}: {_describe_answer(r)}"
+                        for r in newest_answers(on_clip).values()
                     ],
-                    "labels": table.names(row),
-                    "state": str(table.states[row]),
-                    "decided": decisions[clip_id].status == "decided",
-                }
+                    labels=table.names(row),
+                    state=str(table.states[row]),
+                    decided=decisions[clip_id].status == "decided",
+                )
             )
-    return rows
+    return disagreements
 
 
-def compare_annotators(project: Project) -> list[dict[str, Any]]:
+def compare_annotators(project: Project) -> list[AnnotatorSummary]:
     """Tell how much each annotator answered, and how far others answered the same."""
     setup, _, _ = read_setup(project)
     with project.store.read() as session:
         reviews, classes = standing_reviews(session, setup.name), session.classes()
-    mine = defaultdict(list)
+    by_annotator = defaultdict(list)
     for review in reviews:
-        mine[review.annotator].append(review)
-    answers = {i: decisive_answers(part) for i, part in by_clip(reviews).items()}
-    shared = {i: part for i, part in answers.items() if len(part) > 1}
+        by_annotator[review.annotator].append(review)
+    answers = {i: decisive_answers(on_clip) for i, on_clip in by_clip(reviews).items()}
+    shared = {i: on_clip for i, on_clip in answers.items() if len(on_clip) > 1}
     names, _, votes = count_votes(shared, {name: k for k, name in enumerate(classes)})
     agreement = measure_agreement(votes) if names else None
-    rows = []
-    for name in sorted(mine):
-        said = Counter(review.answer for review in mine[name])
-        shown = [r for r in mine[name] if r.origin is not None]
-        times = [r.lead_time_s for r in mine[name] if r.lead_time_s is not None]
-        row: dict[str, Any] = {
-            "annotator": name,
-            "answers": sum(said[kind] for kind in DECISIVE),
-            "unsure": said["unsure"],
-            "skipped": said["skipped"],
-            "suggestion_accepted": _share([r.origin == "accepted" for r in shown]),
-            "median_s": None if not times else round(float(np.median(times)), 1),
-        }
+    summaries = []
+    for name in sorted(by_annotator):
+        kinds = Counter(review.answer for review in by_annotator[name])
+        shown = [r for r in by_annotator[name] if r.origin is not None]
+        times = [r.lead_time_s for r in by_annotator[name] if r.lead_time_s is not None]
+        summary = AnnotatorSummary(
+            annotator=name,
+            answers=sum(kinds[kind] for kind in DECISIVE),
+            unsure=kinds["unsure"],
+            skipped=kinds["skipped"],
+            suggestion_accepted=_fraction([r.origin == "accepted" for r in shown]),
+            median_s=None if not times else round(float(np.median(times)), 1),
+        )
         if agreement is not None and name in names:
             k = names.index(name)
-            row |= {
-                "shared": int(agreement.shared[k]),
-                "agree": _rounded(agreement.exact[k]),
-                "jaccard": _rounded(agreement.jaccard[k]),
-                "kappa": _rounded(agreement.kappa[k]),
-                "with_majority": _rounded(agreement.majority[k]),
-            }
-        else:
-            row |= dict.fromkeys(("shared", "agree", "jaccard", "kappa", "with_majority"))
-        rows.append(row)
-    return rows
+            summary = replace(
+                summary,
+                shared=int(agreement.shared[k]),
+                agree=_rounded(agreement.exact[k]),
+                jaccard=_rounded(agreement.jaccard[k]),
+                kappa=_rounded(agreement.kappa[k]),
+                with_majority=_rounded(agreement.majority[k]),
+            )
+        summaries.append(summary)
+    return summaries
 
 
-def list_quarantine(project: Project) -> list[dict[str, Any]]:
+def list_quarantine(project: Project) -> list[UnreadAnswer]:
     """List answers that could not be read, with why and what to do."""
     with project.store.read() as session:
         answers = read_quarantine(session)
     return [
-        {
-            "id": answer.review_id, "path": answer.path, "annotator": answer.annotator,
-            "problem": answer.problem, "task": answer.task_id,
-            "annotation": answer.annotation_id, "updated_at": answer.updated_at,
-        }
+        UnreadAnswer(
+            review_id=answer.review_id, path=answer.path, annotator=answer.annotator,
+            problem=answer.problem, task_id=answer.task_id, annotation_id=answer.annotation_id,
+            updated_at=answer.updated_at,
+        )
         for answer in answers
     ]  # fmt: skip
 
 
-def _words(review: Review) -> str:
+def _describe_answer(review: Review) -> str:
     return ", ".join(review.labels) or {
         "none": "none of these", "no_sound": "no usable sound", "unsure": "unsure",
     }.get(review.answer, review.answer)  # fmt: skip
 
 
-def _share(flags: list[bool]) -> float | None:
+def _fraction(flags: list[bool]) -> float | None:
     return round(sum(flags) / len(flags), 4) if flags else None
 
 

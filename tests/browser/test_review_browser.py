@@ -172,8 +172,8 @@ def send(project, server, token, title, choice, **settings):
     spec = ReviewSpec(document_root=str(server.documents), **settings)
     setup, done = set_up(project, server.url, title, spec, token_file=token)
     assert done == "made"
-    rows, _ = push(project, choice, token_file=token)
-    return setup, rows
+    clips, _ = push(project, choice, token_file=token)
+    return setup, clips
 
 
 def answers(project, *columns):
@@ -189,12 +189,12 @@ def labels_now(project):
 
 def test_a_queue_is_heard_and_answered(editor, doubted_project, label_studio, token, tmp_path):
     choice = Choice(lowest=("lwlrap", 4))
-    setup, rows = send(doubted_project, label_studio, token, "Doubtful clips", choice)
+    setup, clips = send(doubted_project, label_studio, token, "Doubtful clips", choice)
     queue = read_queue(doubted_project, choice)
     before = labels_now(doubted_project)
     with doubted_project.store.read() as session:
         classes = session.classes()
-    new = next(name for name in classes if name not in rows[2]["labels"] + rows[2]["suggested"])
+    new = next(name for name in classes if name not in clips[2].labels + clips[2].suggested)
 
     assert editor.open_queue(setup) == pytest.approx(3, abs=0.01)
     # Label Studio draws no spectrogram before it has tried out the browser, once and for all.
@@ -203,55 +203,55 @@ def test_a_queue_is_heard_and_answered(editor, doubted_project, label_studio, to
     editor.duration_s()
     editor.see_sound()
     text = editor.page.inner_text("body")
-    for expected in (rows[0]["reason"], *rows[0]["labels"], *rows[0]["suggested"]):
+    for expected in (clips[0].reason, *clips[0].labels, *clips[0].suggested):
         assert expected in text
-    assert editor.ticked() == rows[0]["suggested"]
+    assert editor.ticked() == clips[0].suggested
     assert queue.items[0].seconds and editor.page.get_by_text("doubtful", exact=True).count() == 2
 
     # As suggested; skipped as it stands; one more label; none of these, all by keys.
     editor.take_next("Submit")
-    assert editor.ticked() == rows[1]["suggested"]
+    assert editor.ticked() == clips[1].suggested
     editor.take_next("Skip")
     editor.tick(classes.index(new))
     editor.page.fill("[data-testid=textarea-control] textarea", "two sounds")
     third = editor.ticked()
-    assert sorted(third) == sorted([new, *rows[2]["suggested"]])
+    assert sorted(third) == sorted([new, *clips[2].suggested])
     editor.take_next("Submit")
     # Loaded anew, the page is the same and says nothing of the last answer any more.
     editor.page.reload()
     editor.duration_s()
     editor.see_sound()
-    assert editor.ticked() == rows[3]["suggested"]
+    assert editor.ticked() == clips[3].suggested
     editor.page.screenshot(path=os.environ.get("LABELKIT_SCREENSHOT", tmp_path / "review.png"))
     hints = editor.hints()
-    editor.press(hints[rows[3]["suggested"][0]], [])
+    editor.press(hints[clips[3].suggested[0]], [])
     editor.press(hints["none of these"], ["none of these"])
     editor.leave("Submit")
 
     pull(doubted_project, token_file=token)
     columns = ("path", "annotator", "answer", "labels", "origin", "comment")
     assert answers(doubted_project, *columns) == [
-        (rows[0]["path"], EMAIL, "labels", rows[0]["suggested"], "accepted", None),
-        (rows[1]["path"], EMAIL, "skipped", [], None, None),
-        (rows[2]["path"], EMAIL, "labels", third, "changed", "two sounds"),
-        (rows[3]["path"], EMAIL, "none", [], "manual", None),
+        (clips[0].path, EMAIL, "labels", clips[0].suggested, "accepted", None),
+        (clips[1].path, EMAIL, "skipped", [], None, None),
+        (clips[2].path, EMAIL, "labels", third, "changed", "two sounds"),
+        (clips[3].path, EMAIL, "none", [], "manual", None),
     ]
     told = answers(doubted_project, "model_version", "lead_time_s > 0")
     assert told == [(queue.model_version, True)] * 4
     assert labels_now(doubted_project) == before | {
-        rows[0]["path"]: (rows[0]["suggested"], "relabeled"),
-        rows[2]["path"]: (third, "relabeled"),
-        rows[3]["path"]: ([], "relabeled"),
+        clips[0].path: (clips[0].suggested, "relabeled"),
+        clips[2].path: (third, "relabeled"),
+        clips[3].path: ([], "relabeled"),
     }
 
 
 def test_a_blind_page_shows_no_suggestion(editor, doubted_project, label_studio, token):
     choice = Choice(lowest=("lwlrap", 2))
-    setup, rows = send(doubted_project, label_studio, token, "Blind", choice, blind=True)
+    setup, clips = send(doubted_project, label_studio, token, "Blind", choice, blind=True)
     editor.open_queue(setup)
     text = editor.page.inner_text("body")
     assert editor.ticked() == []
-    assert rows[0]["reason"] not in text and "The model" not in text and "uggest" not in text
+    assert clips[0].reason not in text and "The model" not in text and "uggest" not in text
     # The region would stand in the list beside its control.
     assert editor.page.get_by_text("doubtful", exact=True).count() == 1
     # A slip of the hand is no answer: with nothing ticked there is nothing to submit.
@@ -268,7 +268,7 @@ def test_any_name_comes_back_exactly(editor, label_studio, token, tone_project, 
     with tone_project.store.read() as session:
         classes = session.classes()
     assert sorted(classes) == sorted(ODD_NAMES)
-    setup, rows = send(tone_project, label_studio, token, "Odd names", Choice(where="true"))
+    setup, _ = send(tone_project, label_studio, token, "Odd names", Choice(where="true"))
     editor.open_queue(setup)
     editor.tick(*range(0, len(classes), 2))
     editor.take_next("Submit")

@@ -21,7 +21,7 @@ ROOMS = sorted(
     if file.parent.name not in ("commands", "config")
 )
 
-HEAVY = ("torch", "numpy", "pandas", "duckdb", "cleanlab", "ray", "label_studio_sdk", "librosa")
+HEAVY = ("torch", "numpy", "pandas", "duckdb", "cleanlab", "ray", "httpx", "librosa")
 
 
 @pytest.mark.parametrize("module", ["labelkit", "labelkit.cli", "labelkit.registry"])

@@ -22,6 +22,7 @@ from labelkit.config import FormatSpec, VerifySpec, read_recipe
 from labelkit.errors import InvalidInput, NoProject, UnknownName
 from labelkit.output import as_row
 from labelkit.records import Batch, LabelEvent
+from labelkit.review.pull import PullReport
 from labelkit.review.queue import Choice
 from tests.support.paths import ROOT
 from tests.support.projects import TINY
@@ -263,7 +264,7 @@ def test_review_that_is_not_set_up(data, tmp_path):
     with pytest.raises(InvalidInput):
         data.push(where="true")
     (tmp_path / "export.json").write_text(json.dumps([]))
-    assert not any(data.pull(file=tmp_path / "export.json").values())
+    assert data.pull(file=tmp_path / "export.json") == PullReport()
 
 
 @pytest.mark.parametrize(
@@ -292,12 +293,12 @@ def test_type_checkers_see_types(tmp_path):
                "--cache-dir=.mypy_cache/strict", "--no-error-summary", str(script)]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = [line.partition("script.py:")[2] for line in done.stdout.splitlines()]
-    rows = "list[dict[str, Any]]"
+    pushed = "labelkit.review.push"
     wanted = [
         'note: Revealed type is "labelkit.api.OpenProject"',
         'note: Revealed type is "list[labelkit.cleaning.score.ScoredClip]"',
         'note: Revealed type is "int"',
-        f'note: Revealed type is "tuple[{rows}, dict[str, Any]]"',
+        f'note: Revealed type is "tuple[list[{pushed}.PushedClip], {pushed}.PushReport]"',
         'note: Revealed type is "labelkit.project.Project"',
         'note: Revealed type is "def (labels: numpy.ndarray',
         'note: Revealed type is "def (path: pathlib.Path,',

@@ -43,8 +43,6 @@ ODD_NAMES = [
     'sub folder/deep#er/it\'s "so".wav',
 ]
 RATE = 8000
-# The SDK's own, when it renews its access token.
-pytestmark = pytest.mark.filterwarnings("ignore:The `parse_obj` method is deprecated")
 
 
 def write_tone(path, frequency=440.0, seconds=0.2, **options):
@@ -107,7 +105,7 @@ def shared_root(server, tmp_path):
 
 def download(client, url):
     """A whole file as a browser gets it: by its URL alone, from the root of the host."""
-    headers = client._sdk._client_wrapper.get_headers()
+    headers = {"Authorization": client._credentials.header("download it")}
     return httpx.get(urljoin(client.url, url), headers=headers).raise_for_status().content
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from labelkit.labels.undo import undo
 from labelkit.project import open_project
 from labelkit.records import Batch
 from labelkit.review import status as reporting
-from labelkit.review.pull import pull, pull_file, repair
+from labelkit.review.pull import PullReport, pull, pull_file, repair
 from labelkit.review.push import push
 from labelkit.review.queue import Choice
 from labelkit.review.setup import read_setup, set_up
@@ -82,9 +83,9 @@ def test_the_full_loop(
     seeds = (0, 1, 2)
     earlier = [train(project, tiny_recipe, trusted=True, workers=1, seed=seed) for seed in seeds]
     rows, report = push(project, lowest(30))
-    assert (report["new"], report["same"]) == (30, 0)
-    assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
-    assert push(project, lowest(30))[1]["same"] == 30
+    assert (report.new, report.same) == (30, 0)
+    assert [row.score for row in rows] == sorted(row.score for row in rows)
+    assert push(project, lowest(30))[1].same == 30
 
     annotator = label_studio.annotator()
     expected, kinds = {}, []
@@ -114,7 +115,7 @@ def test_the_full_loop(
     assert scores == sorted(scores)
 
     report = pull(project)
-    assert {key: n for key, n in report.items() if n} == (
+    assert {key: n for key, n in asdict(report).items() if n} == (
         Counter(labels=26, none=1, unsure=1, no_sound=1, skipped=1)
         + Counter(state for _, state in expected.values())
     )
@@ -125,7 +126,7 @@ def test_the_full_loop(
         assert event[:4] == (state, labels, "review", "anna@example.org")
         assert "26 labels, 1 no usable sound, 1 none of these" in event[4]
         assert json.loads(event[5])["shown"].startswith("lwlrap ")
-    assert not any(pull(project, full=full)[kind] for full in (False, True) for kind in report)
+    assert pull(project) == pull(project, full=True) == PullReport()
     assert now(project) == after
 
     later = [train(project, tiny_recipe, trusted=True, workers=1, seed=seed) for seed in seeds]
@@ -205,7 +206,7 @@ def test_edits_and_deletions_are_events(project, start, label_studio):
     annotator.edit(first["id"], answer(["Siren", "Bell"]))
     annotator.delete(second["id"])
     report = pull(project)
-    assert (report["labels"], report["deleted"]) == (1, 1)
+    assert (report.labels, report.deleted) == (1, 1)
     assert now(project)[one] == (["Bell", "Siren"], RELABELED)
     assert now(project)[two] == before[two]
     assert [event[0] for event in history(project, two)][-1] == before[two][1]
@@ -216,7 +217,7 @@ def test_edits_and_deletions_are_events(project, start, label_studio):
         assert (one, session.classes().index("Bell")) in session.decided()
     # An answer that becomes a skip says nothing any more.
     annotator.edit(first["id"], [], was_cancelled=True)
-    assert pull(project)["skipped"] == 1
+    assert pull(project).skipped == 1
     assert now(project) == before
 
 
@@ -228,7 +229,7 @@ def test_a_skip_over_the_guess_is_no_label(project, start, label_studio):
     task = annotator.next_task(setup.project_id)
     assert task["predictions"][0]["result"][0]["value"]["choices"]
     annotator.skip(task["id"], task["predictions"][0]["result"])
-    assert pull(project)["skipped"] == 1
+    assert pull(project).skipped == 1
     assert now(project) == before
     with project.store.read() as session:
         assert not session.rows(
@@ -254,19 +255,19 @@ def test_two_annotators(project, start, label_studio):
     state = now(project)
     assert state[same][0] == ["Bell"] and state[same][1] in ("verified", "relabeled")
     assert state[differ] == before[differ] and state[alone] == before[alone]
-    facts = {row["what"]: row["value"] for row in reporting.status(project)}
-    assert (facts["disagreements"], facts["awaiting more answers"]) == (1, 1)
-    (row,) = reporting.list_disagreements(project)
-    assert row["answers"] == [
+    found = reporting.status(project)
+    assert (found.disagreements, found.awaiting) == (1, 1)
+    (clip,) = reporting.list_disagreements(project)
+    assert clip.answers == [
         "anna@example.org: Bell", f"ben{setup.project_id}@b.org: Surf",
-    ] and not row["decided"]  # fmt: skip
-    table = {row["annotator"]: row for row in reporting.compare_annotators(project)}
-    assert table["anna@example.org"]["answers"] == 3 and table["anna@example.org"]["shared"] == 2
-    assert table["anna@example.org"]["agree"] == 0.5
+    ] and not clip.decided  # fmt: skip
+    summaries = {found.annotator: found for found in reporting.compare_annotators(project)}
+    of_anna = summaries["anna@example.org"]
+    assert (of_anna.answers, of_anna.shared, of_anna.agree) == (3, 2, 0.5)
     # The clip they differ on goes to a third, whose answer decides.
     rows, report = push(project, Choice(disagreements=True))
-    assert report["changed"] == 1 and rows[0]["reason"].startswith("People differ: Bell; or Surf.")
-    assert push(project, Choice(disagreements=True))[1]["same"] == 1
+    assert report.changed == 1 and rows[0].reason.startswith("People differ: Bell; or Surf.")
+    assert push(project, Choice(disagreements=True))[1].same == 1
     third = label_studio.annotator(f"cleo{setup.project_id}@c.org")
     offered = []
     while task := third.next_task(setup.project_id):
@@ -305,30 +306,30 @@ def test_switching_to_blind_takes_the_suggestions_away(project, start, label_stu
     push(project, lowest(2))
     start(blind=True)
     assert "push again" in capsys.readouterr().err
-    assert push(project, lowest(2))[1]["changed"] == 2
+    assert push(project, lowest(2))[1].changed == 2
     for task in tasks(label_studio.annotator(), setup).values():
         assert not {"suggested", "reason"} & set(task["data"])
         assert [p["result"] for p in task["predictions"]] == [[]]
     start()
-    assert push(project, lowest(2))[1]["changed"] == 2
-    assert push(project, lowest(2))[1]["same"] == 2
+    assert push(project, lowest(2))[1].changed == 2
+    assert push(project, lowest(2))[1].same == 2
 
 
 def test_a_new_model_is_shown_on_open_tasks(project, start, label_studio, tiny_recipe):
     setup = start()
-    first = push(project, lowest(6))[1]["shown_by"]
+    first = push(project, lowest(6))[1].model_version
     annotator = label_studio.annotator()
     done = annotator.next_task(setup.project_id)
     annotator.submit(done["id"], answer(["Bell"]))
     train(project, tiny_recipe, workers=1, seed=5)
     report = push(project, lowest(2))[1]
-    assert report["shown_by"] != first
+    assert report.model_version != first
     for clip_id, task in tasks(annotator, setup).items():
-        shown = [p for p in task["predictions"] if p["model_version"] == report["shown_by"]]
+        shown = [p for p in task["predictions"] if p["model_version"] == report.model_version]
         assert len(shown) == (0 if clip_id == done["data"]["clip_id"] else 1)
     assert (
         annotator.next_task(setup.project_id)["predictions"][0]["model_version"]
-        == (report["shown_by"])
+        == report.model_version
     )
 
 
@@ -343,7 +344,7 @@ def test_undo_of_answers(project, start, label_studio):
         batch = session.rows("select max(batch_id) from batches where kind = 'review'")[0][0]
     undo(project, batch)
     assert now(project) == before
-    assert not any(pull(project, full=True).values())
+    assert pull(project, full=True) == PullReport()
     assert now(project) == before
     with project.store.read() as session:
         assert not session.rows("select 1 from reviews_now")
@@ -364,18 +365,18 @@ def test_classes_come_and_go(project, start, label_studio):
     with pytest.raises(ServiceError, match=r"lacks class 'Bell'.*labelkit review init"):
         push(project, lowest(3))
     report = pull(project)
-    assert report["quarantined"] == 2
+    assert report.quarantined == 2
     rows = reporting.list_quarantine(project)
-    assert "Glocke & Co" in rows[0]["problem"] and "Whale" in rows[1]["problem"]
+    assert "Glocke & Co" in rows[0].problem and "Whale" in rows[1].problem
     with pytest.raises(InvalidInput, match="no class 'Gong'"):
         repair(project, renames={"Glocke & Co": "Gong"})
     report = repair(project, renames={"Glocke & Co": "Bell"})
-    assert report["labels"] == 1 and report["still_in_quarantine"] == 1
+    assert report.labels == 1 and report.still_in_quarantine == 1
     assert now(project)[one][0] == ["Bell"]
-    assert not any(pull(project, full=True).values())
+    assert pull(project, full=True) == PullReport()
     # The vocabulary grows: the page follows, and the answer can be read.
     grow(project, "Whale")
-    assert repair(project, renames={})["still_in_quarantine"] == 0
+    assert repair(project, renames={}).still_in_quarantine == 0
     assert now(project)[two][0] == ["Whale"]
     # The page may only be brought back once no answer has a label that it would lose.
     with pytest.raises(ServiceError, match="Glocke"):
@@ -402,7 +403,7 @@ def test_the_page_follows_a_vocabulary_that_grows(project, start, label_studio, 
     # A heading of the user's own makes no difference to the answers, and stays.
     mine = annotator.json("GET", path)["label_config"].replace("Why you are asked", "Why?")
     annotator.json("PATCH", path, {"label_config": mine})
-    assert push(project, lowest(2))[1]["same"] == 2
+    assert push(project, lowest(2))[1].same == 2
     assert annotator.json("GET", path)["label_config"] == mine
     grow(project, "Rock & $roll")
     with pytest.raises(ServiceError, match=r"lacks class 'Rock & \$roll'.*review init"):
@@ -413,7 +414,7 @@ def test_the_page_follows_a_vocabulary_that_grows(project, start, label_studio, 
     assert "12 classes" in capsys.readouterr().err
     annotator.submit(annotator.next_task(setup.project_id)["id"],
                      answer(["Rock & $roll", "Später 🦆"]))  # fmt: skip
-    assert pull(project)["relabeled"] == 1
+    assert pull(project).relabeled == 1
     with project.store.read() as session:
         assert session.rows("select labels from labels_now where source = 'review'") == [
             (["Rock & $roll", "Später 🦆"],)
@@ -438,14 +439,14 @@ def test_deleted_tasks_leave_their_answers(project, start, label_studio):
     for clip_id in (one, two):
         annotator.json("DELETE", f"/api/tasks/{by_clip[clip_id]['id']}/")
     report = pull(project)
-    assert report["task_deleted"] == 2
+    assert report.task_deleted == 2
     assert now(project) == state
     assert json.loads(history(project, one)[-1][5])["answer"] == "task_deleted"
-    assert not any(pull(project, full=True).values())
-    facts = {row["what"]: row["value"] for row in reporting.status(project)}
-    assert (facts["pushed"], facts["tasks deleted"]) == (1, 2)
+    assert pull(project, full=True) == PullReport()
+    found = reporting.status(project)
+    assert (found.pushed, found.task_deleted) == (1, 2)
     # What was never answered comes back when it is asked for again.
-    assert push(project, lowest(3))[1]["new"] >= 1
+    assert push(project, lowest(3))[1].new >= 1
     assert {two, three} <= set(tasks(annotator, setup))
 
 
@@ -466,8 +467,8 @@ def test_the_same_from_an_export(project, start, label_studio, tmp_path):
     report = pull(project)
     assert pull_file(other, file) == report
     assert now(other) == now(project)
-    assert not any(pull_file(other, file).values())
-    assert not any(pull(other, full=True).values())
+    assert pull_file(other, file) == PullReport()
+    assert pull(other, full=True) == PullReport()
     # Without any set-up, too: the numbers of annotators stand for their names.
     (other.root / "labels.duckdb").unlink()
     shutil.copy(project.root / "labels.duckdb", other.root / "labels.duckdb")
@@ -489,12 +490,12 @@ def test_a_task_of_another_store_goes_to_quarantine(project, start, label_studio
     before = now(project)
     for task in (one, two):
         annotator.submit(task["id"], answer(["Bell"]))
-    assert pull(project)["quarantined"] == 2
+    assert pull(project).quarantined == 2
     assert now(project) == before
-    assert all("another store" in row["problem"] for row in reporting.list_quarantine(project))
+    assert all("another store" in row.problem for row in reporting.list_quarantine(project))
 
 
-def test_commands_print_arrays(project, start, label_studio):
+def test_commands_print_arrays(project, start, label_studio, monkeypatch):
     setup = start()
 
     def run(*words):
@@ -507,11 +508,31 @@ def test_commands_print_arrays(project, start, label_studio):
     assert list(rows[0]) == ["path", "labels", "suggested", "score", "task", "reason"]
     annotator = label_studio.annotator()
     annotator.submit(annotator.next_task(setup.project_id)["id"], answer(["Bell"]))
-    assert run("pull")[0]["labels"] == 1
-    assert {"what": "reviewed", "value": 1} in run("review", "status")
-    assert run("review", "annotators")[0]["answers"] == 1
+    kinds = ["labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted",
+             "task_deleted", "verified", "relabeled", "rejected", "unverified"]  # fmt: skip
+    [counts] = run("pull")
+    assert counts["labels"] == 1 and list(counts) == kinds
+    facts = run("review", "status")
+    assert {"what": "reviewed", "value": 1} in facts
+    assert [fact["what"] for fact in facts] == [
+        "project", "annotators a clip", "suggestions", "audio", "last pull up to", "pushed",
+        "reviewed", "awaiting more answers", "answers with labels", "none of these",
+        "no usable sound", "unsure", "skipped", "disagreements", "quarantine", "answers deleted",
+        "tasks deleted", "drafts", "clips with two tasks", "page drift",
+    ]  # fmt: skip
+    [summary] = run("review", "annotators")
+    assert summary["answers"] == 1 and list(summary) == [
+        "annotator", "answers", "unsure", "skipped", "suggestion_accepted", "median_s", "shared",
+        "agree", "jaccard", "kappa", "with_majority",
+    ]  # fmt: skip
     assert run("review", "disagreements") == run("review", "quarantine") == []
-    assert all(row["ok"] is True for row in run("review", "doctor"))
+    assert list(run("review", "repair")[0]) == [*kinds, "still_in_quarantine"]
+    checks = run("review", "doctor")
+    assert all(list(row) == ["check", "ok", "what"] and row["ok"] is True for row in checks)
+    # What the server alone knows is left out where it is not reached, with why.
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
+    last = run("review", "status")[-1]
+    assert last["what"] == "server" and "401" in last["value"]
 
 
 def test_setting_up_twice_adopts_and_changes(project, start, label_studio):

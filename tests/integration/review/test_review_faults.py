@@ -14,7 +14,7 @@ from labelkit.config import ReviewSpec
 from labelkit.errors import ServiceError
 from labelkit.project import open_project
 from labelkit.review import push as pushing
-from labelkit.review.pull import pull
+from labelkit.review.pull import PullReport, pull
 from labelkit.review.push import push
 from labelkit.review.queue import Choice
 from labelkit.review.setup import set_up
@@ -94,7 +94,7 @@ def test_a_lost_reply_leaves_one_task_a_clip(
             session.rows("update scores set value = value / 2")
     proxy.fail(*request_, fault, times=2)
     report = push(project, lowest(8))[1]
-    assert report["new"] + report["changed"] == 8
+    assert report.new + report.changed == 8
     ids = task_ids(annotator, project)
     assert {clip: ids[clip] for clip in noted(project)} == noted(project)
     shown = [
@@ -102,7 +102,7 @@ def test_a_lost_reply_leaves_one_task_a_clip(
         for i in ids.values()
     ]
     assert all(len(versions) == len(set(versions)) for versions in shown)
-    assert push(project, lowest(8))[1]["same"] == 8
+    assert push(project, lowest(8))[1].same == 8
 
 
 def test_a_server_that_never_keeps_anything_is_given_up(project, proxy, annotator):
@@ -139,7 +139,7 @@ def test_a_killed_push_goes_on(project, proxy, annotator):
     time.sleep(0.5)
     assert len(task_ids(annotator, project)) in (0, 3) and not noted(project)
     report = push(project, lowest(9))[1]
-    assert report["new"] + report["same"] == 9
+    assert report.new + report.same == 9
     assert noted(project) == task_ids(annotator, project)
 
 
@@ -181,7 +181,7 @@ def test_two_tasks_of_a_clip_that_people_worked_on_are_told(project, annotator, 
     capsys.readouterr()
     push(project, Choice(where=f"clip_id = {clip_id}"))
     assert f"{mine[0]}, {mine[1]}" in capsys.readouterr().err
-    assert pull(project)["labels"] == 2
+    assert pull(project).labels == 2
     with project.store.read() as session:
         assert session.rows("select labels from labels_now where clip_id = ?", [clip_id]) == [
             (["Bell"],)
@@ -216,7 +216,7 @@ def test_a_project_deleted_during_a_pull(project, proxy, annotator, monkeypatch)
     spec = ReviewSpec(document_root=str(project.setup.settings["share"]["document_root"]))
     new = set_up(project, proxy.url, "the next one", spec)[0]
     assert new.project_id != project.setup.project_id and new.name != project.setup.name
-    assert not any(pull(project).values())
+    assert pull(project) == PullReport()
     with project.store.read() as session:
         assert session.rows(
             "select count(*) from labels_now where labels = ['Bell'] and source = 'review'"
@@ -277,7 +277,7 @@ def test_behind_a_sub_path(label_studio, verified_project, tmp_path, monkeypatch
         audio = annotator.json("GET", f"/api/tasks/{task_id}/")["data"]["audio"]
         assert audio.startswith("/ls/data/local-files/")
         annotator.submit(task_id, answer(["Bell"]))
-        assert pull(project)["labels"] == 1
+        assert pull(project).labels == 1
         result = CliRunner().invoke(cli, ["-C", str(project.root), "review", "doctor"])
         assert result.exit_code == 0, result.output
 
@@ -288,9 +288,9 @@ def test_a_missing_recording_is_left_out_and_the_rest_goes_on(project, annotator
         session.rows("update clips set path = 'gone.wav' where path = ?", [path])
     listed = tmp_path / "list.txt"
     listed.write_text("gone.wav\nnever.wav\ntrain/0005.wav\n")
-    rows, report = push(project, Choice(clips=listed))
-    assert [row["path"] for row in rows] == ["train/0005.wav"]
-    assert (report["new"], report["left_out"]) == (1, 2)
+    clips, report = push(project, Choice(clips=listed))
+    assert [clip.path for clip in clips] == ["train/0005.wav"]
+    assert (report.new, report.left_out) == (1, 2)
     said = capsys.readouterr().err
     assert "gone.wav" in said and "never.wav" in said
     assert len(task_ids(annotator, project)) == 1

@@ -11,7 +11,7 @@ from labelkit.config import ReviewSpec
 from labelkit.errors import StoreError
 from labelkit.records import Batch, Clip, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.review.ledger import Ledger
-from labelkit.review.resolution import Decision, newest_answers, resolve, verdicts_said
+from labelkit.review.resolution import Decision, newest_answers, resolve, verdicts_of_answer
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.reviews import sent_tasks, standing_reviews
 from tests.support.label_studio_server import answer
@@ -96,9 +96,9 @@ def test_states():
 
 def test_verdicts_are_of_what_was_in_question():
     class_id = {name: k for k, name in enumerate(CLASSES)}
-    said = verdicts_said(review("ann", "Rain"), class_id, {1, 2})
+    said = verdicts_of_answer(review("ann", "Rain"), class_id, {1, 2})
     assert said == {1: "absent", 2: "present"}
-    assert verdicts_said(review("ann", answer="skipped"), class_id, {1}) == {}
+    assert verdicts_of_answer(review("ann", answer="skipped"), class_id, {1}) == {}
 
 
 @pytest.fixture(scope="module")
