@@ -292,7 +292,7 @@ class OpenProject:
             on_stage: Gets one row after each stage is in the store.
 
         Returns:
-            ``run_id``, the metric on verified clips out of fold and on locked clips, and
+            ``run_id``, the metric on verified clips out of fold and on held-out clips, and
             ``signature``.
 
         Raises:

@@ -310,9 +310,16 @@ def is_in_sample(name: str) -> bool:
     Raises:
         UnknownName: If there is no such score.
     """
-    return not set(inspect.signature(registry.resolve("score", name)).parameters).isdisjoint(
-        _IN_SAMPLE
-    )
+    return not list_inputs(name).isdisjoint(_IN_SAMPLE)
+
+
+def list_inputs(name: str) -> set[str]:
+    """List what a registered score reads: the arguments it has.
+
+    Raises:
+        UnknownName: If there is no such score.
+    """
+    return set(inspect.signature(registry.resolve("score", name)).parameters)
 
 
 def score_by(name: str, inputs: ScoreInputs) -> Floats:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 
 from labelkit import registry
-from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, read_inputs, score_by
+from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, list_inputs, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
@@ -106,7 +106,9 @@ def score(
     if fuse:
         values = {FUSED: fuse_ranks(list(values.values())), **values}
     every = np.arange(len(inputs.rows))
-    told = _suggest(inputs, inputs.both_probs if "fusion" in methods else inputs.probs)
+    # What orders by run and probe together is suggested by both.
+    both = any({"probs", "probe_probs"} <= list_inputs(name) for name in methods)
+    told = _suggest(inputs, inputs.both_probs if both else inputs.probs)
     _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
     first, *rest = values
     order = np.lexsort([inputs.clip_ids, *(values[name] for name in reversed([first, *rest]))])

@@ -94,8 +94,11 @@ def select(
                 f"{other.run_id} judged other clips than {first.run_id}; take runs on the same "
                 "clips"
             )
+    function = registry.resolve("selection", rule)
+    parameters = inspect.signature(function).parameters
+    takes_list = "listed" in parameters
     for judge in judges:
-        if len(judge.probs) > 1 and (judge.probs == judge.probs[0]).all() and rule != "listed":
+        if len(judge.probs) > 1 and (judge.probs == judge.probs[0]).all() and not takes_list:
             raise InvalidInput(
                 f"{judge.run_id} judges all clips alike, so nothing can be selected by it; take "
                 "another run"
@@ -103,12 +106,10 @@ def select(
     open_to = first.machine & first.labels.any(axis=1)
     if not open_to.any():
         raise InvalidInput("no clip is left to a machine to decide: people decided on all")
-    function = registry.resolve("selection", rule)
     extra: dict[str, Any] = {}
-    parameters = inspect.signature(function).parameters
     if "folds" in parameters:
         extra["folds"] = first.folds[open_to]
-    if "listed" in parameters:
+    if takes_list:
         extra["listed"] = _read_list(listed, first)[open_to]
     elif listed is not None:
         raise InvalidInput(f"rule {rule} takes no list; take rule listed, or leave out --list")

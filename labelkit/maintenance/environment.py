@@ -49,7 +49,7 @@ def _room(store: Path) -> Finding:
 
 
 def find_file_system(folder: Path, mounts: str) -> str | None:
-    r"""Type of the file system a folder lies on.
+    r"""Find the type of the file system a folder lies on.
 
     Args:
         folder: The folder, resolved.
@@ -71,7 +71,7 @@ def find_file_system(folder: Path, mounts: str) -> str | None:
 
 
 def is_on_network(kind: str | None) -> bool:
-    """Whether a type of file system is one that other machines reach, too."""
+    """Tell whether a type of file system is one that other machines reach, too."""
     return kind is not None and (kind in _NETWORK or kind.startswith("fuse."))
 
 
@@ -123,7 +123,7 @@ def _rights(store: Path) -> Iterator[Finding]:
 
 
 def find_leftovers(project: Project) -> list[Path]:
-    """Unfinished files of labelkit in a project whose processes have ended."""
+    """Find unfinished files of labelkit in a project whose processes have ended."""
     if is_on_network(_own_file_system(project.root)):
         # Whether a process of another machine lives is not known here.
         return []

@@ -18,12 +18,11 @@ from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
 from labelkit.stores.upkeep import checkpoint, rebuild
 
-Say = Callable[[str], None]
 # More damaged places than this are no torn log.
 _CUTS = 5
 
 
-def repair(project: Project, say: Say) -> None:
+def repair(project: Project, say: Callable[[str], None]) -> None:
     """Do what can be done without losing anything that is still there.
 
     A torn log is cut where it is damaged, the high-water mark set to what is there, the maintained
@@ -49,7 +48,7 @@ def repair(project: Project, say: Say) -> None:
 class _Mender:
     """The repair of one store, under its lock; copies are made once, before the first change."""
 
-    def __init__(self, store: LabelStore, say: Say) -> None:
+    def __init__(self, store: LabelStore, say: Callable[[str], None]) -> None:
         self.store, self.say, self._copies = store, say, False
 
     def mend(self) -> None:

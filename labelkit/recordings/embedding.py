@@ -165,20 +165,6 @@ def read_embeddings(
     return matrix, usable
 
 
-def import_embeddings(project: Project, file: Path) -> EmbeddingStore:
-    """Take vectors that somebody made elsewhere; ``EmbeddingSpec(embedder="vectors:FILE")``.
-
-    Args:
-        project: Whose recordings.
-        file: ``.npz`` with ``paths`` below the audio folder and ``embeddings``, or ``.npy``
-            with one row for each clip of the project, their paths sorted ascending.
-
-    Raises:
-        InvalidInput: If the file does not fit the project.
-    """
-    return compute_embeddings(project, EmbeddingSpec(embedder=f"vectors:{file}"), FeatureSpec())
-
-
 def similar(
     project: Project,
     clip: str,

@@ -17,6 +17,7 @@ from labelkit.project import Project
 from labelkit.records import LabelTable
 from labelkit.states import MACHINE_STATES
 from labelkit.stores.scores import (
+    ORDERS,
     NewestScores,
     Suggestion,
     find_where,
@@ -28,7 +29,6 @@ from labelkit.stores.session import Session
 from labelkit.types import Floats
 
 # Scores that order clips that were chosen otherwise, the best first.
-ORDERS = ("fusion", "lwlrap", "self_confidence")
 NO_MODEL = "none"
 # Of a clip nothing is known about, neither doubted nor trusted.
 UNKNOWN_SCORE = 0.5

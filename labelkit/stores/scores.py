@@ -17,6 +17,8 @@ from labelkit.types import Floats
 # A newest number of each clip, by runs in the order of their batches, rounds and names.
 _ORDER = "(r.batch_id, coalesce(r.iteration, -1), r.run_id)"
 _OF_VIEW = {"fusion": FUSION, "lwlrap": "s.lwlrap", "self_confidence": "s.self_confidence"}
+# The scores that order ``review_queue``, the first that a clip has.
+ORDERS = tuple(_OF_VIEW)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class _Planner:
         self.merges: dict[str, Merge] = {}
 
     def plan(self) -> ImportPlan:
-        """ImportPlan every batch of the set that is not here."""
+        """Plan every batch of the set that is not here."""
         found = match_clips(self.session, self.changes, self.batches)
         self.clip_ids, self.made.rows = found.clip_ids, found.rows
         self._collect_events({row["path"] for row in found.rows})

@@ -17,7 +17,6 @@ from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.recordings.embedding import (
     compute_embeddings,
-    import_embeddings,
     load_hear,
     open_embeddings,
     read_embeddings,
@@ -662,6 +661,10 @@ def test_an_empty_store_has_no_vectors(tmp_path):
 # Vectors of one's own.
 
 
+def compute_own(project, file):
+    return compute_embeddings(project, EmbeddingSpec(embedder=f"vectors:{file}"), FEATURES)
+
+
 def test_vectors_of_a_file_are_taken(project, tmp_path, capsys):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((6, 3))
@@ -670,7 +673,7 @@ def test_vectors_of_a_file_are_taken(project, tmp_path, capsys):
     file = tmp_path / "mine.npz"
     paths = [*(PATHS[k] for k in order), "other.wav"]
     np.savez(file, paths=paths, embeddings=np.vstack([vectors[order], np.zeros(3)]))
-    store = import_embeddings(project, file)
+    store = compute_own(project, file)
     assert store.folder.name.startswith("mine-")
     spec = EmbeddingSpec(embedder=f"vectors:{file}")
     matrix, usable = read_embeddings(project, spec, FEATURES, PATHS)
@@ -681,7 +684,7 @@ def test_vectors_of_a_file_are_taken(project, tmp_path, capsys):
     assert "4.wav: left out" in said and store.entries["5.wav"].faults == ["no_vector"]
     # Without paths, one row a clip by their sorted paths.
     np.save(tmp_path / "mine.npy", vectors)
-    matrix = import_embeddings(project, tmp_path / "mine.npy").read(PATHS)[0]
+    matrix = compute_own(project, tmp_path / "mine.npy").read(PATHS)[0]
     np.testing.assert_array_equal(matrix[[0, 5]], vectors[[0, 5]].astype(np.float32))
 
 
@@ -693,7 +696,7 @@ def test_vectors_need_no_audio(tmp_path):
     import_labels(project, source, "csv", FormatSpec(), metadata_only=True)
     shutil.rmtree(project.audio_dir)
     np.save(tmp_path / "mine.npy", np.arange(8).reshape(4, 2))
-    import_embeddings(project, tmp_path / "mine.npy")
+    compute_own(project, tmp_path / "mine.npy")
     spec = EmbeddingSpec(embedder=f"vectors:{tmp_path / 'mine.npy'}")
     matrix, usable = read_embeddings(project, spec, FEATURES, ["3.wav", "1.wav"])
     assert usable.all() and matrix.tolist() == [[6, 7], [2, 3]]
@@ -713,18 +716,18 @@ def test_vectors_need_no_audio(tmp_path):
 def test_files_of_vectors_that_do_not_fit_are_named(project, tmp_path, arrays, message):
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(InvalidInput, match=message) as caught:
-        import_embeddings(project, tmp_path / "mine.npz")
+        compute_own(project, tmp_path / "mine.npz")
     assert "mine.npz" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_files_without_vectors_are_named(project, tmp_path):
     np.save(tmp_path / "five.npy", np.ones((5, 2)))
     with pytest.raises(InvalidInput, match=r"five.npy has 5 rows, the project 6 clips"):
-        import_embeddings(project, tmp_path / "five.npy")
+        compute_own(project, tmp_path / "five.npy")
     (tmp_path / "text.npy").write_text("1, 2, 3")
     with pytest.raises(InvalidInput, match=r"text.npy: .*wanted .npz"):
-        import_embeddings(project, tmp_path / "text.npy")
-    for take in (read_vectors, lambda file: import_embeddings(project, file)):
+        compute_own(project, tmp_path / "text.npy")
+    for take in (read_vectors, lambda file: compute_own(project, file)):
         with pytest.raises(InvalidInput, match="no such file"):
             take(tmp_path / "none.npz")
 
