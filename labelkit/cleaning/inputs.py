@@ -23,7 +23,7 @@ from labelkit.recordings.usable import same_recordings
 from labelkit.records import LabelTable, multi_hot
 from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
-from labelkit.states import REJECTED
+from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
 from labelkit.types import Bools, Floats, Ints, Objects
@@ -91,7 +91,7 @@ class ScoreInputs:
     @property
     def machine(self) -> Bools:
         """Clips whose state a machine may change, ``(n_clips,)``."""
-        return np.isin(self.table.states[self.rows], ("unverified", "self_verified"))
+        return np.isin(self.table.states[self.rows], MACHINE_STATES)
 
     @cached_property
     def groups(self) -> Ints:

@@ -1,7 +1,7 @@
 """What people ask the store: every view and macro with what it is for, newest definition only.
 
-Views hold no data, so opening an older store for the first time simply makes them anew. The
-same statements, made as temporary views over filtered tables, are the store as it was.
+Views hold no data, so a migration makes all of them anew. The same statements, made as temporary
+views over filtered tables, are the store as it was.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ UNCOVERED = (
     "by_person or coalesce(max_by(state, event_id) filter (by_person) "
     f"over (partition by clip_id order by event_id), '{MACHINE_STATES[0]}') in ({_MACHINE})"
 )
-_OPEN = "e.state in ('unverified', 'self_verified')"
+_OPEN = f"e.state in ({_MACHINE})"
 _SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
 # A fusion older than the last training is of another judgement.
 FUSION = "case when s.fused >= coalesce(s.trained, 0) then s.fusion end"
