@@ -50,9 +50,9 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("changes", "import", "{folder}/changes.jsonl", "--json"),
 )  # fmt: skip
 REVIEW: tuple[tuple[str, ...], ...] = (
-    ("review", "init", "--url", "{url}", "--title", "{title}"),
-    ("review", "push", "--n", "4", "--json"), ("review", "status", "--json"),
-    ("review", "doctor", "--json"), ("review", "pull", "--json"),
+    ("review", "init", "--url", "{url}", "--project", "{title}"),
+    ("push", "--lowest-lwlrap", "4", "--json"), ("review", "status", "--json"),
+    ("review", "doctor", "--json"), ("pull", "--json"),
     ("review", "disagreements", "--json"), ("review", "annotators", "--json"),
     ("review", "quarantine", "--json"), ("review", "repair", "--json"),
 )  # fmt: skip
@@ -77,6 +77,8 @@ def write_set(folder: Path) -> None:
 
 def describe(value: object, where: str = "") -> list[str]:
     """List the keys of a JSON value in their order, with the kind of what they hold."""
+    if value in ([], {}):
+        return [f"{where} empty {type(value).__name__}"]
     if isinstance(value, dict):
         return [line for key, part in value.items() for line in describe(part, f"{where}.{key}")]
     if isinstance(value, list):
@@ -107,21 +109,21 @@ def collect(python: str, title: str) -> dict[str, list[str]]:
                 printed = json.loads(done.stdout)
                 found[asked] = describe(printed)
                 if command[0] == "log":
-                    words["batch"] = printed[0]["batch_id"]
+                    words["batch"] = printed[0]["batch"]
     return found
 
 
 def main(old: str, new: str) -> int:
     """Print what differs or failed; how many is the exit code."""
     before, now = collect(old, "keys before"), collect(new, "keys now")
+    failed = [asked for asked, keys in now.items() if keys[0].startswith("exit code")]
     differ = [asked for asked in before | now if before.get(asked) != now.get(asked)]
     for asked in differ:
         print(f"{asked}\n  old {before.get(asked)}\n  new {now.get(asked)}")
-    failed = [asked for asked, keys in now.items() if keys and keys[0].startswith("exit code")]
     for asked in failed:
         print(f"{asked}\n  {now[asked][0]}")
     print(f"{len(now)} commands, {len(failed)} of them failed, {len(differ)} differ")
-    return len(differ) + len(failed)
+    return len({*differ, *failed})
 
 
 if __name__ == "__main__":

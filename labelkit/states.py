@@ -1,9 +1,9 @@
-"""The states of a clip, and who may give it which: the one table that code and docs read.
+"""The states of a clip, and who may give it which: the one table, which the docs print.
 
-A state says how far the labels of a clip are trusted, and by whom. In :data:`MACHINE_STATES` a
-model may judge it; into the others only people bring it, and out of them too. The store refuses
-what this table does not know of a machine (``stores/append.py``), and two copies are merged by it
-(``labels/changes/merge.py``).
+A state says how far the labels of a clip are trusted, and by whom. A machine moves clips between
+:data:`MACHINE_STATES`; into the others only people bring them, and out of them too. The store
+refuses batches of machines that do otherwise (``stores/append.py``), and two copies are merged by
+the same rule (``labels/changes/merge.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from dataclasses import dataclass
 UNVERIFIED, VERIFIED, SELF_VERIFIED = "unverified", "verified", "self_verified"
 RELABELED, REJECTED = "relabeled", "rejected"
 STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
+# A machine moves clips between these, and touches no others.
+MACHINE_STATES = (UNVERIFIED, SELF_VERIFIED)
+# What a training may learn from as from verified labels.
+TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
 
 REVIEW, CORRECTION, MACHINE = "a person, in Label Studio", "corrections", "a machine"
 IMPORT, UNDO = "an import of new clips", "an undo"
@@ -20,42 +24,37 @@ ACTORS = (REVIEW, CORRECTION, MACHINE, IMPORT, UNDO)
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Who may give a clip a state, and on what occasion, in words."""
+class StateChange:
+    """That somebody may give a clip a state, and on what occasion, in words."""
 
     actor: str
     state: str
     when: str
 
 
-RULES = (
-    Rule(REVIEW, UNVERIFIED, "no; but a clip gets it back when the answer is taken back"),
-    Rule(REVIEW, SELF_VERIFIED, "no; gets it back, likewise"),
-    Rule(REVIEW, VERIFIED, "the answer is the labels the clip had"),
-    Rule(REVIEW, RELABELED, "the answer is other labels, or none"),
-    Rule(REVIEW, REJECTED, "no usable sound"),
-    Rule(CORRECTION, RELABELED, "yes, also with the same labels"),
-    Rule(CORRECTION, REJECTED, "`remove`"),
-    Rule(
+STATE_CHANGES = (
+    StateChange(REVIEW, UNVERIFIED, "only back, when the answer is taken back"),
+    StateChange(REVIEW, SELF_VERIFIED, "only back, likewise"),
+    StateChange(REVIEW, VERIFIED, "the answer is the labels the clip had"),
+    StateChange(REVIEW, RELABELED, "the answer is other labels, or none"),
+    StateChange(REVIEW, REJECTED, "no usable sound"),
+    StateChange(CORRECTION, RELABELED, "yes, also with the same labels"),
+    StateChange(CORRECTION, REJECTED, "`remove`"),
+    StateChange(
         MACHINE, UNVERIFIED,
         "from `self_verified`, when a later round or rule no longer trusts it",
     ),
-    Rule(
+    StateChange(
         MACHINE, SELF_VERIFIED,
         "from `unverified`: `verify`, `select`, or a recipe that chooses clips",
     ),
-    Rule(IMPORT, UNVERIFIED, "yes; the default"),
-    Rule(IMPORT, SELF_VERIFIED, "only where a file with states says so"),
-    Rule(IMPORT, VERIFIED, "where the file says so"),
-    Rule(IMPORT, RELABELED, "only where a file with states says so"),
-    Rule(IMPORT, REJECTED, "only where a file with states says so"),
-    *(Rule(UNDO, state, "gives it back") for state in STATES),
+    StateChange(IMPORT, UNVERIFIED, "yes; the default"),
+    StateChange(IMPORT, SELF_VERIFIED, "only where a file with states says so"),
+    StateChange(IMPORT, VERIFIED, "where the file says so"),
+    StateChange(IMPORT, RELABELED, "only where a file with states says so"),
+    StateChange(IMPORT, REJECTED, "only where a file with states says so"),
+    *(StateChange(UNDO, state, "gives it back") for state in STATES),
 )  # fmt: skip
-
-# A machine moves clips between these, and touches no others.
-MACHINE_STATES = tuple(rule.state for rule in RULES if rule.actor == MACHINE)
-# What a training may learn from as from verified labels.
-TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
 
 
 def may_machine_change(before: str, after: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 import numpy as np
 
@@ -11,13 +12,19 @@ from labelkit.config import FeatureSpec
 from labelkit.types import Floats, Ints
 
 _A4 = 440.0
-# Banks are asked for with every clip; of few settings each, and nobody writes to them.
-_kept = lru_cache(maxsize=8)
 
 
-def _read_only(bank: Floats) -> Floats:
-    bank.flags.writeable = False
-    return bank
+def _kept(make: Callable[[FeatureSpec], Floats]) -> Callable[[FeatureSpec], Floats]:
+    """Keep what was made of the last settings: it is asked for with every clip, by readers only."""
+
+    @lru_cache(maxsize=8)
+    @wraps(make)
+    def kept(spec: FeatureSpec) -> Floats:
+        bank = make(spec)
+        bank.flags.writeable = False
+        return bank
+
+    return kept
 
 
 def top_hz(spec: FeatureSpec) -> float:
@@ -33,14 +40,13 @@ def mel_bank(spec: FeatureSpec) -> Floats:
     with warnings.catch_warnings():
         # check_spec tells it as an error.
         warnings.filterwarnings("ignore", message="Empty filters detected")
-        bank = librosa.filters.mel(
+        return librosa.filters.mel(
             sr=spec.sample_rate,
             n_fft=spec.n_fft,
             n_mels=spec.n_mels,
             fmin=spec.fmin_hz,
             fmax=top_hz(spec),
         )
-    return _read_only(bank)
 
 
 @_kept
@@ -70,7 +76,7 @@ def log_bank(spec: FeatureSpec) -> Floats:
     for row, corners in zip(bank, zip(bins, bins[1:], bins[2:], strict=False), strict=True):
         row[:] = np.interp(np.arange(len(row)), corners, (0, 1, 0))
         row /= row.sum()
-    return _read_only(bank)
+    return bank
 
 
 def log_bins(spec: FeatureSpec) -> Ints:

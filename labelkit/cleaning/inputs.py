@@ -37,7 +37,7 @@ PARTS = (
 )  # fmt: skip
 
 # What models show of labels they trained on: a score that reads it orders clips for people.
-_IN_SAMPLE = ("dynamics",)
+_IN_SAMPLE = {"dynamics"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,10 @@ class ScoreInputs:
     def paths(self) -> list[str]:
         """Paths of the clips."""
         return [self.table.paths[i] for i in self.rows]
+
+    def names(self, k: int) -> list[str]:
+        """Return the names of the labels of judged clip ``k``."""
+        return self.table.names(int(self.rows[k]))
 
     @property
     def machine(self) -> Bools:
@@ -310,16 +314,17 @@ def is_in_sample(name: str) -> bool:
     Raises:
         UnknownName: If there is no such score.
     """
-    return not list_inputs(name).isdisjoint(_IN_SAMPLE)
+    return not _IN_SAMPLE.isdisjoint(list_inputs(name))
 
 
-def list_inputs(name: str) -> set[str]:
-    """List what a registered score reads: the arguments it has.
+def list_inputs(name: str) -> list[str]:
+    """List what a registered score reads, by its arguments: names of :data:`PARTS`.
 
     Raises:
         UnknownName: If there is no such score.
     """
-    return set(inspect.signature(registry.resolve("score", name)).parameters)
+    parameters = inspect.signature(registry.resolve("score", name)).parameters
+    return [parameter for parameter in parameters if parameter in PARTS]
 
 
 def score_by(name: str, inputs: ScoreInputs) -> Floats:

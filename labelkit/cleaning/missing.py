@@ -91,8 +91,8 @@ def find_missing_labels(
     proposals = rank_missing(found, inputs.both_probs)
     labels = [
         MissingLabel(
-            path=table.paths[inputs.rows[k]],
-            labels=table.names(int(inputs.rows[k])),
+            path=inputs.paths[k],
+            labels=inputs.names(k),
             suggested=table.classes[class_id],
             score=round(1 - p, 4),
             reason=explain_missing([(table.classes[class_id], p)]),

@@ -107,7 +107,7 @@ def score(
         values = {FUSED: fuse_ranks(list(values.values())), **values}
     every = np.arange(len(inputs.rows))
     # What orders by run and probe together is suggested by both.
-    both = any({"probs", "probe_probs"} <= list_inputs(name) for name in methods)
+    both = any({"probs", "probe_probs"} <= {*list_inputs(name)} for name in methods)
     told = _suggest(inputs, inputs.both_probs if both else inputs.probs)
     _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
     first, *rest = values
@@ -116,8 +116,8 @@ def score(
     suggested, reasons = told
     return [
         ScoredClip(
-            path=inputs.table.paths[inputs.rows[k]],
-            labels=inputs.table.names(int(inputs.rows[k])),
+            path=inputs.paths[k],
+            labels=inputs.names(k),
             state=str(inputs.table.states[inputs.rows[k]]),
             suggested=inputs.table.classes[suggested[k][0]],
             scores={name: _rounded(numbers[k]) for name, numbers in values.items()},
@@ -169,9 +169,9 @@ def score_given(
     names = inputs.table.classes
     return [
         ScoredLabel(
-            path=inputs.table.paths[inputs.rows[clips[k]]],
+            path=inputs.paths[clips[k]],
             label=names[class_ids[k]],
-            labels=inputs.table.names(int(inputs.rows[clips[k]])),
+            labels=inputs.names(clips[k]),
             state=str(inputs.table.states[inputs.rows[clips[k]]]),
             suggested=names[told[0][clips[k]][0]],
             score=_rounded(found[k]),

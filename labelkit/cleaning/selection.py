@@ -154,8 +154,8 @@ def _commit(
     for k in np.flatnonzero(accepted | revoked):
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
         clip = SelectedClip(
-            path=table.paths[inputs.rows[k]],
-            labels=table.names(int(inputs.rows[k])),
+            path=inputs.paths[k],
+            labels=inputs.names(k),
             state=str(states[k]),
             suggested=table.classes[int(suggested[k])],
             score=round(float(confidence[k]), 4),

@@ -137,11 +137,7 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     from labelkit.review import status as looking
 
     found = looking.status(place.project(), token_file=token_file)
-    facts = as_row(found)
-    if not isinstance(found.server, str):
-        facts.pop("server")
-        facts |= as_row(found.server)
-    show([{"what": what, "value": value} for what, value in facts.items()], as_json)
+    show([{"what": what, "value": value} for what, value in as_row(found).items()], as_json)
 
 
 @click.command()

@@ -36,8 +36,7 @@ class Credentials:
         failures: Makes errors of what the server answers.
 
     Raises:
-        ServiceError: If the token has expired, or has no end.
-        InvalidInput: If its end is no time.
+        ServiceError: If the token has expired, or does not say when it ends.
     """
 
     def __init__(self, http: httpx.Client, url: str, token: str, failures: Failures) -> None:
@@ -66,19 +65,21 @@ class Credentials:
             return f"Bearer {self._access_token}"
 
     def _check_end(self, claims: dict[str, Any]) -> None:
-        what = f"log in to {self._url}"
-        with self._failures.catch(what):
-            end = _end(claims)
-        problem = "API key has expired"
+        end = _end(claims)
         if end is None:
-            problem = "API key does not have an expiration set, and is not valid"
-        if end is None or end < datetime.now(UTC):
-            raise ServiceError(
-                f"cannot {what}: {problem}. Please obtain a new refresh token; {NEW_TOKEN}"
-            )
+            problem = "the token does not say when it ends"
+        elif end < datetime.now(UTC):
+            problem = "the token has expired"
+        else:
+            return
+        raise ServiceError(f"cannot log in to {self._url}: {problem}; {NEW_TOKEN}")
 
     def _renew(self, what: str) -> None:
-        answer = self._http.post(f"{self._url}api/token/refresh/", json={"refresh": self._token})
+        # Whatever goes wrong here, what is asked was not sent yet.
+        with self._failures.catch(what):
+            answer = self._http.post(
+                f"{self._url}api/token/refresh/", json={"refresh": self._token}
+            )
         body = read_json(answer)
         access_token = body.get("access") if isinstance(body, dict) else None
         if answer.status_code != 200 or not isinstance(access_token, str):
@@ -169,6 +170,8 @@ def _read_claims(token: str) -> dict[str, Any] | None:
 
 
 def _end(claims: dict[str, Any]) -> datetime | None:
-    """Return when a token ends; None where it does not say it."""
-    end = claims.get("exp")
-    return None if end is None else datetime.fromtimestamp(end, UTC)
+    """Return when a token ends; None where it does not say it, or names no time."""
+    try:
+        return datetime.fromtimestamp(claims["exp"], UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -50,7 +50,7 @@ class Client:
 
     Args:
         url: Where Label Studio is served, with its sub-path if it has one.
-        token: A personal access token.
+        token: A personal access token, or a legacy one.
         timeout_s: How long to wait for an answer, in seconds.
 
     Raises:

@@ -79,6 +79,6 @@ def _retry_after_s(text: str) -> float:
         return float(text)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+        return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return 0.0
-    return (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

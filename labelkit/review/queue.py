@@ -28,7 +28,6 @@ from labelkit.stores.scores import (
 from labelkit.stores.session import Session
 from labelkit.types import Floats
 
-# Scores that order clips that were chosen otherwise, the best first.
 NO_MODEL = "none"
 # Of a clip nothing is known about, neither doubted nor trusted.
 UNKNOWN_SCORE = 0.5

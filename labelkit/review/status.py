@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,18 +38,13 @@ from labelkit.stores.reviews import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerStatus:
-    """What only the server knows of a review."""
-
-    drafts: int
-    clips_with_two_tasks: int = field(metadata={"key": "clips with two tasks"})
-    page_drift: str = field(metadata={"key": "page drift"})
+def _of_server(key: str) -> Any:
+    return field(default=None, metadata={"key": key, "optional": True})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewStatus:
-    """How far a review is, by the store; ``server`` is its part, or why it gave none."""
+    """How far a review is, by the store; the last by the server, or why it did not say them."""
 
     project: str
     annotators_a_clip: int = field(metadata={"key": "annotators a clip"})
@@ -67,7 +63,10 @@ class ReviewStatus:
     quarantine: int
     deleted: int = field(metadata={"key": "answers deleted"})
     task_deleted: int = field(metadata={"key": "tasks deleted"})
-    server: ServerStatus | str
+    drafts: int | None = _of_server("drafts")
+    clips_with_two_tasks: int | None = _of_server("clips with two tasks")
+    page_drift: str | None = _of_server("page drift")
+    server: str | None = _of_server("server")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +139,9 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
     answered = {clip_id for clip_id, on_clip in answers.items() if on_clip}
     kinds = Counter(review.answer for review in reviews)
     try:
-        server: ServerStatus | str = _ask_server(project, setup, spec, classes, token_file)
+        told = _ask_server(project, setup, spec, classes, token_file)
     except LabelkitError as error:
-        server = str(error)
+        told = {"server": str(error)}
     return ReviewStatus(
         project=f"{setup.title} ({setup.project_id} at {setup.url})",
         annotators_a_clip=spec.overlap,
@@ -161,7 +160,7 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         quarantine=unread,
         deleted=deleted.get("deleted", 0),
         task_deleted=deleted.get("task_deleted", 0),
-        server=server,
+        **told,
     )
 
 
@@ -171,7 +170,8 @@ def _ask_server(
     spec: ReviewSpec,
     classes: Sequence[str],
     token_file: Path | None,
-) -> ServerStatus:
+) -> dict[str, Any]:
+    """Return the fields of a status that only the server knows."""
     client = connect(project, setup.url, token_file)
     existing = client.project(setup.project_id)
     tasks_of: Counter[int] = Counter()
@@ -183,11 +183,11 @@ def _ask_server(
                 tasks_of[task["data"]["clip_id"]] += 1
     faults = check_page(existing["label_config"], classes, blind=spec.blind)
     drift = "none" if page_hash(existing["label_config"]) == setup.page_hash else "page changed"
-    return ServerStatus(
-        drafts=drafts,
-        clips_with_two_tasks=sum(n > 1 for n in tasks_of.values()),
-        page_drift="; ".join(faults) or drift,
-    )
+    return {
+        "drafts": drafts,
+        "clips_with_two_tasks": sum(n > 1 for n in tasks_of.values()),
+        "page_drift": "; ".join(faults) or drift,
+    }
 
 
 def list_disagreements(project: Project) -> list[Disagreement]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from labelkit.states import MACHINE_STATES
+from labelkit.states import MACHINE_STATES, UNVERIFIED
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ _NOW = (
 _MACHINE = ", ".join(f"'{state}'" for state in MACHINE_STATES)
 UNCOVERED = (
     "by_person or coalesce(max_by(state, event_id) filter (by_person) "
-    f"over (partition by clip_id order by event_id), '{MACHINE_STATES[0]}') in ({_MACHINE})"
+    f"over (partition by clip_id order by event_id), '{UNVERIFIED}') in ({_MACHINE})"
 )
 _OPEN = f"e.state in ({_MACHINE})"
 _SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"

@@ -223,6 +223,16 @@ def test_each_fault_is_found(project, statements, check, what):
     mine = [row for row in found if row["check"] == check]
     assert any(what in row["what"] for row in mine), found
     assert all(row["state"] == "problem" and row["remedy"] for row in mine)
+    problems = sum(row["state"] == "problem" for row in found)
+    assert done.stderr.startswith(f"{problems} problems, ")
+
+
+def test_problems_are_printed_as_a_table(project):
+    statements, _, what = FAULTS[0]
+    spoil(project, *statements)
+    done = say(project, "--fast")
+    assert done.exit_code == 3 and what in " ".join(done.stdout.split())
+    assert done.stderr.startswith("1 problems, ")
 
 
 @pytest.mark.slow

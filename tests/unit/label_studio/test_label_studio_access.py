@@ -5,6 +5,7 @@ import time
 from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Barrier
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from labelkit.errors import ServiceError
 from labelkit.label_studio import retries
 from labelkit.label_studio.access import Credentials
+from labelkit.label_studio.client import Client
 from labelkit.label_studio.failures import Failures
 
 URL = "http://localhost:8080/ls/"
@@ -74,8 +76,11 @@ def test_what_is_no_json_web_token_goes_along_as_it_is(token):
 @pytest.mark.parametrize(
     ("claims", "problem"),
     [
-        ({"exp": 10**9}, "API key has expired. Please"),
-        ({}, "API key does not have an expiration set, and is not valid. Please"),
+        ({"exp": 10**9}, "the token has expired"),
+        *(
+            (claims, "the token does not say when it ends")
+            for claims in ({}, {"exp": None}, {"exp": "soon"}, {"exp": 10**18}, {"exp": 10**30})
+        ),
     ],
 )
 def test_a_token_that_cannot_be_used_is_refused_before_it_is_sent(claims, problem):
@@ -83,8 +88,71 @@ def test_a_token_that_cannot_be_used_is_refused_before_it_is_sent(claims, proble
     with pytest.raises(ServiceError) as caught:
         Credentials(httpx.Client(), URL, token, Failures(URL, token))
     message = str(caught.value)
-    assert message.startswith(f"cannot log in to {URL}: {problem} obtain a new refresh token; make")
+    assert message.startswith(f"cannot log in to {URL}: {problem}; make a personal access token")
     assert token not in message
+
+
+def refuse(error):
+    def answer(request):
+        raise error("no way there", request=request)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (
+            lambda request: httpx.Response(401, json={"detail": "It is blacklisted"}),
+            "blacklisted",
+        ),
+        (lambda request: httpx.Response(200, text="<html>"), "with no JSON"),
+        (lambda request: httpx.Response(302, headers={"Location": "http://x/"}), "a redirect to"),
+        (lambda request: httpx.Response(200, json={}), "not Label Studio's"),
+        (lambda request: httpx.Response(200, json={"access": 7}), "not Label Studio's"),
+        (lambda request: httpx.Response(200, json=[]), "not Label Studio's"),
+        (refuse(httpx.ConnectError), "no connection to"),
+        (refuse(httpx.ReadTimeout), "did not answer in time"),
+    ],
+)
+def test_a_renewal_that_fails_is_one_line_and_nothing_else_is_sent(answer, said):
+    sent = []
+
+    def note(request):
+        sent.append(request.url.path)
+        return answer(request)
+
+    http = httpx.Client(transport=httpx.MockTransport(note))
+    credentials = Credentials(http, URL, TOKEN, Failures(URL, TOKEN))
+    with pytest.raises(ServiceError) as caught:
+        credentials.header("import tasks")
+    message = str(caught.value)
+    assert message.startswith("cannot import tasks: ") and said in message
+    # What was asked never went out, so that nothing can have come of it.
+    assert "carried it out" not in message and TOKEN not in message and "\n" not in message
+    assert sent == ["/ls/api/token/refresh/"]
+
+
+@pytest.mark.parametrize(
+    ("method", "times"), [("GET", 3), ("PATCH", 3), ("DELETE", 3), ("POST", 1)]
+)
+def test_only_what_creates_is_sent_once(method, times, pauses, monkeypatch):
+    sent = []
+
+    def answer(request):
+        if request.url.path.endswith("refresh/"):
+            return httpx.Response(200, json={"access": make_token(exp=2**33)})
+        sent.append(request.method)
+        return httpx.Response(503, json={"detail": "later"})
+
+    monkeypatch.setattr(
+        httpx, "Client", partial(httpx.Client, transport=httpx.MockTransport(answer))
+    )
+    client = Client(URL, TOKEN)
+    with pytest.raises(ServiceError, match="answered 503") as caught:
+        client._ask("do it", method, "api/projects/")
+    assert sent == [method] * times and len(pauses) == times - 1
+    assert ("carried it out" in str(caught.value)) == (method == "POST")
 
 
 class Flaky:
@@ -160,6 +228,7 @@ def test_without_retries_a_request_is_sent_once(answer, pauses):
         ("7", 7, 7), ("100", 60, 60), ("0", 0.9, 1.1), ("-3", 0.9, 1.1), ("soon", 0.9, 1.1),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.9, 1.1), ("", 0.9, 1.1),
         ("Wed, 21 Oct 2099 07:28:00 GMT", 60, 60),
+        ("Wed, 21 Oct 9999 23:28:00 -2359", 60, 60), ("Wed, 21 Oct 0001 00:00:00 +2359", 0.9, 1.1),
     ],
 )  # fmt: skip
 def test_a_server_says_how_long_to_wait(text, low, high, pauses):
