@@ -169,7 +169,9 @@ def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floa
 def _as_numbers(saved: Array) -> Floats:
     if saved.dtype.kind not in "fiub":
         raise ValueError(f"probs are {saved.dtype}, wanted numbers")
-    return np.array(saved, float)
+    # A signalling NaN would warn of itself; it is refused later, as whatever is no probability.
+    with np.errstate(invalid="ignore"):
+        return np.array(saved, float)
 
 
 def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> Ints:

@@ -726,6 +726,14 @@ def test_a_zip_that_unpacks_without_end(judged, tmp_path):
         check_probs(judged, file)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+@pytest.mark.parametrize("bits", [0x7F800001, 0xFF800001, 0x7FC00000, 0xFF800000])
+def test_whatever_bits_are_no_number_are_refused_in_silence(judged, suffix, bits, tmp_path):
+    probs = judge()
+    probs.view(np.uint32)[3, 1] = bits
+    assert not check_probs(judged, write_probs(tmp_path / f"x{suffix}", probs))
+
+
 @pytest.mark.parametrize("probs", [judge() + 0j, judge().astype("M8[s]"), judge().astype("U9"),
                                    judge().astype(np.float64) * 1e300])  # fmt: skip
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])

@@ -223,6 +223,13 @@ def test_a_project_deleted_during_a_pull(project, proxy, annotator, monkeypatch)
         ) == [(2,)]
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Pauses before a request is sent again are another test's."""
+    monkeypatch.setattr("labelkit.label_studio.retries.FIRST_PAUSE_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "fault, words",
     [(html(200), "no JSON"), (html(404), "404"), (html(502), "502"), (html(503), "503")],
@@ -253,6 +260,7 @@ def test_wrong_tokens(project, label_studio, monkeypatch):
     assert "lies in the project" in message
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_server_that_is_down(project, proxy):
     with project.store.write() as session:
         session.rows("update review_projects set url = 'http://127.0.0.1:9/'")

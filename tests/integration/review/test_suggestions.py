@@ -129,7 +129,7 @@ def check(project, listed, fresh):
                     assert item.score == pytest.approx(row[metric])
                 if path_listed := listed.get(item.path):
                     if metric in fresh:
-                        assert item.score == pytest.approx(path_listed[metric], abs=1e-4)
+                        assert item.score == pytest.approx(path_listed.scores[metric], abs=1e-4)
 
 
 def test_scores_of_single_labels_choose_clips_by_their_lowest(tmp_path):

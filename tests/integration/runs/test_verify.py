@@ -458,7 +458,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
     watch = Watch(project.runs)
     watch.start()
     rng, kills, finished = np.random.default_rng(0), 0, False
-    for after in (0, 1, 3, 4, 6, 8, 9):
+    for after in (0, 1, 4, 7, 9):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while len(watch.written) < after and process.poll() is None:
             time.sleep(0.005)
@@ -477,7 +477,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
             assert time.monotonic() < deadline, "workers outlive their parent"
             time.sleep(0.02)
             children = [pid for pid in children if not _is_zombie(pid)]
-    assert kills >= 5
+    assert kills >= 3
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     watch.done.set()
