@@ -25,7 +25,7 @@ COMMON = ["features.sample_rate=8000", "features.fmax_hz=none", "features.n_fft=
           "batch_size=16"]  # fmt: skip
 IMAGE = ["features.hop_length=250", "features.n_mels=32", "input.frames=64", "model.width=8"]
 SHRUNK = {
-    "argus": [*IMAGE, "first.epochs=6", "pools.draws=160", "inference.step=32"],
+    "argus": [*IMAGE, "first.epochs=5", "pools.draws=96", "inference.step=32"],
     "bouteillon": [*IMAGE, "model_3.select.at_least=0.3", "model_4.select.at_least=0.5"],
     "dorfer": [
         "features.hop_length=125", "features.n_mels=48", "input.frames=192",

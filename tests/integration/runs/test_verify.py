@@ -501,7 +501,7 @@ def _is_zombie(pid):
 
 def test_several_labels_a_clip(tmp_path):
     """Summed pairs of demonstration clips: sigmoid head, lwlrap, every label must pass."""
-    classes, pairs = pair_clips(tmp_path, 240, seed=5)
+    classes, pairs = pair_clips(tmp_path, 160, seed=5)
     rng = np.random.default_rng(6)
     lines, truth = [], {}
     for number, (name, labels) in enumerate(pairs):
