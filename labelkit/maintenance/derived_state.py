@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labelkit.maintenance.findings import OK, PROBLEM, REPAIR, WARNING, Finding, Rule, judge
+from labelkit.maintenance.findings import OK, PROBLEM, REPAIR, WARNING, Finding, Rule, conclude
 from labelkit.stores.checks import find_clips_without_events
 from labelkit.stores.derived import (
     count_predictions,
@@ -49,7 +49,7 @@ def check_state(session: Session) -> Iterator[Finding]:
         return
     right = f"{kept.n_rows} clips, what their events make of them" if kept.n_rows else "empty"
     mark = read_state_mark(session)
-    yield judge(
+    yield conclude(
         "clip_state",
         find_state_differences(session, mark),
         "clip_state is not what the events make of {n} clips: {named}",
@@ -69,7 +69,7 @@ def check_scores(session: Session) -> Iterator[Finding]:
         yield Finding("clip_scores", PROBLEM, what, REPAIR)
         return
     right = f"{kept.n_rows} clips, what their runs say" if kept.n_rows else "empty"
-    yield judge(
+    yield conclude(
         "clip_scores",
         find_score_differences(session),
         "clip_scores is not what the runs say of {n} clips: {named}",

@@ -39,7 +39,7 @@ class Rule:
     remedy: str = RESTORE
 
 
-def judge(
+def conclude(
     check: str,
     found: Offenders,
     wrong: str,
@@ -61,7 +61,7 @@ def follow(check: str, rules: Sequence[Rule]) -> Check:
 
     def examine(session: Session) -> Iterator[Finding]:
         for rule in rules:
-            yield judge(
+            yield conclude(
                 check, rule.find(session), rule.wrong, rule.right,
                 state=rule.state, remedy=rule.remedy,
             )  # fmt: skip

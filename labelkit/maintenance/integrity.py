@@ -21,8 +21,8 @@ from labelkit.maintenance.findings import (
     Check,
     Finding,
     Rule,
+    conclude,
     follow,
-    judge,
 )
 from labelkit.stores import checks
 from labelkit.stores.damage import find_unreadable
@@ -76,7 +76,7 @@ def _numbers(session: Session) -> Iterator[Finding]:
             )
             yield Finding("numbers", PROBLEM, what, RESTORE)
     counts = ", ".join(f"{found.n_rows} {found.table}" for found in numberings)
-    yield judge(
+    yield conclude(
         "numbers",
         checks.find_repeated_keys(session),
         "{n} batch keys are there twice: {named}",
@@ -89,7 +89,7 @@ def _references(session: Session) -> Iterator[Finding]:
     for found in references:
         column = f"{found.table}.{found.column}"
         wrong = f"{column}: {{n}} that {found.other} does not know: {{named}}"
-        yield judge("references", found.dangling, wrong, "")
+        yield conclude("references", found.dangling, wrong, "")
     yield Finding("references", OK, f"{len(references)} columns name only rows that are there")
 
 

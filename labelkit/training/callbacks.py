@@ -113,13 +113,15 @@ class EpochLog(Callback):
 
     Args:
         path: A ``.npy`` file, float16, ``(n_rows, n_clips, n_classes)``.
-        judge: Gives the logits of all clips as the network now is, ``(n_clips, n_classes)``.
+        predict: Gives the logits of all clips as the network now is, ``(n_clips, n_classes)``.
         n_rows: How many rows the file has.
         every: Epochs from one row to the next.
     """
 
-    def __init__(self, path: Path, judge: Callable[[], Floats], *, n_rows: int, every: int) -> None:
-        self.path, self.judge, self.n_rows, self.every = path, judge, n_rows, every
+    def __init__(
+        self, path: Path, predict: Callable[[], Floats], *, n_rows: int, every: int
+    ) -> None:
+        self.path, self.predict, self.n_rows, self.every = path, predict, n_rows, every
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Judge all clips, if it is an epoch to be logged.
@@ -130,7 +132,7 @@ class EpochLog(Callback):
         row, rest = divmod(len(trainer.history), self.every)
         if rest:
             return
-        logits = np.clip(self.judge(), -6e4, 6e4).astype(np.float16)
+        logits = np.clip(self.predict(), -6e4, 6e4).astype(np.float16)
         shape = (self.n_rows, *logits.shape)
         # A training that begins anew begins a new file, whatever a stopped one left there.
         mode: Literal["r+", "w+"] = "w+" if row == 1 else "r+"
@@ -150,17 +152,17 @@ class Validation(Callback):
     """Writes scores on held-out clips to the history: ``valid_loss`` and the rest.
 
     Args:
-        judge: Gives the probabilities of the clips as the network now is, ``(n, n_classes)``.
+        predict: Gives the probabilities of the clips as the network now is, ``(n, n_classes)``.
         labels: Their multi-hot labels, ``(n, n_classes)``.
         single: Whether each clip has one label.
     """
 
-    def __init__(self, judge: Callable[[], Floats], labels: Array, *, single: bool) -> None:
-        self.judge, self.labels, self.single = judge, labels, single
+    def __init__(self, predict: Callable[[], Floats], labels: Array, *, single: bool) -> None:
+        self.predict, self.labels, self.single = predict, labels, single
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Judge the clips."""
-        row, probs = trainer.history[-1], self.judge()
+        row, probs = trainer.history[-1], self.predict()
         row["valid_loss"] = (metrics.log_loss if self.single else metrics.binary_log_loss)(
             self.labels, probs
         )

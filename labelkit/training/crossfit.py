@@ -103,7 +103,7 @@ class CrossFit:
         chosen = nobody if trusted is None else trusted & self.noisy
         first, repeated = round_stages(self.recipe)
         windows = self.recipe.verify.windows
-        judge = WindowSpec(windows="random", n=windows) if windows else self.recipe.inference
+        inference = WindowSpec(windows="random", n=windows) if windows else self.recipe.inference
         result = self.fit(
             repeated if iteration else first,
             fold,
@@ -111,7 +111,7 @@ class CrossFit:
             warm_start,
             name=f"round-{iteration:02d}",
             iteration=iteration,
-            judge=judge,
+            inference=inference,
         )
         if warm_start is not None and self.recipe.verify.keep == "last":
             for path in warm_start.folder.glob("*.pt"):
@@ -127,7 +127,7 @@ class CrossFit:
         *,
         name: str,
         iteration: int,
-        judge: WindowSpec | None = None,
+        inference: WindowSpec | None = None,
     ) -> tuple[Floats, FoldState]:
         """Train the model of a fold in one stage, or read it if it is finished.
 
@@ -138,7 +138,7 @@ class CrossFit:
             start: The finished training of the same fold whose weights it starts from.
             name: Folder of the stage in the run's.
             iteration: Which stage or round of the run it is, from 0.
-            judge: Windows that judge the fold; those of the recipe's inference if None.
+            inference: Windows that judge the fold; those of the recipe's inference if None.
 
         Returns:
             Probabilities of the clips of ``fold``, ``(n_held_out, n_classes)``, and the
@@ -165,7 +165,7 @@ class CrossFit:
         if finished is None:
             folder.mkdir(parents=True, exist_ok=True)
             training = Training(self, stage, examples, fold, iteration, folder, key)
-            write_result(folder, about, training.run(start, judge or self.recipe.inference))
+            write_result(folder, about, training.run(start, inference or self.recipe.inference))
             finished = read_result(folder, key)
         assert finished is not None
         return finished

@@ -57,7 +57,7 @@ class Training:
     folder: Path
     key: str
 
-    def run(self, start: FoldState | None, judge: WindowSpec) -> dict[str, Any]:
+    def run(self, start: FoldState | None, inference: WindowSpec) -> dict[str, Any]:
         """Train, judge and leave the weights; returns the arrays of the result."""
         cross, recipe = self.cross, self.cross.recipe
         if cross.device == "cpu":
@@ -102,13 +102,13 @@ class Training:
             np.flatnonzero(cross.folds == self.fold),
             cross.test_clips(self.iteration),
         )
-        found = predict(held_out, judge, seed=(*seed, 1))
+        found = predict(held_out, inference, seed=(*seed, 1))
         test = predict(test_clips, recipe.inference, seed=(*seed, 2))
         average = partial(clip_probs, head=cross.head)
         # What was meant to be seen and what was drawn: a resumed training knows only of
         # what it drew since, and drawing too much must not go unrecorded.
         result = {
-            "probs": average(found, len(held_out), kind=judge.mean),
+            "probs": average(found, len(held_out), kind=inference.mean),
             "test_probs": average(test, len(test_clips), kind=recipe.inference.mean),
             "trained_on": np.union1d(self.examples.clips, np.flatnonzero(batches.drawn)),
             "history": history,
@@ -189,7 +189,7 @@ class Training:
             return []
         clips, spec = np.arange(len(cross.labels)), WindowSpec(windows="centre")
 
-        def judge() -> Floats:
+        def predict_now() -> Floats:
             return predict_windows(
                 model, bank, clips, spec, head="none",
                 n_frames=cross.recipe.input.frames, seed=seed,
@@ -197,7 +197,7 @@ class Training:
 
         path = cross.logs / self.folder.parent.name / f"{self.folder.name}.npy"
         n_rows = stage.epochs // stage.log_every
-        return [EpochLog(path, judge, n_rows=n_rows, every=stage.log_every)]
+        return [EpochLog(path, predict_now, n_rows=n_rows, every=stage.log_every)]
 
     def _best_weights(self, checkpoint: Checkpoint) -> list[Callback]:
         stage = self.stage
@@ -228,7 +228,7 @@ class Training:
                 )
             spec = cross.recipe.validation
 
-            def judge() -> Floats:
+            def predict_now() -> Floats:
                 windows = predict_windows(
                     model, bank, valid, spec, head=cross.head,
                     n_frames=cross.recipe.input.frames, seed=(*seed, 3),
@@ -236,5 +236,5 @@ class Training:
                 return clip_probs(windows, len(valid), kind=spec.mean, head=cross.head)
 
             single = cross.head == "softmax"
-            callbacks.append(Validation(judge, cross.labels[valid], single=single))
+            callbacks.append(Validation(predict_now, cross.labels[valid], single=single))
         return callbacks
