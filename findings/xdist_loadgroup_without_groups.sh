@@ -7,7 +7,7 @@
 #            both workers, without an error and without a warning: the group never reaches the id by
 #            which the scheduler deals (worker side: the id of an item is changed at collection, and
 #            that change has no effect any more).
-# Seen:      8.4.2: 12 gw0 (or gw1); 9.2.0: 6 gw0 and 6 gw1.
+# Output seen:      8.4.2: 12 gw0 (or gw1); 9.2.0: 6 gw0 and 6 gw1.
 # So:        what must be alone is not; tests that share a server or a file fail now and then. A
 #            scheduler of one's own, by the hook pytest_xdist_make_scheduler and a subclass of
 #            LoadScopeScheduling, groups by whatever the id says, in both versions.
@@ -43,10 +43,13 @@ deal() {
 
 before=$(deal 8.4.2)
 now=$(deal 9.2.0)
-printf 'pytest 8.4.2, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$before"
-printf 'pytest 9.2.0, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$now"
+{
+  printf 'pytest 8.4.2, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$before"
+  printf 'pytest 9.2.0, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$now"
+} > seen
+echo "Seen:"
+cat seen
 if [ "$(wc -l <<< "$before")" != 1 ] || [ "$(wc -l <<< "$now")" != 2 ]; then
   echo "this has changed: look again"
   exit 1
 fi
-echo "one worker had the group with pytest 8.4.2, two share it with 9.2.0"
