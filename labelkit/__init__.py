@@ -42,7 +42,7 @@ moved.install()
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, _ = lazy.attach(
         __name__,
         {
             "api": ("OpenProject", "create", "open"),

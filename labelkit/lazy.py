@@ -10,11 +10,11 @@ from typing import Any
 
 def attach(
     package: str, homes: Mapping[str, tuple[str, ...]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Create the ``__getattr__`` and ``__dir__`` of a package whose names lie in its modules.
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Create ``__getattr__``, ``__dir__`` and ``__all__`` of a package of names from its modules.
 
     Args:
-        package: Name of the package, which has an ``__all__``.
+        package: Name of the package.
         homes: Names by the module that holds them, which is named as seen from the package.
             A module that lists itself is handed out as it is: ``from labelkit.runs import train``
             gives the module in any case once somebody has imported it.
@@ -27,7 +27,5 @@ def attach(
         module = import_module(f"{package}.{home[name]}")
         return module if name == home[name] else getattr(module, name)
 
-    def list_names() -> list[str]:
-        return list(sys.modules[package].__all__)
-
-    return get, list_names
+    names = sorted(home)
+    return get, lambda: list(sys.modules[package].__all__), names

@@ -10,27 +10,18 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
-    from labelkit.cleaning import score
-    from labelkit.cleaning.external import import_probs
-    from labelkit.cleaning.inputs import ScoreInputs, read_inputs, score_by
-    from labelkit.cleaning.missing import find_missing_labels
-    from labelkit.cleaning.rehearsal import rehearse
-    from labelkit.cleaning.selection import select
-
-__all__ = [
-    "ScoreInputs",
-    "find_missing_labels",
-    "import_probs",
-    "read_inputs",
-    "rehearse",
-    "score",
-    "score_by",
-    "select",
-]
+    from labelkit.cleaning import score as score
+    from labelkit.cleaning.external import import_probs as import_probs
+    from labelkit.cleaning.inputs import ScoreInputs as ScoreInputs
+    from labelkit.cleaning.inputs import read_inputs as read_inputs
+    from labelkit.cleaning.inputs import score_by as score_by
+    from labelkit.cleaning.missing import find_missing_labels as find_missing_labels
+    from labelkit.cleaning.rehearsal import rehearse as rehearse
+    from labelkit.cleaning.selection import select as select
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
             "external": ("import_probs",),

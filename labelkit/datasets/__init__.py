@@ -10,48 +10,26 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
-    from labelkit.datasets.demo import plan_demo, write_demo
-    from labelkit.datasets.formats import (
-        read_corrections,
-        read_csv,
-        read_folder,
-        read_fsdkaggle2018,
-        read_fsdkaggle2019,
-        read_jsonl,
-        read_parquet,
-    )
-    from labelkit.datasets.reading import Reading
-    from labelkit.datasets.writers import (
-        fills_folder,
-        write_csv,
-        write_fsdkaggle2018,
-        write_fsdkaggle2019,
-        write_jsonl,
-        write_parquet,
-    )
-
-__all__ = [
-    "Reading",
-    "fills_folder",
-    "plan_demo",
-    "read_corrections",
-    "read_csv",
-    "read_folder",
-    "read_fsdkaggle2018",
-    "read_fsdkaggle2019",
-    "read_jsonl",
-    "read_parquet",
-    "write_csv",
-    "write_demo",
-    "write_fsdkaggle2018",
-    "write_fsdkaggle2019",
-    "write_jsonl",
-    "write_parquet",
-]
+    from labelkit.datasets.demo import plan_demo as plan_demo
+    from labelkit.datasets.demo import write_demo as write_demo
+    from labelkit.datasets.formats import read_corrections as read_corrections
+    from labelkit.datasets.formats import read_csv as read_csv
+    from labelkit.datasets.formats import read_folder as read_folder
+    from labelkit.datasets.formats import read_fsdkaggle2018 as read_fsdkaggle2018
+    from labelkit.datasets.formats import read_fsdkaggle2019 as read_fsdkaggle2019
+    from labelkit.datasets.formats import read_jsonl as read_jsonl
+    from labelkit.datasets.formats import read_parquet as read_parquet
+    from labelkit.datasets.reading import Reading as Reading
+    from labelkit.datasets.writers import fills_folder as fills_folder
+    from labelkit.datasets.writers import write_csv as write_csv
+    from labelkit.datasets.writers import write_fsdkaggle2018 as write_fsdkaggle2018
+    from labelkit.datasets.writers import write_fsdkaggle2019 as write_fsdkaggle2019
+    from labelkit.datasets.writers import write_jsonl as write_jsonl
+    from labelkit.datasets.writers import write_parquet as write_parquet
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
             "demo": ("plan_demo", "write_demo"),

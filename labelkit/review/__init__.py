@@ -11,31 +11,22 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
-    from labelkit.review import pull, push, status
-    from labelkit.review.doctor import examine
-    from labelkit.review.pull import pull_file, watch
-    from labelkit.review.queue import Choice, read_queue
-    from labelkit.review.setup import set_up
-    from labelkit.review.status import compare_annotators, list_disagreements, list_quarantine
-
-__all__ = [
-    "Choice",
-    "compare_annotators",
-    "examine",
-    "list_disagreements",
-    "list_quarantine",
-    "pull",
-    "pull_file",
-    "push",
-    "read_queue",
-    "set_up",
-    "status",
-    "watch",
-]
+    from labelkit.review import pull as pull
+    from labelkit.review import push as push
+    from labelkit.review import status as status
+    from labelkit.review.doctor import examine as examine
+    from labelkit.review.pull import pull_file as pull_file
+    from labelkit.review.pull import watch as watch
+    from labelkit.review.queue import Choice as Choice
+    from labelkit.review.queue import read_queue as read_queue
+    from labelkit.review.setup import set_up as set_up
+    from labelkit.review.status import compare_annotators as compare_annotators
+    from labelkit.review.status import list_disagreements as list_disagreements
+    from labelkit.review.status import list_quarantine as list_quarantine
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
             "doctor": ("examine",),

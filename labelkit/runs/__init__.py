@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
-    from labelkit.runs import train, verify
-    from labelkit.runs.dataset import Dataset, read_dataset
-    from labelkit.runs.folds import freeze_folds
-
-__all__ = ["Dataset", "freeze_folds", "read_dataset", "train", "verify"]
+    from labelkit.runs import train as train
+    from labelkit.runs import verify as verify
+    from labelkit.runs.dataset import Dataset as Dataset
+    from labelkit.runs.dataset import read_dataset as read_dataset
+    from labelkit.runs.folds import freeze_folds as freeze_folds
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
             "dataset": ("Dataset", "read_dataset"),

@@ -11,27 +11,17 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
-    from labelkit.stores.append import WriteSession
-    from labelkit.stores.arrays import FeatureStore
-    from labelkit.stores.embeddings import EmbeddingStore
-    from labelkit.stores.epochs import EpochStore
-    from labelkit.stores.labels import LabelStore
-    from labelkit.stores.session import Session
-    from labelkit.stores.windows import WindowStore
-
-__all__ = [
-    "EmbeddingStore",
-    "EpochStore",
-    "FeatureStore",
-    "LabelStore",
-    "Session",
-    "WindowStore",
-    "WriteSession",
-]
+    from labelkit.stores.append import WriteSession as WriteSession
+    from labelkit.stores.arrays import FeatureStore as FeatureStore
+    from labelkit.stores.embeddings import EmbeddingStore as EmbeddingStore
+    from labelkit.stores.epochs import EpochStore as EpochStore
+    from labelkit.stores.labels import LabelStore as LabelStore
+    from labelkit.stores.session import Session as Session
+    from labelkit.stores.windows import WindowStore as WindowStore
 
 # Type checkers shall know the names above and no others.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy.attach(
+    __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
             "append": ("WriteSession",),
