@@ -1,18 +1,32 @@
-"""Processes looked at from outside."""
+"""Processes looked at from outside.
+
+Whatever is asked of one may be gone before the answer is read: that is an answer, too.
+"""
 
 import time
 from contextlib import suppress
 from pathlib import Path
 
+GONE = (FileNotFoundError, ProcessLookupError)
+
 
 def children(pid):
-    tasks = Path(f"/proc/{pid}/task")
+    """Process ids of children, sorted; some may have ended and not been asked for yet."""
     found: list[int] = []
-    for task in tasks.iterdir():
-        # A thread may end while its children are asked for.
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
+    with suppress(*GONE):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(*GONE):
+                found += map(int, (task / "children").read_text().split())
+    return sorted(found)
+
+
+def is_running(pid):
+    """Whether it exists, and does more than wait to be asked how it ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except GONE:
+        return False
+    return fields[0] != "Z"
 
 
 def wait_for(fact, seconds=20):

@@ -12,6 +12,7 @@ import pytest
 from labelkit.errors import WorkerDied
 from labelkit.executor import Executor
 from tests.support.paths import ROOT
+from tests.support.processes import is_running, wait_for
 
 
 def work(item):
@@ -82,18 +83,8 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     parent.kill()
     parent.wait()
     workers = [int(p.name) for p in pids.iterdir()]
-    deadline = time.monotonic() + 20
-    while any(is_running(pid) for pid in workers):
-        assert time.monotonic() < deadline, "workers outlive their parent"
-        time.sleep(0.05)
-
-
-def is_running(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    # Workers must not outlive their parent.
+    wait_for(lambda: not any(map(is_running, workers)))
 
 
 def report_and_die(job):

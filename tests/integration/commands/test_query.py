@@ -26,7 +26,7 @@ from labelkit.stores import sandbox
 from labelkit.stores.catalog import create_predictions
 from labelkit.stores.query import query
 from tests.support.clips import write_csv
-from tests.support.processes import children, wait_for
+from tests.support.processes import children, is_running, wait_for
 
 SOUND = ("0.wav", ["Dog", "Rain, heavy"]), ("1.wav", ["Dog"]), ("2.wav", ["Rain, heavy"])
 BOMB = "select sum(hash(range)) from range(1000000000000)"
@@ -434,12 +434,7 @@ def test_a_killed_command_leaves_no_orphan(running, project):
     process, child = running
     process.kill()
     process.wait()
-    wait_for(lambda: not Path(f"/proc/{child}").exists() or zombie(child))
+    wait_for(lambda: not is_running(child))
     project.store.timeout_s = 1
     with project.store.write():
         pass
-
-
-def zombie(pid):
-    """Whether only whoever adopted it has not asked yet how it ended."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

@@ -1,7 +1,6 @@
 """The main job on projects: what it may change, what it may know, and that it survives a kill."""
 
 import dataclasses
-import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from labelkit.runs.verify import verify
 from labelkit.training.batches import Examples
 from labelkit.training.crossfit import CrossFit, Training
 from tests.support.clips import pair_clips, write_csv
+from tests.support.processes import children, is_running, wait_for
 from tests.support.projects import TINY, copy_project
 
 pytestmark = pytest.mark.slow
@@ -418,20 +418,6 @@ class Watch(threading.Thread):
             time.sleep(0.01)
 
 
-def workers_of(pid):
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    fields = file.read().rpartition(")")[2].split()
-                if int(fields[1]) == pid and fields[0] != "Z":
-                    found.append(int(entry))
-            except OSError:
-                pass
-    return found
-
-
 def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
     bare_project, imported_project, tiny_recipe, tmp_path
 ):
@@ -466,17 +452,14 @@ def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
             time.sleep(rng.uniform(2, 4))
         time.sleep(rng.uniform(0, 0.15))
         finished = process.poll() is not None
-        children = workers_of(process.pid)
+        workers = children(process.pid)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if finished:
             break
         kills += 1
-        deadline = time.monotonic() + 20
-        while any(pid in children and os.path.exists(f"/proc/{pid}") for pid in children):
-            assert time.monotonic() < deadline, "workers outlive their parent"
-            time.sleep(0.02)
-            children = [pid for pid in children if not _is_zombie(pid)]
+        # Workers must not outlive their parent.
+        wait_for(lambda: not any(map(is_running, workers)))
     assert kills >= 3
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -489,14 +472,6 @@ def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
     sql = "select clip_id, state, iteration, score from label_events order by event_id"
     assert rows(project, sql) == rows(whole, sql)
     assert leaks(project) == []
-
-
-def _is_zombie(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_several_labels_a_clip(tmp_path):

@@ -16,6 +16,7 @@ from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
 from labelkit.stores.sandbox import GRACE_S
 from tests.support.clips import write_csv
+from tests.support.processes import children
 
 TOKEN = "t0k3n-of-somebody-else"
 LIMIT_S = 0.5
@@ -263,7 +264,7 @@ def attack(places, monkeypatch):
     """Runs a statement as the command line does, and sees to it that nothing else happened."""
     monkeypatch.chdir(places["root"] / "here")
     monkeypatch.setenv("LABELKIT_HOSTILE", TOKEN)
-    before, children = snapshot(places["root"]), child_processes()
+    before, here = snapshot(places["root"]), children(os.getpid())
 
     def run(sql, *options, limit_s=20.0):
         # What a replacement scan would find in the frames of this process.
@@ -278,7 +279,7 @@ def attack(places, monkeypatch):
 
     yield run
     assert snapshot(places["root"]) == before
-    assert child_processes() == children
+    assert children(os.getpid()) == here
     assert not list(Path("/tmp").glob("labelkit_hostile_*"))
 
 
@@ -294,13 +295,6 @@ def snapshot(root):
         if path.is_file() else None
         for path in root.rglob("*")
     }  # fmt: skip
-
-
-def child_processes():
-    tasks = Path(f"/proc/{os.getpid()}/task")
-    return sorted(
-        pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()
-    )
 
 
 def name(sql):
