@@ -34,3 +34,7 @@ def wait_for(fact, seconds=20):
     while not fact():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def wait_for_end(pids, seconds=20):
+    wait_for(lambda: not any(map(is_running, pids)), seconds)

@@ -12,7 +12,7 @@ import pytest
 from labelkit.errors import WorkerDied
 from labelkit.executor import Executor
 from tests.support.paths import ROOT
-from tests.support.processes import is_running, wait_for
+from tests.support.processes import wait_for_end
 
 
 def work(item):
@@ -84,7 +84,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     parent.wait()
     workers = [int(p.name) for p in pids.iterdir()]
     # Workers must not outlive their parent.
-    wait_for(lambda: not any(map(is_running, workers)))
+    wait_for_end(workers)
 
 
 def report_and_die(job):
@@ -110,10 +110,7 @@ def test_an_error_ends_the_workers_and_no_other_child(tmp_path, dies):
                     raise RuntimeError("enough")
         workers = [int(p.name) for p in tmp_path.iterdir()]
         assert len(workers) >= 2
-        deadline = time.monotonic() + 20
-        while any(is_running(pid) for pid in workers):
-            assert time.monotonic() < deadline, "workers outlive the error"
-            time.sleep(0.05)
+        wait_for_end(workers)
         assert child.is_alive()
     finally:
         child.kill()

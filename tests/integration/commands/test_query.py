@@ -26,7 +26,7 @@ from labelkit.stores import sandbox
 from labelkit.stores.catalog import create_predictions
 from labelkit.stores.query import query
 from tests.support.clips import write_csv
-from tests.support.processes import children, is_running, wait_for
+from tests.support.processes import children, wait_for, wait_for_end
 
 SOUND = ("0.wav", ["Dog", "Rain, heavy"]), ("1.wav", ["Dog"]), ("2.wav", ["Rain, heavy"])
 BOMB = "select sum(hash(range)) from range(1000000000000)"
@@ -434,7 +434,7 @@ def test_a_killed_command_leaves_no_orphan(running, project):
     process, child = running
     process.kill()
     process.wait()
-    wait_for(lambda: not is_running(child))
+    wait_for_end([child])
     project.store.timeout_s = 1
     with project.store.write():
         pass

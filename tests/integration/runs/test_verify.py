@@ -24,7 +24,7 @@ from labelkit.runs.verify import verify
 from labelkit.training.batches import Examples
 from labelkit.training.crossfit import CrossFit, Training
 from tests.support.clips import pair_clips, write_csv
-from tests.support.processes import children, is_running, wait_for
+from tests.support.processes import children, wait_for_end
 from tests.support.projects import TINY, copy_project
 
 pytestmark = pytest.mark.slow
@@ -459,7 +459,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_unkilled_one(
             break
         kills += 1
         # Workers must not outlive their parent.
-        wait_for(lambda: not any(map(is_running, workers)))
+        wait_for_end(workers)
     assert kills >= 3
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
