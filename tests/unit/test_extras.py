@@ -54,15 +54,6 @@ def test_the_prompt_names_what_it_lacks(tmp_path, monkeypatch):
     assert "pip install prompt_toolkit" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_nothing_installs_a_package_of_this_name_from_an_index():
-    """Somebody else's lies there; the checkout is installed by its path."""
-    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("labelkit/**/*.py")]
-    assert len(texts) > 150
-    for file in texts:
-        found = re.findall(r"(?:pip|uv) install[^\n]*[\s'\"]labelkit\b", file.read_text("utf-8"))
-        assert not found, file
-
-
 def test_other_missing_modules_are_no_matter_of_an_extra():
     with pytest.raises(ModuleNotFoundError), needing("x", "review", *PACKAGES):
         import no_such_module  # noqa: F401
