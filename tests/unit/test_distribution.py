@@ -99,8 +99,8 @@ def test_what_is_missing_is_named_itself(extra):
     "text",
     [
         "pip install labelkit", "pip install 'labelkit[onnx]'", "uv pip install labelkit>=0.1",
-        "pipx run labelkit doctor", "uvx labelkit", "uv add labelkit_audio", "python -m pip install "
-        "--upgrade labelkit==0.1.0", 'conda install "labelkit-audio"', "poetry add labelkit@latest",
+        "pipx run labelkit doctor", "uvx labelkit", "uv add labelkit-audio",
+        "python -m pip install --upgrade labelkit==0.1.0", 'conda install "labelkit-audio"', "poetry add labelkit@latest",
         "uv tool install Labelkit",
     ],
 )  # fmt: skip
@@ -111,7 +111,8 @@ def test_the_net_catches(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "pip install '.[onnx]'", "pip install -e .", "pip install onnxruntime", "pip install ./labelkit",
+        "pip install '.[onnx]'", "pip install -e .", "pip install onnxruntime",
+        "pip install ./labelkit",
         "uv pip install --constraint constraints.txt '.[dev]'", "labelkit recipes show pip",
     ],
 )  # fmt: skip
