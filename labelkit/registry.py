@@ -2,16 +2,26 @@
 
 The table holds strings, so listing names costs no import: ``labelkit --help``
 can offer every model without loading torch. Anything can be replaced by a
-plug-in named ``package.module:function``.
+plug-in named ``package.module:function``: code that runs. Whoever types such a name
+has said what he wants; in a file or a store that came from elsewhere it counts only where
+its package is allowed, by :func:`allowing` or the environment's ``LABELKIT_PLUGINS``.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
-from labelkit.errors import UnknownName
+from labelkit.errors import InvalidInput, UnknownName
+
+# Packages whose code a file may name, parted by commas.
+PLUGINS = "LABELKIT_PLUGINS"
+_allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
 
 TABLE: dict[str, dict[str, str]] = {
     "augmentation": {
@@ -141,6 +151,47 @@ TABLE: dict[str, dict[str, str]] = {
         "parquet": "labelkit.datasets.writers:write_parquet",
     },
 }
+
+
+@contextmanager
+def allowing(packages: Iterable[str]) -> Iterator[None]:
+    """Let files name code of these packages, or modules, besides those of the environment."""
+    token = _allowed.set(_allowed.get() | frozenset(packages))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def find_package(name: str) -> str:
+    """Find the package that ``package.module:attribute``, or ``hear:package.module``, is of."""
+    return _find_module(name).partition(".")[0]
+
+
+def _find_module(name: str) -> str:
+    module, target = (part.strip() for part in name.split(":", 1))
+    return target if module == "hear" else module
+
+
+def refuse_plugin(name: str, where: str) -> None:
+    """Refuse a name in something that came from elsewhere, where it names code not allowed.
+
+    Args:
+        name: The name; one without a colon is the registry's, and harmless.
+        where: What names it, for the message.
+
+    Raises:
+        InvalidInput: If it is ``package.module:attribute`` of a package nobody allowed.
+    """
+    if ":" not in name:
+        return
+    module, package = _find_module(name), find_package(name)
+    known = {*_allowed.get(), *(part.strip() for part in os.environ.get(PLUGINS, "").split(","))}
+    if not any(module == part or module.startswith(f"{part}.") for part in known if part):
+        raise InvalidInput(
+            f"{where} names code outside labelkit, {name!r}, which would run here; if you trust "
+            f"it, say --allow-plugins {package}, or set {PLUGINS}={package} in the environment"
+        )
 
 
 def names(kind: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import click
 
-from labelkit import config
+from labelkit import config, registry
 from labelkit.config import create_spec, value_type
 
 Command = Callable[..., Any]
@@ -79,6 +79,7 @@ def recipe_options(command: Command) -> Command:
         return command(recipe=config.read_recipe(recipe, set_, flavour=flavour), **kwargs)
 
     for option in (
+        plugins_option,
         set_option,
         flavour_option,
         click.option(
@@ -109,12 +110,16 @@ def probe_option(command: Command) -> Command:
     def run(probe: str, set_: tuple[str, ...], **kwargs: Any) -> Any:
         return command(probe=config.read_recipe(probe, set_), **kwargs)
 
-    return set_option(
+    for option in (
+        plugins_option,
+        set_option,
         click.option(
             "--probe", default="probe", show_default=True,
             help="Recipe of the embeddings and the classifier that give a second opinion.",
-        )(run)
-    )  # fmt: skip
+        ),
+    ):  # fmt: skip
+        run = option(run)
+    return run
 
 
 def training_options(command: Command) -> Command:
@@ -133,6 +138,15 @@ def _look_back(ctx: click.Context, option: click.Parameter, moment: str | None) 
         ctx.obj = replace(ctx.obj, as_of=moment)
 
 
+def _allow(ctx: click.Context, option: click.Parameter, packages: tuple[str, ...]) -> None:
+    ctx.with_resource(registry.allowing(packages))
+
+
+plugins_option = click.option(
+    "--allow-plugins", metavar="PACKAGE", multiple=True, callback=_allow, expose_value=False,
+    is_eager=True,
+    help="Let a recipe's file name code of this package, which is run.",
+)  # fmt: skip
 as_of_option = click.option(
     "--as-of", metavar="MOMENT", callback=_look_back, expose_value=False,
     help="Labels as they were: after a batch (its number), at the end of a day, at a time (UTC), "

@@ -67,14 +67,15 @@ def show_recipe(
 ) -> None:
     """Show the settings of a recipe, where each comes from, and what is unknown.
 
+    Nothing of a file is run: code that it names is shown, with the package to allow.
+
     Sources: written in the publication, coded in what was released, inferred from both,
     chosen by labelkit, default of labelkit, set on the command line. The column other
     says what the other flavour has.
     """
     about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
     if not (all_ or as_json):
-        stages = config.read_recipe(name, set_, flavour=flavour).stages
-        rows = config.summarise_rows(rows, list(stages))
+        rows = config.summarise_rows(rows, config.list_stages(rows))
     click.echo(about, err=True)
     # Learning rates are too small for the four decimals of scores.
     show(

@@ -18,8 +18,10 @@ from labelkit.config.tables import (
     change_setting,
     flatten,
     list_flavours,
+    list_plugins,
     list_recipes,
     read_tables,
+    refuse_plugins,
     resolve_tables,
 )
 from labelkit.errors import InvalidInput
@@ -71,18 +73,26 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
 
     Raises:
         UnknownName: If there is no such recipe.
-        InvalidInput: If a key or a value does not fit.
+        InvalidInput: If a key or a value does not fit, or its file names code of packages
+            that nobody allowed (:func:`labelkit.registry.allowing`); ``settings`` may.
 
     Example:
         >>> read_recipe("quick", ["finetune.epochs=3"]).stages["finetune"].epochs
         3
     """
+    refuse_plugins(name)
+    return _read(name, settings, flavour)
+
+
+def _read(
+    name: str, settings: Sequence[str], flavour: str | None, *, imports: bool = True
+) -> Recipe:
     tables = resolve_tables(name, flavour)
     for text in settings:
         change_setting(tables, text)
     stem = Path(name).stem if name.endswith(".toml") else name
     plain = {key: value for key, value in tables.items() if key not in ABOUT}
-    return recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)})
+    return recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)}, imports=imports)
 
 
 def explain_recipe(
@@ -90,20 +100,23 @@ def explain_recipe(
 ) -> tuple[str, list[RecipeRow], list[str]]:
     """Explain a recipe: a sentence, a row for every setting, and the unknowns.
 
+    Code that it names is shown and not imported.
+
     Raises:
         UnknownName: If there is no such recipe.
         InvalidInput: If a key or a value does not fit.
     """
     tables = resolve_tables(name, flavour)
-    recipe = read_recipe(name, settings, flavour=flavour)
-    values, published = _values(recipe), _values(read_recipe(name, flavour=flavour))
+    recipe = _read(name, settings, flavour, imports=False)
+    values, published = _values(recipe), _values(_read(name, (), flavour, imports=False))
     others = {
-        other: _values(read_recipe(name, settings, flavour=other))
+        other: _values(_read(name, settings, other, imports=False))
         for other in list_flavours(name)
         if other != recipe.flavour
     }
     given = {key for key, _ in flatten({k: v for k, v in tables.items() if k not in ABOUT})}
     of_flavour = read_tables(name).get("flavours", {}).get(recipe.flavour, {})
+    plugins = {key: registry.find_package(found) for key, found in list_plugins(asdict(recipe))}
     rows = []
     for key, value in values.items():
         differing = [
@@ -122,6 +135,8 @@ def explain_recipe(
             source = "set"
         notes = [text for pattern, text in tables.get("notes", {}).items()
                  if fnmatchcase(key, pattern)]  # fmt: skip
+        if key in plugins:
+            notes.append(f"code of {plugins[key]}, which runs in a training")
         rows.append(RecipeRow(key, value, source, "; ".join(differing), " ".join(notes)))
     for other in others:
         theirs = resolve_tables(name, other)
@@ -132,6 +147,12 @@ def explain_recipe(
     if recipe.probe.classifier:
         rows = [row for row in rows if not _is_of_networks(row.key)]
     return tables.get("about", ""), rows, list(tables.get("unknowns", []))
+
+
+def list_stages(rows: Sequence[RecipeRow]) -> list[str]:
+    """List the stages that the rows of a whole recipe are of, in their order."""
+    keys = [row.key.split(".") for row in rows]
+    return list(dict.fromkeys(key[1] for key in keys if key[0] == "stages"))
 
 
 def summarise_rows(rows: Sequence[RecipeRow], stages: Sequence[str]) -> list[RecipeRow]:
@@ -166,8 +187,12 @@ def _find_source(key: str, sources: Mapping[str, str]) -> str | None:
     return marks[-1] if marks else None
 
 
-def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
+def recipe_from_dict(tables: Mapping[str, Any], *, imports: bool = True) -> Recipe:
     """Make a recipe from plain tables; the inverse of ``dataclasses.asdict``.
+
+    Args:
+        tables: Its tables, and its name.
+        imports: False leaves the settings of plug-ins unchecked: nothing of them is run.
 
     Raises:
         InvalidInput: If a table, key or value is unknown or out of bounds.
@@ -178,7 +203,12 @@ def recipe_from_dict(tables: Mapping[str, Any]) -> Recipe:
                 f"no recipe table [{key}]; {registry.suggestion(key, [*PARTS, 'stages'])}"
             )
     stages = {
-        stage: create_spec(StageSpec, check_table(values, f"stages.{stage}"), f"stages.{stage}.")
+        stage: create_spec(
+            StageSpec,
+            check_table(values, f"stages.{stage}"),
+            f"stages.{stage}.",
+            imports=imports,
+        )
         for stage, values in check_table(tables.get("stages", {}), "stages").items()
     }
     parts: dict[str, Any] = {key: check_table(tables.get(key, {}), key) for key in PARTS}

@@ -42,13 +42,16 @@ def fingerprint(spec: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def create_spec(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> Spec:
+def create_spec(
+    cls: type[Spec], values: Mapping[str, Any], where: str = "", *, imports: bool = True
+) -> Spec:
     """Make a spec from plain values, checking every name, type and bound.
 
     Args:
         cls: A dataclass whose fields are :func:`setting`.
         values: Field name to value; strings are converted to the field's type.
         where: Prefix for messages, ``"stages.finetune."`` say.
+        imports: False leaves the settings of plug-ins as they are: nothing of them is run.
 
     Raises:
         InvalidInput: If a key is unknown or a value does not fit its field.
@@ -62,11 +65,17 @@ def create_spec(cls: type[Spec], values: Mapping[str, Any], where: str = "") -> 
             raise InvalidInput(f"no setting {name}; {registry.suggestion(key, sorted(by_name))}")
         limits = by_name[key].metadata
         if is_dataclass(hints[key]):
-            checked[key] = create_spec(hints[key], check_table(value, name), f"{name}.")
+            table = check_table(value, name)
+            checked[key] = create_spec(hints[key], table, f"{name}.", imports=imports)
         elif "tables" in limits:
-            checked[key] = _fill_tables(limits["tables"], check_table(value, name), f"{name}.")
+            table = check_table(value, name)
+            checked[key] = _fill_tables(limits["tables"], table, f"{name}.", imports)
         elif "options" in limits:
-            checked[key] = fill_options(limits["options"], check_table(value, name), f"{name}.")
+            table = check_table(value, name)
+            plain = not imports and _names_code(table)
+            checked[key] = (
+                dict(table) if plain else fill_options(limits["options"], table, f"{name}.")
+            )
         else:
             checked[key] = _convert(value, hints[key], name)
             _check_limits(checked[key], limits, name)
@@ -84,12 +93,27 @@ def check_table(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _fill_tables(kind: str, tables: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+def _names_code(value: Any) -> bool:
+    """Tell whether a value, or anything in it, may be the name of a plug-in: by its colon."""
+    if isinstance(value, Mapping):
+        return any(_names_code(part) for item in value.items() for part in item)
+    if isinstance(value, list | tuple):
+        return any(map(_names_code, value))
+    return isinstance(value, str) and ":" in value
+
+
+def _fill_tables(
+    kind: str, tables: Mapping[str, Any], where: str, imports: bool
+) -> dict[str, dict[str, Any]]:
     """Fill every table with all settings of the class its ``kind``, or else its name, names."""
     filled = {}
     for name, table in tables.items():
         values = dict(check_table(table, f"{where}{name}"))
         cls_name = values.pop("kind", name)
+        # Some augmentations hold others, which they make.
+        if not imports and _names_code({cls_name: values}):
+            filled[name] = {"kind": cls_name, **values}
+            continue
         spec = create_spec(registry.resolve(kind, cls_name), values, f"{where}{name}.")
         filled[name] = {"kind": cls_name, **asdict(spec)}
     return filled

@@ -81,6 +81,48 @@ def read_tables(name: str) -> dict[str, Any]:
     return _merge(tables, variants[variant])
 
 
+def refuse_plugins(name: str) -> None:
+    """Refuse a recipe's file that names code of packages that nobody allowed.
+
+    Raises:
+        InvalidInput: If any table of it does, also one of a variant or flavour not asked for.
+    """
+    if name.endswith(".toml"):
+        for key, found in list_plugins(_load(name)):
+            registry.refuse_plugin(found, f"recipe {name}: {key}")
+
+
+def list_plugins(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what names code in the tables of a recipe, as ``package.module:attribute``, by its key.
+
+    A colon is what tells such names apart, wherever a name may stand: as a value, in a list, or as
+    the key of a table. ``onnx:`` and ``vectors:`` are files, which are read and not run.
+    """
+    for path, value in _leaves(tables, ()):
+        key = ".".join(path)
+        if path[-2:] == ("embedding", "embedder") and value.startswith(("onnx:", "vectors:")):
+            continue
+        yield from ((key, text) for text in (path[-1], value) if ":" in text)
+
+
+def _leaves(
+    tables: Mapping[str, Any], where: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield every text with its path, without those that are only read by people."""
+    for key, value in tables.items():
+        of_recipe = len(where) % 2 == 0 and set(where[::2]) <= {"variants", "flavours"}
+        if of_recipe and key in ABOUT:
+            continue
+        # The key counts also where nothing is in the table.
+        yield (*where, key), ""
+        parts = value if isinstance(value, list) else [value]
+        for part in parts:
+            if isinstance(part, Mapping):
+                yield from _leaves(part, (*where, key))
+            else:
+                yield (*where, key), part if isinstance(part, str) else ""
+
+
 def resolve_tables(name: str, flavour: str | None) -> dict[str, Any]:
     """Read a recipe's tables, with variant, flavour and what its stages share in place.
 

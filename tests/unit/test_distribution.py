@@ -100,7 +100,8 @@ def test_what_is_missing_is_named_itself(extra):
     [
         "pip install labelkit", "pip install 'labelkit[onnx]'", "uv pip install labelkit>=0.1",
         "pipx run labelkit doctor", "uvx labelkit", "uv add labelkit-audio",
-        "python -m pip install --upgrade labelkit==0.1.0", 'conda install "labelkit-audio"', "poetry add labelkit@latest",
+        "python -m pip install --upgrade labelkit==0.1.0", 'conda install "labelkit-audio"',
+        "poetry add labelkit@latest",
         "uv tool install Labelkit",
     ],
 )  # fmt: skip
