@@ -117,51 +117,48 @@ def read_queue(
     with project.store.read() as session:
         table = session.labels()
         durations = session.durations_s()
-        ordering = _read_ordering(session, choice)
-        # Clips that wait keep their place where the new score says nothing of them.
-        others = ordering
-        if ordering is None or ordering.metric not in ORDERS:
-            others = _read_best_ordering(session)
+        # As in ``review_queue``, a clip is doubted by the first of these that it has.
+        orderings = [found for metric in ORDERS if (found := newest_scores(session, metric))]
+        wanted_by = _read_ordering(session, choice)
+        if wanted_by is not None:
+            orderings.insert(0, wanted_by)
     row = {int(clip_id): k for k, clip_id in enumerate(table.clip_ids)}
     unknown: list[str] = []
     added: dict[int, list[tuple[int, float]]] = {}
     free = np.isin(table.states, MACHINE_STATES) & (table.subsets == "train")
     open_ids = set(table.clip_ids[free].tolist()) - set(answered)
     if choice.lowest or choice.missing:
-        assert ordering is not None
+        assert wanted_by is not None
         number = choice.lowest[1] if choice.lowest else choice.missing
-        ranked = sorted((v, i) for i, v in ordering.values.items() if i in open_ids)
+        ranked = sorted((v, i) for i, v in wanted_by.values.items() if i in open_ids)
         chosen = [clip_id for _, clip_id in ranked[:number]]
-        added = ordering.classes if choice.missing else {}
+        added = wanted_by.classes if choice.missing else {}
     elif choice.where is not None:
         chosen = _find_where(project, choice.where)
     elif choice.clips is not None:
         chosen, unknown = _read_listed(choice.clips, table)
     else:
         chosen = sorted(disputed or {})
-    wanted = list(dict.fromkeys([*chosen, *(i for i in waiting if i in row)]))
+    # What others imported meanwhile is not in the table yet.
+    wanted = list(dict.fromkeys(i for i in [*chosen, *waiting] if i in row))
     with project.store.read() as session:
         suggestions = newest_suggestions(session, wanted)
     windows = _windows(project, {clip_id: found.judge for clip_id, found in suggestions.items()})
     items = [
         _describe(
-            table, row[i], ordering if ordering is not None and i in ordering.values else others,
+            table, row[i], next((scores for scores in orderings if i in scores.values), None),
             suggestions.get(i), added.get(i, ()), windows.get(i), durations[i],
             (disputed or {}).get(i),
         )
         for i in wanted
     ]  # fmt: skip
     items.sort(key=lambda item: (item.score, item.clip_id))
-    return Queue(_model_version(ordering), items, set(chosen), unknown)
-
-
-def _model_version(ordering: NewestScores | None) -> str:
-    """Name who doubts the clips, as Label Studio does."""
-    return NO_MODEL if ordering is None else f"{ordering.metric} {ordering.run_id}"
+    doubter = f"{orderings[0].metric} {orderings[0].run_id}" if orderings else NO_MODEL
+    return Queue(doubter, items, set(chosen) & set(row), unknown)
 
 
 def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
-    """Read the scores that choose and order; None if clips are chosen otherwise and have none.
+    """Read the scores that choose and order; None if clips are chosen otherwise.
 
     Raises:
         InvalidInput: If the score that was asked for is not there.
@@ -174,7 +171,7 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
             )
         return found
     if choice.lowest is None:
-        return _read_best_ordering(session)
+        return None
     metric = choice.lowest[0]
     # Of a score of single classes the lowest is the clip's.
     found = newest_scores(session, metric) or newest_pair_scores(session, metric)
@@ -187,12 +184,6 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
             f"{'labelkit missing' if metric == MISSING else make}"
         )
     return found
-
-
-def _read_best_ordering(session: Session) -> NewestScores | None:
-    """Read the best of the scores that clips have."""
-    found = (newest_scores(session, metric) for metric in ORDERS)
-    return next((scores for scores in found if scores is not None), None)
 
 
 def _find_where(project: Project, sql: str) -> list[int]:

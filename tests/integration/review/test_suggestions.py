@@ -23,7 +23,8 @@ from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
 
 CLASSES = ["Bird", "Car", "Dog"]
-N, HELD_OUT = 12, 2
+# Enough that some rejections leave more clips than neighbours are asked of.
+N, HELD_OUT = 16, 2
 PATHS = [f"{k:02d}.wav" for k in range(N + HELD_OUT)]
 STANDARD = ("fusion", "lwlrap", "self_confidence")
 
@@ -100,6 +101,11 @@ def check(project, listed, fresh):
         metrics = [
             m for (m,) in session.rows("select distinct metric from scores where class_id = -1")
         ]
+    for item in read_queue(project, Choice(where="true")).items:
+        if row := seen.get(item.path):
+            doubt = next(value for metric in STANDARD if (value := row[metric]) is not None)
+            assert item.score == pytest.approx(doubt, abs=1e-6)
+            assert "More doubtful than" in item.reason
     for metric in metrics:
         try:
             queue = read_queue(project, Choice(lowest=(metric, 1000)))
@@ -152,6 +158,28 @@ def test_scores_of_single_labels_choose_clips_by_their_lowest(tmp_path):
     for path, value in found.items():
         assert value == pytest.approx(lowest[path], abs=1e-4)
     assert not any("may be missing" in item.reason for item in queue.items)
+
+
+def test_a_clip_without_the_best_score_keeps_its_next_one(tmp_path):
+    """One that a training left out still has a fusion, all others have lost theirs."""
+    rng = np.random.default_rng(3)
+    project, recipe = make_project(tmp_path / "p", rng, several=False)
+    run_id = judge(project, rng, 0)
+    score(project, run_id=run_id, methods=("fusion", "lwlrap"), probe=recipe, workers=1)
+    left_out = LabelEvent(clip_id=5, state="rejected", labels=[], source="t")
+    append(project, "reject", events=[left_out])
+    train(project, recipe, seed=1, workers=1)
+    append(project, "reopen", events=[LabelEvent(clip_id=5, state="unverified", labels=[2],
+                                                 source="t")])  # fmt: skip
+    seen = view(project)
+    assert [path for path, row in seen.items() if row["fusion"] is not None] == ["05.wav"]
+    check(project, [], ())
+    (tmp_path / "list.txt").write_text("\n".join(PATHS[3:N]))
+    items = read_queue(project, Choice(clips=tmp_path / "list.txt")).items
+    assert {item.path: item.score for item in items if item.path != "05.wav"} == pytest.approx(
+        {path: seen[path]["lwlrap"] for path in PATHS[3:N] if path != "05.wav"}
+    )
+    assert len({item.score for item in items}) > 2
 
 
 STEPS = st.lists(
