@@ -291,8 +291,10 @@ def _find_sql(source: bytes, start: int, end: int, at: Callable[..., Site]) -> I
 def match(old: list[Site], new: list[Site]) -> list[Pair]:
     """Pairs of sites that are the same one."""
     pairs: list[Pair] = []
-    for names in (("function", "before"), ("function",), ("before",)):
-        names = ("room", "text", "operator", "change", "n", *names)
+    # Last what changed rooms.
+    ways = (("room", "function", "before"), ("room", "function"), ("room", "before"))
+    for names in (*ways, ("function", "before"), ("before",)):
+        names = ("text", "operator", "change", "n", *names)
         waiting = defaultdict(list)
         for site in reversed(new):
             waiting[tuple(getattr(site, name) for name in names)].append(site)

@@ -28,14 +28,13 @@ import httpx
 import numpy as np
 from report import machine, write_section
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-from label_studio_server import (  # type: ignore[import-not-found]
+sys.path.append(str(Path(__file__).parent.parent))
+from labelkit.label_studio.client import Client
+from tests.support.label_studio_server import (  # type: ignore[import-not-found]
     Server,
     answer,
     running_server,
 )
-
-from labelkit.label_studio.client import Client
 
 CLIPS, CLASSES, RUNS = 10_000, 80, 3
 FEW, MANY = 1_000, CLIPS

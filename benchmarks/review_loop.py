@@ -18,9 +18,7 @@ from pathlib import Path
 
 from report import machine, write_section
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-from label_studio_server import answer, running_server  # type: ignore[import-not-found]
-
+sys.path.append(str(Path(__file__).parent.parent))
 from labelkit.cleaning.score import score
 from labelkit.config import ReviewSpec, read_recipe
 from labelkit.demo import SETTINGS, run_demo
@@ -30,6 +28,7 @@ from labelkit.review.push import push
 from labelkit.review.queue import Choice
 from labelkit.review.setup import set_up
 from labelkit.runs.train import train
+from tests.support.label_studio_server import answer, running_server  # type: ignore[import-not-found]
 
 SEEDS, SENT = (0, 1, 2), 30
 

@@ -104,6 +104,14 @@ class OpenProject:
     def __repr__(self) -> str:
         return f"<labelkit project in {self.project.root}>"
 
+    def _refuse_past(self, what: str) -> None:
+        """Refuse what writes to the present from a project that looks back."""
+        if self.project.store.as_of is not None:
+            raise InvalidInput(
+                f"this project looks back to batch {self.project.store.as_of}, and to {what} is of "
+                "the present; open it without as_of"
+            )
+
     def import_labels(
         self,
         source: str | Path,
@@ -130,6 +138,7 @@ class OpenProject:
             InvalidInput: If the source does not exist.
             UnknownName: If there is no such format.
         """
+        self._refuse_past("import")
         return importing.import_labels(
             self.project,
             Path(source),
@@ -344,6 +353,7 @@ class OpenProject:
                 choice is given.
             ServiceError: If the server fails; the same again sends nothing twice.
         """
+        self._refuse_past("push")
         choice = Choice(
             lowest=lowest,
             missing=missing,
@@ -374,6 +384,7 @@ class OpenProject:
             InvalidInput: If nothing was set up, or the file is no export.
             ServiceError: If the server fails or the project is gone.
         """
+        self._refuse_past("pull")
         if file is None:
             return pulling.pull(self.project, full=full, token_file=_path(token_file))
         if full:

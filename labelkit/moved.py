@@ -64,6 +64,46 @@ NAMES = {
 }
 
 
+# Functions that only the documentation called, and what does the same.
+GONE = {
+    ("labelkit.noise.pairs", "split_directions"): (
+        "_split_directions", "numpy.where(labels, scores, nan) and the other way round"
+    ),
+    ("labelkit.noise.pairs", "loss_mask"): ("_loss_mask", "1 - missing"),
+}  # fmt: skip
+
+
+def find_gone(module: str, name: str) -> Any:
+    """Find a function that is gone from a module, and warn.
+
+    Raises:
+        AttributeError: If the module never had one of this name.
+    """
+    if (module, name) not in GONE:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    function, instead = GONE[module, name]
+    warnings.warn(
+        f"{module}.{name} ends with the next version; write {instead}",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return globals()[function]
+
+
+def _split_directions(labels: Any, scores: Any) -> tuple[Any, Any]:
+    """Part scores ``(n_clips, n_classes)`` into those of given and of absent labels; NaN else."""
+    import numpy as np
+
+    return np.where(labels, scores, np.nan), np.where(labels, np.nan, scores)
+
+
+def _loss_mask(missing: Any) -> Any:
+    """Weigh pairs ``(n_clips, n_classes)`` that may be missing with 0, all others with 1."""
+    import numpy as np
+
+    return np.logical_not(missing).astype(np.float32)
+
+
 class MovedFinder:
     """Finds the old modules, after all others have found nothing."""
 

@@ -116,7 +116,22 @@ class ScoreInputs:
     @cached_property
     def folds(self) -> Ints:
         """Frozen fold of each clip, those of the run where it has some, ``(n_clips,)``."""
-        fold_set = self.run["fold_set"] or freeze_folds(self.project)
+        return self._read_folds(self.run["fold_set"] or freeze_folds(self.project))
+
+    def dealt_folds(self) -> Ints:
+        """Return :attr:`folds`, and deal none.
+
+        Raises:
+            InvalidInput: If some clip has no fold yet.
+        """
+        with self.project.current.read() as session:
+            fold_set = self.run["fold_set"] or next(reversed(session.fold_sets()), None)
+        folds = self._read_folds(fold_set) if fold_set else np.full(len(self.rows), -1)
+        if (folds < 0).any():
+            raise InvalidInput("some clips have no fold yet; deal them with: labelkit folds")
+        return folds
+
+    def _read_folds(self, fold_set: str) -> Ints:
         with self.project.current.read() as session:
             folds = session.folds(fold_set)
         return np.array([folds.get(int(clip_id), -1) for clip_id in self.clip_ids])
@@ -292,6 +307,9 @@ def read_inputs(
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")
+    for change in probe.changes:
+        if not change.startswith(("probe.", "embedding.", "features.")):
+            say(f"--set {change} is not read by what judges here; it changes nothing")
     inputs = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")

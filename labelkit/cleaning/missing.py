@@ -14,6 +14,7 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Verdict
 from labelkit.runs.persist import refuse_leaks
+from labelkit.stores.scores import name_newest, newest_proposal_batch
 
 METRIC = "missing"
 
@@ -113,6 +114,8 @@ def find_missing_labels(
     found_ids = [inputs.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
     content = [rule, found_ids, mask, undone]
     run_name = f"{METRIC}-{fingerprint(content)}"
+    with project.current.read() as session:
+        run_name = name_newest(session, run_name, newest_proposal_batch(session, METRIC))
     judges = sorted({str(inputs.judges[k]) for k in clips})
     given = dict(zip(now.clip_ids.tolist(), now.labels, strict=True))
     # What was settled since the labels were read stays so.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
 from labelkit import registry
 from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, list_inputs, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
+from labelkit.errors import InvalidInput
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
 from labelkit.noise.scoring import fuse_ranks
@@ -18,7 +20,7 @@ from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
-from labelkit.stores.scores import newest_score_batch
+from labelkit.stores.scores import name_newest, newest_score_batch
 from labelkit.types import Floats, Ints
 
 DEFAULT = ("fusion", "self_confidence")
@@ -97,6 +99,8 @@ def score(
         InvalidInput: If there is no such run, or it lacks what a score reads.
         UnknownName: If there is no such score.
     """
+    if not methods:
+        raise InvalidInput(f"no score is named; known: {', '.join(registry.names('score'))}")
     for name in methods:
         registry.check("score", name)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
@@ -110,9 +114,8 @@ def score(
     both = any({"probs", "probe_probs"} <= {*list_inputs(name)} for name in methods)
     told = _suggest(inputs, inputs.both_probs if both else inputs.probs)
     _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
-    first, *rest = values
-    order = np.lexsort([inputs.clip_ids, *(values[name] for name in reversed([first, *rest]))])
-    order = order[np.isfinite(values[first][order])][:lowest]
+    order = np.lexsort([inputs.clip_ids, *reversed(values.values())])
+    order = order[np.isfinite(next(iter(values.values()))[order])][:lowest]
     suggested, reasons = told
     return [
         ScoredClip(
@@ -240,23 +243,16 @@ def _store(
         # They would stand as the newest word on labels that are others now.
         say("scores of labels of the past are shown and not kept")
         return
-    with inputs.project.store.read() as session:
-        # Labels that went back to what they were are scored anew: the newest scores count.
-        moment, (newest, newest_key) = session.last_event(), newest_score_batch(session)
-    content = [
-        moment, inputs.run_id, list(names),
+    content: list[Any] = [
+        inputs.run_id, list(names),
         # As bytes: a million clips of text would be gigabytes.
         [blake2b(part.tobytes()).hexdigest() for column in columns for part in column
          if part is not None],
     ]  # fmt: skip
-    score_id = f"score-{fingerprint(content)}"
-    if newest_key.partition("@")[0] == score_id:
-        score_id = newest_key
-    else:
-        with inputs.project.store.read() as session:
-            if session.has_batch_key(score_id):
-                # Others were made since: what is listed now shall be the newest again.
-                score_id = f"{score_id}@{newest}"
+    with inputs.project.store.read() as session:
+        # Labels that went back to what they were are scored anew: the newest scores count.
+        score_id = f"score-{fingerprint([session.last_event(), *content])}"
+        score_id = name_newest(session, score_id, newest_score_batch(session))
     settings = {
         "methods": list(names),
         "of": inputs.run_id,

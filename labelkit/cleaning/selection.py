@@ -108,7 +108,8 @@ def select(
         raise InvalidInput("no clip is left to a machine to decide: people decided on all")
     extra: dict[str, Any] = {}
     if "folds" in parameters:
-        extra["folds"] = first.folds[open_to]
+        # Who only wants to see what would be done gets no folds dealt.
+        extra["folds"] = (first.dealt_folds() if dry_run else first.folds)[open_to]
     if takes_list:
         extra["listed"] = _read_list(listed, first)[open_to]
     elif listed is not None:

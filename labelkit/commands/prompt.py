@@ -1,8 +1,7 @@
-"""The prompt of `labelkit sql`: completion, history, commands with a dot."""
+"""The prompt of `labelkit sql` at a terminal: completion, history, several lines."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -16,29 +15,10 @@ from prompt_toolkit.filters import has_focus
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from labelkit.commands.query import print_answer
-from labelkit.errors import InvalidInput, LabelkitError, StoreError
-from labelkit.labels import query as querying
-from labelkit.stores.completion import (
-    Names,
-    is_complete,
-    read_definitions,
-    split_statements,
-)
-from labelkit.stores.query import check_limits
+from labelkit.commands.shell import COMMANDS, MODES, Shell, is_ready
+from labelkit.errors import LabelkitError
+from labelkit.stores.completion import Names
 
-MODES = ("table", "json", "csv")
-HELP = """\
-A statement ends with a semicolon; Ctrl-C stops it, Ctrl-D leaves.
-.tables          what can be asked
-.schema NAME     how a table, a view or a macro is made
-.mode MODE       print as table, json or csv
-.timeout S       seconds a statement may take
-.help            this
-.quit            leave"""
-COMMANDS = re.findall(r"^\.\w+", HELP, re.M)
-# Nobody who types waits longer than this for names to choose from.
-_NAMES_LOCK_S = 0.2
 _RELATION = re.compile(r"\b(?:from|join)\s+(\w+)(?:\s+(?:as\s+)?(\w+))?", re.I)
 
 
@@ -103,133 +83,34 @@ def _dot_candidates(before: str, names: Names) -> Iterable[tuple[str, str]]:
     return [(mode, "mode") for mode in MODES] if command == ".mode" else ()
 
 
-# What people type who come from another shell.
-_LEAVE = ("exit", "quit", "exit;", "quit;")
-
-
-class Shell:
-    """Statements and dot commands, one after another; the store is free between them.
+def talk(shell: Shell, **options: Any) -> None:
+    """Ask at a prompt until the user leaves; an error is told and forgotten.
 
     Args:
-        project: The project.
-        timeout_s: Seconds a statement may take.
-        max_rows: Rows to print at most.
+        shell: Runs what is typed.
+        **options: For the ``PromptSession``, its input and output say.
     """
-
-    def __init__(self, project: Any, *, timeout_s: float, max_rows: int | None = None) -> None:
-        self._project, self._timeout_s, self._max_rows = project, timeout_s, max_rows
-        self._mode = "table"
-        self._names, self._read_at = Names(), None
-
-    def names(self) -> Names:
-        """Return the names to complete with, read again when the store was written to."""
+    shell.project.work.mkdir(parents=True, exist_ok=True)
+    session: PromptSession[str] = PromptSession(
+        "labelkit> ",
+        multiline=True,
+        prompt_continuation="       -> ",
+        completer=SqlCompleter(shell.names),
+        complete_in_thread=True,
+        history=FileHistory(str(shell.project.work / "sql_history")),
+        key_bindings=_enter(),
+        **options,
+    )
+    click.echo("A statement ends with a semicolon; .help tells more, Ctrl-D leaves.", err=True)
+    while True:
         try:
-            written_at: Any = self._project.store.path.stat().st_mtime_ns
-            if written_at != self._read_at:
-                self._names = querying.read_names(self._project, lock_timeout_s=_NAMES_LOCK_S)
-                self._read_at = written_at
-        except (StoreError, OSError):
-            # Names from before are better than none while somebody writes.
-            pass
-        return self._names
-
-    def talk(self, **options: Any) -> None:
-        """Ask at a prompt until the user leaves; an error is told and forgotten.
-
-        Args:
-            **options: For the ``PromptSession``, its input and output say.
-        """
-        self._project.work.mkdir(parents=True, exist_ok=True)
-        session: PromptSession[str] = PromptSession(
-            "labelkit> ",
-            multiline=True,
-            prompt_continuation="       -> ",
-            completer=SqlCompleter(self.names),
-            complete_in_thread=True,
-            history=FileHistory(str(self._project.work / "sql_history")),
-            key_bindings=_enter(),
-            **options,
-        )
-        click.echo("A statement ends with a semicolon; .help tells more, Ctrl-D leaves.", err=True)
-        while True:
-            try:
-                self.run(session.prompt())
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                click.echo("Stopped.", err=True)
-            except LabelkitError as error:
-                click.echo(f"Error: {error}", err=True)
-
-    def run_script(self, text: str) -> None:
-        """Run statements and dot commands, each of which starts a line, up to the first error.
-
-        Raises:
-            LabelkitError: What the first statement that fails raises.
-        """
-        waiting = ""
-        try:
-            for line in text.splitlines(keepends=True):
-                waiting += line
-                if is_ready(waiting):
-                    self.run(waiting)
-                    waiting = ""
-            self.run(waiting)
+            shell.run(session.prompt())
         except EOFError:
             return
-
-    def run(self, text: str) -> None:
-        """Run what was typed: a dot command, or statements.
-
-        Raises:
-            EOFError: If it says to leave.
-            LabelkitError: If a statement fails; those after it are not run.
-        """
-        text = text.strip()
-        if text in _LEAVE:
-            raise EOFError
-        if text.startswith("."):
-            self._command(*text.split())
-            return
-        for statement in split_statements(text):
-            self._print(statement, self._mode)
-
-    def _print(self, sql: str, mode: str) -> None:
-        print_answer(self._project, sql, mode, timeout_s=self._timeout_s, max_rows=self._max_rows)
-
-    def _command(self, name: str, *words: str) -> None:
-        match name, *words:
-            case (".quit",):
-                raise EOFError
-            case (".help",):
-                click.echo(HELP, err=True)
-            case (".tables",):
-                names = querying.read_names(self._project)
-                click.echo("\n".join(sorted([*names.relations, *names.macros])))
-            case (".schema", relation):
-                self._schema(relation)
-            case (".mode", mode) if mode in MODES:
-                self._mode = mode
-            case (".timeout", seconds):
-                self._timeout_s = _seconds(seconds)
-            case _:
-                raise InvalidInput(f"no command {' '.join((name, *words))!r}; see: .help")
-
-    def _schema(self, relation: str) -> None:
-        name = relation.rstrip(";")
-        found = read_definitions(self._project.store, name, timeout_s=self._timeout_s)
-        if not found:
-            names = querying.read_names(self._project)
-            close = difflib.get_close_matches(relation, [*names.relations, *names.macros], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see: .tables"
-            raise InvalidInput(f"nothing is called {relation!r}; {hint}")
-        click.echo("\n".join(found))
-
-
-def is_ready(text: str) -> bool:
-    """Tell whether what is typed is to be run: nothing, a dot command, or a whole statement."""
-    text = text.strip()
-    return not text or text.startswith(".") or text in _LEAVE or is_complete(text)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+        except LabelkitError as error:
+            click.echo(f"Error: {error}", err=True)
 
 
 def _enter() -> KeyBindings:
@@ -247,14 +128,3 @@ def _enter() -> KeyBindings:
             buffer.insert_text("\n")
 
     return bindings
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text!r} is no number of seconds; give one, as in .timeout 30"
-        ) from error
-    check_limits(seconds)
-    return seconds

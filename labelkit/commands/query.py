@@ -79,15 +79,16 @@ def sql(place: Place, max_rows: int | None, timeout: float) -> None:
 
     Without a terminal, statements are read from stdin up to the first that fails.
     """
-    with needing("the prompt", "prompt", "prompt_toolkit"):
-        from labelkit.commands.prompt import Shell
+    from labelkit.commands.shell import Shell
     from labelkit.stores.query import check_limits
 
     check_limits(timeout, max_rows)
     stream = sys.stdin
     shell = Shell(place.project(), timeout_s=timeout, max_rows=max_rows)
     if stream.isatty():
-        shell.talk()
+        with needing("the prompt", "prompt", "prompt_toolkit"):
+            from labelkit.commands.prompt import talk
+        talk(shell)
     else:
         shell.run_script(_decode(stream.buffer.read(), "stdin"))
 

@@ -151,12 +151,20 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
     Exit code 4 if anything is wrong.
     """
     from labelkit.errors import ServiceError
+    from labelkit.maintenance.findings import OK
     from labelkit.review.doctor import examine
 
-    checks = examine(ctx.obj.project(), url=url, token_file=token_file)
-    shown = [as_row(check) | {"ok": "yes" if check.ok else "NO"} for check in checks]
-    show(checks if as_json else shown, as_json)
-    if not all(check.ok for check in checks):
+    words: tuple[Any, Any] = (True, False) if as_json else ("yes", "NO")
+    findings = examine(ctx.obj.project(), url=url, token_file=token_file)
+    well = [finding.state == OK for finding in findings]
+    show(
+        [
+            {"check": finding.check, "ok": words[0 if ok else 1], "what": finding.what}
+            for finding, ok in zip(findings, well, strict=True)
+        ],
+        as_json,
+    )
+    if not all(well):
         ctx.exit(ServiceError.exit_code)
 
 

@@ -33,14 +33,12 @@ def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     A recipe of several stages runs them one after the other; each is kept, so the same
     command goes on with the one it was stopped in.
     """
-    from labelkit.runs.cross_validation import tell_unread
     from labelkit.runs.train import train as train_recipe
 
     def tell(row: dict[str, Any]) -> None:
         parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
         click.echo(", ".join(parts), err=True)
 
-    tell_unread(kwargs["recipe"])
     summary = train_recipe(place.project(), on_stage=tell, **kwargs)
     if not as_json:
         summary.pop("stages", None)

@@ -37,7 +37,7 @@ def read_answers(
     """Read the annotations of a task, one review each.
 
     Args:
-        task: A task of the server's list, of ``tasks.get`` or of a JSON export.
+        task: A task of the server's list, of ``Client.task`` or of a JSON export.
         classes: Class names of the vocabulary.
         project: Name of the review project.
         users: E-mail address of each annotator id.

@@ -1,7 +1,7 @@
 """What is sent to Label Studio: tasks and predictions.
 
 They are checked here, as the server takes everything. A task is a dict as
-``projects.import_tasks`` takes it. A prediction fills in the page for the annotator; its score
+``Client.import_tasks`` takes it. A prediction fills in the page for the annotator; its score
 orders the queue, lowest first.
 """
 

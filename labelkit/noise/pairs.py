@@ -6,9 +6,11 @@ shape ``(n_clips, n_classes)``; scores lie in [0, 1] and lower is worse.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from labelkit import metrics
+from labelkit import metrics, moved
 from labelkit.errors import InvalidInput
 from labelkit.types import Array, Bools, Floats
 
@@ -137,3 +139,10 @@ def _places(values: Floats) -> Floats:
 
     places: Floats = (rankdata(values) - 0.5) / max(len(values), 1)
     return places
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Find what the documentation showed of this module until 0.1."""
+        return moved.find_gone(__name__, name)

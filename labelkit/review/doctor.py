@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,14 @@ from labelkit.label_studio.access import read_token
 from labelkit.label_studio.audio import Share, local_url, probe_audio, web_url
 from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import check_page
+from labelkit.maintenance.findings import OK, PROBLEM, Finding
 from labelkit.project import Project
 from labelkit.review.setup import connect, read_setup, read_version
 
 
-@dataclass(frozen=True)
-class Check:
-    """One check: ``what`` was found, or is wrong, with the remedy."""
-
-    check: str
-    ok: bool
-    what: str
-
-
 def examine(
     project: Project, *, url: str | None = None, token_file: Path | None = None
-) -> list[Check]:
+) -> list[Finding]:
     """Check address, token, version, project, page, storage and one recording, in this order.
 
     Args:
@@ -36,18 +27,19 @@ def examine(
         token_file: File of the token, where the environment holds none.
 
     Returns:
-        The checks that were made, in this order; one that fails may leave out later ones.
+        What each check that was made found, in this order, a remedy within its words; one
+        that fails may leave out later ones.
     """
-    checks: list[Check] = []
+    checks: list[Finding] = []
 
     def check(name: str, ask: Callable[[], Any], what: str | None = None) -> Any:
         """Do one check; what it raises is its finding, else ``what``, or what it returns."""
         try:
             found = ask()
         except LabelkitError as error:
-            checks.append(Check(name, False, str(error)))
+            checks.append(Finding(name, PROBLEM, str(error)))
             return None
-        checks.append(Check(name, True, what or str(found)))
+        checks.append(Finding(name, OK, what or str(found)))
         return found
 
     check("token", lambda: _name_token_kind(read_token(token_file)))
@@ -56,7 +48,7 @@ def examine(
         try:
             setup, spec, share = read_setup(project)
         except LabelkitError as error:
-            checks.append(Check("set up", False, str(error)))
+            checks.append(Finding("set up", PROBLEM, str(error)))
             return checks
     address = setup.url if setup is not None else url or ""
     client = check("address", lambda: connect(project, address, token_file), address)
@@ -73,10 +65,10 @@ def examine(
         classes = session.classes()
         path = session.first_path()
     faults = check_page(existing["label_config"], classes, blind=spec.blind)
-    checks += [Check("page", False, fault) for fault in faults]
+    checks += [Finding("page", PROBLEM, fault) for fault in faults]
     if not faults:
         what = f"{len(classes)} classes, as the vocabulary has them"
-        checks.append(Check("page", True, what))
+        checks.append(Finding("page", OK, what))
     if share.mode == "local":
         check("storage", lambda: _find_storage(client, setup.project_id, share))
     if path is not None:

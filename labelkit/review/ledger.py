@@ -341,7 +341,6 @@ class Ledger:
         events: Mapping[str, list[LabelEvent]],
         actor: str | None,
     ) -> None:
-        start = self.session.next_id("reviews", "review_id")
         by_annotator: dict[str, list[Review]] = defaultdict(list)
         for review in reviews:
             by_annotator[review.annotator].append(self._add_shown_model(review))
@@ -352,7 +351,7 @@ class Ledger:
             answers = ", ".join(f"{n} {answer}" for answer, n in sorted(counts.items()))
             by = f", brought by {actor}" if actor else ""
             content = [
-                self.session.last_batch(), start, self.project, name,
+                self.session.last_batch(), self.project, name,
                 [(r.annotation_id, r.answer) for r in by_annotator[name]],
             ]  # fmt: skip
             self.session.append(

@@ -153,7 +153,7 @@ def pull_file(project: Project, file: Path) -> PullReport:
         setups = read_projects(session)
     counts: Counter[str] = Counter()
     with lock_review(project):
-        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
+        probs = _read_probs_by_project(project, setups)
         with project.store.read() as session:
             by_project = _split_by_project(session, setups, tasks)
         for name, its_tasks in by_project.items():
@@ -190,7 +190,7 @@ def repair(
     with lock_review(project):
         with project.store.read() as session:
             setups = read_projects(session)
-        probs = {setup.name: read_probs(project, read_spec(setup)) for setup in setups}
+        probs = _read_probs_by_project(project, setups)
         return _repair(project, setups, probs, renames, drop)
 
 
@@ -246,6 +246,14 @@ def _take_deleted(
         "them back with: labelkit undo BATCH, or push the clips again"
     )
     return Counter(task_deleted=gone)
+
+
+def _read_probs_by_project(
+    project: Project, setups: Sequence[ReviewProject]
+) -> dict[str, dict[int, Floats] | None]:
+    """Read them once a project, as it was set up last."""
+    newest = {setup.name: setup for setup in setups}
+    return {name: read_probs(project, read_spec(setup)) for name, setup in newest.items()}
 
 
 def read_probs(project: Project, spec: ReviewSpec) -> dict[int, Floats] | None:

@@ -174,7 +174,7 @@ def update_page(
 
 def _record(project: Project, found: ReviewProject) -> None:
     with project.store.write() as session:
-        number = session.next_id("review_projects", "setup_id")
+        number = session.last_batch()
         session.append(
             Batch(
                 key=f"review_setup-{fingerprint([number, found])}",

@@ -130,7 +130,9 @@ def choose_name(
     start: str | None = None,
 ) -> str:
     """Name a run by what its verb reads; one that an earlier version finished keeps its name."""
-    name = run_key(kind, recipe, seed, device, data, states, start)
+    # Only a network is trained where the device says.
+    own = device if isinstance(data.learner, Network) else "cpu"
+    name = run_key(kind, recipe, seed, own, data, states, start)
     before = run_key(kind, recipe, seed, device, data, states, start, whole=True)
     if before == name:
         return name
@@ -176,9 +178,14 @@ def run_key(
     return f"{kind}-{fingerprint([*content, *learner])}"
 
 
-def tell_unread(recipe: Recipe) -> None:
-    """Tell of settings of the command line that only ``verify`` reads."""
+def tell_unread(recipe: Recipe, *, verifies: bool) -> None:
+    """Tell of settings somebody changed that this verb, or this learner, does not read."""
     for change in recipe.changes:
-        key = change.partition("=")[0].removeprefix("stages.")
-        if key.split(".")[0] in ("verify", ROUND_STAGE):
-            say(f"--set {change} is read by labelkit verify alone; it changes nothing here")
+        table = change.partition("=")[0].strip().removeprefix("stages.").split(".")[0]
+        why = ""
+        if table in ("verify", ROUND_STAGE) and not verifies:
+            why = "is read by labelkit verify alone"
+        elif table in ("probe", "embedding") and not recipe.probe.classifier:
+            why = "is of a classifier on embeddings, and this recipe trains a network"
+        if why:
+            say(f"--set {change} {why}; it changes nothing here")

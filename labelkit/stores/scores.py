@@ -141,6 +141,31 @@ def newest_score_batch(session: Session) -> tuple[int, str]:
     return rows[0] if rows else (0, "")
 
 
+def newest_proposal_batch(session: Session, metric: str) -> tuple[int, str]:
+    """Find the batch whose scores under a metric are the newest, and its key, as above."""
+    rows = session.rows(
+        "select batch_id, batch_key from batches where batch_id = (select max(batch_id) from runs "
+        f"where {OF_THE_PRESENT} and run_id in (select run_id from scores where metric = ?))",
+        [metric],
+    )
+    return rows[0] if rows else (0, "")
+
+
+def name_newest(session: Session, name: str, newest: tuple[int, str]) -> str:
+    """Name a batch so that it is the newest once it is there: what was just listed shall count.
+
+    Args:
+        session: The store.
+        name: Its name by its content; as it is where there is no such batch yet.
+        newest: Id and key of the newest batch of its kind: that one is the same where it has
+            this name. Where others came since, the name gets a number.
+    """
+    batch_id, key = newest
+    if key.partition("@")[0] == name:
+        return key
+    return f"{name}@{batch_id}" if session.has_batch_key(name) else name
+
+
 def newest_suggestions(session: Session, clip_ids: Sequence[int]) -> dict[int, Suggestion]:
     """Read what was last suggested for some clips, by clip id; the same as in ``review_queue``."""
     rows = session.rows(

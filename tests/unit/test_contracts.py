@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -117,3 +118,17 @@ def test_plug_in_is_a_name():
 def test_missing_plug_in_is_named(target):
     with pytest.raises(UnknownName, match="no_such"):
         registry.resolve("score", target)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda f: f.name)
+def test_what_a_benchmark_imports_is_there(file):
+    """Nothing runs them here, and modules move."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+        modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for module in filter(None, modules):
+            if module.partition(".")[0] in ("labelkit", "tests"):
+                found = import_module(module)
+                for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                    name = f"{module}.{alias.name}"
+                    assert hasattr(found, alias.name) or find_spec(name), name

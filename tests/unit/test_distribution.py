@@ -6,15 +6,14 @@ environment runs a stranger's code.
 
 import re
 import tokenize
-from configparser import ConfigParser
 from importlib.metadata import requires, version
 
 import pytest
 
 import labelkit
 from labelkit.errors import MissingPackage, needing
+from tests.support.metadata import distribution, extras
 from tests.support.paths import ROOT
-from tests.unit.test_extras import extras
 
 IMPORT = "labelkit"
 # Words after which an index is asked for what follows.
@@ -22,12 +21,6 @@ FETCH = re.compile(
     r"\b(?:pip3?|pipx|uv|uvx|conda|mamba|poetry|pdm|easy_install)\s+"
     r"(?:(?:pip|tool)\s+)?(?:install|add|run|download|wheel|inject)?\s*(?P<what>[^\n)`]*)"
 )
-
-
-def distribution():
-    config = ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    return config["metadata"]["name"]
 
 
 def fetched(text, names):

@@ -1,8 +1,7 @@
 """Without the packages of an extra, the command that needs it says what to install."""
 
-import re
 import sys
-from configparser import ConfigParser
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,21 +10,9 @@ from labelkit.cli import cli
 from labelkit.errors import MissingPackage, needing
 from labelkit.label_studio.client import PACKAGES, Client
 from labelkit.project import create_project
-from tests.support.paths import ROOT
+from tests.support.metadata import extras
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln"
-
-
-def extras():
-    config = ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    names = {}
-    for extra, text in config["options.extras_require"].items():
-        names[extra] = {re.split("[<>=]", line)[0] for line in text.split()}
-    names[""] = {
-        re.split("[<>=]", line)[0] for line in config["options"]["install_requires"].split()
-    }
-    return names
 
 
 def test_extras_hold_what_their_commands_name():
@@ -43,12 +30,16 @@ def test_the_bridge_names_what_it_lacks(monkeypatch):
     assert "'.[review]'" in str(caught.value)
 
 
-def test_the_prompt_names_what_it_lacks(tmp_path, monkeypatch):
+def test_the_prompt_names_what_it_lacks_and_a_script_lacks_nothing(tmp_path, monkeypatch):
     (tmp_path / "audio").mkdir()
     create_project(tmp_path, tmp_path / "audio")
     monkeypatch.delitem(sys.modules, "labelkit.commands.prompt", raising=False)
     monkeypatch.setitem(sys.modules, "prompt_toolkit", None)
-    done = CliRunner().invoke(cli, ["-C", str(tmp_path), "sql"], input="select 1;")
+    done = CliRunner().invoke(cli, ["-C", str(tmp_path), "sql"], input="select 7 as x;\n")
+    assert done.exit_code == 0 and "7" in done.stdout
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("labelkit.commands.query.sys", terminal)
+    done = CliRunner().invoke(cli, ["-C", str(tmp_path), "sql"])
     assert done.exit_code == 2 and done.stdout == ""
     assert done.stderr.startswith("Error: the prompt needs prompt_toolkit")
     assert "pip install prompt_toolkit" in done.stderr and done.stderr.count("\n") == 1

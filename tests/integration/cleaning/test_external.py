@@ -308,3 +308,15 @@ def test_a_file_is_never_the_last_run(project, tmp_path):
     assert done.exit_code == 2 and "no finished run; make one with: labelkit train" in done.stderr
     done = call(project, "train", "--start", rows(project, "select run_id from runs")[0][0])
     assert done.exit_code == 2 and "Traceback" not in done.stderr
+
+
+def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
+    import_probs(project, write_probs(tmp_path / "a.csv"))
+    before = snapshot(project)
+    done = call(project, "select", "--rule", "lwlrap", "--dry-run")
+    refused(done, "some clips have no fold yet; deal them with: labelkit folds")
+    assert snapshot(project) == before
+    assert call(project, "folds", "--n", 2).exit_code == 0
+    before = snapshot(project)
+    assert call(project, "select", "--rule", "lwlrap", "--dry-run").exit_code == 0
+    assert snapshot(project) == before

@@ -10,6 +10,7 @@ from labelkit.config import FormatSpec, read_recipe
 from labelkit.labels.importing import import_labels
 from labelkit.runs.dataset import read_dataset
 from labelkit.runs.train import train
+from labelkit.stores.scores import newest_pair_scores
 from tests.support.clips import write_csv
 from tests.support.commands import call, refused, rows, snapshot
 from tests.support.labelled import CLASSES, PATHS, N, judge, make_labelled, write_probs
@@ -83,6 +84,26 @@ def test_proposals_lie_in_the_store_with_their_class(judged):
     top = json.loads(call(project, "missing", "--run", run_id, "--percentile", "90", "--most", "3",
                           "--json").stdout)  # fmt: skip
     assert top == found[:3]
+
+
+def test_what_is_listed_is_what_push_would_take(judged):
+    """A, then B, then A again: the newest proposals are those that were just listed."""
+    project, run_id = judged
+
+    def newest():
+        with project.store.read() as session:
+            return len(newest_pair_scores(session, "missing").values)
+
+    few = len({row["path"] for row in missing(project, "--run", run_id, "--percentile", 95)[0]})
+    assert newest() == few
+    many = len({row["path"] for row in missing(project, "--run", run_id, "--percentile", 60)[0]})
+    assert newest() == many > few
+    for _ in range(2):
+        missing(project, "--run", run_id, "--percentile", 95)
+        assert newest() == few
+    before = snapshot(project)
+    missing(project, "--run", run_id, "--percentile", 95)
+    assert snapshot(project) == before
 
 
 def test_what_people_decided_is_never_proposed(judged):

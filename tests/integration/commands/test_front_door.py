@@ -11,6 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -188,7 +189,7 @@ def test_methods_take_what_commands_take(name):
     options = {
         NAMES.get(option.name, option.name): option
         for option in cli.commands[name].params
-        if option.name not in {"as_json", "as_of", *LEFT_OUT.get(name, ())}
+        if option.expose_value and option.name not in {"as_json", *LEFT_OUT.get(name, ())}
     }
     assert set(parameters) - ADDED == set(options)
     for key, option in options.items():
@@ -272,6 +273,7 @@ def test_review_that_is_not_set_up(data, tmp_path):
     [
         (lambda data: data.train(settings="epochs=3"), r"settings is a list, \['epochs=3'\] say"),
         (lambda data: data.score(methods="lwlrap"), r"methods is a list"),
+        (lambda data: data.score(methods=[]), "no score is named; known: aum, "),
         (lambda data: data.train("quik"), "did you mean 'quick'"),
         (lambda data: data.train(settings=["epoch=3"]), "epoch"),
         (lambda data: data.train(read_recipe("quick"), settings=["epochs=3"]), "read_recipe"),
@@ -282,6 +284,22 @@ def test_review_that_is_not_set_up(data, tmp_path):
 def test_mistakes_are_told(data, call, message):
     with pytest.raises(InvalidInput, match=message):
         call(data)
+
+
+@pytest.mark.parametrize(
+    ("what", "call"),
+    [
+        ("import", lambda data: data.import_labels("none.csv", "csv")),
+        ("push", lambda data: data.push(lowest=("lwlrap", 10))),
+        ("push", lambda data: data.push(where="true", dry_run=True)),
+        ("pull", lambda data: data.pull()),
+        ("pull", lambda data: data.pull(file="export.json")),
+    ],
+)
+def test_the_past_is_not_sent_and_not_written_to(data, what, call):
+    past = labelkit.open(data.project.root, as_of="1")
+    with pytest.raises(InvalidInput, match=f"looks back to batch 1, and to {what} is of the pres"):
+        call(past)
 
 
 @pytest.mark.slow
@@ -367,6 +385,21 @@ def test_warning_shows_in_a_script(tmp_path):
 def test_module_that_never_was(fresh):
     with pytest.raises(ModuleNotFoundError, match=r"labelkit\.workflows\.nothing"):
         importlib.import_module("labelkit.workflows.nothing")
+
+
+def test_functions_that_pages_showed_go_on_for_one_version():
+    labels, scores = np.array([[1, 0]]), np.array([[0.9, 0.4]])
+    with pytest.warns(DeprecationWarning, match="split_directions ends with the next version"):
+        from labelkit.noise.pairs import split_directions
+    given, absent = split_directions(labels, scores)
+    np.testing.assert_array_equal(given, [[0.9, np.nan]])
+    np.testing.assert_array_equal(absent, [[np.nan, 0.4]])
+    with pytest.warns(DeprecationWarning, match="write 1 - missing") as caught:
+        from labelkit.noise.pairs import loss_mask
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(loss_mask(np.array([[True, False]])), [[0, 1]])
+    with pytest.raises(ImportError):
+        from labelkit.noise.pairs import nothing  # noqa: F401
 
 
 def test_one_finder_and_last():

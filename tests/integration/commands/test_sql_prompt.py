@@ -17,7 +17,9 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from labelkit.cli import cli
-from labelkit.commands.prompt import COMMANDS, Shell, SqlCompleter, is_ready
+from labelkit.commands import prompt
+from labelkit.commands.prompt import SqlCompleter
+from labelkit.commands.shell import COMMANDS, Shell, is_ready
 from labelkit.config import FormatSpec
 from labelkit.labels.importing import import_labels
 from labelkit.labels.query import read_names
@@ -123,7 +125,7 @@ def talk(project, text, capsys):
     """Type at the prompt; what was printed to stdout and stderr."""
     with create_pipe_input() as keys:
         keys.send_text(text)
-        Shell(project, timeout_s=60).talk(input=keys, output=DummyOutput())
+        prompt.talk(Shell(project, timeout_s=60), input=keys, output=DummyOutput())
     return capsys.readouterr()
 
 
@@ -183,7 +185,7 @@ def test_tab_completes(project, capsys):
 
         typing = threading.Thread(target=type_)
         typing.start()
-        shell.talk(input=keys, output=DummyOutput(), rprompt=look)
+        prompt.talk(shell, input=keys, output=DummyOutput(), rprompt=look)
         typing.join()
     assert offered.is_set()
     done = capsys.readouterr()
