@@ -311,12 +311,17 @@ def test_a_file_is_never_the_last_run(project, tmp_path):
 
 
 def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
-    import_probs(project, write_probs(tmp_path / "a.csv"))
+    write_csv(tmp_path / "new.csv", ["fname", "label"], [["new.wav", "Dog"]])
+    import_labels(project, tmp_path / "new.csv", "csv", FormatSpec(), metadata_only=True)
+    probs = np.vstack([judge(), judge()[:1]])
+    file = write_probs(tmp_path / "a.csv", probs, [*PATHS, "new.wav"], CLASSES)
+    run_id = import_probs(project, file)
+    look = ["select", "--rule", "lwlrap", "--run", run_id, "--dry-run"]
     before = snapshot(project)
-    done = call(project, "select", "--rule", "lwlrap", "--dry-run")
+    done = call(project, *look)
     refused(done, "some clips have no fold yet; deal them with: labelkit folds")
     assert snapshot(project) == before
     assert call(project, "folds", "--n", 2).exit_code == 0
     before = snapshot(project)
-    assert call(project, "select", "--rule", "lwlrap", "--dry-run").exit_code == 0
+    assert call(project, *look).exit_code == 0
     assert snapshot(project) == before
