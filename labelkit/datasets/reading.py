@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
+from labelkit.paths import CONTROL, is_clip_path
 from labelkit.records import Clip
 from labelkit.states import STATES, UNVERIFIED, VERIFIED
 
@@ -21,7 +22,7 @@ REMOVE = "remove"
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
 _SUBSETS = ("train", "test")
 # Control characters, and halves of characters, which no UTF-8 holds.
-UNSAYABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNSAYABLE = re.compile(f"{CONTROL}|[\ud800-\udfff]")
 HALVES = re.compile("[\ud800-\udfff]")
 _HASH = re.compile("[0-9a-f]{32}")
 _QUOTED = re.compile(r'\s*+"((?:[^"]++|"")*+)"')
@@ -79,7 +80,7 @@ class Reading:
         """Take a clip, unless its path cannot be one or was there before."""
         parts = [part for part in clip.path.split("/") if part not in ("", ".")]
         path = "/".join(parts)
-        if not path or clip.path.startswith("/") or ".." in parts or UNSAYABLE.search(path):
+        if clip.path.startswith("/") or not is_clip_path(path):
             self.fault(clip.row, f"path {shown(clip.path)}", "give a path below the audio folder")
         elif path in self._rows:
             self.fault(

@@ -28,6 +28,7 @@ from labelkit.stores.high_water_mark import (
 )
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
+from labelkit.stores.origin import find_functions, refuse_faults, remember
 from labelkit.stores.overview import BatchIdentity, Counts, count_rows, list_batches
 from labelkit.stores.session import Session
 from labelkit.stores.upkeep import checkpoint
@@ -176,6 +177,7 @@ def restore(project: Project, file: Path) -> RestoreReport:
         for log in log_files(store.path):
             log.unlink()
         copy.replace(store.path)
+        remember(store.path)
         write_mark(store.path, last)
         with store.opened(read_only=True) as con:
             _tell_missing(store, con)
@@ -246,6 +248,10 @@ def _held(file: Path, timeout_s: float) -> AbstractContextManager[None]:
 
 
 def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
+    functions = find_functions(con)
+    for name, drop in functions:
+        con.execute(drop)
+        say(f"{file} holds {name!a}, which labelkit did not make; the store made from it does not")
     found = schema.version(con)
     if not found:
         raise InvalidInput(f"{file} is a database, but no label store; give another backup")
@@ -257,8 +263,10 @@ def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
     bad = find_unreadable(con)
     if bad:
         raise StoreError(bad)
+    # Whatever made its views, and whatever they say of it.
+    schema.migrate(con, file.name, anew=True)
+    refuse_faults(con, file.name)
     if found < schema.VERSION:
-        schema.migrate(con, file.name)
         say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
     checkpoint(con)
     return last_batch(con), count_rows(con)

@@ -83,8 +83,11 @@ def check_views(con: Any) -> Iterator[Finding]:
     found = find_broken_views(con)
     for view in found.broken:
         yield Finding("views", PROBLEM, f"{view.name} cannot be asked: {view.said}", REPAIR)
-    if found.old:
+    if found.old and not found.broken:
         yield Finding("views", WARNING, "they are of another version of labelkit", REPAIR)
+    elif found.altered and not found.broken:
+        what = f"not what labelkit makes: {', '.join(found.altered[:5])}"
+        yield Finding("views", PROBLEM, what, REPAIR)
     yield Finding("views", OK, f"all {found.n} are there")
 
 

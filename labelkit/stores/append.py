@@ -12,6 +12,7 @@ import numpy as np
 
 import labelkit
 from labelkit.errors import StoreError
+from labelkit.paths import is_clip_path
 from labelkit.records import Batch, LabelEvents, Predictions, Receipt, Scores, Suggestions, Verdict
 from labelkit.states import MACHINE_STATES, RELABELED, STATES, VERIFIED
 from labelkit.stores import materialised
@@ -108,6 +109,10 @@ class WriteSession(Session):
         paths = [clip.path for clip in clips]
         known = self._known_paths(paths)
         for clip in clips:
+            if not is_clip_path(clip.path):
+                raise StoreError(
+                    f"the path {clip.path!a} of a clip does not stay below the audio folder"
+                )
             if clip.path in known:
                 raise StoreError(f"clip {clip.path!r} is in the store already")
             known.add(clip.path)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from labelkit.stores.materialised import PREDICTIONS
 from labelkit.stores.views import VIEWS
 
 
 def drop_views(con: Any) -> None:
     """Remove the views and macros of these names, whatever version made them."""
-    there = {name for (name,) in con.execute("select view_name from duckdb_views()").fetchall()}
+    views = "select view_name from system.main.duckdb_views() where not temporary"
+    there = {name for (name,) in con.execute(views).fetchall()}
     for view in reversed(VIEWS):
         if view.macro or view.name in there:
             con.execute(view.drop())
@@ -32,6 +37,34 @@ def are_views_old(con: Any) -> bool:
     return said is None or said[0] != _fingerprint()
 
 
+def find_altered(con: Any) -> list[str]:
+    """List the views and macros of a store that are not what the code makes, or are not there.
+
+    They are made once more for this connection alone, where they hide the others, and compared
+    as the database writes them out.
+    """
+    import duckdb
+
+    steps: list[Callable[[], object]] = [partial(create_predictions, con, temporary=True)]
+    steps += [partial(con.execute, view.create(temporary=True)) for view in VIEWS]
+    for make in steps:
+        # A file of a large run may be missing, which is told where it is asked for.
+        with suppress(duckdb.IOException):
+            make()
+    made: dict[tuple[str, bool], str] = {}
+    for name, temporary, sql in con.execute(
+        "select view_name, temporary, sql from system.main.duckdb_views() where not internal"
+    ).fetchall():
+        made[name, temporary] = sql.partition(" AS ")[2]
+    for name, database, parameters, body in con.execute(
+        "select function_name, database_name, parameters, macro_definition "
+        "from system.main.duckdb_functions() where not internal"
+    ).fetchall():
+        made[name, database == "temp"] = f"{parameters} {body}"
+    names = sorted(name for name, temporary in made if temporary)
+    return [name for name in names if made.get((name, False)) != made[name, True]]
+
+
 def _fingerprint() -> str:
     return hashlib.sha256("".join(view.create() for view in VIEWS).encode()).hexdigest()
 
@@ -43,8 +76,9 @@ def create_predictions(con: Any, *, temporary: bool = False) -> None:
     """
     sql = "select run_id, clip_id, probs, top_class from prediction_rows"
     files = con.execute("select file from prediction_files order by file").fetchall()
-    if files:
-        names = ", ".join("'" + file.replace("'", "''") + "'" for (file,) in files)
+    known = [file for (file,) in files if PREDICTIONS.fullmatch(file)]
+    if known:
+        names = ", ".join(f"'{file}'" for file in known)
         sql += f" union all select run_id, clip_id, probs, top_class from read_parquet([{names}])"
     con.execute(f"create or replace {'temp ' if temporary else ''}view predictions as {sql}")
 

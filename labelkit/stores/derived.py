@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelkit.stores.catalog import are_views_old
+from labelkit.stores.catalog import are_views_old, find_altered
 from labelkit.stores.checks import Offenders, find_offenders
 from labelkit.stores.session import Session
 from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK, VIEWS
@@ -54,10 +54,14 @@ class BrokenView:
 
 @dataclass(frozen=True)
 class ViewsFound:
-    """How many views can be asked, which cannot, and whether another labelkit made them."""
+    """How many views can be asked, which cannot, and which are not what this labelkit makes.
+
+    ``old`` tells whether the store says itself that another version made them.
+    """
 
     n: int
     broken: tuple[BrokenView, ...]
+    altered: tuple[str, ...]
     old: bool
 
 
@@ -180,10 +184,13 @@ def find_broken_views(con: Any) -> ViewsFound:
             con.execute(f"describe from {called}")
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             broken.append(BrokenView(name, str(error).splitlines()[0]))
-        except duckdb.IOException:
-            # A file of a large run is missing, which is no fault of the view.
+        except (duckdb.IOException, duckdb.PermissionException):
+            # A file of a large run is missing, which is no fault of the view; or it wants another
+            # file, and is not the one of the code.
             continue
-    return ViewsFound(len(asked) - len(broken), tuple(broken), not broken and are_views_old(con))
+    old = are_views_old(con)
+    altered = tuple(find_altered(con))
+    return ViewsFound(len(asked) - len(broken), tuple(broken), altered, old)
 
 
 def find_folder(session: Session) -> Path:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from labelkit.errors import StoreError
@@ -30,6 +31,14 @@ from labelkit.stores.high_water_mark import (
     write_mark,
 )
 from labelkit.stores.lock import locked
+from labelkit.stores.materialised import FOLDER, PREDICTIONS
+from labelkit.stores.origin import (
+    is_own,
+    make_views,
+    refuse_faults,
+    refuse_functions,
+    remember,
+)
 from labelkit.stores.session import Session
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -101,13 +110,20 @@ class LabelStore:
                     log.rename(aside)
                     say(f"{log.name} belonged to a store that is gone; kept as {aside.name}")
                 mark_path(self.path).unlink(missing_ok=True)
-            else:
+            own = new or self._is_own()
+            if not own:
+                with self.opened(read_only=True) as con:
+                    refuse_functions(con, self.path.name)
+            if not new:
                 self._back_up_older()
             with self.opened(read_only=False) as con:
-                schema.migrate(con, self.path.name)
+                schema.migrate(con, self.path.name, anew=not own)
             with self.opened(read_only=False) as con:
+                if not own:
+                    refuse_faults(con, self.path.name)
                 self._check_mark(con)
                 self._write_mark(con)
+            remember(self.path)
 
     def _back_up_older(self) -> None:
         with self.opened(read_only=False) as con:
@@ -158,8 +174,9 @@ class LabelStore:
             session: WriteSession | None = None
             committed = False
             try:
+                own = self._is_own()
                 with self.opened(read_only=False) as con:
-                    self._check(con)
+                    self._check(con, own, read_only=False)
                     con.execute("begin")
                     session = WriteSession(con)
                     try:
@@ -174,6 +191,7 @@ class LabelStore:
                     committed = True
                     if session.appended:
                         self._write_mark(con)
+                remember(self.path)
             except StoreError as error:
                 # What follows a commit, a checkpoint say, may fail; and a commit that failed
                 # may have got through.
@@ -206,29 +224,19 @@ class LabelStore:
             files: What it may read and write besides.
         """
         self._check_exists()
-        with ExitStack() as stack:
-            stack.enter_context(self._locked(exclusive=not read_only))
+        with self._locked(exclusive=not read_only):
             if not read_only:
                 self._look_at_log()
-            con = stack.enter_context(self.opened(read_only=read_only))
-            self._check(con)
-            if read_only and self.as_of is not None:
-                show_past(con, find_batch(con, self.as_of))
-            if limits is not None:
-                self._restrict(con, limits, files)
-            yield con
-
-    def _restrict(self, con: Any, limits: dict[str, Any], files: Sequence[Path]) -> None:
-        allowed = [str(file) for file in files]
-        for (file,) in con.execute("select file from prediction_files").fetchall():
-            # As the view names it, and as it is found.
-            allowed += [file, str(self.path.parent.resolve() / file)]
-        names = ", ".join("'" + name.replace("'", "''") + "'" for name in allowed)
-        con.execute(f"set allowed_paths = [{names}]")
-        for name, value in limits.items():
-            con.execute(f"set {name} = '{value}'")
-        con.execute("set enable_external_access = false")
-        con.execute("set lock_configuration = true")
+            own = self._is_own()
+            with self.opened(read_only=read_only, limits=limits or {}, files=files) as con:
+                self._check(con, own, read_only=read_only)
+                if read_only and self.as_of is not None:
+                    show_past(con, find_batch(con, self.as_of))
+                if limits is not None:
+                    con.execute("set lock_configuration = true")
+                yield con
+            if not read_only:
+                remember(self.path)
 
     def _locked(self, *, exclusive: bool) -> Any:
         return locked(self.path, exclusive=exclusive, timeout_s=self.timeout_s)
@@ -238,8 +246,17 @@ class LabelStore:
             raise StoreError(f"{self.path} does not exist; make it with: labelkit init AUDIO_DIR")
 
     @contextmanager
-    def opened(self, *, read_only: bool) -> Iterator[Any]:
-        """Open a connection, with the lock held already."""
+    def opened(
+        self,
+        *,
+        read_only: bool,
+        limits: Mapping[str, Any] = MappingProxyType({}),
+        files: Sequence[Path] = (),
+    ) -> Iterator[Any]:
+        """Open a connection with settings of DuckDB, with the lock held already.
+
+        It reaches no file but those of the store, predictions beside it, and ``files``.
+        """
         import duckdb
 
         try:
@@ -255,22 +272,44 @@ class LabelStore:
             con.execute("set TimeZone = 'UTC'")
             # Column types come from all rows, not from a sample that may miss the lists.
             con.execute("set pandas_analyze_sample = 0")
-            folder = str(self.path.parent.resolve()).replace("'", "''")
-            con.execute(f"set file_search_path = '{folder}'")
+            folder = str(self.path.parent.resolve())
+            con.execute(f"set file_search_path = {_quoted(folder)}")
+            for name, value in limits.items():
+                con.execute(f"set {name} = '{value}'")
+            places = [f"{folder}/{FOLDER}", FOLDER]
+            reached = [str(file) for file in files]
+            if limits:
+                # Where others' statements run, only what is there, and has a name of ours.
+                found = sorted(file.name for file in Path(folder, FOLDER).glob("*.parquet"))
+                known = [name for name in found if PREDICTIONS.fullmatch(f"{FOLDER}/{name}")]
+                reached += [f"{place}/{name}" for name in known for place in places]
+                places = []
+            _shut(con, places, reached)
             yield con
         except duckdb.Error as error:
             raise _store_error(self.path, error) from error
         finally:
             con.close()
 
-    def _check(self, con: Any) -> None:
+    def _is_own(self) -> bool:
+        return not log_files(self.path) and is_own(self.path)
+
+    def _check(self, con: Any, own: bool, *, read_only: bool) -> None:
+        """Look at a store that is open; at one of somebody else's before its word counts."""
+        if not own:
+            refuse_functions(con, self.path.name)
         schema.check_version(con, self.path.name)
+        if not own:
+            refuse_faults(con, self.path.name)
+            if make_views(con, read_only=read_only) and read_only and not log_files(self.path):
+                remember(self.path)
         self._check_mark(con)
 
     def _look_at_log(self) -> None:
         """Refuse a log that lost something before a writer takes it into the file."""
         if self.path.exists() and log_files(self.path):
             with self.opened(read_only=True) as con:
+                refuse_functions(con, self.path.name)
                 self._check_mark(con)
 
     def _check_mark(self, con: Any) -> None:
@@ -290,6 +329,20 @@ class LabelStore:
             write_mark(self.path, last_batch(con))
         except OSError as error:
             say(f"{mark_path(self.path).name} could not be written ({error.strerror})")
+
+
+def _shut(con: Any, folders: Sequence[str], files: Sequence[str]) -> None:
+    """Let a connection reach no file but these; others of this process share what it may."""
+    setting = "select current_setting('enable_external_access')"
+    if con.execute(setting).fetchone() != (True,):
+        return
+    con.execute(f"set allowed_directories = [{', '.join(map(_quoted, folders))}]")
+    con.execute(f"set allowed_paths = [{', '.join(map(_quoted, files))}]")
+    con.execute("set enable_external_access = false")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _store_error(path: Path, error: Exception) -> StoreError:

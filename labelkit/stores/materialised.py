@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ TAIL_SHARE = 0.5
 # folder beside the store.
 ROWS_OF_RUN = 10_000_000
 FOLDER = ".labelkit/predictions"
+# What such a file is called; no other is ever opened.
+PREDICTIONS = re.compile(re.escape(FOLDER) + r"/[0-9a-f]{16}\.parquet")
 
 _COLUMNS = "clip_id, event_id, batch_id, state, labels, source, run_id, iteration, score, made_at"
 

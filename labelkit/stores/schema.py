@@ -342,8 +342,9 @@ def version(con: Any) -> int:
     import duckdb
 
     try:
-        row = con.execute("select coalesce(max(number), 0) from schema_migrations").fetchone()
-        return int(row[0])
+        # No function is called: one of somebody's might answer.
+        rows = con.execute("select number from schema_migrations").fetchall()
+        return max((int(number) for (number,) in rows), default=0)
     except duckdb.CatalogException:
         return 0
 
@@ -367,8 +368,13 @@ def check_version(con: Any, name: str) -> None:
         )
 
 
-def migrate(con: Any, name: str) -> None:
+def migrate(con: Any, name: str, *, anew: bool = False) -> None:
     """Bring an open store to the newest tables and views, all or nothing.
+
+    Args:
+        con: A connection to it.
+        name: Its name, for messages.
+        anew: Make the views whatever the store says of them.
 
     Raises:
         StoreError: If the store is newer than this labelkit, or a step fails; nothing of
@@ -377,7 +383,7 @@ def migrate(con: Any, name: str) -> None:
     found = version(con)
     if found > VERSION:
         check_version(con, name)
-    if found == VERSION and not are_views_old(con):
+    if found == VERSION and not anew and not are_views_old(con):
         return
     con.execute("begin")
     try:

@@ -32,7 +32,7 @@ class View:
     def create(self, *, temporary: bool = False) -> str:
         """Return the statement that makes it."""
         kind = f"macro {self.name} as table" if self.macro else f"view {self.name} as"
-        return f"create {'temp ' if temporary else ''}{kind}{self.sql}"
+        return f"create {'or replace temp ' if temporary else ''}{kind}{self.sql}"
 
     def drop(self) -> str:
         """Return the statement that removes it where it is there."""
@@ -162,7 +162,7 @@ left join {_NAMES} v on true
         f"""
 with said as (
     select moment::varchar as word, try_cast(moment::varchar as bigint) as batch_id,
-           try_cast(moment::varchar as timestamptz) at time zone 'UTC' as time,
+           try_cast(moment::varchar as TIMESTAMPTZ) at time zone 'UTC' as time,
            (select coalesce(max(batch_id), 0) from batches) as last
 ),
 ends as (
@@ -308,9 +308,9 @@ learnt as (
 select r.run_id, r.kind, r.recipe, r.part_of, r.iteration, r.fold, r.fold_set, r.seed, r.as_of,
        a.made_at as labels_of, coalesce(l.n, 0) as trained_on, coalesce(j.n, 0) as judged,
        coalesce(json_extract(r.metrics, '$.verified_accuracy'),
-                json_extract(r.metrics, '$.verified_lwlrap'))::double as verified_score,
+                json_extract(r.metrics, '$.verified_lwlrap'))::DOUBLE as verified_score,
        coalesce(json_extract(r.metrics, '$.test_accuracy'),
-                json_extract(r.metrics, '$.test_lwlrap'))::double as test_score,
+                json_extract(r.metrics, '$.test_lwlrap'))::DOUBLE as test_score,
        json_extract(r.metrics, '$.self_verified')::bigint as self_verified,
        b.actor, r.finished_at, r.batch_id, r.parents, r.settings, r.metrics
 from runs r

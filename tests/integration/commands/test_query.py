@@ -262,22 +262,24 @@ def test_parquet_without_room_is_told(project, tmp_path):
 
 
 def test_predictions_beside_the_store_are_read_and_nothing_else(project, tmp_path):
+    name = f".labelkit/predictions/{'0' * 16}.parquet"
+    (project.work / "predictions").mkdir()
     with project.store.connect(read_only=False) as con:
         con.execute(
             "copy (select 'r' as run_id, clip_id, [0.25::float, 0.75] as probs, 1 as top_class "
-            f"from clips) to '{project.root / 'r.parquet'}'"
+            f"from clips) to '{project.root / name}'"
         )
-        con.execute("insert into prediction_files values ('r', 'r.parquet', 3)")
+        con.execute("insert into prediction_files values ('r', ?, 3)", [name])
         create_predictions(con)
     assert rows(project, "select probs from predictions") == [([0.25, 0.75],)] * 3
-    before = (project.root / "r.parquet").read_bytes()
+    before = (project.root / name).read_bytes()
     for sql in (
         f"from read_csv('{tmp_path / 'x.csv'}')",
-        f"explain analyze copy clips to '{project.root / 'r.parquet'}' (use_tmp_file false)",
+        f"explain analyze copy clips to '{project.root / name}' (use_tmp_file false)",
     ):
         with pytest.raises(InvalidInput):
             rows(project, sql)
-    assert (project.root / "r.parquet").read_bytes() == before
+    assert (project.root / name).read_bytes() == before
 
 
 def test_the_past_can_be_asked(project):

@@ -29,7 +29,7 @@ from labelkit.stores.labels import LabelStore
 from tests.support.paths import ROOT
 from tests.support.projects import copy_project
 
-SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
+SIDE = {"labels.duckdb.closed", "labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,263 @@
+"""A store from elsewhere: what it says of itself is not believed because it opens."""
+
+import json
+import shutil
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from labelkit.cli import cli
+from labelkit.config import FormatSpec
+from labelkit.errors import InvalidInput, StoreError
+from labelkit.labels.importing import import_labels
+from labelkit.maintenance.backup import backup, restore
+from labelkit.maintenance.doctor import examine
+from labelkit.maintenance.repair import repair
+from labelkit.paths import is_clip_path
+from labelkit.project import create_project, open_project
+from labelkit.records import Batch, Clip
+from labelkit.stores.catalog import find_altered
+from labelkit.stores.origin import closed_path, find_faults, is_own
+from tests.support.clips import write_csv, write_tone
+
+MARK = "words of a file that is none of the store's"
+NOW = (("0.wav", ["Dog"]), ("1.wav", ["Rain"]), ("2.wav", ["Dog"]))
+
+
+@pytest.fixture
+def project(tmp_path):
+    audio = tmp_path / "p" / "audio"
+    audio.mkdir(parents=True)
+    for k in range(3):
+        write_tone(audio / f"{k}.wav", 300 + 50 * k, seconds=0.1)
+    project, _ = create_project(tmp_path / "p", audio)
+    rows = [[path, labels[0]] for path, labels in NOW]
+    import_labels(project, write_csv(tmp_path / "l.csv", ["fname", "label"], rows), "csv",
+                  FormatSpec())  # fmt: skip
+    (tmp_path / "elsewhere.txt").write_text(MARK)
+    return project
+
+
+def change(store, *statements):
+    """Change a store with the database's own means, as somebody else would."""
+    with duckdb.connect(str(store)) as con:
+        for statement in statements:
+            con.execute(statement)
+
+
+def labels(project):
+    with project.store.read() as session:
+        return tuple(session.rows("select path, labels from labels_now order by clip_id"))
+
+
+def problems(project):
+    return {finding.check: finding for finding in examine(project) if finding.state == "problem"}
+
+
+def call(project, *words):
+    return CliRunner().invoke(cli, ["-C", str(project.root), *map(str, words)])
+
+
+def altered(tmp_path):
+    """Views of the store's names that say something else, one of them from a file outside."""
+    text = f"(select content from read_text('{tmp_path / 'elsewhere.txt'}'))"
+    return [
+        "create or replace view labels_now as select c.clip_id, c.path, "
+        f"[{text}] as labels, 'verified' as state, 't' as source, now()::timestamp as made_at, "
+        "null::varchar as run_id, null::integer as iteration, null::double as score, "
+        "0::bigint as event_id, 1::bigint as batch_id, null::varchar as group_name, "
+        "'train' as subset from clips c",
+        f"create or replace view flips as select {text} as path",
+        f"create or replace macro labels_at(moment) as table select {text} as path",
+    ]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_views_are_those_of_the_code(project, tmp_path, number):
+    change(project.store.path, altered(tmp_path)[number])
+    assert not is_own(project.store.path)
+    found = problems(project)
+    assert set(found) <= {"views", "replay"} and "not what labelkit makes: " in found["views"].what
+    # A reader has its own, a writer makes them anew.
+    assert labels(project) == NOW
+    done = call(project, "query", "--csv", "select path from labels_at('2999-01-01')")
+    assert done.exit_code == 0 and MARK not in done.stdout and "0.wav" in done.stdout
+    assert problems(project)
+    with project.store.write():
+        pass
+    assert not problems(project) and is_own(project.store.path) and labels(project) == NOW
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_restored_store_has_the_views_of_the_code(project, tmp_path, number):
+    backup(project, tmp_path / "b")
+    change(tmp_path / "b", altered(tmp_path)[number])
+    with duckdb.connect(str(tmp_path / "b")) as con:
+        said = con.execute("select comment from duckdb_views() where view_name = 'taken_back'")
+        assert len(said.fetchone()[0]) == 64
+    restore(project, tmp_path / "b")
+    with project.store.opened(read_only=True) as con:
+        assert find_altered(con) == []
+    assert labels(project) == NOW and not problems(project)
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [
+        ("max_by", "create macro max_by(a, b) as 'nothing'"),
+        ("list_transform", "create macro list_transform(a, b) as ['nothing']"),
+        ("regexp_matches", "create macro regexp_matches(a, b) as false"),
+        ("duckdb_views", "create macro duckdb_views() as table select 'x' as view_name"),
+        ("labels_at", "create macro labels_at(moment) as 'nothing'"),
+        ("read_parquet", "create macro read_parquet(a) as table select 1 as run_id"),
+        ("answers", "create type answers as enum ('a')"),
+    ],
+)
+def test_functions_of_somebody_else_answer_nothing(project, tmp_path, name, statement):
+    backup(project, tmp_path / "b")
+    change(tmp_path / "b", statement)
+    change(project.store.path, statement)
+    for words in (["status"], ["log"], ["query", "select 1"], ["train"], ["undo", "1"]):
+        done = call(project, *words)
+        assert done.exit_code == 3 and done.stderr.count("\n") == 1, done.output
+        assert f"labelkit did not make ({name})" in done.stderr
+        assert "labelkit doctor --repair" in done.stderr
+    [found] = problems(project).values()
+    assert found.check == "origin" and name in found.what and "--repair" in found.remedy
+    lines = []
+    repair(project, lines.append)
+    assert f"removed '{name}', which labelkit did not make" in lines
+    assert labels(project) == NOW and not problems(project)
+    restore(project, tmp_path / "b")
+    assert labels(project) == NOW and not problems(project)
+
+
+PATHS = ("../outside.wav", "/etc/hostname", "a/../../outside.wav", "a//b.wav", "./a.wav", "",
+         "a/", "..", "a\nb.wav", "a/./b.wav")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_paths_stay_below_the_audio_folder(project, tmp_path, path):
+    assert not is_clip_path(path)
+    backup(project, tmp_path / "b")
+    quoted = path.replace("'", "''")
+    for store in (tmp_path / "b", project.store.path):
+        change(store, f"update clips set path = '{quoted}' where clip_id = 1")
+    for words in (["status"], ["check"], ["export", tmp_path / "e.csv", "--format", "csv"]):
+        done = call(project, *words)
+        assert done.exit_code == 3 and done.stderr.count("\n") == 1, done.output
+        assert "does not stay below the audio folder" in done.stderr
+        assert "labelkit restore FILE" in done.stderr
+    assert "does not stay below" in problems(project)["origin"].what
+    with pytest.raises(InvalidInput, match="does not stay below the audio folder"):
+        restore(project, tmp_path / "b")
+    # Nor does such a clip come in.
+    other, _ = create_project(tmp_path / "other", project.audio_dir)
+    with pytest.raises(StoreError, match="does not stay below"), other.store.write() as session:
+        clip = Clip(path=path, labels=("Dog",))
+        session.append(
+            Batch(key="1", kind="t", actor="a", by_person=True, classes=["Dog"], clips=[clip])
+        )
+
+
+def test_odd_paths_may_be_right():
+    for path in ("a.wav", "a/b c.wav", "...wav", "..a/b", "a/.hidden.wav", "a..b.wav", "é/ü.wav",
+                 ".../a.wav", "a\\b.wav"):  # fmt: skip
+        assert is_clip_path(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hostname", "../x.parquet", ".labelkit/predictions/../../labels.duckdb",
+             ".labelkit/predictions/x.parquet", "https://127.0.0.1:1/0123456789abcdef.parquet"],
+)  # fmt: skip
+def test_no_file_is_opened_for_predictions_but_ours(project, tmp_path, name):
+    backup(project, tmp_path / "b")
+    for store in (tmp_path / "b", project.store.path):
+        change(store, f"insert into prediction_files values ('r', '{name}', 3)")
+    done = call(project, "query", "select * from predictions")
+    assert done.exit_code == 3 and "is no file of predictions" in done.stderr
+    assert "is no file of predictions" in problems(project)["origin"].what
+    with pytest.raises(InvalidInput, match="is no file of predictions"):
+        restore(project, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("table", "statements"),
+    [
+        ("clips", ["alter table clips rename to c", "create view clips as from c"]),
+        ("runs", ["alter table runs add column extra varchar"]),
+        ("scores", ["drop table scores"]),
+        ("review_pulls", ["alter table review_pulls alter project type blob"]),
+        ("labels_now", ["drop view labels_now", "create table labels_now as from current_events"]),
+    ],
+)
+def test_tables_are_those_of_this_version(project, tmp_path, table, statements):
+    backup(project, tmp_path / "b")
+    for store in (tmp_path / "b", project.store.path):
+        change(store, *statements)
+    with pytest.raises(StoreError, match=f"is not as labelkit makes it: {table} "):
+        labels(project)
+    assert table in problems(project)["origin"].what
+    with pytest.raises(InvalidInput, match="no sound label store"):
+        restore(project, tmp_path / "b")
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_no_connection_reaches_another_file(project, tmp_path, read_only):
+    outside, target = tmp_path / "elsewhere.txt", tmp_path / "new.csv"
+    for sql in (
+        f"from read_text('{outside}')",
+        f"from '{outside}'",
+        f"copy (select 1) to '{target}'",
+        f"attach '{tmp_path / 'other.duckdb'}'",
+        "set enable_external_access = true",
+        "install httpfs",
+    ):
+        with (
+            pytest.raises(StoreError, match=r"disabled|Cannot|does not exist"),
+            project.store.connect(read_only=read_only) as con,
+        ):
+            con.execute(sql)
+    assert not target.exists() and not (tmp_path / "other.duckdb").exists()
+
+
+def test_a_store_is_known_until_somebody_else_writes_it(project, tmp_path):
+    path = project.store.path
+    assert is_own(path)
+    before = closed_path(path).read_text()
+    labels(project)
+    assert closed_path(path).read_text() == before
+    change(path, "comment on table clips is 'seen'")
+    assert not is_own(path)
+    # Looked at once, it is known again.
+    assert labels(project) == NOW and is_own(path)
+    # A copy brings its note along, which is not of it.
+    copied = tmp_path / "copied"
+    shutil.copytree(project.root, copied)
+    assert not is_own(copied / path.name)
+    there = open_project(copied)
+    assert labels(there) == NOW and is_own(there.store.path)
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "null", "[1, 2, 3, 4]", "\0"])
+def test_a_note_that_says_nothing_right_is_none(project, note):
+    closed_path(project.store.path).write_text(note)
+    assert not is_own(project.store.path) and labels(project) == NOW
+    assert is_own(project.store.path)
+
+
+def test_a_store_that_cannot_be_noted_is_read_all_the_same(project, monkeypatch):
+    closed_path(project.store.path).unlink()
+    closed_path(project.store.path).mkdir()
+    for _ in range(2):
+        assert labels(project) == NOW and not is_own(project.store.path)
+
+
+def test_what_others_add_beside_is_left(project):
+    change(project.store.path, "create view mine as select 1 as x", "create table notes (a int)")
+    assert labels(project) == NOW
+    done = call(project, "query", "--json", "from mine")
+    assert json.loads(done.stdout) == [{"x": 1}]
+    with project.store.opened(read_only=True) as con:
+        assert find_faults(con) == []
