@@ -1,6 +1,7 @@
 """Fixtures: small projects on synthesised clips, the real clips, a server; and who runs what."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def pytest_configure(config):
     """Workers share a folder, and do not fight over the processors."""
     # Workers inherit it, and numpy heeds it where it is there from the start.
     os.environ["OMP_NUM_THREADS"] = "1"
+    # What the developer confirmed, say, is nobody's business here, nor is he to confirm anything.
+    if not hasattr(config, "workerinput"):
+        os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="labelkit-config-")
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
     config.stash[_FIRST] = shared.begin()
@@ -50,7 +54,8 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
     """No project and no token of the developer's own is ever found."""
-    for name in ("LABELKIT_PROJECT", "LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY_FILE"):
+    for name in ("LABELKIT_PROJECT", "LABEL_STUDIO_API_KEY", "LABEL_STUDIO_API_KEY_FILE",
+                 "LABEL_STUDIO_URL", "LABELKIT_PLUGINS"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from labelkit.errors import InvalidInput
 from labelkit.output import as_row, show, show_facts
 
 if TYPE_CHECKING:
+    from labelkit.project import Project
     from labelkit.review.pull import PullReport
 
 token_option = click.option(
@@ -50,6 +52,40 @@ def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path 
 
 
 @click.command()
+@click.argument("url")
+def confirm(url: str) -> None:
+    """Confirm that your token may go to an address, for a store that names it.
+
+    Addresses given to review init are confirmed, and so is LABEL_STUDIO_URL of the environment.
+    """
+    from labelkit.label_studio.access import check_url, find_origin
+    from labelkit.personal import confirm_address
+
+    address = find_origin(check_url(url))
+    confirm_address(address)
+    click.echo(f"your token may go to {address}", err=True)
+
+
+def is_at_terminal() -> bool:
+    """Tell whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_for_address(project: Project) -> None:
+    """Ask somebody at a terminal, once, whether the token may go where the store says."""
+    from labelkit.personal import confirm_address
+    from labelkit.review.setup import find_unconfirmed, read_setup
+
+    if not is_at_terminal():
+        return
+    address = find_unconfirmed(read_setup(project)[0].url)
+    if address and click.confirm(
+        f"This store names Label Studio at {address}. Shall your token go there?", err=True
+    ):
+        confirm_address(address)
+
+
+@click.command()
 @click.option("--lowest-lwlrap", type=int, metavar="N", help="The N clips of lowest lwlrap.")
 @click.option("--lowest", nargs=2, type=(str, int), metavar="SCORE N",
               help="The N clips of another score that is lowest, fusion say.")  # fmt: skip
@@ -81,7 +117,9 @@ def push(
     if lowest_lwlrap is not None:
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
-    clips, report = send(place.project(), choice, dry_run=dry_run, token_file=token_file)
+    project = place.project()
+    _ask_for_address(project)
+    clips, report = send(project, choice, dry_run=dry_run, token_file=token_file)
     show(clips, as_json)
     facts = as_row(report)
     show_facts(facts | {"sent": "nothing, dry run"} if dry_run else facts, False, err=True)
@@ -114,7 +152,9 @@ def pull(
     project = place.project()
     if file is not None:
         show_facts(_brought(pulling.pull_file(project, file), as_json), as_json)
-    elif watch is None:
+        return
+    _ask_for_address(project)
+    if watch is None:
         report = pulling.pull(project, full=full, token_file=token_file)
         show_facts(_brought(report, as_json), as_json)
     else:
@@ -136,7 +176,9 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
     from labelkit.review import status as looking
 
-    found = looking.status(place.project(), token_file=token_file)
+    project = place.project()
+    _ask_for_address(project)
+    found = looking.status(project, token_file=token_file)
     show([{"what": what, "value": value} for what, value in as_row(found).items()], as_json)
 
 
@@ -216,7 +258,7 @@ def repair(place: Place, renames: tuple[str, ...], drop: tuple[int, ...], as_jso
 
 
 for command in (
-    init, push, pull, status, doctor, disagreements, annotators, quarantine, repair,
+    init, confirm, push, pull, status, doctor, disagreements, annotators, quarantine, repair,
 ):  # fmt: skip
     review.add_command(command)
 

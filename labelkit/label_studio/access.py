@@ -11,6 +11,7 @@ import os
 import re
 from base64 import urlsafe_b64decode
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,36 @@ def check_url(url: str) -> str:
             "https://example.org/label-studio"
         )
     return url.rstrip("/") + "/"
+
+
+def find_origin(url: str) -> str:
+    """Return scheme, host and port as browsers compare them.
+
+    Example:
+        >>> find_origin("HTTPS://Example.org:443/ls/")
+        'https://example.org'
+    """
+    parts = urlsplit(url)
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL stays on this machine.
+
+    Example:
+        >>> [is_loopback(url) for url in ("http://localhost:8080", "http://[::1]/", "http://a.b")]
+        [True, True, False]
+    """
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read_claims(token: str) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.errors import InvalidInput, LabelkitError, ServiceError
+from labelkit.label_studio.access import find_origin
 from labelkit.label_studio.client import Client
 
 # Formats that a browser plays and libsndfile cannot look into.
@@ -246,8 +247,8 @@ def probe_audio(client: Client, url: str, *, origin: str | None = None) -> str |
         One line with a remedy, or None if all is well.
     """
     try:
-        full, origin = urljoin(client.url, url), _origin(origin or client.url)
-        foreign = _origin(full) not in (origin, _origin(client.url))
+        full, origin = urljoin(client.url, url), find_origin(origin or client.url)
+        foreign = find_origin(full) not in (origin, find_origin(client.url))
         if urlsplit(full).scheme not in ("http", "https"):
             return "a browser cannot fetch it; give an http or https URL"
         if foreign and origin.startswith("https:") and full.startswith("http:"):
@@ -274,17 +275,3 @@ def _find_reason(status: int, headers: Mapping[str, str], origin: str | None) ->
             f"header Access-Control-Allow-Origin: {origin}"
         )
     return None
-
-
-def _origin(url: str) -> str:
-    """Return scheme, host and port as browsers compare them.
-
-    Example:
-        >>> _origin("HTTPS://Example.org:443/ls/")
-        'https://example.org'
-    """
-    parts = urlsplit(url)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = "" if parts.port in (None, usual) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"

@@ -51,7 +51,9 @@ def examine(
             checks.append(Finding("set up", PROBLEM, str(error)))
             return checks
     address = setup.url if setup is not None else url or ""
-    client = check("address", lambda: connect(project, address, token_file), address)
+    client = check(
+        "address", lambda: connect(project, address, token_file, given=setup is None), address
+    )
     if client is None:
         return checks
     check("version", lambda: read_version(client))

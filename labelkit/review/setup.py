@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import Any
 
 from labelkit.config import ReviewSpec, create_spec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.label_studio.access import read_token
+from labelkit.label_studio.access import check_url, find_origin, is_loopback, read_token
 from labelkit.label_studio.audio import Share, share_folder
 from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import check_page, create_page, page_hash
 from labelkit.label_studio.uploads import create_box
+from labelkit.personal import confirm_address, confirmed_addresses
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, ReviewProject
@@ -37,19 +39,52 @@ def lock_review(project: Project) -> Iterator[None]:
         yield
 
 
-def connect(project: Project, url: str, token_file: Path | None = None) -> Client:
+def find_unconfirmed(url: str) -> str | None:
+    """Find the address of a URL, where the user's token may not go there; None where it may.
+
+    It may go where ``labelkit review init`` or ``review confirm`` sent it, and where
+    LABEL_STUDIO_URL of the environment points to.
+    """
+    address = find_origin(check_url(url))
+    named = os.environ.get("LABEL_STUDIO_URL", "").strip()
+    if named and find_origin(check_url(named)) == address:
+        return None
+    return None if address in confirmed_addresses() else address
+
+
+def connect(
+    project: Project, url: str, token_file: Path | None = None, *, given: bool = False
+) -> Client:
     """Make a client of the server at ``url``.
 
+    Args:
+        project: Whose review.
+        url: Address of the server.
+        token_file: File of the token, where the environment holds none.
+        given: The user has just given this address; otherwise it comes from the store, which may
+            be somebody else's.
+
     Raises:
-        InvalidInput: If there is no token, or it lies in the project, where it could be published.
+        InvalidInput: If there is no token, or it lies in the project, where it could be published;
+            or if nobody confirmed that it may go to this address.
         ServiceError: If the token has expired.
     """
+    unconfirmed = None if given else find_unconfirmed(url)
+    if unconfirmed:
+        raise InvalidInput(
+            f"the store names Label Studio at {unconfirmed}, and a token goes only where its owner "
+            f"sent it; confirm the address with: labelkit review confirm {unconfirmed}, or "
+            f"set LABEL_STUDIO_URL={unconfirmed} in the environment"
+        )
     if token_file is not None and token_file.resolve().is_relative_to(project.root.resolve()):
         raise InvalidInput(
             f"{token_file} lies in the project, where a token could be published with it; "
             "move it elsewhere"
         )
-    return Client(url, read_token(token_file))
+    client = Client(url, read_token(token_file))
+    if client.url.lower().startswith("http:") and not is_loopback(client.url):
+        say(f"{client.url} is plain http: token and answers can be read on their way; use https")
+    return client
 
 
 def set_up(
@@ -87,7 +122,8 @@ def set_up(
         store = fingerprint([first] if first else [])
         if not classes:
             raise InvalidInput("the project has no classes; bring some in with: labelkit import")
-        client = connect(project, url, token_file)
+        client = connect(project, url, token_file, given=True)
+        confirm_address(find_origin(client.url))
         release = read_version(client)
         if not release.startswith("Community"):
             say(f"Label Studio {release} was never tried; Community was")
