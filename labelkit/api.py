@@ -329,6 +329,7 @@ class OpenProject:
         clips: str | Path | None = None,
         disagreements: bool = False,
         dry_run: bool = False,
+        follow_links: bool = False,
         token_file: str | Path | None = None,
     ) -> tuple[list[pushing.PushedClip], pushing.PushReport]:
         """Send clips to Label Studio, the most doubtful first; twice sends nothing twice.
@@ -342,6 +343,7 @@ class OpenProject:
             clips: File of clips, a path a line.
             disagreements: Clips on which people differ, to one more of them.
             dry_run: Send nothing, only say what would be sent.
+            follow_links: Upload recordings, too, that links take out of the audio folder.
             token_file: File of the token, where the environment holds none.
 
         Returns:
@@ -361,7 +363,13 @@ class OpenProject:
             clips=_path(clips),
             disagreements=disagreements,
         )
-        return pushing.push(self.project, choice, dry_run=dry_run, token_file=_path(token_file))
+        return pushing.push(
+            self.project,
+            choice,
+            dry_run=dry_run,
+            follow_links=follow_links,
+            token_file=_path(token_file),
+        )
 
     def pull(
         self,

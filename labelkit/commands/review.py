@@ -95,6 +95,8 @@ def _ask_for_address(project: Project) -> None:
 @click.option("--clips", type=click.Path(path_type=Path), help="Clips of a file, a path a line.")
 @click.option("--disagreements", is_flag=True, help="Clips people differ on, to one more of them.")
 @click.option("--dry-run", is_flag=True, help="Send nothing, show what would be sent.")
+@click.option("--follow-links", is_flag=True,
+              help="Upload recordings, too, that links take out of the audio folder.")  # fmt: skip
 @token_option
 @json_option
 @click.pass_obj
@@ -104,6 +106,7 @@ def push(
     lowest_lwlrap: int | None,
     lowest: tuple[str, int] | None,
     dry_run: bool,
+    follow_links: bool,
     token_file: Path | None,
     as_json: bool,
     **kwargs: Any,
@@ -119,7 +122,9 @@ def push(
     choice = Choice(lowest=lowest, **kwargs)
     project = place.project()
     _ask_for_address(project)
-    clips, report = send(project, choice, dry_run=dry_run, token_file=token_file)
+    clips, report = send(
+        project, choice, dry_run=dry_run, token_file=token_file, follow_links=follow_links
+    )
     show(clips, as_json)
     facts = as_row(report)
     show_facts(facts | {"sent": "nothing, dry run"} if dry_run else facts, False, err=True)

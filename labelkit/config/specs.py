@@ -48,6 +48,9 @@ class FormatSpec:
         choices=("train", "test"),
     )
     prefix: str = setting("", "Folder below the audio folder in which the file's paths lie.")
+    follow_links: bool = setting(
+        False, "Take recordings, too, that links take out of the audio folder."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

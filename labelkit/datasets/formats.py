@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
 from labelkit.errors import InvalidInput
+from labelkit.paths import leads_out
 from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) 
     if not path.is_dir():
         found.fault(0, f"{path} is not a folder", "give a folder with one folder per class")
         return found
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
+    files = sorted(_walk(path, path if audio_dir is None else audio_dir, spec, found))
     for number, file in enumerate(files, 1):
         parts = file.relative_to(path).parts
         if len(parts) < 2:
@@ -117,6 +119,26 @@ def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) 
     if not files:
         found.fault(0, f"no recordings below {path}", f"known: {', '.join(EXTENSIONS)}")
     return found
+
+
+def _walk(path: Path, audio_dir: Path, spec: FormatSpec, found: Reading) -> Iterator[Path]:
+    """Yield the recordings below a folder; each folder once, by whatever link it is reached."""
+    root, seen = audio_dir.resolve(), set[Path]()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = Path(folder)
+        if (place := here.resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        for name in list(folders):
+            if not spec.follow_links and leads_out(root, str(here.absolute() / name)):
+                folders.remove(name)
+                found.linked_out.append((here / name).relative_to(path).as_posix())
+        folders.sort()
+        for name in names:
+            file = here / name
+            if file.suffix.lower() in EXTENSIONS and file.is_file():
+                yield file
 
 
 def _below(audio_dir: Path, folder: Path) -> str:

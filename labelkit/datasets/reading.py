@@ -57,13 +57,15 @@ class Reading:
     """What a reader found: clips in the order of the file, and its faults.
 
     ``classes`` is the vocabulary in its order, where the file holds one. ``corrects`` says that
-    the clips are those of the store, to be given other labels, and no new ones.
+    the clips are those of the store, to be given other labels, and no new ones. ``linked_out``
+    are paths left out because links take them out of the audio folder.
     """
 
     clips: list[Clip] = field(default_factory=list)
     noted: list[tuple[int, str]] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     corrects: bool = False
+    linked_out: list[str] = field(default_factory=list)
     _rows: dict[str, int] = field(default_factory=dict)
 
     def fault(self, row: int, problem: str, remedy: str) -> None:

@@ -127,10 +127,19 @@ def _prepare(
 
 
 def _is_accepted(path: Path) -> bool:
-    """Tell whether a file can be sent as it is; raises if it cannot be opened."""
-    path.open("rb").close()
+    """Tell whether a file can be sent as it is; raises if it cannot be opened, or is no recording.
+
+    What libsndfile cannot read is known by its first bytes: the box ``ftyp`` of MP4 (ISO/IEC
+    14496-12), the header of Matroska (RFC 9559).
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
     suffix = path.suffix.lower()
-    return suffix in UNREAD or (suffix in ACCEPTED and bool(duration_s(path)))
+    if suffix in UNREAD:
+        if head[4:8] != b"ftyp" and head[:4] != b"\x1a\x45\xdf\xa3":
+            raise InvalidInput(f"{path}: is no recording, whatever its name says")
+        return True
+    return suffix in ACCEPTED and bool(duration_s(path))
 
 
 def _convert(path: Path, flac: Path) -> Path:

@@ -15,6 +15,7 @@ from labelkit.audio import io
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
+from labelkit.paths import leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project, user
 from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
@@ -70,7 +71,14 @@ def import_labels(
     batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
     if reading.corrects:
         return _import_corrections(project, source, reading, batch)
-    clips = reading.clips if metadata_only else _look_at_files(project, reading)
+    clips = reading.clips
+    if not metadata_only:
+        clips = _look_at_files(project, reading, follow_links=spec.follow_links)
+    if reading.linked_out:
+        say(
+            f"{len(reading.linked_out)} links lead out of the audio folder, "
+            f"{shown(reading.linked_out[0])} say; they are left out, --follow-links takes them"
+        )
     with project.store.write() as session:
         classes = _new_classes(session, reading, add_classes)
         new = _new_clips(session, clips, reading)
@@ -88,11 +96,18 @@ def _count_states(clips: Sequence[Clip]) -> dict[str, int]:
     return dict(sorted(Counter(clip.state for clip in clips).items()))
 
 
-def _look_at_files(project: Project, reading: Reading) -> list[Clip]:
+def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) -> list[Clip]:
     """Hash every recording and read its length; a missing one is a fault.
+
+    Those that links take out of the audio folder are left out, unless they are to be followed.
 
     What the file says of both is told where it differs; that of the recording counts.
     """
+    root = project.audio_dir.resolve()
+    if not follow_links:
+        out = {clip.path for clip in reading.clips if leads_out(root, clip.path)}
+        reading.linked_out += sorted(out)
+        reading.clips = [clip for clip in reading.clips if clip.path not in out]
 
     def look(clip: Clip) -> Clip | None:
         path = project.audio_dir / clip.path

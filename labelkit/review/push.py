@@ -21,6 +21,7 @@ from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import choice_names, read_page
 from labelkit.label_studio.tasks import check_task
 from labelkit.label_studio.uploads import upload_clips
+from labelkit.paths import leads_out
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, ReviewProject, ReviewTask
@@ -77,6 +78,7 @@ def push(
     *,
     dry_run: bool = False,
     token_file: Path | None = None,
+    follow_links: bool = False,
 ) -> tuple[list[PushedClip], PushReport]:
     """Send clips to annotators, the most doubtful first; the same again changes nothing.
 
@@ -88,6 +90,7 @@ def push(
         choice: Which of them.
         dry_run: Send nothing, only say what would be sent.
         token_file: File of the token, where the environment holds none.
+        follow_links: Upload recordings, too, that links take out of the audio folder.
 
     Returns:
         The clips in the order they will be heard, and counts of their tasks.
@@ -107,7 +110,7 @@ def push(
             say(f"{path} is no clip of the project and is left out; give a path of labels_now")
         if not queue.items:
             say("no clip fits: nothing to send")
-        sender = _Sender(project, client, setup, Wanted(queue, spec, share))
+        sender = _Sender(project, client, setup, Wanted(queue, spec, share), follow_links)
         first = sender.compare()
         if not dry_run:
             sender.send(first)
@@ -154,12 +157,21 @@ def _read_wanted(project: Project, setup: ReviewProject, spec: ReviewSpec, choic
     return read_queue(project, choice, answered=answered, disputed=disputed, waiting=waiting)
 
 
+_LINKED_OUT = "links take it out of the audio folder; copy it there, or push with --follow-links"
+
+
 class _Sender:
     """Brings the server to where every item has exactly one task, with the newest view."""
 
     def __init__(
-        self, project: Project, client: Client, setup: ReviewProject, wanted: Wanted
+        self,
+        project: Project,
+        client: Client,
+        setup: ReviewProject,
+        wanted: Wanted,
+        follow_links: bool,
     ) -> None:
+        self.follow_links = follow_links
         self.project, self.client, self.setup, self.wanted = project, client, setup, wanted
         self.items = {item.clip_id: item for item in wanted.queue.items}
         self.faults: dict[int, str] = {}
@@ -259,14 +271,21 @@ class _Sender:
             self.project.check_audio()
             files = {item.clip_id: self.project.audio_dir / item.path for item in items}
             if share.mode == "upload":
+                root = self.project.audio_dir.resolve()
+                out = {
+                    item.clip_id for item in items
+                    if not self.follow_links and leads_out(root, item.path)
+                }  # fmt: skip
                 with self.project.store.read() as session:
                     hashes = session.content_hashes()
                 sent, refused = upload_clips(
                     self.client, share.box_project_id or 0,
-                    [(item.clip_id, files[item.clip_id], hashes[item.clip_id]) for item in items],
+                    [(clip_id, file, hashes[clip_id]) for clip_id, file in files.items()
+                     if clip_id not in out],
                 )  # fmt: skip
                 urls |= sent
                 faults = {clip_id: refused.get(path) for clip_id, path in files.items()}
+                faults |= dict.fromkeys(out, _LINKED_OUT)
             else:
                 gone = "the recording is not there; see: labelkit check"
                 faults = {i: None if path.is_file() else gone for i, path in files.items()}
