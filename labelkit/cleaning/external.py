@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
-import lzma
-import struct
-import tokenize
-import zipfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +20,8 @@ from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, LabelTable, Predictions, Run, multi_hot
 from labelkit.registry import suggestion
-from labelkit.stores.embeddings import UNREADABLE
+from labelkit.stores.foreign_arrays import UNREADABLE, explain, map_array, open_arrays
 from labelkit.types import Array, Floats, Ints
-
-# What reading a file of the wrong kind, or half of one, can come to; RuntimeError is an
-# encrypted or unknown kind of zip.
-_UNREADABLE = (
-    *UNREADABLE, csv.Error, lzma.LZMAError, MemoryError, OverflowError, RuntimeError, SyntaxError,
-    struct.error, tokenize.TokenError,
-)  # fmt: skip
 
 
 def import_probs(project: Project, file: Path) -> str:
@@ -68,10 +56,10 @@ def import_probs(project: Project, file: Path) -> str:
         raise InvalidInput(f"{file}: probabilities come as {', '.join(readers)}")
     try:
         paths, names, probs = readers[file.suffix.lower()](file, table)
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason if len(reason) < 200 else f"{reason[:190]} ..."
-        raise InvalidInput(f"{file} cannot be read ({reason}); give a CSV, npz or npy") from error
+    except (*UNREADABLE, csv.Error) as error:
+        raise InvalidInput(
+            f"{file} cannot be read ({explain(error)}); give a CSV, npz or npy"
+        ) from error
     rows = _rows_of(file, table, paths)
     probs = probs[:, _columns_of(file, table, names)]
     _check_values(file, paths, probs)
@@ -133,18 +121,13 @@ def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floa
 
 
 def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
-    with file.open("rb") as opened:
-        # A small file can claim to hold much more than the project has use for.
-        longest = max([0, *map(len, table.paths), *map(len, table.classes)])
-        most = 2**20 + (len(table.paths) + len(table.classes)) * 8 * (longest + 1000)
-        most += 32 * len(table.paths) * len(table.classes)
-        size = sum(part.file_size for part in zipfile.ZipFile(opened).infolist())
-        if size > most:
-            raise ValueError(f"it unpacks to {size:,} bytes, far more than the project needs")
-        opened.seek(0)
-        with np.load(opened) as saved:
-            paths, names = ([str(n) for n in np.ravel(saved[key])] for key in ("paths", "classes"))
-            probs = _as_numbers(saved["probs"])
+    # A small file can unpack to much more than the project has use for.
+    longest = max([0, *map(len, table.paths), *map(len, table.classes)])
+    most = 2**20 + (len(table.paths) + len(table.classes)) * 8 * (longest + 1000)
+    most += 32 * len(table.paths) * len(table.classes)
+    with open_arrays(file, most=most) as saved:
+        paths, names = ([str(n) for n in np.ravel(saved[key])] for key in ("paths", "classes"))
+        probs = _as_numbers(saved["probs"])
     if probs.shape != (len(paths), len(names)):
         raise ValueError(
             f"probs has shape {probs.shape}, paths and classes {len(paths), len(names)}"
@@ -153,11 +136,7 @@ def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floa
 
 
 def _read_npy(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
-    if not file.stat().st_size:
-        raise ValueError("No data left in file")
-    # Mapped, a file that claims more than it holds takes no memory.
-    open_memmap: Callable[..., np.memmap[Any, Any]] = np.lib.format.open_memmap
-    saved = open_memmap(file, mode="r")
+    saved = map_array(file)
     wanted = (len(table.paths), len(table.classes))
     if saved.shape != wanted:
         raise ValueError(

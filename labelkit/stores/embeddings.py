@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ import numpy as np
 from labelkit.config import fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.stores.arrays import ArrayStore
+from labelkit.stores.foreign_arrays import UNREADABLE, explain, map_array, open_arrays
 from labelkit.types import Bools, Floats
-
-# What reading a damaged file of arrays ends in.
-UNREADABLE = (
-    OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 class EmbeddingStore(ArrayStore):
@@ -76,18 +71,16 @@ def read_vectors(file: Path) -> tuple[list[str] | None, Floats]:
     """
     paths = None
     try:
-        with file.open("rb") as opened:
-            loaded = np.load(opened)
-            if isinstance(loaded, np.ndarray):
-                matrix = loaded
-            else:
-                matrix, paths = loaded["embeddings"], [str(path) for path in loaded["paths"]]
+        if zipfile.is_zipfile(file):
+            with open_arrays(file) as saved:
+                matrix, paths = saved["embeddings"], [str(path) for path in saved["paths"]]
+        else:
+            matrix = map_array(file)
     except FileNotFoundError as error:
         raise InvalidInput(f"{file}: no such file") from error
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
         raise InvalidInput(
-            f"{file}: {reason}; wanted .npz with paths (strings) and embeddings, or .npy"
+            f"{file}: {explain(error)}; wanted .npz with paths (strings) and embeddings, or .npy"
         ) from error
     if matrix.ndim != 2 or not matrix.shape[1] or matrix.dtype.kind not in "fiu":
         raise InvalidInput(

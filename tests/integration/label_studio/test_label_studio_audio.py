@@ -349,9 +349,12 @@ def test_a_title_that_is_too_long_is_cut(client, title):
 def test_uploads_arrive_as_they_were(client, title, tmp_path):
     folder = write_odd_clips(tmp_path / "clips")
     # Nothing here can look into this format; the browser can.
-    (folder / "h.webm").write_bytes(bytes(range(256)))
+    (folder / "h.webm").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(range(256)))
+    (folder / "i.m4a").write_bytes(b"\0\0\0\x18ftypM4A " + bytes(range(256)))
     before = state_of(folder)
-    clips = [(10 + n, folder / name, None) for n, name in enumerate([*ODD_NAMES, "h.webm"])]
+    clips = [
+        (10 + n, folder / name, None) for n, name in enumerate([*ODD_NAMES, "h.webm", "i.m4a"])
+    ]
     share = create_box(client, title)
     assert (share.mode, share.prefix) == ("upload", "")
     urls, faults = upload_clips(client, share.box_project_id, clips)
@@ -429,18 +432,25 @@ def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, box, tmp_path, mon
     soundfile.write(silent, np.zeros(0), RATE)
     gone, folderish = folder / "gone.wav", folder / "sub.wav"
     folderish.mkdir()
-    bad = [large, noise, twin, silent, gone, folderish]
+    named = [folder / name for name in ("notes.m4a", "table.mp4", "empty.webm", "page.M4A")]
+    for file, content in zip(
+        named, (b"no sound at all", b"a,b\n1,2\n3,4\n", b"", b"<!doctype html>"), strict=True
+    ):
+        file.write_bytes(content)
+    bad = [large, noise, twin, silent, gone, folderish, *named]
     clips = [(n, path, None) for n, path in enumerate([*bad, *good])]
     # Gone, but another file has what the store knows it held.
-    clips.insert(0, (9, folder / "gone too.wav", hash_file(good[0])))
+    clips.insert(0, (99, folder / "gone too.wav", hash_file(good[0])))
     urls, faults = upload_clips(client, box, clips)
-    assert sorted(urls) == [6, 7, 8, 9] and urls[9] == urls[6]
+    assert sorted(urls) == [10, 11, 12, 99] and urls[99] == urls[10]
     assert set(faults) == set(bad)
     assert faults[large] == (
         "80044 bytes, and a request may hold 20000; share the folder, or give the recordings' "
         "own http address"
     )
     assert faults[noise].startswith("not a readable recording (") and faults[noise] == faults[twin]
+    for file in named:
+        assert faults[file] == "is no recording, whatever its name says; restore the file"
     assert faults[silent] == "holds no samples; restore the file"
     assert faults[gone] == "cannot be read (No such file or directory); restore the file"
     assert faults[folderish] == "cannot be read (Is a directory); restore the file"

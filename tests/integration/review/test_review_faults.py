@@ -290,6 +290,26 @@ def test_behind_a_sub_path(label_studio, verified_project, tmp_path, monkeypatch
         assert result.exit_code == 0, result.output
 
 
+def test_a_link_out_of_the_audio_folder_is_not_sent_unasked(project, proxy, tmp_path, capsys):
+    for name in ("0005", "0007"):
+        file = project.audio_dir / "train" / f"{name}.wav"
+        file.replace(tmp_path / file.name)
+        file.symlink_to(tmp_path / file.name)
+    (project.audio_dir / "train" / "0009.wav").replace(project.audio_dir / "0009.wav")
+    (project.audio_dir / "train" / "0009.wav").symlink_to("../0009.wav")
+    title = f"links {time.monotonic_ns()}"
+    set_up(project, proxy.url, title, ReviewSpec(audio="upload"))
+    listed = tmp_path / "list.txt"
+    listed.write_text("train/0005.wav\ntrain/0007.wav\ntrain/0009.wav\n")
+    clips, report = push(project, Choice(clips=listed))
+    assert [clip.path for clip in clips] == ["train/0009.wav"] and report.left_out == 2
+    said = capsys.readouterr().err
+    assert "train/0005.wav and 1 more clips: links take it out of the audio folder" in said
+    assert "--follow-links; left out" in said
+    clips, report = push(project, Choice(clips=listed), follow_links=True)
+    assert len(clips) == 3 and (report.left_out, report.new) == (0, 2)
+
+
 def test_a_missing_recording_is_left_out_and_the_rest_goes_on(project, annotator, tmp_path, capsys):
     with project.store.write() as session:
         path = session.rows("select min(path) from clips where subset = 'train'")[0][0]
