@@ -25,6 +25,7 @@ from labelkit.commands import (
 )
 from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
+from labelkit.terminal import echo
 
 
 class Cli(click.Group):
@@ -37,19 +38,19 @@ class Cli(click.Group):
         except LabelkitError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
             # Who reads the output has had enough: click ends quietly.
             if ctx.params.get("debug") or isinstance(error, BrokenPipeError):
                 raise
-            click.echo(f"Error: {error}; is there room, and may it be written to?", err=True)
+            echo(f"Error: {error}; is there room, and may it be written to?", err=True)
             ctx.exit(1)
         except (KeyboardInterrupt, RuntimeError) as error:
             # Ctrl-C within a statement comes out of the database as a RuntimeError.
             if isinstance(error, RuntimeError) and "interrupted" not in str(error).lower():
                 raise
-            click.echo("Stopped; the same command goes on where it was.", err=True)
+            echo("Stopped; the same command goes on where it was.", err=True)
             ctx.exit(130)
 
 

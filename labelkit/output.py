@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import click
+from labelkit.terminal import echo, visible, visible_json
 
 # Characters of a cell in a table.
 WIDEST = 300
@@ -53,14 +53,14 @@ def show(records: Iterable[Any], as_json: bool, columns: Sequence[str] = ()) -> 
     """Print dataclasses or rows as a JSON array of objects, or as a table."""
     rows = [as_row(record) for record in records]
     if as_json:
-        click.echo(json.dumps(_plain(rows), ensure_ascii=False, allow_nan=False, indent=1))
+        echo(_as_json(_plain(rows)))
         return
     columns = columns or (list(rows[0]) if rows else [])
     cells = [[_shorten(cell(row[column])) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
         text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        click.echo(text.rstrip())
+        echo(text.rstrip())
 
 
 def _shorten(text: str) -> str:
@@ -74,7 +74,7 @@ def show_facts(facts: Any, as_json: bool, *, err: bool = False) -> None:
         show([facts], True)
         return
     for name, value in as_row(facts).items():
-        click.echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
+        echo(f"{name.replace('_', ' ')}: {cell(value)}", err=err)
 
 
 def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -82,18 +82,23 @@ def show_json_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     start = "["
     for row in rows:
         item = _plain(dict(zip(columns, row, strict=True)))
-        text = json.dumps(item, ensure_ascii=False, allow_nan=False, indent=1)
-        click.echo(f"{start}\n " + text.replace("\n", "\n "), nl=False)
+        text = _as_json(item)
+        echo(f"{start}\n " + text.replace("\n", "\n "), nl=False)
         start = ","
-    click.echo("[]" if start == "[" else "\n]")
+    echo("[]" if start == "[" else "\n]")
 
 
 def show_csv_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows as CSV (RFC 4180): NULL is empty, lists and the like are JSON."""
+    """Print rows as CSV (RFC 4180): NULL is empty, lists and the like are JSON.
+
+    In a file texts are as they are; on a terminal they can be seen and steer nothing.
+    """
+    seen = visible if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
-    writer.writerow(columns)
+    writer.writerow([seen(column) for column in columns])
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in row])
+        cells = [_csv_cell(value) for value in row]
+        writer.writerow([seen(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
 def cell(value: object) -> str:
@@ -104,7 +109,11 @@ def cell(value: object) -> str:
         return f"{value:.4f}"
     if isinstance(value, list | tuple):
         return ", ".join(map(cell, value))
-    return " ".join(str(value).split())
+    return visible(" ".join(str(value).split()))
+
+
+def _as_json(value: object) -> str:
+    return visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1))
 
 
 def _csv_cell(value: object) -> object:

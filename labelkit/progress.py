@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from labelkit.terminal import visible
+
 Item = TypeVar("Item")
 
 
 def say(message: str) -> None:
     """Write one line to stderr."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    print(visible(message), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def track(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:

@@ -20,6 +20,7 @@ from labelkit.commands.options import (
     workers_option,
 )
 from labelkit.output import as_row, show, show_facts
+from labelkit.terminal import echo
 
 # As of labelkit.noise.pairs, which loads numpy; a test compares the two.
 METHODS = ("self_confidence", "class_rank")
@@ -43,7 +44,7 @@ def judged_by(place: Place, run_id: str | None, probs: Path | None) -> tuple[Any
     from labelkit.cleaning.external import import_probs
 
     found = import_probs(project, probs)
-    click.echo(f"{probs.name} is run {found}; whether its model saw the clips is not known",
+    echo(f"{probs.name} is run {found}; whether its model saw the clips is not known",
                err=True)  # fmt: skip
     return project, found
 

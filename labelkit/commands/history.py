@@ -6,6 +6,7 @@ import click
 
 from labelkit.commands.options import Place, as_of_option, json_option
 from labelkit.output import show, show_facts
+from labelkit.terminal import echo
 
 # Batches that fit on a screen.
 _MOST = 30
@@ -45,7 +46,7 @@ def log(
     )
     show(batches, as_json)
     if n > len(batches):
-        click.echo(f"{len(batches)} of {n} batches; more with --limit", err=True)
+        echo(f"{len(batches)} of {n} batches; more with --limit", err=True)
 
 
 @click.command()
@@ -80,7 +81,7 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
     labels = of_labels.blame(place.project(), clip, all_=all_)
     show(labels, as_json)
     if not labels:
-        click.echo(f"{clip} has no labels", err=True)
+        echo(f"{clip} has no labels", err=True)
 
 
 @click.command()
@@ -97,7 +98,7 @@ def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
 
     clips = of_labels.diff(place.project(), a, b)
     show(clips, as_json)
-    click.echo(of_labels.describe_diff(clips), err=True)
+    echo(of_labels.describe_diff(clips), err=True)
 
 
 @click.command()

@@ -9,6 +9,7 @@ import click
 from labelkit import registry
 from labelkit.commands.options import Place, as_of_option, json_option
 from labelkit.output import show, show_facts
+from labelkit.terminal import echo
 
 # Of what a format cannot say, so many clips are named; the count is always told.
 _NAMED = 10
@@ -44,11 +45,11 @@ def export(
     )
     for what, names in report.unsaid.items():
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        click.echo(f"{what}: {len(names)} ({', '.join(names[:_NAMED])}{more})", err=True)
+        echo(f"{what}: {len(names)} ({', '.join(names[:_NAMED])}{more})", err=True)
     folds = f" with the folds of {report.fold_set}" if report.fold_set else ""
-    click.echo(f"wrote {report.clips} clips to {file}{folds}", err=True)
+    echo(f"wrote {report.clips} clips to {file}{folds}", err=True)
     if separator not in (None, ","):
-        click.echo(f"bring it in with: labelkit import --separator {separator!r}", err=True)
+        echo(f"bring it in with: labelkit import --separator {separator!r}", err=True)
 
 
 @click.group()
@@ -97,7 +98,7 @@ def import_changes(place: Place, file: Path, dry_run: bool, as_json: bool) -> No
     plan = importing.import_changes(place.project(), file, dry_run=dry_run)
     show(plan.rows, as_json)
     for line in plan.told:
-        click.echo(line, err=True)
+        echo(line, err=True)
     show_facts(plan.counts | {"written": "nothing, dry run"} if dry_run else plan.counts, False,
                err=True)  # fmt: skip
 

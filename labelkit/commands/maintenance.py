@@ -8,6 +8,7 @@ import click
 
 from labelkit.commands.options import Place, json_option
 from labelkit.output import show, show_facts
+from labelkit.terminal import echo
 
 _FILE = click.Path(path_type=Path)
 
@@ -60,12 +61,12 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
 
     project = ctx.obj.project()
     if repair:
-        mend(project, lambda line: click.echo(line, err=True))
+        mend(project, lambda line: echo(line, err=True))
     findings = examine(project, fast=fast)
     show(findings, as_json)
     states = [finding.state for finding in findings]
     n, warnings = states.count("problem"), states.count("warning")
-    click.echo(f"{n} problems, {warnings} warnings in {len(findings)} findings", err=True)
+    echo(f"{n} problems, {warnings} warnings in {len(findings)} findings", err=True)
     if n:
         ctx.exit(StoreError.exit_code)
 

@@ -20,6 +20,7 @@ from labelkit.commands.options import (
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
 from labelkit.output import show
+from labelkit.terminal import echo
 
 
 @click.command()
@@ -30,7 +31,7 @@ def init(place: Place, audio_dir: Path) -> None:
     from labelkit.project import create_project
 
     project, new = create_project(place.folder or Path.cwd(), audio_dir)
-    click.echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+    echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
 
 
 @click.command("import")
@@ -61,7 +62,7 @@ def import_(
         place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
     )
     states = ", ".join(f"{count} {state}" for state, count in report.states.items())
-    click.echo(
+    echo(
         f"{report.read} rows ({states}): {report.added} clips added, {report.changed} changed; "
         f"{len(report.classes)} classes",
         err=True,
@@ -105,7 +106,7 @@ def check(
     show(issues, as_json)
     clips = {issue.path for issue in issues}
     left_out = len({issue.path for issue in issues if not issue.used})
-    click.echo(
+    echo(
         f"{len(issues)} issues of {len(clips)} clips; {left_out} of these are kept out of training",
         err=True,
     )
@@ -126,7 +127,7 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
         place.project(), recipe.features, workers=workers, device=device_name(device)
     )
     usable = sum(entry.length > 0 for entry in store.entries.values())
-    click.echo(
+    echo(
         f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "
         "left out (see: labelkit check)",
         err=True,
@@ -150,7 +151,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
     project = place.project()
     fold_set = freeze_folds(project, n=n, seed=seed)
     show(fold_table(project, fold_set), as_json)
-    click.echo(f"fold set {fold_set}", err=True)
+    echo(f"fold set {fold_set}", err=True)
 
 
 @click.command()
@@ -175,7 +176,7 @@ def demo(place: Place, directory: Path, seed: int, workers: int | None) -> None:
     """Synthesise a set with known errors, run the whole job on it, and compare with the truth."""
     from labelkit.demo import run_demo
 
-    facts = run_demo(directory, seed=seed, workers=workers, say=click.echo)
+    facts = run_demo(directory, seed=seed, workers=workers, say=echo)
     show(facts, False)
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
@@ -18,6 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from labelkit.commands.shell import COMMANDS, MODES, Shell, is_ready
 from labelkit.errors import LabelkitError
 from labelkit.stores.completion import Names
+from labelkit.terminal import echo
 
 _RELATION = re.compile(r"\b(?:from|join)\s+(\w+)(?:\s+(?:as\s+)?(\w+))?", re.I)
 
@@ -101,16 +101,16 @@ def talk(shell: Shell, **options: Any) -> None:
         key_bindings=_enter(),
         **options,
     )
-    click.echo("A statement ends with a semicolon; .help tells more, Ctrl-D leaves.", err=True)
+    echo("A statement ends with a semicolon; .help tells more, Ctrl-D leaves.", err=True)
     while True:
         try:
             shell.run(session.prompt())
         except EOFError:
             return
         except KeyboardInterrupt:
-            click.echo("Stopped.", err=True)
+            echo("Stopped.", err=True)
         except LabelkitError as error:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
 
 
 def _enter() -> KeyBindings:

@@ -11,6 +11,7 @@ import click
 from labelkit.commands.options import Place, as_of_option, json_option
 from labelkit.errors import InvalidInput, needing
 from labelkit.output import show, show_csv_rows, show_json_rows
+from labelkit.terminal import echo
 
 # What a person still scrolls through, and what fits into memory as a table.
 SCREEN_ROWS, TABLE_ROWS = 1000, 100_000
@@ -63,7 +64,7 @@ def query(
         n_rows = querying.write_parquet(
             project, text, parquet, timeout_s=timeout, max_rows=max_rows, force=force
         )
-        click.echo(f"{n_rows} rows in {parquet}", err=True)
+        echo(f"{n_rows} rows in {parquet}", err=True)
         return
     mode = "json" if as_json else "csv" if as_csv else "table"
     print_answer(project, text, mode, timeout_s=timeout, max_rows=max_rows)
@@ -122,7 +123,7 @@ def print_answer(
             table = [dict(zip(reply.columns, row, strict=True)) for row in rows]
             show(table, False, reply.columns)
     if reply.more:
-        click.echo(f"There are more than these {most} rows; --max-rows N shows more.", err=True)
+        echo(f"There are more than these {most} rows; --max-rows N shows more.", err=True)
 
 
 def _read_sql(sql: str | None, file: Path | None) -> str:

@@ -17,6 +17,7 @@ from labelkit.commands.options import (
     workers_option,
 )
 from labelkit.output import show
+from labelkit.terminal import echo
 
 # Clips without an embedding that are named.
 _NAMED = 10
@@ -48,7 +49,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
     show(pairs, as_json)
     leaks = sum(pair.parted is not None for pair in pairs)
     differ = sum(set(pair.labels) != set(pair.other_labels) for pair in pairs)
-    click.echo(
+    echo(
         f"{len(pairs)} pairs: {leaks} parted by folds or subsets, {differ} with other labels",
         err=True,
     )
@@ -113,7 +114,7 @@ def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) 
     with project.store.read() as session:
         table = session.labels()
     left_out = unusable(store, table)
-    click.echo(
+    echo(
         f"{len(table.paths) - len(left_out)} embeddings of {store.dim} numbers in "
         f"{store.folder.name}",
         err=True,
@@ -121,7 +122,7 @@ def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) 
     if left_out:
         some = ", ".join(f"{path} ({why})" for path, why in list(left_out.items())[:_NAMED])
         more = ", ..." if len(left_out) > _NAMED else ""
-        click.echo(f"{len(left_out)} clips are left out: {some}{more}", err=True)
+        echo(f"{len(left_out)} clips are left out: {some}{more}", err=True)
 
 
 COMMANDS = (duplicates, similar, embed)

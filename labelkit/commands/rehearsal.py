@@ -10,6 +10,7 @@ import click
 from labelkit import registry
 from labelkit.commands.options import Place, as_of_option, json_option, training_options
 from labelkit.output import show, show_facts
+from labelkit.terminal import echo
 
 if TYPE_CHECKING:
     from labelkit.cleaning.rehearsal import Rehearsal
@@ -45,7 +46,7 @@ def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
         show_facts(found, True)
         return
     show(describe(found), False)
-    click.echo(found.signature, err=True)
+    echo(found.signature, err=True)
 
 
 def describe(found: Rehearsal) -> list[dict[str, Any]]:

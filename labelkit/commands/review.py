@@ -12,6 +12,7 @@ from labelkit.commands.options import Finite, Place, json_option, options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
 from labelkit.output import as_row, show, show_facts
+from labelkit.terminal import echo
 
 if TYPE_CHECKING:
     from labelkit.project import Project
@@ -44,7 +45,7 @@ def init(place: Place, url: str, title: str, spec: ReviewSpec, token_file: Path 
     from labelkit.review.setup import set_up
 
     found, done = set_up(place.project(), url, title, spec, token_file=token_file)
-    click.echo(
+    echo(
         f"project {found.project_id} ({found.title}) at {found.url} {done}; "
         f"label at {found.url}projects/{found.project_id}/data",
         err=True,
@@ -63,7 +64,7 @@ def confirm(url: str) -> None:
 
     address = find_origin(check_url(url))
     confirm_address(address)
-    click.echo(f"your token may go to {address}", err=True)
+    echo(f"your token may go to {address}", err=True)
 
 
 def is_at_terminal() -> bool:

@@ -18,6 +18,7 @@ from labelkit.commands.options import (
 )
 from labelkit.config import RULES, VerifySpec
 from labelkit.output import as_row, cell, plain_setting, show, show_facts
+from labelkit.terminal import echo
 
 
 @click.command()
@@ -37,7 +38,7 @@ def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
 
     def tell(row: dict[str, Any]) -> None:
         parts = [f"{name.replace('_', ' ')} {cell(value)}" for name, value in row.items()]
-        click.echo(", ".join(parts), err=True)
+        echo(", ".join(parts), err=True)
 
     summary = train_recipe(place.project(), on_stage=tell, **kwargs)
     if not as_json:
@@ -74,14 +75,14 @@ def show_recipe(
     about, rows, unknowns = config.explain_recipe(name, set_, flavour=flavour)
     if not (all_ or as_json):
         rows = config.summarise_rows(rows, config.list_stages(rows))
-    click.echo(about, err=True)
+    echo(about, err=True)
     # Learning rates are too small for the four decimals of scores.
     show(
         [as_row(row) | ({} if as_json else {"value": plain_setting(row.value)}) for row in rows],
         as_json,
     )
     for unknown in unknowns:
-        click.echo(f"unknown: {unknown}", err=as_json)
+        echo(f"unknown: {unknown}", err=as_json)
 
 
 @click.command()
@@ -106,17 +107,17 @@ def verify(
     recipe = config.change_verify(recipe, (RULES[rule] if rule else {}) | changes)
 
     def tell(row: dict[str, Any]) -> None:
-        click.echo(round_line(row), err=as_json)
+        echo(round_line(row), err=as_json)
         for kind in ("proposed", "accepted", "revoked"):
             counts = ", ".join(f"{name} {n}" for name, n in row["per_class"][kind].items())
             if counts:
-                click.echo(f"    {kind}: {counts}", err=as_json)
+                echo(f"    {kind}: {counts}", err=as_json)
 
     summary = self_verify(place.project(), recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
-        click.echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
+        echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:
-            click.echo(f"{summary['superseded_by']} has decided since then", err=True)
+            echo(f"{summary['superseded_by']} has decided since then", err=True)
         for row in summary["rounds"]:
             tell(row)
     rounds = summary.pop("rounds")

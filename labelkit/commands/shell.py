@@ -6,13 +6,12 @@ import difflib
 import re
 from typing import Any
 
-import click
-
 from labelkit.commands.query import print_answer
 from labelkit.errors import InvalidInput, StoreError
 from labelkit.labels import query as querying
 from labelkit.stores.completion import Names, is_complete, read_definitions, split_statements
 from labelkit.stores.query import check_limits
+from labelkit.terminal import echo
 
 MODES = ("table", "json", "csv")
 HELP = """\
@@ -97,10 +96,10 @@ class Shell:
             case (".quit",):
                 raise EOFError
             case (".help",):
-                click.echo(HELP, err=True)
+                echo(HELP, err=True)
             case (".tables",):
                 names = querying.read_names(self.project)
-                click.echo("\n".join(sorted([*names.relations, *names.macros])))
+                echo("\n".join(sorted([*names.relations, *names.macros])))
             case (".schema", relation):
                 self._schema(relation)
             case (".mode", mode) if mode in MODES:
@@ -118,7 +117,7 @@ class Shell:
             close = difflib.get_close_matches(relation, [*names.relations, *names.macros], n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see: .tables"
             raise InvalidInput(f"nothing is called {relation!r}; {hint}")
-        click.echo("\n".join(found))
+        echo("\n".join(found))
 
 
 def is_ready(text: str) -> bool:
