@@ -27,7 +27,6 @@ browser: setup
 	    ($(SUDO) apt-get update && $(SUDO) apt-get install --yes chromium)
 
 demo: setup
-	rm -rf demo
 	$(BIN)/labelkit demo demo
 
 # What must not be skipped for want of a server (.ci/run names more).

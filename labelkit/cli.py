@@ -5,8 +5,13 @@ stdout is data, stderr everything else. Nothing heavy is imported before a comma
 
 from __future__ import annotations
 
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,12 +32,48 @@ from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
 from labelkit.terminal import echo
 
+# What ends a command as Ctrl-C does; whoever started it under nohup has one of them ignored.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that asks the process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(signal.Signals(number).name)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let other signals end a command as Ctrl-C does: work is put down where it can be taken up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise Ended(number)
+
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    taken = [number for number in _ENDING if before[number] == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
 
 class Cli(click.Group):
-    """Turns every labelkit error into one line on stderr and an exit code."""
+    """Turns every error into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, reporting labelkit errors without a traceback."""
+        """Run the command, reporting errors without a traceback unless ``--debug`` is given."""
+        with _ending_in_order():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except LabelkitError as error:
@@ -46,12 +87,46 @@ class Cli(click.Group):
                 raise
             echo(f"Error: {error}; is there room, and may it be written to?", err=True)
             ctx.exit(1)
+        except MemoryError as error:
+            if ctx.params.get("debug"):
+                raise
+            more = " ".join(str(error).split())[:200]
+            echo(
+                f"Error: there is not enough memory{f' ({more})' if more else ''}; take fewer "
+                "--workers, or give the process more",
+                err=True,
+            )
+            ctx.exit(1)
         except (KeyboardInterrupt, RuntimeError) as error:
             # Ctrl-C within a statement comes out of the database as a RuntimeError.
             if isinstance(error, RuntimeError) and "interrupted" not in str(error).lower():
-                raise
+                self._tell_unexpected(ctx, error)
             echo("Stopped; the same command goes on where it was.", err=True)
-            ctx.exit(130)
+            ctx.exit(128 + error.number if isinstance(error, Ended) else 130)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            self._tell_unexpected(ctx, error)
+
+    def _tell_unexpected(self, ctx: click.Context, error: Exception) -> NoReturn:
+        """Tell an error that nobody expected: of a plug-in, or a fault of labelkit's."""
+        if ctx.params.get("debug"):
+            raise error
+        said = " ".join(str(error).split())
+        said = said if len(said) <= 300 else f"{said[:299]}…"
+        own, where = Path(__file__).parent, "labelkit"
+        for frame in traceback.extract_tb(error.__traceback__):
+            # The code that failed is the last that is not a library's.
+            if "site-packages" not in frame.filename and frame.filename.endswith(".py"):
+                inside = Path(frame.filename).is_relative_to(own)
+                where = "labelkit" if inside else Path(frame.filename).name
+        whose = "a fault of labelkit's" if where == "labelkit" else f"from {where}"
+        echo(
+            f"Error: {type(error).__name__}: {said} ({whose}); nothing that was written before is "
+            "lost; --debug shows where it comes from",
+            err=True,
+        )
+        ctx.exit(1)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})

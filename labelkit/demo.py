@@ -12,7 +12,7 @@ from labelkit.config import FormatSpec, read_recipe
 from labelkit.datasets.demo import SAMPLE_RATE, plan_demo, write_demo
 from labelkit.errors import InvalidInput
 from labelkit.labels.importing import import_labels
-from labelkit.project import create_project
+from labelkit.project import create_project, open_project
 from labelkit.recordings.checking import check
 from labelkit.recordings.features import compute_features
 from labelkit.runs.folds import freeze_folds
@@ -21,6 +21,8 @@ from labelkit.runs.verify import verify
 from labelkit.states import SELF_VERIFIED
 
 ROUNDS, FOLDS, LOWEST = 3, 4, 30
+# The number of the batch that brings the last label file in.
+_IMPORTS = 2
 
 # Windows of the demonstration's clips: 3 s in 96 frames.
 SETTINGS = (
@@ -74,7 +76,9 @@ def run_demo(
     freeze_folds(project, n=FOLDS)
 
     say("training on all labels as given")
-    before = train(project, recipe, seed=seed, workers=workers)
+    # As they came in, also where a demonstration that was stopped has decided on some since.
+    given = open_project(folder, as_of=str(_IMPORTS))
+    before = train(given, recipe, seed=seed, workers=workers)
     say(f"self-verifying, {ROUNDS} rounds")
     verified = verify(
         project,

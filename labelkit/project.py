@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from labelkit.errors import InvalidInput, NoProject
+from labelkit.personal import config_folder, trusted_projects
 from labelkit.progress import say
 from labelkit.stores.epochs import EpochStore
 from labelkit.stores.history import changed_since, newest_batch
@@ -147,11 +148,26 @@ def find_root(start: Path | None) -> Path:
             return named
         raise NoProject(f"no {FILE} in {named}; make a project there with: labelkit init AUDIO_DIR")
     here = Path.cwd()
-    for folder in (here, *here.parents):
+    if (here / FILE).is_file():
+        return here
+    for folder in here.parents:
         if (folder / FILE).is_file():
+            _check_owner(folder)
             return folder
     raise NoProject(
         f"no {FILE} in {here} or above it; make a project with: labelkit init AUDIO_DIR"
+    )
+
+
+def _check_owner(folder: Path) -> None:
+    """Refuse a project that was only come upon, where it is somebody else's."""
+    owners = {folder.stat().st_uid, (folder / FILE).stat().st_uid}
+    if owners <= {os.getuid()} or folder.resolve() in trusted_projects():
+        return
+    raise NoProject(
+        f"{folder} above has a project of another user; if it is meant, name it with -C {folder} "
+        f"or LABELKIT_PROJECT, or list it in {config_folder() / 'config.toml'}: "
+        f'projects = ["{folder}"]'
     )
 
 

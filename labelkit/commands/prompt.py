@@ -91,13 +91,17 @@ def talk(shell: Shell, **options: Any) -> None:
         **options: For the ``PromptSession``, its input and output say.
     """
     shell.project.work.mkdir(parents=True, exist_ok=True)
+    history = shell.project.work / "sql_history"
+    # What was asked is nobody else's business.
+    history.touch(mode=0o600)
+    history.chmod(0o600)
     session: PromptSession[str] = PromptSession(
         "labelkit> ",
         multiline=True,
         prompt_continuation="       -> ",
         completer=SqlCompleter(shell.names),
         complete_in_thread=True,
-        history=FileHistory(str(shell.project.work / "sql_history")),
+        history=FileHistory(str(history)),
         key_bindings=_enter(),
         **options,
     )

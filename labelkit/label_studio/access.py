@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.bounds import receive
 from labelkit.label_studio.failures import NEW_TOKEN, Failures, read_json
+from labelkit.progress import say
 
 if TYPE_CHECKING:
     import httpx
@@ -35,12 +37,22 @@ class Credentials:
         url: Where Label Studio is served, with a slash at its end.
         token: A personal access token, or a legacy one.
         failures: Makes errors of what the server answers.
+        deadline_s: How long to wait for a new access token, in seconds.
 
     Raises:
         ServiceError: If the token has expired, or does not say when it ends.
     """
 
-    def __init__(self, http: httpx.Client, url: str, token: str, failures: Failures) -> None:
+    def __init__(
+        self,
+        http: httpx.Client,
+        url: str,
+        token: str,
+        failures: Failures,
+        *,
+        deadline_s: float = 60.0,
+    ) -> None:
+        self._deadline_s = deadline_s
         self._http, self._url, self._token, self._failures = http, url, token, failures
         self._access_token, self._ends_at = "", datetime.min.replace(tzinfo=UTC)
         self._lock = Lock()
@@ -78,9 +90,10 @@ class Credentials:
     def _renew(self, what: str) -> None:
         # Whatever goes wrong here, what is asked was not sent yet.
         with self._failures.catch(what):
-            answer = self._http.post(
-                f"{self._url}api/token/refresh/", json={"refresh": self._token}
-            )
+            answer = receive(
+                self._http, "POST", f"{self._url}api/token/refresh/",
+                deadline_s=self._deadline_s, json={"refresh": self._token},
+            )  # fmt: skip
         body = read_json(answer)
         access_token = body.get("access") if isinstance(body, dict) else None
         if answer.status_code != 200 or not isinstance(access_token, str):
@@ -117,6 +130,8 @@ def read_token(file: Path | None = None) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise InvalidInput(f"cannot read the token file {file}: {reason}; {NEW_TOKEN}") from None
+    if os.name == "posix" and file.stat().st_mode & 0o077:
+        say(f"the token file {file} can be read by others; chmod 600 it")
     return check_token(token, f"the token file {file}")
 
 

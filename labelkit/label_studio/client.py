@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from labelkit.errors import InvalidInput, ServiceError, needing
 from labelkit.label_studio import retries
 from labelkit.label_studio.access import Credentials, check_token, check_url
+from labelkit.label_studio.bounds import receive, within
 from labelkit.label_studio.failures import Failures, read_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Client:
     Args:
         url: Where Label Studio is served, with its sub-path if it has one.
         token: A personal access token, or a legacy one.
-        timeout_s: How long to wait for an answer, in seconds.
+        timeout_s: How long to wait for an answer, the whole of it, in seconds.
 
     Raises:
         InvalidInput: If the URL or the token cannot be one.
@@ -78,7 +79,10 @@ class Client:
         self._browser = httpx.Client(timeout=timeout_s, follow_redirects=True)
         weakref.finalize(self, self._http.close)
         weakref.finalize(self, self._browser.close)
-        self._credentials = Credentials(self._http, self.url, token, self._failures)
+        self._timeout_s = timeout_s
+        self._credentials = Credentials(
+            self._http, self.url, token, self._failures, deadline_s=timeout_s
+        )
 
     def version(self) -> dict[str, str]:
         """Return release and edition of the server, under these names."""
@@ -382,9 +386,13 @@ class Client:
                 headers["Origin"] = origin
             if _origin(url) == _origin(base):
                 headers["Authorization"] = self._credentials.header(what)
-            with self._browser.stream("GET", url, headers=headers) as answer:
-                kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
-                return answer.status_code, kept
+
+            def ask() -> tuple[int, dict[str, str]]:
+                with self._browser.stream("GET", url, headers=headers) as answer:
+                    kept = {k: v for k, v in answer.headers.items() if k != "set-cookie"}
+                    return answer.status_code, kept
+
+            return within(self._timeout_s, ask)
 
     @overload
     def _ask(
@@ -426,9 +434,14 @@ class Client:
         if timeout_s is not None:
             request["timeout"] = timeout_s
 
+        deadline_s = self._timeout_s if timeout_s is None else timeout_s
+
         def send() -> httpx.Response:
             headers = {"Authorization": self._credentials.header(what)}
-            return self._http.request(method, f"{self.url}{path}", headers=headers, **request)
+            return receive(
+                self._http, method, f"{self.url}{path}", deadline_s=deadline_s, headers=headers,
+                **request,
+            )  # fmt: skip
 
         with self._failures.catch(what, once=once):
             answer = retries.send(send, retries=0 if once else RETRIES)

@@ -22,6 +22,7 @@ from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
 from labelkit.stores.origin import find_faults, find_functions
 from labelkit.stores.overview import list_finished_runs, list_judging_folds, list_recordings
+from labelkit.stores.reviews import count_annotators
 from labelkit.stores.session import Session
 
 _BLOCK = 4096
@@ -80,10 +81,20 @@ def _check_store(project: Project, recordings: list[tuple[str, str | None]]) -> 
                 yield check_mark(store, con)
                 yield from check_contents(con)
                 session = Session(con)
+                yield _check_privacy(store, session)
                 yield from _check_arrays(project, session)
                 recordings += list_recordings(session)
     except StoreError as error:
         yield _say_damage(store, error)
+
+
+def _check_privacy(store: LabelStore, session: Session) -> Finding:
+    """Look who can read the addresses of people who answered in Label Studio."""
+    n, shown = count_annotators(session), store.path.stat().st_mode & 0o004
+    if n and shown:
+        what = f"everybody on this machine can read the addresses of {n} annotators in the store"
+        return Finding("privacy", WARNING, what, f"chmod o-r {store.path.name}")
+    return Finding("privacy", OK, f"addresses of {n} annotators" if n else "no addresses of people")
 
 
 def _say_damage(store: LabelStore, error: StoreError) -> Finding:

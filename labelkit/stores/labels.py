@@ -123,6 +123,9 @@ class LabelStore:
                     refuse_faults(con, self.path.name)
                 self._check_mark(con)
                 self._write_mark(con)
+            if new:
+                # Who may enter the folder may read it, and nobody else may write.
+                self.path.chmod(self.path.parent.stat().st_mode & 0o664)
             remember(self.path)
 
     def _back_up_older(self) -> None:

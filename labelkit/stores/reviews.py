@@ -215,6 +215,12 @@ def read_quarantine(session: Session) -> list[QuarantinedAnswer]:
     return [QuarantinedAnswer(*row) for row in rows]
 
 
+def count_annotators(session: Session) -> int:
+    """Count the people whose addresses are in the store, as annotators of answers."""
+    [(n,)] = session.rows("select count(distinct annotator) from reviews where annotator <> ''")
+    return int(n)
+
+
 def count_deleted(session: Session, project: str) -> dict[str, int]:
     """Count answers and tasks of a project that were found deleted, by ``answer``."""
     return dict(
