@@ -71,4 +71,25 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
         ctx.exit(StoreError.exit_code)
 
 
-COMMANDS = (backup, restore, doctor)
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Remove nothing, show what would go.")
+@click.option("--keep", metavar="RUN", multiple=True, help="Keep what this run needs, too.")
+@json_option
+@click.pass_obj
+def gc(place: Place, dry_run: bool, keep: tuple[str, ...], as_json: bool) -> None:
+    """Remove what nothing needs any more: weights, windows and logs of superseded runs, old copies.
+
+    Kept are unfinished trainings, the newest of each kind and recipe, those the newest
+    suggestions come from, and the last copy of the store before a restore and a repair. The
+    store is not changed; spectrograms and embeddings stay.
+    """
+    from labelkit.maintenance.gc import collect
+
+    garbage, report = collect(place.project(), keep=keep, dry_run=dry_run)
+    rows = [{"path": one.path, "size_mb": one.size_mb, "why": one.why} for one in garbage]
+    show(rows, as_json)
+    verb = "would be" if dry_run else "were"
+    echo(f"{report.removed} {verb} removed, {report.freed_mb} MB", err=True)
+
+
+COMMANDS = (backup, restore, doctor, gc)

@@ -21,7 +21,12 @@ from labelkit.stores.high_water_mark import last_batch, mark_path, missing_batch
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
 from labelkit.stores.origin import find_faults, find_functions
-from labelkit.stores.overview import list_finished_runs, list_judging_folds, list_recordings
+from labelkit.stores.overview import (
+    list_finished_runs,
+    list_judging_folds,
+    list_needed_runs,
+    list_recordings,
+)
 from labelkit.stores.reviews import count_annotators
 from labelkit.stores.session import Session
 
@@ -156,15 +161,17 @@ def check_mark(store: LabelStore, con: Any) -> Finding:
 def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:
     runs = list_finished_runs(session)
     known = {run.run_id for run in runs}
-    judges = list_judging_folds(session)
+    # Of superseded runs they may go: labelkit gc.
+    needed = list_needed_runs(session)
+    judges = [run_id for run_id in list_judging_folds(session) if _root(run_id) in needed]
     trained = [
         run.parents for run in runs
-        if run.kind in ("train", "verify")
+        if run.kind in ("train", "verify") and run.run_id in needed
         and not json.loads(run.settings).get("probe", {}).get("classifier")
     ]  # fmt: skip
     logged = [
         run.run_id for run in runs
-        if run.kind == "fold"
+        if run.kind == "fold" and _root(run.run_id) in needed
         and any(row.get("logged") for row in json.loads(run.metrics).get("history", ()))
     ]  # fmt: skip
     for what, files in (
@@ -180,6 +187,11 @@ def _check_arrays(project: Project, session: Session) -> Iterator[Finding]:
         else:
             yield Finding(what, OK, f"all {len(files)} are there")
     yield from _check_orphans(project, known)
+
+
+def _root(run_id: str) -> str:
+    """Return the whole run that a training is of, by its name."""
+    return run_id.partition("/")[0]
 
 
 def _check_orphans(project: Project, known: set[str]) -> Iterator[Finding]:
@@ -200,7 +212,7 @@ def _check_orphans(project: Project, known: set[str]) -> Iterator[Finding]:
     loose += [f"epochs/{f.name}" for f in folders if f.name not in {*known, *open_runs}]
     if loose:
         what = f"{len(loose)} files of windows and epochs are of no run: {loose[0]}"
-        yield Finding("arrays of no run", WARNING, what, "remove them where room is wanted")
+        yield Finding("arrays of no run", WARNING, what, "labelkit gc, where room is wanted")
     else:
         yield Finding("arrays of no run", OK, "none")
 

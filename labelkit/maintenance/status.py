@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labelkit.maintenance.gc import find_garbage
 from labelkit.project import Project
 from labelkit.stores.overview import read_overview
 
@@ -42,4 +43,7 @@ def status(project: Project) -> list[Fact]:
             if folder.is_dir() and folder.name not in found.run_ids
         ]
     facts.append(Fact("last batch", found.last_batch))
+    if project.store.as_of is None and (garbage := find_garbage(project)):
+        freed = sum(one.size_mb for one in garbage)
+        facts.append(Fact("needed no more", f"{freed:.1f} MB; see: labelkit gc --dry-run"))
     return facts

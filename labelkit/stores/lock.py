@@ -39,6 +39,10 @@ def locked(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
         StoreError: If the lock file cannot be opened.
     """
     with ExitStack() as stack:
+        if not exclusive and _is_unlockable(f"{path}.lock"):
+            # On a disk that nobody writes to nobody has to be waited for.
+            yield
+            return
         lock = _open(stack, f"{path}.lock", exclusive)
         wait = _Wait(path, lock, timeout_s)
         if not exclusive:
@@ -77,6 +81,11 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _is_unlockable(path: str) -> bool:
+    """Tell whether a lock is not there, nor can be made: then no writer has ever been."""
+    return not os.path.lexists(path) and not os.access(os.path.dirname(path) or ".", os.W_OK)
 
 
 def _open(stack: ExitStack, path: str, exclusive: bool) -> int:

@@ -129,6 +129,30 @@ def list_finished_runs(session: Session) -> list[FinishedRun]:
     ]
 
 
+def list_needed_runs(session: Session) -> set[str]:
+    """List the whole trainings that are needed yet, by name.
+
+    The newest of each kind and recipe, and those of the models that the newest suggestions of
+    clips come from.
+    """
+    rows = session.rows(
+        """
+        with newest as (
+            select max_by(run_id, batch_id) as run_id from runs
+            where part_of is null and kind in ('train', 'verify') group by kind, recipe
+        ),
+        judges as (
+            select distinct case when r.kind = 'score' then r.parents[1] else r.run_id end as judge
+            from newest_scores s join runs r on r.run_id = s.judge
+        )
+        select run_id from newest
+        union
+        select coalesce(r.part_of, r.run_id) from judges j join runs r on r.run_id = j.judge
+        """
+    )
+    return {run_id for (run_id,) in rows}
+
+
 def list_judging_folds(session: Session) -> list[str]:
     """List the runs of single folds that have predictions, by name."""
     rows = session.rows(
