@@ -22,23 +22,9 @@ from labelkit.stores.labels import LabelStore
 from tests.crash.campaign import make_empty_project, make_store
 from tests.crash.contents import batch_contents, find_faults, read_notes
 from tests.crash.workers import NOTES, STORE, Notes, append_one
-from tests.support.requirements import absent
+from tests.support.disks import small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
-
-
-@contextmanager
-def small_disk(folder, size):
-    """A tmpfs of so many MB."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        absent("small-disk", f"no small disk can be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(folder, notes, largest, limit, seed):
