@@ -13,8 +13,6 @@ from dataclasses import dataclass
 UNVERIFIED, VERIFIED, SELF_VERIFIED = "unverified", "verified", "self_verified"
 RELABELED, REJECTED = "relabeled", "rejected"
 STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
-# A machine moves clips between these, and touches no others.
-MACHINE_STATES = (UNVERIFIED, SELF_VERIFIED)
 # What a training may learn from as from verified labels.
 TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
 
@@ -55,6 +53,8 @@ STATE_CHANGES = (
     StateChange(IMPORT, REJECTED, "only where a file with states says so"),
     *(StateChange(UNDO, state, "gives it back") for state in STATES),
 )  # fmt: skip
+# A machine moves clips between these, and touches no others.
+MACHINE_STATES = tuple(rule.state for rule in STATE_CHANGES if rule.actor == MACHINE)
 
 
 def may_machine_change(before: str, after: str) -> bool:

@@ -43,16 +43,16 @@ def repair(project: Project, say: Callable[[str], None]) -> None:
             file.unlink(missing_ok=True)
             say(f"removed {file.relative_to(project.root)}, unfinished")
         if store.path.exists():
-            _Mender(store, say).mend()
+            _Repair(store, say).run()
 
 
-class _Mender:
+class _Repair:
     """The repair of one store, under its lock; copies are made once, before the first change."""
 
     def __init__(self, store: LabelStore, say: Callable[[str], None]) -> None:
         self.store, self.say, self._copies = store, say, False
 
-    def mend(self) -> None:
+    def run(self) -> None:
         if self._cut_logs():
             self._set_right()
 

@@ -371,7 +371,8 @@ class WriteSession(Session):
         else:
             with materialised.prediction_file(self, predictions.run_id, len(clip_ids)) as file:
                 target = str(file).replace("'", "''")
-                self.rows_beside(columns, f"copy ({query}) to '{target}'", [predictions.run_id])
+                with self._beside(columns):
+                    self.execute(f"copy ({query}) to '{target}'", [predictions.run_id])
             create_predictions(self._con)
 
     def _append_scores(self, scores: Scores) -> None:

@@ -109,7 +109,7 @@ def keep_copies(store: Path, reason: str, *, link: bool = False) -> list[Path]:
         The copies, ``<store>.<reason>-<time>`` first, with the same endings as the originals.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    kept = next(name for name in _free_names(f"{store.name}.{reason}-{stamp}", store.parent))
+    kept = next(_free_names(f"{store.name}.{reason}-{stamp}", store.parent))
     copies = []
     for file in (store, *log_files(store), mark_path(store)):
         if file.exists():

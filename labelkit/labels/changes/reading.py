@@ -18,7 +18,6 @@ from labelkit.config.specs import MOST_FOLDS
 from labelkit.datasets.reading import (
     HALVES,
     REMOVE,
-    UNSAYABLE,
     is_class_name,
     is_hash,
     is_length,
@@ -34,6 +33,7 @@ from labelkit.labels.changes.change_set import (
     Origin,
     PriorState,
 )
+from labelkit.paths import is_clip_path
 from labelkit.records import Clip
 from labelkit.states import MACHINE_STATES, STATES
 
@@ -127,12 +127,7 @@ def _walk(data: Any, faults: list[str]) -> None:
 
 
 def _path(value: Any) -> bool:
-    """Tell whether a path lies below the audio folder, and is the only way to say so."""
-    return (
-        isinstance(value, str)
-        and not UNSAYABLE.search(value)
-        and not {*value.split("/")} & {"", ".", ".."}
-    )
+    return isinstance(value, str) and is_clip_path(value)
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?", re.ASCII)

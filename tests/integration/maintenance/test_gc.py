@@ -1,6 +1,7 @@
 """What nothing needs any more goes; what anything needs, and every answer, stays."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,8 +18,10 @@ from labelkit.runs.train import train
 from labelkit.runs.verify import verify
 from labelkit.stores.lock import locked
 from tests.support.commands import call, rows
+from tests.support.paths import ROOT
 from tests.support.projects import TINY, copy_project
 
+QUESTIONS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "store.md").read_text(), re.S)
 VIEWS = ("labels_now", "label_history", "run_summary", "review_queue", "class_summary",
          "predictions_long", "flips", "newest_scores")  # fmt: skip
 
@@ -43,7 +46,8 @@ def project(grown, tmp_path):
 
 def answers(project):
     with project.store.read() as session:
-        return {view: sorted(map(repr, session.rows(f"from {view}"))) for view in VIEWS}
+        asked = {view: f"from {view}" for view in VIEWS} | {sql: sql for sql in QUESTIONS}
+        return {name: sorted(map(repr, session.rows(sql))) for name, sql in asked.items()}
 
 
 def size(project):
