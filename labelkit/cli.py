@@ -76,6 +76,9 @@ class Cli(click.Group):
     def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            # Click's own ways to end; the first is a RuntimeError.
+            raise
         except LabelkitError as error:
             if ctx.params.get("debug"):
                 raise
@@ -103,8 +106,6 @@ class Cli(click.Group):
                 self._tell_unexpected(ctx, error)
             echo("Stopped; the same command goes on where it was.", err=True)
             ctx.exit(128 + error.number if isinstance(error, Ended) else 130)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
         except Exception as error:
             self._tell_unexpected(ctx, error)
 

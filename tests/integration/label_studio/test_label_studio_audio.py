@@ -480,6 +480,7 @@ def test_the_largest_request_is_taken(client, box, tmp_path):
     """One of 250 MiB is answered 500; holes take no room on the disk."""
     path = tmp_path / "large.webm"
     with path.open("wb") as file:
+        file.write(b"\x1a\x45\xdf\xa3")
         file.truncate(uploads.MAX_BYTES)
     urls, faults = upload_clips(client, box, [(1, path, "0" * 32)])
     assert faults == {} and probe_audio(client, urls[1]) is None
