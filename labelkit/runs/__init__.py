@@ -1,6 +1,26 @@
-"""Trainings on a project, in the order in which a round happens.
+"""Trainings on a project: the life of a round, from the command ``labelkit verify`` to the store.
 
-``train.train`` and ``verify.verify`` make runs of the folds of :func:`freeze_folds`.
+1. ``commands/runs.py`` reads recipe, rule and options, calls one function, and prints a line a
+   round.
+2. ``runs/verify.py`` is the round: it has the data read and the run named (3 and 4), claims the
+   run, goes through the rounds, and commits each one.
+3. ``runs/dataset.py`` takes labels, states and folds from the project, at one moment, and asks
+   once who learns: a network, which hears spectrograms, or a classifier, which hears embeddings.
+4. ``runs/cross_validation.py`` names the run by what its verb reads, and runs the folds side by
+   side, or one after the other on a GPU.
+5. ``training/crossfit.py`` chooses what the model of one fold learns from, has it trained, and
+   keeps how it judges the clips it left out. For a classifier ``training/probefit.py`` takes its
+   place.
+6. ``noise/verify.py`` decides which unverified labels to trust, from the judgements of the round
+   before, and yields what the round found. It knows arrays and a function, no project.
+7. ``runs/rows.py`` turns that into rows: runs, events, predictions, scores, suggestions.
+8. ``runs/persist.py`` writes each round as one batch, and rolls it back if a model judged what
+   it saw; at the end it writes the run itself, with the decisions of the round that counts (the
+   last, or the one of lowest loss, by ``verify.keep``).
+9. ``stores/append.py`` checks every row and appends: no machine decides over a person.
+
+Stopped at any point, the same command goes on: finished trainings are read from
+``.labelkit/runs``, and a batch whose key is there already is only compared.
 """
 
 from __future__ import annotations
