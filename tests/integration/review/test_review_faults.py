@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from labelkit.config import ReviewSpec
 from labelkit.errors import ServiceError
+from labelkit.personal import confirm_address
 from labelkit.project import open_project
 from labelkit.review import push as pushing
 from labelkit.review.pull import PullReport, pull
@@ -116,6 +117,7 @@ def test_a_server_that_never_keeps_anything_is_given_up(project, proxy, annotato
 SCRIPT = """
 import sys
 from pathlib import Path
+from labelkit.personal import confirm_address
 from labelkit.project import open_project
 from labelkit.review import push
 push.CHUNK = 3
@@ -264,6 +266,7 @@ def test_wrong_tokens(project, label_studio, monkeypatch):
 def test_a_server_that_is_down(project, proxy):
     with project.store.write() as session:
         session.rows("update review_projects set url = 'http://127.0.0.1:9/'")
+    confirm_address("http://127.0.0.1:9")
     for command in (["pull"], ["push", "--lowest-lwlrap", "3"]):
         message = run(project, *command, code=4)
         assert "127.0.0.1:9" in message and "running" in message
