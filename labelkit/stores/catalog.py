@@ -65,6 +65,13 @@ def find_altered(con: Any) -> list[str]:
     return [name for name in names if made.get((name, False)) != made[name, True]]
 
 
+def drop_own_views(con: Any) -> None:
+    """Remove the views and macros that a connection made for itself: the file's are seen again."""
+    for view in reversed(VIEWS):
+        con.execute(view.drop(temporary=True))
+    con.execute("drop view if exists temp.main.predictions")
+
+
 def _fingerprint() -> str:
     return hashlib.sha256("".join(view.create() for view in VIEWS).encode()).hexdigest()
 

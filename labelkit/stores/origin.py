@@ -17,7 +17,7 @@ from typing import Any
 from labelkit.errors import StoreError
 from labelkit.paths import BAD
 from labelkit.stores import schema
-from labelkit.stores.catalog import create_views, drop_views, find_altered
+from labelkit.stores.catalog import create_views, drop_own_views, drop_views, find_altered
 from labelkit.stores.materialised import PREDICTIONS
 from labelkit.stores.views import VIEWS
 
@@ -158,18 +158,24 @@ def make_views(con: Any, *, read_only: bool) -> bool:
     """See to it that views and macros are those of the code; tell whether the file's are now.
 
     Where it is only read, and they are others, the connection gets its own; so it does where
-    a file of predictions is missing, without which they cannot be made.
+    a file of predictions is missing, without which they cannot be made. A file whose views are
+    right is not written to.
     """
     import duckdb
 
-    if not read_only:
-        con.execute("begin")
-        try:
-            drop_views(con)
-            create_views(con)
-        except duckdb.IOException:
-            con.execute("rollback")
-        else:
-            con.execute("commit")
-            return True
-    return not find_altered(con)
+    altered = find_altered(con)
+    if read_only or not altered:
+        if not altered:
+            drop_own_views(con)
+        return not altered
+    drop_own_views(con)
+    con.execute("begin")
+    try:
+        drop_views(con)
+        create_views(con)
+    except duckdb.IOException:
+        con.execute("rollback")
+        find_altered(con)
+        return False
+    con.execute("commit")
+    return True

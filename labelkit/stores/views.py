@@ -34,10 +34,10 @@ class View:
         kind = f"macro {self.name} as table" if self.macro else f"view {self.name} as"
         return f"create {'or replace temp ' if temporary else ''}{kind}{self.sql}"
 
-    def drop(self) -> str:
+    def drop(self, *, temporary: bool = False) -> str:
         """Return the statement that removes it where it is there."""
-        kind = "macro table" if self.macro else "view"
-        return f"drop {kind} if exists {self.name.partition('(')[0]}"
+        kind, name = "macro table" if self.macro else "view", self.name.partition("(")[0]
+        return f"drop {kind} if exists {'temp.main.' if temporary else ''}{name}"
 
 
 # Names are selected from one list rather than joined per label, which stays fast on millions of

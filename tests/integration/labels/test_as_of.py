@@ -342,7 +342,7 @@ IN_THE_PRESENT = {
     "init", "import", "folds", "demo", "recipes show", "push", "pull", "diff", "undo", "backup",
     "restore", "doctor", "review init", "review push", "review pull", "review status",
     "review doctor", "review disagreements", "review annotators", "review quarantine",
-    "review repair", "changes export", "changes import",
+    "review repair", "review confirm", "changes export", "changes import", "gc",
 }  # fmt: skip
 
 
