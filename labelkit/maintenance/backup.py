@@ -28,7 +28,7 @@ from labelkit.stores.high_water_mark import (
 )
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
-from labelkit.stores.origin import find_functions, refuse_faults, remember
+from labelkit.stores.origin import find_functions, make_views, refuse_faults, remember
 from labelkit.stores.overview import BatchIdentity, Counts, count_rows, list_batches
 from labelkit.stores.session import Session
 from labelkit.stores.upkeep import checkpoint
@@ -263,9 +263,10 @@ def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
     bad = find_unreadable(con)
     if bad:
         raise StoreError(bad)
-    # Whatever made its views, and whatever they say of it.
-    schema.migrate(con, file.name, anew=True)
+    schema.migrate(con, file.name)
     refuse_faults(con, file.name)
+    # Whatever made its views, and whatever they say of it.
+    make_views(con, read_only=False)
     if found < schema.VERSION:
         say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
     checkpoint(con)

@@ -117,10 +117,11 @@ class LabelStore:
             if not new:
                 self._back_up_older()
             with self.opened(read_only=False) as con:
-                schema.migrate(con, self.path.name, anew=not own)
+                schema.migrate(con, self.path.name)
             with self.opened(read_only=False) as con:
                 if not own:
                     refuse_faults(con, self.path.name)
+                    make_views(con, read_only=False)
                 self._check_mark(con)
                 self._write_mark(con)
             if new:

@@ -368,13 +368,8 @@ def check_version(con: Any, name: str) -> None:
         )
 
 
-def migrate(con: Any, name: str, *, anew: bool = False) -> None:
+def migrate(con: Any, name: str) -> None:
     """Bring an open store to the newest tables and views, all or nothing.
-
-    Args:
-        con: A connection to it.
-        name: Its name, for messages.
-        anew: Make the views whatever the store says of them.
 
     Raises:
         StoreError: If the store is newer than this labelkit, or a step fails; nothing of
@@ -383,7 +378,7 @@ def migrate(con: Any, name: str, *, anew: bool = False) -> None:
     found = version(con)
     if found > VERSION:
         check_version(con, name)
-    if found == VERSION and not anew and not are_views_old(con):
+    if found == VERSION and not are_views_old(con):
         return
     con.execute("begin")
     try:

@@ -84,11 +84,17 @@ cli(["status"], prog_name="labelkit")
 """
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_say_what_ctrl_c_says(name):
     number = getattr(signal, name)
-    process = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    # Whoever runs the tests may have some of them ignored, which children inherit.
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: [signal.signal(s, signal.SIG_DFL) for s in STOPPING],
+    )  # fmt: skip
     assert process.stdout.readline() == "waiting\n"
     process.send_signal(number)
     _, told = process.communicate(timeout=20)

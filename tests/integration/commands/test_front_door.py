@@ -249,9 +249,10 @@ def test_review_by_method(data, tmp_path, monkeypatch):
     data.pull(full=True)
     data.pull(file="export.json")
     none = {"token_file": None}
+    sent = {"dry_run": False, "follow_links": False, "token_file": Path("token")}
     assert seen == [
-        ("push", Choice(lowest=("fusion", 3)), {"dry_run": True, **none}),
-        ("push", Choice(clips=Path("clips.txt")), {"dry_run": False, "token_file": Path("token")}),
+        ("push", Choice(lowest=("fusion", 3)), {"dry_run": True, "follow_links": False, **none}),
+        ("push", Choice(clips=Path("clips.txt")), sent),
         ("pull.pull", {"full": True, **none}),
         ("pull.pull_file", {}),
     ]

@@ -99,7 +99,8 @@ def test_a_backup_is_the_store_and_nothing_else(project, tmp_path):
     assert report.file == tmp_path / "b.duckdb" and "windows" in report.not_in_it
     assert content(LabelStore(tmp_path / "b.duckdb")) == before
     assert content(project.store) == before and names(project.root) == there
-    (tmp_path / "b.duckdb.lock").unlink()
+    for side in ("lock", "closed"):
+        (tmp_path / f"b.duckdb.{side}").unlink()
     assert names(tmp_path) == {"p", "b.duckdb"}
 
 
