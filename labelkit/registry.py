@@ -13,7 +13,6 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
@@ -21,7 +20,8 @@ from labelkit.errors import InvalidInput, UnknownName
 
 # Packages whose code a file may name, parted by commas.
 PLUGINS = "LABELKIT_PLUGINS"
-_allowed: ContextVar[frozenset[str]] = ContextVar("allowed", default=frozenset())
+# Of the process, as what is imported is: the packages of every :func:`allowing` that is open.
+_allowed: list[str] = []
 
 TABLE: dict[str, dict[str, str]] = {
     "augmentation": {
@@ -156,11 +156,13 @@ TABLE: dict[str, dict[str, str]] = {
 @contextmanager
 def allowing(packages: Iterable[str]) -> Iterator[None]:
     """Let files name code of these packages, or modules, besides those of the environment."""
-    token = _allowed.set(_allowed.get() | frozenset(packages))
+    names = list(packages)
+    _allowed.extend(names)
     try:
         yield
     finally:
-        _allowed.reset(token)
+        for name in names:
+            _allowed.remove(name)
 
 
 def find_package(name: str) -> str:
@@ -186,7 +188,7 @@ def refuse_plugin(name: str, where: str) -> None:
     if ":" not in name:
         return
     module, package = _find_module(name), find_package(name)
-    known = {*_allowed.get(), *(part.strip() for part in os.environ.get(PLUGINS, "").split(","))}
+    known = {*_allowed, *(part.strip() for part in os.environ.get(PLUGINS, "").split(","))}
     if not any(module == part or module.startswith(f"{part}.") for part in known if part):
         raise InvalidInput(
             f"{where} names code outside labelkit, {name!r}, which would run here; if you trust "
