@@ -5,6 +5,7 @@ import os
 import stat
 import threading
 from dataclasses import asdict
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,12 +14,15 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
-from labelkit.label_studio.access import find_origin, is_loopback
+from labelkit.label_studio.access import find_origin, is_loopback, read_token
 from labelkit.label_studio.audio import Share
+from labelkit.label_studio.client import Client
+from labelkit.maintenance.doctor import examine
 from labelkit.personal import confirm_address, confirmed_addresses
 from labelkit.project import create_project
-from labelkit.records import Batch, Clip, ReviewProject
-from labelkit.review.setup import connect, find_unconfirmed
+from labelkit.records import Batch, Clip, Review, ReviewProject
+from labelkit.review.pull import watch
+from labelkit.review.setup import connect, find_unconfirmed, lock_review
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
@@ -206,3 +210,85 @@ def test_json_of_doctor_says_it(tmp_path, listener):
     [found] = [row for row in json.loads(done.stdout) if row["check"] == "address"]
     assert found["ok"] is False and "review confirm" in found["what"]
     assert os.environ["XDG_CONFIG_HOME"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o644, 0o604])
+def test_a_token_file_that_others_can_read_is_told(tmp_path, monkeypatch, capsys, mode):
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY")
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    assert read_token(file) == TOKEN
+    told = capsys.readouterr().err
+    assert ("can be read by others; chmod 600 it" in told) == bool(mode & 0o077)
+    assert TOKEN not in told
+
+
+def test_doctor_tells_who_can_read_the_addresses_of_annotators(tmp_path):
+    project = make(tmp_path, "http://192.0.2.1/")
+    path = project.store.path
+
+    def found():
+        return next(finding for finding in examine(project) if finding.check == "privacy")
+
+    assert (found().state, found().what) == ("ok", "no addresses of people")
+    review = Review(
+        project="n", task_id=1, annotation_id=1, updated_at=datetime(2026, 1, 1, tzinfo=UTC),
+        clip_id=0, annotator_id=1, annotator="ana@example.org", answer="labels", labels=("Dog",),
+        raw="{}",
+    )  # fmt: skip
+    with project.store.write() as session:
+        session.append(Batch(key="2", kind="t", actor="ana", by_person=True, reviews=[review]))
+    path.chmod(0o644)
+    assert found().state == "warning" and found().remedy == f"chmod o-r {path.name}"
+    assert "can read the addresses of 1 annotators" in found().what
+    path.chmod(0o640)
+    assert (found().state, found().what) == ("ok", "addresses of 1 annotators")
+
+
+def test_a_watching_pull_goes_on_after_a_server_that_hangs(tmp_path, monkeypatch):
+    """Each pull ends in time, the lock is free between two, and the next one asks again."""
+    asked, ended = [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                while not ended.wait(0.05):
+                    self.wfile.write(b" ")
+            except OSError:
+                pass
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    project = make(tmp_path, f"{url}/")
+    monkeypatch.setenv("LABEL_STUDIO_URL", url)
+    monkeypatch.setattr(
+        "labelkit.review.setup.Client", lambda url, token: Client(url, token, timeout_s=0.4)
+    )
+    told = []
+
+    def say(line):
+        told.append(line)
+        with lock_review(project), project.store.write():
+            pass
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("labelkit.review.pull.say", say)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(watch(project, 0.1))
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
+    assert len(asked) >= 2 and all("did not answer in time" in line for line in told)
