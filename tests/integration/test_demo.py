@@ -129,11 +129,22 @@ def test_verify_finds_what_can_be_trusted(demonstration, tmp_path):
 
 @pytest.mark.slow
 def test_the_job_says_what_came_of_it(tmp_path, monkeypatch):
-    """All of it on a tenth of the set; what it tells is counted anew."""
+    """All of it on a tenth of the set, stopped once; what it tells is counted anew."""
     monkeypatch.setattr("labelkit.demo.plan_demo", partial(plan_demo, n_train=10, n_test=2))
     monkeypatch.setattr("labelkit.demo.SETTINGS", TINY)
     said = []
+
+    def stop(line):
+        said.append(line)
+        if "cleaned store" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "d", workers=1, say=stop)
+    # It goes on where it was, with the labels as they came in.
     facts = run_demo(tmp_path / "d", workers=1, say=said.append)
+    again = run_demo(tmp_path / "d", workers=1, say=lambda line: None)
+    assert again == facts
     found = {fact.what.strip(): fact.found for fact in facts}
     clips = plan_demo(0, n_train=10, n_test=2)
     project, truth = open_project(tmp_path / "d"), {clip.fname: [clip.truth] for clip in clips}
@@ -141,6 +152,9 @@ def test_the_job_says_what_came_of_it(tmp_path, monkeypatch):
     findable = sum(not c.verified and c.label == c.truth for c in clips if c.subset == "train")
     right = self_verified_right(project, truth)
     assert len(right) > 0
+    counts = dict(rows(project, "select kind, count(*) from runs where part_of is null "
+                       "and kind in ('train', 'verify') group by kind"))  # fmt: skip
+    assert counts == {"train": 2, "verify": 1}
     metrics = dict(rows(project, "select kind, max_by(metrics, batch_id) from runs "
                         "where part_of is null group by kind"))  # fmt: skip
     run_id = rows(project, "select run_id from runs where kind = 'verify'")[0][0]

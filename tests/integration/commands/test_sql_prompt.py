@@ -126,6 +126,8 @@ def talk(project, text, capsys):
     with create_pipe_input() as keys:
         keys.send_text(text)
         prompt.talk(Shell(project, timeout_s=60), input=keys, output=DummyOutput())
+    # What was asked is for its owner alone.
+    assert (project.work / "sql_history").stat().st_mode & 0o777 == 0o600
     return capsys.readouterr()
 
 
