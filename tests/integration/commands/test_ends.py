@@ -65,7 +65,9 @@ def test_an_error_of_a_plug_in_names_its_file(tmp_path, monkeypatch):
 
 def test_usage_is_told_as_ever():
     assert CliRunner().invoke(cli, ["status", "--nothing"]).exit_code == 2
-    assert CliRunner().invoke(cli, ["--help"]).exit_code == 0
+    for words in (["--help"], ["train", "--help"], ["review", "push", "--help"], ["--version"]):
+        done = CliRunner().invoke(cli, words)
+        assert done.exit_code == 0 and done.stderr == "" and "Error" not in done.stdout
     with pytest.raises(click.UsageError):
         cli.main(["status", "--nothing"], standalone_mode=False)
 
