@@ -1,6 +1,7 @@
 """Fixtures: small projects on synthesised clips, the real clips, a server; and who runs what."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
     if config.stash.get(_FIRST, False):
         stop_shared_server()
         shared.end()
