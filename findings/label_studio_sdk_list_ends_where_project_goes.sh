@@ -54,8 +54,7 @@ label-studio-sdk 2.1.2, 300 tasks in three pages
 404 after 1 pages: 100 tasks, no error
 404 after 2 pages: 200 tasks, no error
 TXT
-echo "Seen:"
-cat seen
+echo "Seen: $(cat seen)"
 if ! diff wanted seen; then
   echo "this has changed: look again"
   exit 1

@@ -42,8 +42,7 @@ print(f"torch {torch.__version__}: the first optimizer imports {more} modules af
 print(f"first / second optimizer: {first / second:,.0f} times as long")
 assert "torch._dynamo" in sys.modules and more > 300 and first > 100 * second, "this has changed"
 PY
-echo "Seen:"
-cat seen
+echo "Seen: $(cat seen)"
 if [ "$failed" != 0 ]; then
   echo "this has changed: look again"
   exit 1

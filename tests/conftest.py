@@ -19,6 +19,7 @@ from labelkit.runs.verify import verify
 from tests.support import schedule, shared
 from tests.support.clips import write_tone
 from tests.support.label_studio_server import binary, shared_server, stop_shared_server
+from tests.support.labelled import make_labelled
 from tests.support.projects import PROBE, TINY, copy_project, copy_tones, make_demo_project
 from tests.support.requirements import absent
 
@@ -181,3 +182,9 @@ def label_studio():
             raise
         absent("label-studio", str(error))
     return shared_server()
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """A project without recordings, of tests.support.labelled; only ever read."""
+    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")

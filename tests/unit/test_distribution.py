@@ -91,15 +91,16 @@ def test_what_is_missing_is_named_itself(extra):
 @pytest.mark.parametrize(
     "text",
     [
-        "pip install labelkit", "pip install 'labelkit[onnx]'", "uv pip install labelkit>=0.1",
-        "pipx run labelkit doctor", "uvx labelkit", "uv add labelkit-audio",
-        "python -m pip install --upgrade labelkit==0.1.0", 'conda install "labelkit-audio"',
-        "poetry add labelkit@latest",
-        "uv tool install Labelkit",
+        "pip install NAME", "pip install 'NAME[onnx]'", "uv pip install NAME>=0.1",
+        "pipx run NAME doctor", "uvx NAME", "uv add NAME",
+        "python -m pip install --upgrade NAME==0.1.0", 'conda install "NAME"',
+        "poetry add NAME@latest",
+        "uv tool install NAME",
     ],
 )  # fmt: skip
 def test_the_net_catches(text):
-    assert fetched(text, {"labelkit", "labelkit-audio"})
+    for name in (IMPORT, IMPORT.title(), distribution()):
+        assert fetched(text.replace("NAME", name), {IMPORT, distribution()})
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,9 @@ from tests.support.labelled import (
     TRUTH,
     N,
     judge,
-    make_labelled,
     write_probs,
 )
 from tests.support.projects import copy_project
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

@@ -13,14 +13,8 @@ from labelkit.runs.train import train
 from labelkit.stores.scores import newest_pair_scores
 from tests.support.clips import write_csv
 from tests.support.commands import call, refused, rows, snapshot
-from tests.support.labelled import CLASSES, PATHS, N, judge, make_labelled, write_probs
+from tests.support.labelled import CLASSES, PATHS, N, judge, write_probs
 from tests.support.projects import TINY, copy_project
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

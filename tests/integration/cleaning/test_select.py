@@ -10,7 +10,7 @@ from labelkit.cleaning.external import import_probs
 from labelkit.config import FormatSpec
 from labelkit.labels.importing import import_labels
 from tests.support.commands import call, refused, rows, snapshot
-from tests.support.labelled import CLASSES, PATHS, N, judge, make_labelled, write_probs
+from tests.support.labelled import CLASSES, PATHS, N, judge, write_probs
 from tests.support.projects import copy_project
 
 # Options of each rule that keep some of the 32 noisy clips and not all.
@@ -24,12 +24,6 @@ RULES = {
     "mixture": {"posterior": 0.4},
     "small_loss": {"n": 20, "per_class": 4},
 }
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

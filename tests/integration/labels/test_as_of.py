@@ -25,7 +25,7 @@ from labelkit.runs.verify import verify
 from labelkit.stores.labels import LabelStore
 from tests.support.clips import write_csv, write_tone
 from tests.support.commands import call, refused, rows
-from tests.support.labelled import CLASSES, PATHS, make_labelled, write_probs
+from tests.support.labelled import CLASSES, PATHS, write_probs
 from tests.support.projects import copy_project
 
 RECIPE = read_recipe(
@@ -36,12 +36,6 @@ RECIPE = read_recipe(
     ),
 )  # fmt: skip
 HUMAN = ("verified", "relabeled", "rejected")
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

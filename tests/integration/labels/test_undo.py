@@ -17,14 +17,8 @@ from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.stores.reviews import read_clips
 from tests.support.commands import call, refused, rows, snapshot
-from tests.support.labelled import CLASSES, PATHS, N, make_labelled, write_probs
+from tests.support.labelled import CLASSES, PATHS, N, write_probs
 from tests.support.projects import copy_project
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

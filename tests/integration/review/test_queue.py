@@ -8,14 +8,8 @@ from labelkit.cleaning.missing import find_missing_labels
 from labelkit.errors import InvalidInput
 from labelkit.review.queue import NO_MODEL, UNKNOWN_SCORE, Choice, explain_dispute, read_queue
 from tests.support.commands import call, rows
-from tests.support.labelled import PATHS, make_labelled, write_probs
+from tests.support.labelled import PATHS, write_probs
 from tests.support.projects import copy_project
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture

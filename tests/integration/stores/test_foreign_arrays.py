@@ -14,15 +14,9 @@ from labelkit.cleaning.external import import_probs
 from labelkit.errors import InvalidInput
 from labelkit.stores.embeddings import read_vectors
 from labelkit.stores.foreign_arrays import FLOOR, RATIO
-from tests.support.labelled import CLASSES, PATHS, judge, make_labelled
+from tests.support.labelled import CLASSES, PATHS, judge
 
 NAMES = {"probs": ("paths", "classes", "probs"), "vectors": ("paths", "embeddings")}
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 def stored(array):

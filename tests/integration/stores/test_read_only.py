@@ -9,7 +9,6 @@ from labelkit.project import open_project
 from labelkit.stores.lock import locked
 from tests.support.commands import call
 from tests.support.disks import small_disk
-from tests.support.labelled import make_labelled
 from tests.support.projects import copy_project
 
 # Kills nothing, but mounts a disk, which others need not see half done.
@@ -24,12 +23,6 @@ ASKED = (
 )  # fmt: skip
 # These want to write: one line, and nothing is done.
 REFUSED = (["undo", "2"], ["folds", "--n", "3"], ["restore", "nothing.duckdb"], ["train"])
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Only ever read."""
-    return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
 
 
 @pytest.fixture(params=["locks are there", "no locks", "copied"])
