@@ -30,7 +30,7 @@ from labelkit.commands import (
 )
 from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
-from labelkit.terminal import echo
+from labelkit.terminal import echo, visible
 
 # What ends a command as Ctrl-C does; whoever started it under nohup has one of them ignored.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -65,12 +65,27 @@ def _ending_in_order() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+@contextmanager
+def _speaking_plainly() -> Iterator[None]:
+    """Write out what would steer a terminal in errors that click prints itself."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible(error.message)  # type: ignore[misc]  # Final only for readers.
+        raise
+
+
 class Cli(click.Group):
     """Turns every error into one line on stderr and an exit code."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line; what click says of it may repeat what is there."""
+        with _speaking_plainly():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, reporting errors without a traceback unless ``--debug`` is given."""
-        with _ending_in_order():
+        with _ending_in_order(), _speaking_plainly():
             return self._invoke(ctx)
 
     def _invoke(self, ctx: click.Context) -> Any:
@@ -115,16 +130,11 @@ class Cli(click.Group):
             raise error
         said = " ".join(str(error).split())
         said = said if len(said) <= 300 else f"{said[:299]}…"
-        own, where = Path(__file__).parent, "labelkit"
-        for frame in traceback.extract_tb(error.__traceback__):
-            # The code that failed is the last that is not a library's.
-            if "site-packages" not in frame.filename and frame.filename.endswith(".py"):
-                inside = Path(frame.filename).is_relative_to(own)
-                where = "labelkit" if inside else Path(frame.filename).name
-        whose = "a fault of labelkit's" if where == "labelkit" else f"from {where}"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
         echo(
-            f"Error: {type(error).__name__}: {said} ({whose}); nothing that was written before is "
-            "lost; --debug shows where it comes from",
+            f"Error: {type(error).__name__}: {said} (from {where}); nothing that was written "
+            "before is lost; --debug shows the way there",
             err=True,
         )
         ctx.exit(1)

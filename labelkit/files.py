@@ -1,12 +1,15 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files of somebody else's."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from labelkit.errors import InvalidInput
 
 
 @contextmanager
@@ -26,6 +29,37 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what is there and no plain file: a pipe or a device would be read without end.
+
+    Raises:
+        InvalidInput: If it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InvalidInput(f"{path} is a pipe or a device; give a file")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON that somebody else wrote.
+
+    Raises:
+        ValueError: If it is none, also if it is nested deeper than Python can follow.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def open_own(path: Path, mode: str) -> Any:
+    """Open a file of the project to write to, and no link that somebody put in its place."""
+    return open(path, mode, opener=_open_no_link)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

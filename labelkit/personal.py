@@ -16,9 +16,21 @@ from labelkit.files import replacing
 
 def config_folder() -> Path:
     """Return the folder of the user's configuration; it need not be there."""
-    named = os.environ.get("XDG_CONFIG_HOME", "")
+    return _find_folder("XDG_CONFIG_HOME", "~/.config")
+
+
+def state_folder() -> Path:
+    """Return the folder of what labelkit notes for this user; it need not be there."""
+    return _find_folder("XDG_STATE_HOME", "~/.local/state")
+
+
+def _find_folder(variable: str, default: str) -> Path:
+    named = os.environ.get(variable, "")
     # The specification of these folders says to ignore what is not absolute.
-    base = Path(named) if os.path.isabs(named) else Path("~/.config").expanduser()
+    try:
+        base = Path(named) if os.path.isabs(named) else Path(default).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(2, f"this user has no home folder; set {variable}") from error
     return base / "labelkit"
 
 
@@ -42,16 +54,16 @@ def confirm_address(address: str) -> None:
     known = confirmed_addresses()
     if address in known:
         return
-    folder = config_folder()
     try:
+        folder = config_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with replacing(folder / "addresses") as file:
             os.fchmod(file.fileno(), 0o600)
             file.write("".join(f"{line}\n" for line in sorted({*known, address})).encode())
     except OSError as error:
         raise InvalidInput(
-            f"{address} cannot be noted in {folder} ({error.strerror}); set LABEL_STUDIO_URL="
-            f"{address} in the environment instead"
+            f"{address} cannot be noted in your configuration ({error.strerror}); set "
+            f"LABEL_STUDIO_URL={address} in the environment instead"
         ) from error
 
 
@@ -63,8 +75,8 @@ def trusted_projects() -> set[Path]:
     Raises:
         InvalidInput: If that file is not valid.
     """
-    file = config_folder() / "config.toml"
     try:
+        file = config_folder() / "config.toml"
         listed = tomllib.loads(file.read_text(encoding="utf-8")).get("projects", [])
         return {Path(folder).expanduser().resolve() for folder in listed}
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -22,6 +23,9 @@ from labelkit.errors import InvalidInput, UnknownName
 PLUGINS = "LABELKIT_PLUGINS"
 # Of the process, as what is imported is: the packages of every :func:`allowing` that is open.
 _allowed: list[str] = []
+
+# A name of code, or of a module: hear:package.module.
+_CODE = re.compile(r"\w[\w.]*:\w[\w.]*")
 
 TABLE: dict[str, dict[str, str]] = {
     "augmentation": {
@@ -187,6 +191,8 @@ def refuse_plugin(name: str, where: str) -> None:
     """
     if ":" not in name:
         return
+    if not _CODE.fullmatch(name):
+        raise InvalidInput(f"{where} is {name!r}, where package.module:attribute is meant")
     module, package = _find_module(name), find_package(name)
     known = {*_allowed, *(part.strip() for part in os.environ.get(PLUGINS, "").split(","))}
     if not any(module == part or module.startswith(f"{part}.") for part in known if part):
@@ -201,9 +207,9 @@ def names(kind: str) -> list[str]:
     return sorted(TABLE[kind])
 
 
-def suggestion(name: str, known: list[str]) -> str:
+def suggestion(name: object, known: list[str]) -> str:
     """End a message about an unknown name: with the nearest known one, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(known)}"
 
 
@@ -213,7 +219,7 @@ def check(kind: str, name: str) -> str:
     Raises:
         UnknownName: If ``name`` is neither registered nor ``package.module:attribute``.
     """
-    target = TABLE[kind].get(name, name)
+    target = TABLE[kind].get(name, name) if isinstance(name, str) else ""
     if ":" not in target:
         raise UnknownName(f"no {kind} called {name!r}; {suggestion(name, names(kind))}")
     return target
@@ -225,7 +231,10 @@ def resolve(kind: str, name: str) -> Any:
     Raises:
         UnknownName: If there is no such name, module or attribute.
     """
-    module, attribute = check(kind, name).split(":", 1)
+    target = check(kind, name)
+    if not _CODE.fullmatch(target):
+        raise UnknownName(f"no {kind} called {name!r}: package.module:attribute is meant")
+    module, attribute = target.split(":", 1)
     try:
         return getattr(import_module(module), attribute)
     except (ModuleNotFoundError, AttributeError) as error:

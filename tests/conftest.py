@@ -33,6 +33,7 @@ def pytest_configure(config):
     # What the developer confirmed, say, is nobody's business here, nor is he to confirm anything.
     if not hasattr(config, "workerinput"):
         os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="labelkit-config-")
+        os.environ["XDG_STATE_HOME"] = os.environ["XDG_CONFIG_HOME"]
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
     config.stash[_FIRST] = shared.begin()

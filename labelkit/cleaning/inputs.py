@@ -308,7 +308,7 @@ def read_inputs(
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
     probe = probe or read_recipe("probe")
     for change in probe.changes:
-        if not change.startswith(("probe.", "embedding.", "features.")):
+        if change.strip().partition(".")[0] not in ("probe", "embedding", "features"):
             say(f"--set {change} is not read by what judges here; it changes nothing")
     inputs = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():

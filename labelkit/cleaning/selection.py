@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from labelkit import registry
 from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.config import FormatSpec, fill_options, fingerprint
 from labelkit.errors import InvalidInput
+from labelkit.files import parse_json, refuse_special
 from labelkit.noise.scoring import score_self_confidence, suggest_labels
 from labelkit.progress import say
 from labelkit.project import Project
@@ -218,9 +218,10 @@ def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:
     if file is None:
         raise InvalidInput("rule listed takes its clips from a file; give it with --list FILE")
     said: dict[str, list[str] | None] = {}
+    refuse_special(file)
     try:
         text = file.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
+        found = parse_json(text) if file.suffix.lower() == ".json" else text.splitlines()
         if isinstance(found, dict):
             said = {clip.path: sorted(clip.labels) for clip in _read_corrections(file)}
         else:

@@ -139,7 +139,8 @@ def _look_back(ctx: click.Context, option: click.Parameter, moment: str | None) 
 
 
 def _allow(ctx: click.Context, option: click.Parameter, packages: tuple[str, ...]) -> None:
-    ctx.with_resource(registry.allowing(packages))
+    named = [part.strip() for package in packages for part in package.split(",")]
+    ctx.with_resource(registry.allowing(named))
 
 
 plugins_option = click.option(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
@@ -11,7 +13,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import has_focus
-from prompt_toolkit.history import FileHistory
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from labelkit.commands.shell import COMMANDS, MODES, Shell, is_ready
@@ -83,6 +85,18 @@ def _dot_candidates(before: str, names: Names) -> Iterable[tuple[str, str]]:
     return [(mode, "mode") for mode in MODES] if command == ".mode" else ()
 
 
+def _open_history(file: Path) -> History:
+    """Open what was asked before: nobody else's business, and forgotten where it cannot be kept."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(file))
+
+
 def talk(shell: Shell, **options: Any) -> None:
     """Ask at a prompt until the user leaves; an error is told and forgotten.
 
@@ -90,18 +104,13 @@ def talk(shell: Shell, **options: Any) -> None:
         shell: Runs what is typed.
         **options: For the ``PromptSession``, its input and output say.
     """
-    shell.project.work.mkdir(parents=True, exist_ok=True)
-    history = shell.project.work / "sql_history"
-    # What was asked is nobody else's business.
-    history.touch(mode=0o600)
-    history.chmod(0o600)
     session: PromptSession[str] = PromptSession(
         "labelkit> ",
         multiline=True,
         prompt_continuation="       -> ",
         completer=SqlCompleter(shell.names),
         complete_in_thread=True,
-        history=FileHistory(str(history)),
+        history=_open_history(shell.project.work / "sql_history"),
         key_bindings=_enter(),
         **options,
     )

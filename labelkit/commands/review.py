@@ -12,7 +12,7 @@ from labelkit.commands.options import Finite, Place, json_option, options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
 from labelkit.output import as_row, show, show_facts
-from labelkit.terminal import echo
+from labelkit.terminal import echo, visible
 
 if TYPE_CHECKING:
     from labelkit.project import Project
@@ -80,9 +80,8 @@ def _ask_for_address(project: Project) -> None:
     if not is_at_terminal():
         return
     address = find_unconfirmed(read_setup(project)[0].url)
-    if address and click.confirm(
-        f"This store names Label Studio at {address}. Shall your token go there?", err=True
-    ):
+    question = f"This store names Label Studio at {address}. Shall your token go there?"
+    if address and click.confirm(visible(question), err=True):
         confirm_address(address)
 
 

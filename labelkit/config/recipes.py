@@ -273,9 +273,9 @@ def _check_stages(recipe: Recipe) -> None:
         needed = [("start", stage.start)] if stage.start else []
         for key in ("select", "remove"):
             table = getattr(stage, key)
-            if table and not table["judges"]:
+            if table and not table.get("judges", True):
                 raise InvalidInput(f"stages.{name}.{key}.judges is empty; name an earlier stage")
-            needed += [(f"{key}.judges", judge) for judge in table["judges"]] if table else []
+            needed += [(f"{key}.judges", judge) for judge in table.get("judges", ())]
         for key, wanted in needed:
             if wanted not in before:
                 known = ", ".join(before) or "none"

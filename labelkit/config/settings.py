@@ -110,6 +110,8 @@ def _fill_tables(
     for name, table in tables.items():
         values = dict(check_table(table, f"{where}{name}"))
         cls_name = values.pop("kind", name)
+        if not isinstance(cls_name, str):
+            raise InvalidInput(f"{where}{name}.kind must be a name, got {cls_name!r}")
         # Some augmentations hold others, which they make.
         if not imports and _names_code({cls_name: values}):
             filled[name] = {"kind": cls_name, **values}
@@ -127,6 +129,8 @@ def fill_options(kind: str, table: Mapping[str, Any], where: str) -> dict[str, A
     if "rule" not in values:
         raise InvalidInput(f"{where}rule is missing; known: {', '.join(registry.names(kind))}")
     rule = values.pop("rule")
+    if not isinstance(rule, str):
+        raise InvalidInput(f"{where}rule must be a name, got {rule!r}")
     function = registry.resolve(kind, rule)
     import numpy as np
 
@@ -178,8 +182,10 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     fits = isinstance(value, bool) == (kind is bool) and not isinstance(value, dict | list)
     try:
         converted = kind(value) if fits else None
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         converted = None
+    if isinstance(converted, int) and abs(converted) >= 2**63:
+        raise InvalidInput(f"{name} must be below 2**63, got {str(value)[:40]}")
     if converted is None or (kind is int and str(converted) != str(value).strip()):
         raise InvalidInput(f"{name} must be {kind.__name__}, got {value!r}")
     return converted

@@ -311,7 +311,9 @@ class WindowSpec:
 class VerifySpec:
     """How the loop decides which noisy labels to trust."""
 
-    iterations: int = setting(10, "Rounds of self-verification and fine-tuning.", low=1)
+    iterations: int = setting(
+        10, "Rounds of self-verification and fine-tuning.", low=1, high=10_000
+    )
     windows: int = setting(
         25, "Random windows whose mean probability judges a clip; 0 as [inference] says.", low=0
     )

@@ -47,6 +47,7 @@ PARTS = {
 FLAVOURS = ("as_coded", "as_written")
 SOURCES = ("written", "coded", "inferred", "chosen")
 ABOUT = ("about", "notes", "sources", "unknowns")
+_DEEPEST = 20
 
 
 def list_recipes() -> list[str]:
@@ -105,6 +106,28 @@ def list_plugins(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((key, text) for text in (path[-1], value) if ":" in text)
 
 
+def _check_depth(tables: Mapping[str, Any], name: str) -> None:
+    """Refuse tables and lists nested deeper than any recipe has them."""
+    parts: list[Any] = [tables]
+    for _ in range(_DEEPEST):
+        parts = [inner for part in parts if isinstance(part, dict | list)
+                 for inner in (part.values() if isinstance(part, dict) else part)]  # fmt: skip
+    if parts:
+        raise InvalidInput(f"recipe {name} is nested more than {_DEEPEST} deep; no recipe is")
+
+
+def _check_about(tables: Mapping[str, Any]) -> None:
+    """Refuse what is for people and no text."""
+    if not isinstance(tables.get("about", ""), str):
+        raise InvalidInput(f"recipe: about must be a sentence, got {tables['about']!r}")
+    unknowns = tables.get("unknowns", [])
+    if not isinstance(unknowns, list) or not all(isinstance(text, str) for text in unknowns):
+        raise InvalidInput(f"recipe: unknowns must be a list of sentences, got {unknowns!r}")
+    for pattern, text in check_table(tables.get("notes", {}), "notes").items():
+        if not isinstance(text, str):
+            raise InvalidInput(f"recipe: notes.{pattern} must be a sentence, got {text!r}")
+
+
 def _leaves(
     tables: Mapping[str, Any], where: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -115,12 +138,20 @@ def _leaves(
             continue
         # The key counts also where nothing is in the table.
         yield (*where, key), ""
-        parts = value if isinstance(value, list) else [value]
-        for part in parts:
+        for part in _flat(value):
             if isinstance(part, Mapping):
                 yield from _leaves(part, (*where, key))
             else:
                 yield (*where, key), part if isinstance(part, str) else ""
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Yield what lists hold, lists in them included."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _flat(part)
+    else:
+        yield value
 
 
 def resolve_tables(name: str, flavour: str | None) -> dict[str, Any]:
@@ -234,8 +265,10 @@ def _load(name: str) -> dict[str, Any]:
         raise UnknownName(f"no recipe called {name!r}; {registry.suggestion(name, list_recipes())}")
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"recipe {name} is not valid TOML: {error}") from error
+    _check_depth(tables, name)
+    _check_about(tables)
     for pattern, mark in check_table(tables.get("sources", {}), "sources").items():
         if mark not in SOURCES:
             raise InvalidInput(

@@ -122,14 +122,14 @@ def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) 
 
 
 def _walk(path: Path, audio_dir: Path, spec: FormatSpec, found: Reading) -> Iterator[Path]:
-    """Yield the recordings below a folder; each folder once, by whatever link it is reached."""
-    root, seen = audio_dir.resolve(), set[Path]()
+    """Yield the recordings below a folder, links followed but for those into a folder above."""
+    root = audio_dir.resolve()
     for folder, folders, names in os.walk(path, followlinks=True):
         here = Path(folder)
-        if (place := here.resolve()) in seen:
+        above = here.absolute().parent.resolve()
+        if here.is_symlink() and here.resolve() in (above, *above.parents):
             folders.clear()
             continue
-        seen.add(place)
         for name in list(folders):
             if not spec.follow_links and leads_out(root, str(here.absolute() / name)):
                 folders.remove(name)

@@ -6,7 +6,6 @@ access tokens, each good for minutes; a legacy token goes along with every reque
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from base64 import urlsafe_b64decode
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError
+from labelkit.files import parse_json, refuse_special
 from labelkit.label_studio.bounds import receive
 from labelkit.label_studio.failures import NEW_TOKEN, Failures, read_json
 from labelkit.progress import say
@@ -125,12 +125,13 @@ def read_token(file: Path | None = None) -> str:
         if not named:
             raise InvalidInput(f"there is no token for Label Studio: {NEW_TOKEN}")
         file = Path(named).expanduser()
+    refuse_special(file)
     try:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise InvalidInput(f"cannot read the token file {file}: {reason}; {NEW_TOKEN}") from None
-    if os.name == "posix" and file.stat().st_mode & 0o077:
+    if file.stat().st_mode & 0o077:
         say(f"the token file {file} can be read by others; chmod 600 it")
     return check_token(token, f"the token file {file}")
 
@@ -165,7 +166,8 @@ def check_url(url: str) -> str:
         host = None
     if "@" in url:
         raise InvalidInput("the URL of Label Studio holds a user name or password; leave it out")
-    if not host or not re.fullmatch(r"https?://[^\s?#\\]+", url, re.IGNORECASE):
+    well = re.fullmatch(r"https?://[^\s?#\\]+", url, re.IGNORECASE) and url.isprintable()
+    if not host or not well:
         raise InvalidInput(
             f"{url!r} is no URL of Label Studio; give it like http://localhost:8080 or "
             "https://example.org/label-studio"
@@ -209,7 +211,7 @@ def _read_claims(token: str) -> dict[str, Any] | None:
     if len(parts) != 3:
         return None
     try:
-        header, claims = (json.loads(urlsafe_b64decode(f"{part}==")) for part in parts[:2])
+        header, claims = (parse_json(urlsafe_b64decode(f"{part}==")) for part in parts[:2])
     except ValueError:
         return None
     return claims if isinstance(header, dict) and isinstance(claims, dict) else None

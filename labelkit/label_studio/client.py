@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -20,9 +21,10 @@ from urllib.parse import urlsplit
 
 from labelkit.errors import InvalidInput, ServiceError, needing
 from labelkit.label_studio import retries
-from labelkit.label_studio.access import Credentials, check_token, check_url
+from labelkit.label_studio.access import Credentials, check_token, check_url, find_origin
 from labelkit.label_studio.bounds import receive, within
 from labelkit.label_studio.failures import Failures, read_json
+from labelkit.label_studio.shapes import check_project, check_storage, check_tasks
 
 if TYPE_CHECKING:
     import httpx
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 PACKAGES = ("httpx",)
 # A server takes its time over large imports; none of them is sent a second time.
 SLOW_S = 300.0
+# Uploads get the time that they take at this many bytes a second, besides.
+SLOWEST_BYTES_S = 50_000
 # How often a request is sent again that fails in a way that may pass.
 RETRIES = 2
 # The server answers 500 to more files in one request, and to a whole request, part headers and
@@ -108,7 +112,9 @@ class Client:
                 f"look for project {title!r}", "GET", "api/projects/",
                 params={"title": title, "page": page, "page_size": 100},
                 take=lambda got: (
-                    [row for row in got["results"] if row["title"] == title.strip()], got["next"]
+                    [check_project(row) for row in got["results"]
+                     if row["title"] == title.strip()],
+                    got["next"],
                 ),
             )  # fmt: skip
             found += projects
@@ -118,14 +124,18 @@ class Client:
 
     def project(self, project_id: int) -> dict[str, Any]:
         """Return a project with all its settings."""
-        return self._ask(f"read project {project_id}", "GET", f"api/projects/{project_id}/")
+        return self._ask(
+            f"read project {project_id}", "GET", f"api/projects/{project_id}/", take=check_project
+        )
 
     def create_project(
         self, title: str, page: str, description: str, **settings: Any
     ) -> dict[str, Any]:
         """Create a project on a labelling page; ``settings`` under Label Studio's names."""
         fields = {"title": title, "label_config": page, "description": description, **settings}
-        return self._ask(f"create project {title!r}", "POST", "api/projects/", json=fields)
+        return self._ask(
+            f"create project {title!r}", "POST", "api/projects/", json=fields, take=check_project
+        )
 
     def update_project(self, project_id: int, **fields: Any) -> dict[str, Any]:
         """Change settings of a project, given under Label Studio's names."""
@@ -149,7 +159,7 @@ class Client:
         """List the local folders a project may serve files from."""
         return self._ask(
             f"list the storages of project {project_id}", "GET", "api/storages/localfiles/",
-            params={"project": project_id}, take=list,
+            params={"project": project_id}, take=lambda got: [check_storage(row) for row in got],
         )  # fmt: skip
 
     def create_storage(self, project_id: int, path: str, title: str) -> dict[str, Any]:
@@ -210,7 +220,7 @@ class Client:
             tasks, total = self._ask(
                 f"list the tasks of project {project_id}", "GET", "api/tasks/",
                 params={**params, "query": json.dumps(query, separators=(",", ":"))},
-                take=lambda got: (got["tasks"], int(got["total"])),
+                take=partial(_take_tasks, names=names, after=last),
             )  # fmt: skip
             if tasks:
                 yield tasks
@@ -241,7 +251,10 @@ class Client:
                 "project": project_id, "page": 1, "page_size": 1, "fields": "task_only",
                 "include": "id,updated_at", "query": json.dumps(query, separators=(",", ":")),
             },
-            take=lambda got: got["tasks"][0]["updated_at"] if got["tasks"] else None,
+            take=lambda got: (
+                check_tasks(got["tasks"], ("id", "updated_at"), after=0)[0]["updated_at"]
+                if got["tasks"] else None
+            ),
         )  # fmt: skip
 
     def task(self, task_id: int) -> dict[str, Any] | None:
@@ -339,7 +352,8 @@ class Client:
             parts = {f"file{n}": (files[n][0], stream) for n, stream in enumerate(streams)}
             taken = self._ask(
                 what, "POST", f"api/projects/{project_id}/import",
-                params={"commit_to_project": "false"}, files=parts, timeout_s=SLOW_S,
+                params={"commit_to_project": "false"}, files=parts,
+                timeout_s=SLOW_S + size / SLOWEST_BYTES_S,
                 take=lambda got: len(got["file_upload_ids"]),
                 hint="Label Studio takes wav, mp3, flac, m4a and ogg, into a project whose page "
                 "names a single key of the data",
@@ -384,7 +398,7 @@ class Client:
             headers = {"Range": f"bytes=0-{first_bytes - 1}", "Accept-Encoding": "identity"}
             if origin is not None:
                 headers["Origin"] = origin
-            if _origin(url) == _origin(base):
+            if find_origin(str(url)) == find_origin(str(base)):
                 headers["Authorization"] = self._credentials.header(what)
 
             def ask() -> tuple[int, dict[str, str]]:
@@ -451,7 +465,8 @@ class Client:
         if answer.is_success and body is not None:
             try:
                 return take(body)
-            except (LookupError, TypeError, ValueError):
+            except (LookupError, OverflowError, TypeError, ValueError):
+                # What is no answer to this is explained below.
                 pass
         raise self._failures.explain(what, answer, hint=hint, once=once)
 
@@ -460,5 +475,7 @@ def _condition(field: str, operator: str, kind: str, value: Any) -> dict[str, An
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
 
 
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def _take_tasks(
+    got: Any, *, names: Collection[str], after: int
+) -> tuple[list[dict[str, Any]], int]:
+    return check_tasks(got["tasks"], names, after=after), int(got["total"])

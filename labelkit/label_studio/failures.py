@@ -160,7 +160,7 @@ def read_json(answer: httpx.Response) -> Any:
         return {}
     try:
         return answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

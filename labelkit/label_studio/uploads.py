@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from labelkit.audio.io import duration_s, hash_file, read_audio
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.label_studio.audio import UNREAD, Share
+from labelkit.label_studio.boxes import holds_sound_alone
 from labelkit.label_studio.client import MAX_BYTES, MAX_FILES, Client
 
 # What the server takes: characters of a title, and formats.
@@ -19,6 +21,8 @@ BOX_PAGE = (
     '<View><Audio name="audio" value="$audio"/>'
     '<Choices name="kept" toName="audio"><Choice value="recording"/></Choices></View>'
 )
+# How labelkit writes hashes of files.
+_HASH = re.compile("[0-9a-f]{32}")
 BOX_DESCRIPTION = "Recordings that labelkit uploaded for other projects; it has no tasks. Keep it."
 
 
@@ -38,7 +42,9 @@ def create_box(client: Client, title: str) -> Share:
         ServiceError: If the server refuses or fails.
     """
     title = title.strip()[:MAX_TITLE].strip()
-    there = [p["id"] for p in client.find_projects(title) if p["description"] == BOX_DESCRIPTION]
+    there = [
+        p["id"] for p in client.find_projects(title) if p.get("description") == BOX_DESCRIPTION
+    ]
     box = min(there) if there else client.create_project(title, BOX_PAGE, BOX_DESCRIPTION)["id"]
     return Share(mode="upload", prefix=client.prefix, box_project_id=box)
 
@@ -67,7 +73,7 @@ def upload_clips(
     hashes: dict[Path, str] = {}
     for _, path, content_hash in clips:
         try:
-            hashes[path] = content_hash or hash_file(path)
+            hashes[path] = identify(path, content_hash)
         except OSError as error:
             faults[path] = f"cannot be read ({error.strerror}); restore the file"
     kept = _find_kept(client, box_project_id)
@@ -91,6 +97,16 @@ def upload_clips(
     return urls, faults
 
 
+def identify(path: Path, content_hash: str | None) -> str:
+    """Return the hash of a file's bytes: what the store says, if it may be the name of a file.
+
+    Raises:
+        OSError: If the file has to be read, and cannot be.
+    """
+    known = content_hash is not None and _HASH.fullmatch(content_hash)
+    return content_hash if content_hash and known else hash_file(path)
+
+
 def _find_kept(client: Client, box_project_id: int) -> dict[str, str]:
     """Map each content hash to its file on the server; of several to the first one."""
     kept: dict[str, str] = {}
@@ -110,7 +126,7 @@ def _prepare(
         if key in done:
             continue
         try:
-            sent = path if _is_accepted(path) else _convert(path, folder / f"{key}.flac")
+            sent = path if _is_accepted(path) else _convert(path, folder / f"{len(done)}.flac")
             size = sent.stat().st_size
         except (InvalidInput, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error).removeprefix(f"{path}: ")
@@ -127,16 +143,10 @@ def _prepare(
 
 
 def _is_accepted(path: Path) -> bool:
-    """Tell whether a file can be sent as it is; raises if it cannot be opened, or is no recording.
-
-    What libsndfile cannot read is known by its first bytes: the box ``ftyp`` of MP4 (ISO/IEC
-    14496-12), the header of Matroska (RFC 9559).
-    """
-    with path.open("rb") as file:
-        head = file.read(12)
+    """Tell whether a file can be sent as it is; raises if it is no recording."""
     suffix = path.suffix.lower()
     if suffix in UNREAD:
-        if head[4:8] != b"ftyp" and head[:4] != b"\x1a\x45\xdf\xa3":
+        if not holds_sound_alone(path):
             raise InvalidInput(f"{path}: is no recording, whatever its name says")
         return True
     return suffix in ACCEPTED and bool(duration_s(path))

@@ -15,6 +15,7 @@ from labelkit.audio import io
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
+from labelkit.files import refuse_special
 from labelkit.paths import leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project, user
@@ -60,6 +61,7 @@ def import_labels(
         FaultyFile: If there is any fault; all of them are listed.
         InvalidInput: If the source does not exist.
     """
+    refuse_special(source)
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
     read = registry.resolve("format", format)

@@ -28,7 +28,7 @@ from labelkit.stores.high_water_mark import (
 )
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
-from labelkit.stores.origin import find_functions, make_views, refuse_faults, remember
+from labelkit.stores.origin import find_additions, make_views, refuse_faults, write_note
 from labelkit.stores.overview import BatchIdentity, Counts, count_rows, list_batches
 from labelkit.stores.session import Session
 from labelkit.stores.upkeep import checkpoint
@@ -163,7 +163,7 @@ def restore(project: Project, file: Path) -> RestoreReport:
     if store.path.exists() and file.samefile(store.path):
         raise InvalidInput(f"{file} is the store itself; give a backup")
     with (
-        _prepared(store, file) as (copy, last, held),
+        _prepared(store, file) as (copy, last, held, own),
         locked(store.path, exclusive=True, timeout_s=store.timeout_s),
     ):
         old, mark = _come_to_rest(store), read_mark(store.path)
@@ -177,7 +177,8 @@ def restore(project: Project, file: Path) -> RestoreReport:
         for log in log_files(store.path):
             log.unlink()
         copy.replace(store.path)
-        remember(store.path)
+        if own:
+            write_note(store.path)
         write_mark(store.path, last)
         with store.opened(read_only=True) as con:
             _tell_missing(store, con)
@@ -218,7 +219,7 @@ def _tell_missing(store: LabelStore, con: Any) -> None:
 
 
 @contextmanager
-def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, HighWaterMark, Counts]]:
+def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, HighWaterMark, Counts, bool]]:
     """A private copy of a backup beside the store, examined and of the newest version."""
     copy = store.path.with_name(f"{store.path.name}.{os.getpid()}.partial")
     try:
@@ -228,13 +229,13 @@ def _prepared(store: LabelStore, file: Path) -> Iterator[tuple[Path, HighWaterMa
         copy.chmod(file.stat().st_mode & 0o777 | 0o600)
         try:
             with LabelStore(copy).opened(read_only=False) as con:
-                last, held = _examine(con, file)
+                last, held, own = _examine(con, file, store.path)
         except StoreError as error:
             said = str(error).removeprefix(f"{copy.name}: ").replace(str(copy), str(file))
             raise InvalidInput(
                 f"{file} is no sound label store ({said}); give another backup"
             ) from error
-        yield copy, last, held
+        yield copy, last, held, own
     finally:
         for left in (copy, *log_files(copy)):
             left.unlink(missing_ok=True)
@@ -247,9 +248,9 @@ def _held(file: Path, timeout_s: float) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
-    functions = find_functions(con)
-    for name, drop in functions:
+def _examine(con: Any, file: Path, store: Path) -> tuple[HighWaterMark, Counts, bool]:
+    """Take out what is somebody's; what is left, and whether its views are the code's."""
+    for name, drop in find_additions(con):
         con.execute(drop)
         say(f"{file} holds {name!a}, which labelkit did not make; the store made from it does not")
     found = schema.version(con)
@@ -264,13 +265,13 @@ def _examine(con: Any, file: Path) -> tuple[HighWaterMark, Counts]:
     if bad:
         raise StoreError(bad)
     schema.migrate(con, file.name)
-    refuse_faults(con, file.name)
+    refuse_faults(con, store, file.name)
     # Whatever made its views, and whatever they say of it.
-    make_views(con, read_only=False)
+    own = make_views(con, read_only=False)
     if found < schema.VERSION:
         say(f"{file} is of schema version {found}; the store made from it is of {schema.VERSION}")
     checkpoint(con)
-    return last_batch(con), count_rows(con)
+    return last_batch(con), count_rows(con), own
 
 
 def _come_to_rest(store: LabelStore) -> set[BatchIdentity] | None:

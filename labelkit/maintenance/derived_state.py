@@ -114,9 +114,8 @@ def check_large_runs(session: Session) -> Iterator[Finding]:
     elif runs:
         yield Finding("large runs", OK, f"all {len(runs)} are there")
     named = {folder / run.file for run in runs}
-    places = {folder / FOLDER} | {file.parent for file in named}
-    found = sorted(file for place in places for file in place.glob("*.parquet"))
+    found = sorted((folder / FOLDER).glob("*.parquet"))
     loose = [file for file in found if file not in named and ".partial." not in file.name]
     if loose:
         what = f"{len(loose)} Parquet files are of no run: {loose[0].relative_to(folder)}"
-        yield Finding("large runs", WARNING, what, "remove them, if no other run is being written")
+        yield Finding("large runs", WARNING, what, "labelkit gc, where room is wanted")

@@ -20,7 +20,7 @@ from labelkit.stores.damage import find_torn_log, is_held
 from labelkit.stores.high_water_mark import last_batch, mark_path, missing_batches, read_mark
 from labelkit.stores.labels import LabelStore, log_files
 from labelkit.stores.lock import locked
-from labelkit.stores.origin import find_faults, find_functions
+from labelkit.stores.origin import find_additions, find_faults, find_others
 from labelkit.stores.overview import (
     list_finished_runs,
     list_judging_folds,
@@ -69,20 +69,21 @@ def _check_store(project: Project, recordings: list[tuple[str, str | None]]) -> 
         with store.opened(read_only=True) as con:
             yield Finding("file", OK, f"{store.path.name} opens")
             yield _check_log(store)
-            functions = sorted({name for name, _ in find_functions(con)})
-            if functions:
-                what = (
-                    f"holds functions or types that labelkit did not make: {', '.join(functions)}"
-                )
+            additions = sorted({name for name, _ in find_additions(con)})
+            if additions:
+                what = f"holds what labelkit did not make: {', '.join(additions)}"
                 yield Finding("origin", PROBLEM, what, REPAIR)
                 return
             version = schema.version(con)
             yield _check_version(version)
-            faults = find_faults(con) if version == schema.VERSION else []
+            faults = find_faults(con, project.root) if version == schema.VERSION else []
             for fault in faults:
                 yield Finding("origin", PROBLEM, fault, RESTORE)
             if version == schema.VERSION and not faults:
-                yield Finding("origin", OK, "tables and paths are as labelkit makes them")
+                others = find_others(con)
+                what = "tables and paths are as labelkit makes them"
+                what += f"; others beside them, not read: {', '.join(others)}" if others else ""
+                yield Finding("origin", OK, what)
                 yield check_mark(store, con)
                 yield from check_contents(con)
                 session = Session(con)

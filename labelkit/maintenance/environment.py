@@ -12,6 +12,7 @@ from labelkit.maintenance.findings import OK, REPAIR, WARNING, Finding
 from labelkit.project import Project
 from labelkit.stores.high_water_mark import mark_path
 from labelkit.stores.labels import log_files
+from labelkit.stores.lock import side_files
 
 # Names of what is written under another name first carry the process that does it.
 _LEFTOVER = re.compile(r"\.(\d+)\.partial(\.wal.*|\.parquet)?")
@@ -101,8 +102,8 @@ def _file_system(folder: Path) -> Finding:
 
 
 def _rights(store: Path) -> Iterator[Finding]:
-    sides = [store.with_name(f"{store.name}{end}") for end in (".lock", ".queue", ".door")]
-    files = [f for f in (store, mark_path(store), *log_files(store), *sides) if f.exists()]
+    named = (store, mark_path(store), *log_files(store), *side_files(store))
+    files = [file for file in named if file.exists()]
     locked = [f.name for f in (store.parent, *files) if not os.access(f, os.R_OK | os.W_OK)]
     owners = {file.stat().st_uid for file in files}
     well = True
@@ -128,7 +129,8 @@ def find_leftovers(project: Project) -> list[Path]:
         # Whether a process of another machine lives is not known here.
         return []
     own = project.root.glob(f"{project.store.path.name}.*.partial*")
-    files = [*own, *project.work.rglob("*.partial*")]
+    # A link in a project's place may lead to anybody's files.
+    files = [*own, *(() if project.work.is_symlink() else project.work.rglob("*.partial*"))]
     return [file for file in sorted(files) if file.is_file() and _is_left(file)]
 
 

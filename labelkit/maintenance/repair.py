@@ -16,7 +16,7 @@ from labelkit.stores.damage import cut_log, find_torn_log, find_unreadable, keep
 from labelkit.stores.high_water_mark import last_batch, mark_path, read_mark, write_mark
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
-from labelkit.stores.origin import find_faults, find_functions
+from labelkit.stores.origin import find_additions, find_faults
 from labelkit.stores.upkeep import checkpoint, rebuild
 
 # More damaged places than this are no torn log.
@@ -83,15 +83,17 @@ class _Repair:
     def _set_right(self) -> None:
         path = self.store.path
         with self.store.opened(read_only=True) as con:
-            functions = find_functions(con)
-        if functions:
+            additions = find_additions(con)
+        if additions:
             self._keep()
             with self.store.opened(read_only=False) as con:
-                for name, drop in functions:
+                for name, drop in additions:
                     con.execute(drop)
                     self.say(f"removed {name!a}, which labelkit did not make")
         with self.store.opened(read_only=True) as con:
-            if schema.version(con) != schema.VERSION or find_unreadable(con) or find_faults(con):
+            if schema.version(con) != schema.VERSION or find_unreadable(con):
+                return
+            if find_faults(con, path.parent):
                 return
             mark = check_mark(self.store, con)
             findings = list(check_contents(con))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
+from labelkit.files import parse_json, refuse_special
 from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
@@ -293,8 +293,9 @@ def _read_time(text: str) -> datetime:
 
 def _read_export(file: Path) -> list[dict[str, Any]]:
     wanted = "export the project as JSON (not JSON_MIN), and give that file"
+    refuse_special(file)
     try:
-        tasks = json.loads(file.read_text(encoding="utf-8"))
+        tasks = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{file} cannot be read ({error}); {wanted}") from error
     if not isinstance(tasks, list):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from labelkit.cleaning.missing import METRIC as MISSING
 from labelkit.errors import InvalidInput, StoreError
+from labelkit.files import parse_json, refuse_special
 from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
 from labelkit.records import LabelTable
@@ -196,9 +196,10 @@ def _find_where(project: Project, sql: str) -> list[int]:
 
 def _read_listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     """Read the clip ids of the paths in a file, and the paths that are no clips."""
+    refuse_special(file)
     try:
         text = file.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if file.suffix.lower() == ".json" else text.splitlines()
+        found = parse_json(text) if file.suffix.lower() == ".json" else text.splitlines()
         paths = [path.strip() for path in found if path.strip()]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{file} cannot be read ({error}); give a path a line") from error

@@ -123,7 +123,8 @@ def set_up(
         if not classes:
             raise InvalidInput("the project has no classes; bring some in with: labelkit import")
         client = connect(project, url, token_file, given=True)
-        confirm_address(find_origin(client.url))
+        if find_unconfirmed(client.url):
+            confirm_address(find_origin(client.url))
         release = read_version(client)
         if not release.startswith("Community"):
             say(f"Label Studio {release} was never tried; Community was")

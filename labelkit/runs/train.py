@@ -84,7 +84,7 @@ def train(
     chooses = any(recipe.stages[name].select or recipe.stages[name].remove for name in names)
     if chooses and trusted:
         raise InvalidInput(f"recipe {recipe.name} chooses clips itself; leave out --trusted")
-    if start and recipe.probe.classifier:
+    if start is not None and recipe.probe.classifier:
         raise InvalidInput(
             f"--start {start}: {recipe.name} fits a classifier, which starts from no weights; "
             "leave it out"
@@ -93,7 +93,7 @@ def train(
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)
-    if start:
+    if start is not None:
         recipe = replace(recipe, changes=(*recipe.changes, f"start={start}"))
     # A recipe that chooses starts from what people said alone.
     states = data.table.states[data.train]
@@ -117,7 +117,7 @@ def train(
             removed=nobody,
             only=data.trusted if trusted else None,
         )
-        before = _start_states(project, start, data) if start else {}
+        before = {} if start is None else _start_states(project, start, data)
         told: list[dict[str, Any]] = []
         with work.runner.executor:
             for iteration, name in enumerate(names):

@@ -14,13 +14,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labelkit.config import FeatureSpec, fingerprint
+from labelkit.files import open_own, parse_json
 from labelkit.stores.lock import locked
 from labelkit.types import Floats, Ints
 
@@ -42,7 +43,10 @@ class Entry:
     faults: list[str] = field(default_factory=list)
 
 
-_FIELDS = {f.name for f in fields(Entry)}
+_FIELDS = {
+    "path": str, "size": int, "mtime_ns": int, "content_hash": str, "start": int, "length": int,
+    "start_s": float, "faults": list,
+}  # fmt: skip
 
 
 def file_state(path: Path) -> tuple[int, int]:
@@ -52,6 +56,21 @@ def file_state(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
+
+
+def _read_entry(line: bytes) -> Entry | None:
+    """Read a line of the journal; None if it is no whole one of ours."""
+    try:
+        values = parse_json(line)
+    except ValueError:
+        return None
+    if not line.endswith(b"\n") or not isinstance(values, dict) or set(values) != set(_FIELDS):
+        return None
+    if any(type(values[name]) is not kind for name, kind in _FIELDS.items()):
+        return None
+    entry = Entry(**values)
+    well = min(entry.start, entry.length) >= 0 and all(isinstance(f, str) for f in entry.faults)
+    return entry if well else None
 
 
 class ArrayStore:
@@ -100,8 +119,8 @@ class ArrayStore:
         (self.folder / "spec.json").write_text(json.dumps(self._about, indent=1) + "\n")
         with (
             locked(self._journal, exclusive=True, timeout_s=timeout_s),
-            self._journal.open("ab") as journal,
-            self.frames_path.open("ab") as frames,
+            open_own(self._journal, "ab") as journal,
+            open_own(self.frames_path, "ab") as frames,
         ):
             # What a killed run left behind its last whole line is cut off.
             entries, n_bytes = self._read_journal()
@@ -181,16 +200,9 @@ class ArrayStore:
         size = self.frames_path.stat().st_size if self.frames_path.exists() else 0
         n_frames = size // self._row_bytes
         for line in self._journal.read_bytes().splitlines(keepends=True):
-            values: dict[str, Any]
-            try:
-                values = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(values, dict) or not _FIELDS <= set(values):
-                break
-            entry = Entry(**values)
+            entry = _read_entry(line)
             # Frames that are not there, lost or cut off, are computed again.
-            if not line.endswith(b"\n") or entry.start + entry.length > n_frames:
+            if entry is None or entry.start + entry.length > n_frames:
                 break
             entries.append(entry)
             n_bytes += len(line)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from labelkit.stores.materialised import PREDICTIONS
@@ -14,11 +11,8 @@ from labelkit.stores.views import VIEWS
 
 def drop_views(con: Any) -> None:
     """Remove the views and macros of these names, whatever version made them."""
-    views = "select view_name from system.main.duckdb_views() where not temporary"
-    there = {name for (name,) in con.execute(views).fetchall()}
     for view in reversed(VIEWS):
-        if view.macro or view.name in there:
-            con.execute(view.drop())
+        con.execute(view.drop())
 
 
 def create_views(con: Any) -> None:
@@ -40,29 +34,38 @@ def are_views_old(con: Any) -> bool:
 def find_altered(con: Any) -> list[str]:
     """List the views and macros of a store that are not what the code makes, or are not there.
 
-    They are made once more for this connection alone, where they hide the others, and compared
-    as the database writes them out.
+    They are made once more for this connection alone and compared as the database writes them
+    out.
     """
-    import duckdb
+    make_own_views(con)
+    expected, found = _definitions(con, "temp"), _definitions(con, "current_database()")
+    drop_own_views(con)
+    if find_missing(con):
+        # How it is written out is known only where all files are there.
+        expected.pop("predictions")
+    return sorted(name for name in expected if found.get(name) != expected[name])
 
-    steps: list[Callable[[], object]] = [partial(create_predictions, con, temporary=True)]
-    steps += [partial(con.execute, view.create(temporary=True)) for view in VIEWS]
-    for make in steps:
-        # A file of a large run may be missing, which is told where it is asked for.
-        with suppress(duckdb.IOException):
-            make()
-    made: dict[tuple[str, bool], str] = {}
-    for name, temporary, sql in con.execute(
-        "select view_name, temporary, sql from system.main.duckdb_views() where not internal"
-    ).fetchall():
-        made[name, temporary] = sql.partition(" AS ")[2]
-    for name, database, parameters, body in con.execute(
-        "select function_name, database_name, parameters, macro_definition "
-        "from system.main.duckdb_functions() where not internal"
-    ).fetchall():
-        made[name, database == "temp"] = f"{parameters} {body}"
-    names = sorted(name for name, temporary in made if temporary)
-    return [name for name in names if made.get((name, False)) != made[name, True]]
+
+def _definitions(con: Any, database: str) -> dict[str, list[str]]:
+    """Return how views and macros are written out by name; a macro may have several bodies."""
+    database = database if database.endswith("()") else f"'{database}'"
+    of = f"not internal and schema_name = 'main' and database_name = {database}"
+    views = f"select view_name, sql from system.main.duckdb_views() where {of}"
+    macros = (
+        "select function_name, concat_ws(' ', function_type, parameters, macro_definition) "
+        f"from system.main.duckdb_functions() where {of}"
+    )
+    found: dict[str, list[str]] = {}
+    for name, sql in [*con.execute(views).fetchall(), *con.execute(macros).fetchall()]:
+        found.setdefault(name, []).append(sql.replace("CREATE TEMP VIEW", "CREATE VIEW", 1))
+    return {name: sorted(texts) for name, texts in found.items()}
+
+
+def make_own_views(con: Any) -> None:
+    """Make the views and macros for a connection alone, where they hide those of the file."""
+    create_predictions(con, temporary=True)
+    for view in VIEWS:
+        con.execute(view.create(temporary=True))
 
 
 def drop_own_views(con: Any) -> None:
@@ -81,13 +84,40 @@ def create_predictions(con: Any, *, temporary: bool = False) -> None:
 
     Paths are relative to the folder of the store; connections search there.
     """
-    sql = "select run_id, clip_id, probs, top_class from prediction_rows"
-    files = con.execute("select file from prediction_files order by file").fetchall()
-    known = [file for (file,) in files if PREDICTIONS.fullmatch(file)]
+    sql = f"select {_COLUMNS} from prediction_rows"
+    missing = find_missing(con) if temporary else []
+    known = [file for file in _prediction_files(con) if file not in missing]
     if known:
         names = ", ".join(f"'{file}'" for file in known)
-        sql += f" union all select run_id, clip_id, probs, top_class from read_parquet([{names}])"
+        sql += f" union all select {_COLUMNS} from read_parquet([{names}])"
+    if missing:
+        # The rest can be asked for; who needs this learns what is missing.
+        said = f"{missing[0]} is not there, the predictions of a run: bring it back"
+        sql += f" union all select null, null, null, null where error('{said}')::boolean"
     con.execute(f"create or replace {'temp ' if temporary else ''}view predictions as {sql}")
+
+
+_COLUMNS = "run_id, clip_id, probs, top_class"
+
+
+def _prediction_files(con: Any) -> list[str]:
+    files = con.execute("select file from prediction_files order by file").fetchall()
+    return [file for (file,) in files if PREDICTIONS.fullmatch(file)]
+
+
+def find_missing(con: Any) -> list[str]:
+    """List the files of predictions that are not there, or cannot be read."""
+    import duckdb
+
+    missing = []
+    for file in _prediction_files(con):
+        try:
+            con.execute(
+                f"select run_id, clip_id, probs, top_class from read_parquet('{file}') limit 0"
+            )
+        except duckdb.Error:
+            missing.append(file)
+    return missing
 
 
 # Tables whose rows came in with a run rather than with a batch of their own.

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -41,6 +41,8 @@ def map_array(file: Path) -> Array:
     """
     if not file.stat().st_size:
         raise ValueError("No data left in file")
+    with file.open("rb") as opened:
+        _check_claim(opened, file.name, file.stat().st_size)
     open_memmap: Callable[..., np.memmap[Any, Any]] = np.lib.format.open_memmap
     return open_memmap(file, mode="r")
 
@@ -64,22 +66,24 @@ def open_arrays(file: Path, *, most: int | None = None) -> Iterator[Any]:
         if size > believed:
             raise ValueError(f"it unpacks to {size:,} bytes, far more than {believed:,}")
         for part in archive.infolist():
-            _check_claim(archive, part)
+            if part.filename.endswith(".npy"):
+                with archive.open(part) as stream:
+                    _check_claim(stream, part.filename, part.file_size)
         opened.seek(0)
         # Nothing pickled is ever loaded.
         with np.load(opened, allow_pickle=False) as saved:
             yield saved
 
 
-def _check_claim(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
-    """Refuse an array whose shape does not fit into what is stored of it."""
+def _check_claim(stream: IO[bytes], name: str, size: int) -> None:
+    """Refuse an array whose shape does not fit into the bytes that are stored of it."""
     form: Any = np.lib.format  # numpy leaves these untyped.
     readers = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}
-    with archive.open(part) as stream:
-        version = form.read_magic(stream)
-        if version not in readers:
-            return
-        shape, _, dtype = readers[version](stream)
-    claimed = math.prod(shape) * dtype.itemsize
-    if claimed > part.file_size:
-        raise ValueError(f"{part.filename} claims {claimed:,} bytes and holds {part.file_size:,}")
+    version = form.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"{name} is of version {version} of numpy's format")
+    shape, _, dtype = readers[version](stream)
+    # Texts of no length, say, take no room, however many.
+    claimed = math.prod(shape) * max(1, dtype.itemsize)
+    if claimed > size:
+        raise ValueError(f"{name} claims {claimed:,} bytes and holds {size:,}")

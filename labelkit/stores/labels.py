@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from labelkit.errors import StoreError
@@ -33,11 +32,11 @@ from labelkit.stores.high_water_mark import (
 from labelkit.stores.lock import locked
 from labelkit.stores.materialised import FOLDER, PREDICTIONS
 from labelkit.stores.origin import (
-    is_own,
+    is_noted,
     make_views,
+    refuse_additions,
     refuse_faults,
-    refuse_functions,
-    remember,
+    write_note,
 )
 from labelkit.stores.session import Session
 
@@ -53,6 +52,9 @@ _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
 def log_files(store: Path) -> list[Path]:
     """List the logs that wait beside a store to be taken into it; a clean end leaves none."""
     files = [store.with_name(f"{store.name}{suffix}") for suffix in _LOGS]
+    for file in files:
+        if file.is_symlink():
+            raise StoreError(f"{file.name} is a link, which labelkit never makes; remove it")
     return [file for file in files if file.exists() and file.stat().st_size]
 
 
@@ -110,24 +112,25 @@ class LabelStore:
                     log.rename(aside)
                     say(f"{log.name} belonged to a store that is gone; kept as {aside.name}")
                 mark_path(self.path).unlink(missing_ok=True)
-            own = new or self._is_own()
+            own = new or self._is_noted()
             if not own:
                 with self.opened(read_only=True) as con:
-                    refuse_functions(con, self.path.name)
+                    refuse_additions(con, self.path.name)
             if not new:
                 self._back_up_older()
             with self.opened(read_only=False) as con:
                 schema.migrate(con, self.path.name)
             with self.opened(read_only=False) as con:
                 if not own:
-                    refuse_faults(con, self.path.name)
-                    make_views(con, read_only=False)
+                    refuse_faults(con, self.path, self.path.name)
+                    own = make_views(con, read_only=False)
                 self._check_mark(con)
                 self._write_mark(con)
             if new:
                 # Who may enter the folder may read it, and nobody else may write.
                 self.path.chmod(self.path.parent.stat().st_mode & 0o664)
-            remember(self.path)
+            if own:
+                write_note(self.path)
 
     def _back_up_older(self) -> None:
         with self.opened(read_only=False) as con:
@@ -178,9 +181,9 @@ class LabelStore:
             session: WriteSession | None = None
             committed = False
             try:
-                own = self._is_own()
+                own = self._is_noted()
                 with self.opened(read_only=False) as con:
-                    self._check(con, own, read_only=False)
+                    own = self._check(con, own, read_only=False)
                     con.execute("begin")
                     session = WriteSession(con)
                     try:
@@ -195,7 +198,8 @@ class LabelStore:
                     committed = True
                     if session.appended:
                         self._write_mark(con)
-                remember(self.path)
+                if own:
+                    write_note(self.path)
             except StoreError as error:
                 # What follows a commit, a checkpoint say, may fail; and a commit that failed
                 # may have got through.
@@ -231,16 +235,17 @@ class LabelStore:
         with self._locked(exclusive=not read_only):
             if not read_only:
                 self._look_at_log()
-            own = self._is_own()
-            with self.opened(read_only=read_only, limits=limits or {}, files=files) as con:
-                self._check(con, own, read_only=read_only)
+            noted = self._is_noted()
+            with self.opened(read_only=read_only, limits=limits, files=files) as con:
+                own = self._check(con, noted, read_only=read_only)
                 if read_only and self.as_of is not None:
                     show_past(con, find_batch(con, self.as_of))
                 if limits is not None:
                     con.execute("set lock_configuration = true")
                 yield con
-            if not read_only:
-                remember(self.path)
+            # A log is taken into the file by the next writer only.
+            if own and not (noted and read_only) and not log_files(self.path):
+                write_note(self.path)
 
     def _locked(self, *, exclusive: bool) -> Any:
         return locked(self.path, exclusive=exclusive, timeout_s=self.timeout_s)
@@ -254,7 +259,7 @@ class LabelStore:
         self,
         *,
         read_only: bool,
-        limits: Mapping[str, Any] = MappingProxyType({}),
+        limits: Mapping[str, Any] | None = None,
         files: Sequence[Path] = (),
     ) -> Iterator[Any]:
         """Open a connection with settings of DuckDB, with the lock held already.
@@ -278,13 +283,16 @@ class LabelStore:
             con.execute("set pandas_analyze_sample = 0")
             folder = str(self.path.parent.resolve())
             con.execute(f"set file_search_path = {_quoted(folder)}")
-            for name, value in limits.items():
+            for name, value in (limits or {}).items():
                 con.execute(f"set {name} = '{value}'")
             places = [f"{folder}/{FOLDER}", FOLDER]
             reached = [str(file) for file in files]
-            if limits:
-                # Where others' statements run, only what is there, and has a name of ours.
-                found = sorted(file.name for file in Path(folder, FOLDER).glob("*.parquet"))
+            if limits is not None:
+                # Others' statements run here, which could write into a folder that is allowed:
+                # they get the files that are there and have a name of ours.
+                found = sorted(
+                    file.name for file in Path(folder, FOLDER).glob("*.parquet") if file.is_file()
+                )
                 known = [name for name in found if PREDICTIONS.fullmatch(f"{FOLDER}/{name}")]
                 reached += [f"{place}/{name}" for name in known for place in places]
                 places = []
@@ -295,25 +303,30 @@ class LabelStore:
         finally:
             con.close()
 
-    def _is_own(self) -> bool:
-        return not log_files(self.path) and is_own(self.path)
+    def _is_noted(self) -> bool:
+        return not log_files(self.path) and is_noted(self.path)
 
-    def _check(self, con: Any, own: bool, *, read_only: bool) -> None:
-        """Look at a store that is open; at one of somebody else's before its word counts."""
-        if not own:
-            refuse_functions(con, self.path.name)
+    def _check(self, con: Any, noted: bool, *, read_only: bool) -> bool:
+        """Look at a store that is open; at one of somebody else's before its word counts.
+
+        Returns:
+            Whether views and macros of the file are those of the code.
+        """
+        own = noted
+        if not noted:
+            refuse_additions(con, self.path.name)
         schema.check_version(con, self.path.name)
-        if not own:
-            refuse_faults(con, self.path.name)
-            if make_views(con, read_only=read_only) and read_only and not log_files(self.path):
-                remember(self.path)
+        if not noted:
+            refuse_faults(con, self.path, self.path.name)
+            own = make_views(con, read_only=read_only)
         self._check_mark(con)
+        return own
 
     def _look_at_log(self) -> None:
         """Refuse a log that lost something before a writer takes it into the file."""
         if self.path.exists() and log_files(self.path):
             with self.opened(read_only=True) as con:
-                refuse_functions(con, self.path.name)
+                refuse_additions(con, self.path.name)
                 self._check_mark(con)
 
     def _check_mark(self, con: Any) -> None:
@@ -357,4 +370,6 @@ def _store_error(path: Path, error: Exception) -> StoreError:
             f"{path.name}: there is no room ({free} MB free): {first_line}; "
             "make room and run the same command again"
         )
+    if "Python Conversion Failure" in str(error):
+        return StoreError("a name or moment that was given is no valid text; give it in UTF-8")
     return StoreError(f"{path.name}: {first_line}")

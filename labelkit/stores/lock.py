@@ -22,6 +22,11 @@ from labelkit.errors import StoreBusy, StoreError
 from labelkit.progress import say
 
 
+def side_files(path: Path) -> list[Path]:
+    """Return the files that the lock of ``path`` needs beside it, there or not."""
+    return [path.with_name(f"{path.name}{end}") for end in (".lock", ".queue", ".door")]
+
+
 @contextmanager
 def locked(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
     """Hold the lock of ``path``, waiting up to ``timeout_s`` for others to leave it.
@@ -84,21 +89,22 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _is_unlockable(path: str) -> bool:
-    """Tell whether a lock is not there, nor can be made: then no writer has ever been."""
+    """Tell whether a lock is not there, nor can be made: no writer waits for this user."""
     return not os.path.lexists(path) and not os.access(os.path.dirname(path) or ".", os.W_OK)
 
 
 def _open(stack: ExitStack, path: str, exclusive: bool) -> int:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         try:
             # Where one may only read, one can still wait for those who write.
-            descriptor = -1 if exclusive else os.open(path, os.O_RDONLY)
+            descriptor = -1 if exclusive else os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             descriptor = -1
         if descriptor < 0:
-            raise StoreError(f"{path}: {error.strerror}; is the folder writable?") from error
+            why = "a link, not a file" if os.path.islink(path) else error.strerror
+            raise StoreError(f"{path}: {why}; is the folder writable?") from error
     _open_here.add(descriptor)
     stack.callback(_release, descriptor)
     return descriptor

@@ -9,37 +9,57 @@ of this version, and paths in it are held to the rules for paths.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from labelkit.errors import StoreError
+from labelkit.files import replacing
 from labelkit.paths import BAD
+from labelkit.personal import state_folder
 from labelkit.stores import schema
-from labelkit.stores.catalog import create_views, drop_own_views, drop_views, find_altered
+from labelkit.stores.catalog import (
+    create_views,
+    drop_views,
+    find_altered,
+    find_missing,
+    make_own_views,
+)
 from labelkit.stores.materialised import PREDICTIONS
 from labelkit.stores.views import VIEWS
 
 _MACROS = {view.name.partition("(")[0] for view in VIEWS if view.macro}
 _VIEWS = {view.name for view in VIEWS if not view.macro} | {"predictions"}
+# The default of a column that is computed is how. Constraints differ between stores that began
+# with different versions, and can only refuse what is written.
+_TABLES = (
+    "select table_name, concat_ws(' ', column_name, data_type, column_default) "
+    "from system.main.duckdb_columns() "
+    "where schema_name = 'main' and database_name = current_database()"
+)
 
 
-def closed_path(store: Path) -> Path:
-    """Return where it is noted which file was closed last."""
-    return store.with_name(f"{store.name}.closed")
+def note_path(store: Path) -> Path:
+    """Return where it is noted how a store was left: not beside it, where others may write."""
+    name = hashlib.blake2b(bytes(store.resolve()), digest_size=16).hexdigest()
+    return state_folder() / "stores" / f"{name}.json"
 
 
-def remember(store: Path) -> None:
+def write_note(store: Path) -> None:
     """Note that the store, as it lies there, is one that was looked at; a help, so no error."""
     with suppress(OSError):
-        closed_path(store).write_text(json.dumps(_identify(store)))
+        note = note_path(store)
+        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(note) as file:
+            file.write(json.dumps(_identify(store)).encode())
 
 
-def is_own(store: Path) -> bool:
-    """Tell whether nothing but labelkit, here, has written the file since it was looked at."""
+def is_noted(store: Path) -> bool:
+    """Tell whether nothing but labelkit, of this user, has written the file since it was noted."""
     try:
-        return bool(json.loads(closed_path(store).read_text()) == _identify(store))
+        return bool(json.loads(note_path(store).read_text()) == _identify(store))
     except (OSError, ValueError):
         return False
 
@@ -50,61 +70,69 @@ def _identify(store: Path) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns]
 
 
-def find_functions(con: Any) -> list[tuple[str, str]]:
-    """List the functions and types that labelkit did not make, with the statement that drops each.
+def find_additions(con: Any) -> list[tuple[str, str]]:
+    """List functions, types and schemas that labelkit did not make, with what drops each.
 
-    Names are asked of the database's own functions by their whole names, as short ones may
-    be answered by what is looked for.
+    The functions that are asked are called by their whole names: a macro of the short name
+    would answer instead.
     """
-    functions = con.execute(
-        "select function_name, function_type from system.main.duckdb_functions() where not internal"
-    ).fetchall()
-    types = con.execute(
-        "select type_name from system.main.duckdb_types() where not internal"
-    ).fetchall()
-    found = {(name, _drop("type", name)) for (name,) in types}
-    for name, kind in functions:
+    of = "where not internal and database_name = current_database()"
+    main = f"{of} and schema_name = 'main'"
+    schemas = f"select schema_name from system.main.duckdb_schemas() {of}"
+    types = f"select type_name from system.main.duckdb_types() {main}"
+    functions = f"select function_name, function_type from system.main.duckdb_functions() {main}"
+    found = set()
+    for (name,) in con.execute(schemas).fetchall():
+        found.add((name, f"drop schema {_quoted(name)} cascade"))
+    for (name,) in con.execute(types).fetchall():
+        found.add((name, f"drop type main.{_quoted(name)}"))
+    for name, kind in con.execute(functions).fetchall():
         table = kind == "table_macro"
         if not table or name not in _MACROS:
-            found.add((name, _drop("macro table" if table else "macro", name)))
+            found.add((name, f"drop macro {'table ' if table else ''}main.{_quoted(name)}"))
     return sorted(found)
 
 
-def _drop(kind: str, name: str) -> str:
-    return f'drop {kind} main."{name.replace(chr(34), 2 * chr(34))}"'
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
-def refuse_functions(con: Any, name: str) -> None:
+def refuse_additions(con: Any, name: str) -> None:
     """Refuse a store with functions of somebody's, before any is called.
 
     Raises:
         StoreError: If there are some.
     """
-    found = find_functions(con)
+    found = find_additions(con)
     if found:
         raise StoreError(
-            f"{name} holds functions or types that labelkit did not make "
+            f"{name} holds functions, types or schemas that labelkit did not make "
             f"({', '.join(sorted({of for of, _ in found})[:5])}), which would answer in place of "
             "the database's own; remove them with: labelkit doctor --repair"
         )
 
 
-def find_faults(con: Any) -> list[str]:
+def find_faults(con: Any, folder: Path) -> list[str]:
     """Tell what in a store of this version is not as labelkit makes it, a line each.
 
-    Functions must have been looked at before.
+    Additions must have been looked for before.
+
+    Args:
+        con: A connection to the store.
+        folder: Where the store lies.
     """
-    faults = []
-    tables = {name for (name,) in con.execute(
-        "select table_name from system.main.duckdb_tables() "
-        "where not internal and schema_name = 'main' and not temporary").fetchall()}  # fmt: skip
-    columns: dict[str, list[tuple[str, str]]] = {}
-    for table, column, kind in con.execute(_COLUMNS).fetchall():
-        columns.setdefault(table, []).append((column, kind))
-    for table, expected in _expected().items():
-        if table not in tables or sorted(columns[table]) != sorted(expected):
-            faults.append(f"{table} is not the table that this labelkit makes")
-    faults += [f"{name} is a table, not the view" for name in sorted(tables & _VIEWS)]
+    tables = [name for (name,) in con.execute(
+        "select table_name from system.main.duckdb_tables() where not internal "
+        "and schema_name = 'main' and database_name = current_database()").fetchall()]  # fmt: skip
+    found = _read_tables(con)
+    faults = [
+        f"{table} is not the table that this labelkit makes"
+        for table, expected in _expected().items()
+        if table not in tables or found[table] != expected
+    ]
+    # The database knows no difference between large and small letters.
+    faults += [f"{name} is a table, not the view" for name in sorted(tables)
+               if name.lower() in _VIEWS]  # fmt: skip
     if faults:
         return faults
     bad = [path for (path,) in con.execute(
@@ -113,39 +141,53 @@ def find_faults(con: Any) -> list[str]:
     faults += [f"the path {path!a} of a clip does not stay below the audio folder" for path in bad]
     files = con.execute("select file from main.prediction_files order by 1").fetchall()
     faults += [f"{file!a} is no file of predictions" for (file,) in files
-               if not PREDICTIONS.fullmatch(file)]  # fmt: skip
+               if not PREDICTIONS.fullmatch(file) or _is_odd(folder / file)]  # fmt: skip
     return faults
 
 
-_COLUMNS = (
-    "select table_name, column_name, data_type from system.main.duckdb_columns() "
-    "where not internal and schema_name = 'main' and database_name <> 'temp' "
-    "order by column_index"
-)
+def _is_odd(file: Path) -> bool:
+    """Tell whether something is there that is no plain file; a pipe would be waited for."""
+    return file.is_symlink() or (file.exists() and not file.is_file())
+
+
+def _read_tables(con: Any) -> dict[str, list[str]]:
+    """Return the columns of every table, as the database writes them out."""
+    found: dict[str, list[str]] = {}
+    for table, text in con.execute(_TABLES).fetchall():
+        found.setdefault(table, []).append(text)
+    return {table: sorted(texts) for table, texts in found.items()}
 
 
 @functools.cache
-def _expected() -> dict[str, list[tuple[str, str]]]:
-    """Return the columns of every table, of a store made in memory."""
+def _expected() -> dict[str, list[str]]:
+    """Return the same of a store made in memory."""
     import duckdb
 
     with duckdb.connect() as con:
         con.execute("set TimeZone = 'UTC'")
         schema.migrate(con, "memory")
-        tables: dict[str, list[tuple[str, str]]] = {name: [] for name in schema.ABOUT}
-        for table, column, kind in con.execute(_COLUMNS).fetchall():
-            if table in tables:
-                tables[table].append((column, kind))
-    return tables
+        found = _read_tables(con)
+    return {table: found[table] for table in schema.ABOUT}
 
 
-def refuse_faults(con: Any, name: str) -> None:
+def find_others(con: Any) -> list[str]:
+    """List views and tables that labelkit neither made nor reads, of a user's own say."""
+    found = con.execute(
+        "select name from (select view_name as name, database_name, schema_name, internal "
+        "from system.main.duckdb_views() union all select table_name, database_name, schema_name, "
+        "internal from system.main.duckdb_tables()) where not internal and schema_name = 'main' "
+        "and database_name = current_database()"
+    ).fetchall()
+    return sorted({name for (name,) in found} - _VIEWS - set(schema.ABOUT))
+
+
+def refuse_faults(con: Any, store: Path, name: str) -> None:
     """Refuse a store that is not as labelkit makes it.
 
     Raises:
         StoreError: If a table is another, or a path leads elsewhere.
     """
-    faults = find_faults(con)
+    faults = find_faults(con, store.parent)
     if faults:
         more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
         raise StoreError(
@@ -163,19 +205,17 @@ def make_views(con: Any, *, read_only: bool) -> bool:
     """
     import duckdb
 
-    altered = find_altered(con)
-    if read_only or not altered:
-        if not altered:
-            drop_own_views(con)
-        return not altered
-    drop_own_views(con)
-    con.execute("begin")
-    try:
-        drop_views(con)
-        create_views(con)
-    except duckdb.IOException:
-        con.execute("rollback")
-        find_altered(con)
-        return False
-    con.execute("commit")
-    return True
+    if not find_altered(con) and not find_missing(con):
+        return True
+    if not read_only:
+        con.execute("begin")
+        try:
+            drop_views(con)
+            create_views(con)
+            con.execute("commit")
+        except duckdb.IOException:
+            con.execute("rollback")
+        else:
+            return True
+    make_own_views(con)
+    return False

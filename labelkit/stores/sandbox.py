@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from labelkit import errors
 from labelkit.errors import LabelkitError, StoreError
+from labelkit.personal import state_folder
 from labelkit.stores.query import (
     LIMITS,
     Rows,
@@ -112,6 +113,14 @@ def write_parquet(
         return n_rows
 
 
+def _environment() -> dict[str, str]:
+    """Return what the process is started with, and where it finds which stores were noted."""
+    kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    with suppress(OSError):
+        kept["XDG_STATE_HOME"] = str(state_folder().parent)
+    return {"OMP_NUM_THREADS": "1"} | kept
+
+
 @contextmanager
 def _child(
     store: Any, sql: str, timeout_s: float, max_rows: int | None, file: Path | None
@@ -127,7 +136,7 @@ def _child(
         [sys.executable, "-s", "-S", "-P", "-X", "utf8", "-c", _START.format(path=path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={"OMP_NUM_THREADS": "1"} | {k: os.environ[k] for k in _KEPT if k in os.environ},
+        env=_environment(),
         # Ctrl-C is for this process, which then ends the other.
         process_group=0,
     )

@@ -24,6 +24,7 @@ from labelkit.datasets.reading import (
     shown,
 )
 from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.files import refuse_special
 from labelkit.labels.changes.change_set import (
     VERSION,
     ChangeBatch,
@@ -51,6 +52,7 @@ def read_changes(file: Path) -> ChangeSet:
         FaultyFile: If there is any fault; all of them are listed.
         InvalidInput: If the file cannot be read.
     """
+    refuse_special(file)
     try:
         content = file.read_bytes()
     except OSError as error:

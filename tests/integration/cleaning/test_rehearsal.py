@@ -137,7 +137,7 @@ def test_nothing_of_the_users_is_changed(rehearsed):
     assert content(project.store.path) == before
     assert {path.name for path in project.root.iterdir()} == {
         "train.csv", "labels.duckdb", "labels.duckdb.lock", "labels.duckdb.queue",
-        "labels.duckdb.door", "labels.duckdb.hwm", "labels.duckdb.closed", "labelkit.toml",
+        "labels.duckdb.door", "labels.duckdb.hwm", "labelkit.toml",
         ".labelkit",
     }  # fmt: skip
     assert {path.name for path in project.work.iterdir()} == {

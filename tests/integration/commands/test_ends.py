@@ -10,7 +10,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from labelkit import cli as front
 from labelkit.cli import cli
 from labelkit.errors import NoProject
 from labelkit.project import FILE, create_project, find_root
@@ -122,7 +121,6 @@ def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     CliRunner().invoke(cli, ["recipes"])
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
-    assert front.Ended(15).number == 15
 
 
 @pytest.fixture
@@ -182,3 +180,38 @@ def test_a_new_store_may_be_read_by_who_may_enter_its_folder(tmp_path, folder, s
     project.store.path.chmod(0o600)
     create_project(root, root / "audio")
     assert project.store.path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("what", ["pipe", "device"])
+@pytest.mark.parametrize(
+    "words",
+    [["import", "{}", "--format", "csv"], ["import", "{}", "--format", "folder"],
+     ["changes", "import", "{}"], ["pull", "--from", "{}"], ["push", "--clips", "{}"],
+     ["select", "--rule", "listed", "--list", "{}"], ["pull", "--token-file", "{}"]],
+)  # fmt: skip
+def test_what_has_no_end_is_not_read(labelled, tmp_path, words, what):
+    place = "/dev/zero"
+    if what == "pipe":
+        place = str(tmp_path / "pipe")
+        os.mkfifo(place)
+    done = call(labelled, *[word.format(place) for word in words])
+    assert done.exit_code == 2 and done.stderr.rstrip().count("\n") == 0, done.output
+
+
+@pytest.mark.parametrize("words", [["pull", "--from", "{}"], ["changes", "import", "{}"],
+                                   ["select", "--rule", "listed", "--list", "{}"],
+                                   ["push", "--clips", "{}"], ["import", "{}", "--format", "jsonl"],
+                                   ["import", "{}", "--format", "argus_corrections"]])  # fmt: skip
+def test_what_is_nested_without_end_is_one_line(labelled, tmp_path, words):
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    done = call(labelled, *[word.format(deep) for word in words])
+    assert done.exit_code == 2 and "RecursionError" not in done.stderr, done.output
+
+
+@pytest.mark.parametrize("words", [["undo", "\udcff"], ["changes", "export", "o.json", "--since",
+                                   "\udcff"], ["train", "--start", "\udcff"],
+                                   ["train", "--start", ""]])  # fmt: skip
+def test_words_that_are_none_are_one_line(labelled, words):
+    done = call(labelled, *words)
+    assert done.exit_code in (2, 3) and "labels.duckdb:" not in done.stderr, done.output

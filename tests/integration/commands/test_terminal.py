@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import re
+import sys
+import unicodedata
 
 import pytest
 from click.testing import CliRunner
@@ -22,14 +24,24 @@ from tests.support.paths import ROOT
 # A title set, a screen cleared, a bell, backspaces, a direction turned, an isolate, C1, lines.
 STEERING = ["\x1b]0;title\x07", "\x1b[2J\x1b[H", "\x07", "ab\x08\x08", "\u202egpj", "\u2067x\u2069",
             "\x9b31m", "\u2028", "\u2029", "\u200f", "\u061c", "\r", "\x7f", "\udcff"]  # fmt: skip
-STEERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+# By what Unicode says of each: controls, halves, separators of lines, marks of direction.
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+MARKS = "\u200e\u200f\u061c"
 
 
 def steers(text):
     # CRLF ends the lines of CSV.
-    return STEERS.search(text.replace("\r\n", "\n"))
+    return any(
+        (unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") and letter not in "\t\n")
+        or unicodedata.bidirectional(letter) in TURNING
+        or letter in MARKS
+        for letter in text.replace("\r\n", "\n")
+    )
+
+
+def test_every_letter_is_judged_by_what_it_is():
+    letters = list(map(chr, range(sys.maxunicode + 1)))
+    assert [x for x in letters if (visible(x) != x) != steers(x)] == []
 
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
@@ -114,4 +126,17 @@ def test_everything_goes_this_way():
         text = file.read_text()
         if file.name not in ("terminal.py", "progress.py"):
             assert "click.echo" not in text and "click.secho" not in text, file
-            assert not re.search(r"^\s+print\(", text, re.M) or file.name in ("demo.py",), file
+            assert not re.search(r"click\.(confirm|prompt)\((?!visible\()", text), file
+            assert not re.search(r"^\s+print\(", text, re.M), file
+
+
+@pytest.mark.parametrize("text", ["a\u202egnp", "\x1b[2J", "\x07"], ids=ascii)
+@pytest.mark.parametrize(
+    "words",
+    [["{}"], ["--{}"], ["log", "{}"], ["log", "--{}"], ["push", "--lowest", "a", "{}"],
+     ["train", "--workers", "{}"], ["export", "x", "--format", "{}"], ["recipes", "{}"],
+     ["recipes", "show", "{}"], ["-C", "{}", "status"]],
+)  # fmt: skip
+def test_a_command_line_that_is_wrong_steers_nothing(words, text):
+    done = CliRunner().invoke(cli, [word.format(text) for word in words])
+    assert done.exit_code in (1, 2) and not steers(done.output)

@@ -345,12 +345,52 @@ def test_a_title_that_is_too_long_is_cut(client, title):
     assert create_box(client, long) == box
 
 
+def mp4(brand, *handlers):
+    """Boxes of an MP4 file with tracks of these kinds and nothing in them."""
+
+    def box(kind, content):
+        return (8 + len(content)).to_bytes(4, "big") + kind.encode() + content
+
+    tracks = b"".join(
+        box("trak", box("mdia", box("hdlr", bytes(8) + handler.encode() + bytes(13))))
+        for handler in handlers
+    )
+    return box("ftyp", brand.encode() + bytes(4)) + box("mdat", bytes(64)) + box("moov", tracks)
+
+
+def matroska(kind, *codecs):
+    """The beginning of such a file with tracks of these codecs."""
+    return (
+        b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84"
+        + kind.encode()
+        + bytes(40)
+        + b"".join(b"\x86" + bytes([0x80 | len(codec)]) + codec.encode() for codec in codecs)
+    )
+
+
+def test_a_store_names_no_file_that_is_written(tmp_path):
+    """What it says of a recording's hash is the name of nothing here."""
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    clip = folder / "a.aiff"
+    soundfile.write(clip, np.full(800, 0.1), RATE)
+    for said in (str(tmp_path / "mark"), "../mark", "a/b", "", "0" * 32, "x" * 400):
+        faults = {}
+        missing = {clip: uploads.identify(clip, said)}
+        sent = list(uploads._prepare(missing, out, faults))
+        assert faults == {} and [path.parent for _, path in sent] == [out]
+        assert set(tmp_path.iterdir()) == {folder, out}
+        name = sent[0][0].removesuffix(".flac")
+        assert name == (said if said == "0" * 32 else hash_file(clip))
+
+
 @pytest.mark.slow
 def test_uploads_arrive_as_they_were(client, title, tmp_path):
     folder = write_odd_clips(tmp_path / "clips")
     # Nothing here can look into this format; the browser can.
-    (folder / "h.webm").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(range(256)))
-    (folder / "i.m4a").write_bytes(b"\0\0\0\x18ftypM4A " + bytes(range(256)))
+    (folder / "h.webm").write_bytes(matroska("webm", "A_OPUS"))
+    (folder / "i.m4a").write_bytes(mp4("M4A ", "soun"))
     before = state_of(folder)
     clips = [
         (10 + n, folder / name, None) for n, name in enumerate([*ODD_NAMES, "h.webm", "i.m4a"])
@@ -432,10 +472,17 @@ def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, box, tmp_path, mon
     soundfile.write(silent, np.zeros(0), RATE)
     gone, folderish = folder / "gone.wav", folder / "sub.wav"
     folderish.mkdir()
-    named = [folder / name for name in ("notes.m4a", "table.mp4", "empty.webm", "page.M4A")]
-    for file, content in zip(
-        named, (b"no sound at all", b"a,b\n1,2\n3,4\n", b"", b"<!doctype html>"), strict=True
-    ):
+    foreign = {
+        "notes.m4a": b"no sound at all", "table.mp4": b"a,b\n1,2\n3,4\n", "empty.webm": b"",
+        "page.M4A": b"<!doctype html>",
+        # The first bytes alone say nothing.
+        "secret.m4a": b"\0\0\0\x18ftypM4A my secret" + bytes(range(256)),
+        "secret.webm": b"\x1a\x45\xdf\xa3 my secret" + bytes(range(256)),
+        "photo.mp4": mp4("heic", "pict"), "film.mp4": mp4("isom", "vide", "soun"),
+        "film.webm": matroska("webm", "V_VP9", "A_OPUS"), "cut.m4a": mp4("M4A ", "soun")[:-40],
+    }  # fmt: skip
+    named = [folder / name for name in foreign]
+    for file, content in zip(named, foreign.values(), strict=True):
         file.write_bytes(content)
     bad = [large, noise, twin, silent, gone, folderish, *named]
     clips = [(n, path, None) for n, path in enumerate([*bad, *good])]

@@ -29,7 +29,7 @@ from labelkit.stores.labels import LabelStore
 from tests.support.paths import ROOT
 from tests.support.projects import copy_project
 
-SIDE = {"labels.duckdb.closed", "labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
+SIDE = {"labels.duckdb.lock", "labels.duckdb.queue", "labels.duckdb.door"}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,7 @@ def test_a_backup_is_the_store_and_nothing_else(project, tmp_path):
     assert report.file == tmp_path / "b.duckdb" and "windows" in report.not_in_it
     assert content(LabelStore(tmp_path / "b.duckdb")) == before
     assert content(project.store) == before and names(project.root) == there
-    for side in ("lock", "closed"):
-        (tmp_path / f"b.duckdb.{side}").unlink()
+    (tmp_path / "b.duckdb.lock").unlink()
     assert names(tmp_path) == {"p", "b.duckdb"}
 
 

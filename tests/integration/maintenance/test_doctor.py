@@ -302,7 +302,7 @@ def test_a_check_that_fails_costs_no_other(project, monkeypatch):
     spoil(project, "alter table runs rename trained_on to learnt")
     [found] = wrong(project, fast=True)
     assert (found.check, found.what) == ("origin", "runs is not the table that this labelkit makes")
-    monkeypatch.setattr("labelkit.maintenance.doctor.find_faults", lambda con: [])
+    monkeypatch.setattr("labelkit.maintenance.doctor.find_faults", lambda con, folder: [])
     found = {f.check: f for f in wrong(project, fast=True)}
     assert set(found) == {"views", "references", "leaks"}
     assert found["references"].what.startswith("this could not be examined: Binder Error")

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -162,6 +163,54 @@ def test_a_store_that_cannot_be_read_keeps_everything(project):
     done = call(project, "gc")
     assert done.exit_code == 3 and done.stderr.count("\n") == 1
     assert sorted(str(file) for file in project.work.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["runs", "windows", "epochs", "predictions"])
+def test_folders_that_lead_elsewhere_are_left_alone(project, tmp_path, name):
+    mine = tmp_path / "mine"
+    (mine / "thesis").mkdir(parents=True)
+    for file in ("thesis/a", "b.npz", "0123456789abcdef.parquet"):
+        (mine / file).write_text("mine")
+    folder = project.work / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.symlink_to(mine)
+    before = sorted(mine.rglob("*"))
+    collect(project)
+    assert sorted(mine.rglob("*")) == before
+
+
+def test_lock_files_without_a_run_go(project):
+    places = [project.runs / f"ghost{end}" for end in (".lock", ".queue", ".door")]
+    for place in places:
+        place.touch()
+    dangling = project.windows.folder / "gone.npz"
+    dangling.parent.mkdir(exist_ok=True)
+    dangling.symlink_to(project.root / "nowhere")
+    assert call(project, "status").exit_code == 0
+    with locked(project.runs / "ghost", exclusive=True, timeout_s=1):
+        collect(project)
+        assert places[0].exists()
+    collect(project)
+    assert not any(place.exists() for place in places) and not dangling.is_symlink()
+
+
+def test_predictions_of_a_copy_that_is_kept_stay(project):
+    folder = project.work / "predictions"
+    folder.mkdir(exist_ok=True)
+    names = [f"{digit * 16}.parquet" for digit in "ab"]
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    copy = max(project.root.glob("*before-restore*"))
+    with duckdb.connect(str(copy)) as con:
+        con.execute(
+            f"insert into prediction_files values ('r', '.labelkit/predictions/{names[0]}', 1)"
+        )
+    collect(project)
+    assert [file.name for file in folder.iterdir()] == names[:1]
+    copy.write_bytes(b"no store")
+    (folder / names[1]).write_bytes(b"x")
+    collect(project)
+    assert sorted(file.name for file in folder.iterdir()) == names
 
 
 def test_links_are_not_followed(project, tmp_path):

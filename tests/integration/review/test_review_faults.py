@@ -117,7 +117,6 @@ def test_a_server_that_never_keeps_anything_is_given_up(project, proxy, annotato
 SCRIPT = """
 import sys
 from pathlib import Path
-from labelkit.personal import confirm_address
 from labelkit.project import open_project
 from labelkit.review import push
 push.CHUNK = 3

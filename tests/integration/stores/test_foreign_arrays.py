@@ -65,6 +65,8 @@ BAD = {
     "a header like a program": lambda a, last: {
         **a, last: claim("(46, 4), 'x': __import__('os')")
     },
+    "a billion texts of no length": lambda a, last: {**a, "paths": claim((10**9,), "<U0")},
+    "a version nobody knows": lambda a, last: {**a, last: b"\x93NUMPY\x09\x00" + a[last][8:]},
     "none of the names": lambda a, last: {"else": a[last]},
 }  # fmt: skip
 
@@ -101,6 +103,13 @@ def test_what_unpacks_to_much_more_than_it_is_takes_no_memory(labelled, tmp_path
     with pytest.raises(InvalidInput, match="it unpacks to 134,2"):
         read(kind, file, labelled)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000
+
+
+def test_what_lies_beside_the_arrays_does_no_harm(tmp_path):
+    file = write(tmp_path / "x.npz", arrays("vectors"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("README.txt", "read me")
+    assert read_vectors(file)[0] == list(PATHS)
 
 
 def test_what_is_compressed_well_is_read(tmp_path):

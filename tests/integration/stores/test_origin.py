@@ -1,9 +1,11 @@
 """A store from elsewhere: what it says of itself is not believed because it opens."""
 
 import json
+import os
 import shutil
 
 import duckdb
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,8 +19,9 @@ from labelkit.maintenance.repair import repair
 from labelkit.paths import is_clip_path
 from labelkit.project import create_project, open_project
 from labelkit.records import Batch, Clip
+from labelkit.stores.arrays import ArrayStore, Entry
 from labelkit.stores.catalog import find_altered
-from labelkit.stores.origin import closed_path, find_faults, is_own
+from labelkit.stores.origin import find_faults, is_noted, note_path
 from tests.support.clips import write_csv, write_tone
 
 MARK = "words of a file that is none of the store's"
@@ -70,13 +73,22 @@ def altered(tmp_path):
         "'train' as subset from clips c",
         f"create or replace view flips as select {text} as path",
         f"create or replace macro labels_at(moment) as table select {text} as path",
+        # Two columns have changed their names, and nothing else.
+        "create or replace view flips (flip_at, clip_id) as select clip_id, now() from clips",
+        "create or replace view Review_Queue as select 1 as x",
+        # The last of two bodies is right.
+        "create or replace macro labels_at(text VARCHAR) as table (select 'x' as path), "
+        "(moment) as table (select 'x' as path)",
     ]
 
 
-@pytest.mark.parametrize("number", range(3))
+ALTERED = range(6)
+
+
+@pytest.mark.parametrize("number", ALTERED)
 def test_views_are_those_of_the_code(project, tmp_path, number):
     change(project.store.path, altered(tmp_path)[number])
-    assert not is_own(project.store.path)
+    assert not is_noted(project.store.path)
     found = problems(project)
     assert set(found) <= {"views", "replay"} and "not what labelkit makes: " in found["views"].what
     # A reader has its own, a writer makes them anew.
@@ -86,10 +98,10 @@ def test_views_are_those_of_the_code(project, tmp_path, number):
     assert problems(project)
     with project.store.write():
         pass
-    assert not problems(project) and is_own(project.store.path) and labels(project) == NOW
+    assert not problems(project) and is_noted(project.store.path) and labels(project) == NOW
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", ALTERED)
 def test_a_restored_store_has_the_views_of_the_code(project, tmp_path, number):
     backup(project, tmp_path / "b")
     change(tmp_path / "b", altered(tmp_path)[number])
@@ -112,6 +124,9 @@ def test_a_restored_store_has_the_views_of_the_code(project, tmp_path, number):
         ("labels_at", "create macro labels_at(moment) as 'nothing'"),
         ("read_parquet", "create macro read_parquet(a) as table select 1 as run_id"),
         ("answers", "create type answers as enum ('a')"),
+        ("zz", "create schema zz; create view zz.labels_now as select 1 as clip_id"),
+        ("b c", 'create schema "b c"; create macro "b c".max_by(a, b) as 1'),
+        ("_", "create schema _; create table _.clips (path varchar)"),
     ],
 )
 def test_functions_of_somebody_else_answer_nothing(project, tmp_path, name, statement):
@@ -190,6 +205,17 @@ def test_no_file_is_opened_for_predictions_but_ours(project, tmp_path, name):
         ("scores", ["drop table scores"]),
         ("review_pulls", ["alter table review_pulls alter project type blob"]),
         ("labels_now", ["drop view labels_now", "create table labels_now as from current_events"]),
+        ("Flips", ["drop view flips", "create table Flips (path varchar)"]),
+        ("scores", ["alter table scores alter value set default 0.5"]),
+        (
+            "clips",
+            [
+                "drop table clips",
+                "create table clips (clip_id bigint, content_hash varchar, duration_s double, "
+                "group_name varchar, subset varchar, batch_id bigint, "
+                "path varchar generated always as ('x/' || content_hash))",
+            ],
+        ),
     ],
 )
 def test_tables_are_those_of_this_version(project, tmp_path, table, statements):
@@ -201,6 +227,52 @@ def test_tables_are_those_of_this_version(project, tmp_path, table, statements):
     assert table in problems(project)["origin"].what
     with pytest.raises(InvalidInput, match="no sound label store"):
         restore(project, tmp_path / "b")
+
+
+@pytest.mark.parametrize("how", ["pipe", "link", "folder"])
+def test_predictions_are_plain_files(project, tmp_path, how):
+    name = ".labelkit/predictions/0123456789abcdef.parquet"
+    place = project.root / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if how == "pipe":
+        os.mkfifo(place)
+    elif how == "link":
+        place.symlink_to(tmp_path / "elsewhere.txt")
+    else:
+        place.mkdir()
+    change(project.store.path, f"insert into prediction_files values ('r', '{name}', 3)")
+    with pytest.raises(StoreError, match="is no file of predictions"):
+        labels(project)
+
+
+def test_a_missing_file_of_predictions_vouches_for_no_views(project, tmp_path):
+    name = ".labelkit/predictions/0123456789abcdef.parquet"
+    change(
+        project.store.path,
+        f"insert into prediction_files values ('r', '{name}', 3)",
+        *altered(tmp_path)[:3],
+    )
+    backup(project, tmp_path / "b")
+    for _ in range(2):
+        with project.store.write():
+            pass
+        assert labels(project) == NOW and not is_noted(project.store.path)
+        done = call(project, "query", "--csv", "select path from labels_at('2999-01-01')")
+        assert MARK not in done.stdout and "0.wav" in done.stdout
+        restore(project, tmp_path / "b")
+    with pytest.raises(StoreError, match=f"{name} is not there"), project.store.read() as session:
+        session.rows("from predictions")
+
+
+def test_notes_lie_with_the_user(project):
+    note, beside = note_path(project.store.path), project.store.path.parent
+    assert note.exists() and beside not in note.parents
+    victim = project.root / "victim"
+    victim.write_text("mine")
+    # A note made ready beside the store is none, and nothing is written through it.
+    (beside / "labels.duckdb.closed").symlink_to(victim)
+    note.unlink()
+    assert labels(project) == NOW and victim.read_text() == "mine" and note.exists()
 
 
 @pytest.mark.parametrize("read_only", [True, False])
@@ -224,34 +296,34 @@ def test_no_connection_reaches_another_file(project, tmp_path, read_only):
 
 def test_a_store_is_known_until_somebody_else_writes_it(project, tmp_path):
     path = project.store.path
-    assert is_own(path)
-    before = closed_path(path).read_text()
+    assert is_noted(path)
+    before = note_path(path).read_text()
     labels(project)
-    assert closed_path(path).read_text() == before
+    assert note_path(path).read_text() == before
     change(path, "comment on table clips is 'seen'")
-    assert not is_own(path)
+    assert not is_noted(path)
     # Looked at once, it is known again.
-    assert labels(project) == NOW and is_own(path)
+    assert labels(project) == NOW and is_noted(path)
     # A copy brings its note along, which is not of it.
     copied = tmp_path / "copied"
     shutil.copytree(project.root, copied)
-    assert not is_own(copied / path.name)
+    assert not is_noted(copied / path.name)
     there = open_project(copied)
-    assert labels(there) == NOW and is_own(there.store.path)
+    assert labels(there) == NOW and is_noted(there.store.path)
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "null", "[1, 2, 3, 4]", "\0"])
 def test_a_note_that_says_nothing_right_is_none(project, note):
-    closed_path(project.store.path).write_text(note)
-    assert not is_own(project.store.path) and labels(project) == NOW
-    assert is_own(project.store.path)
+    note_path(project.store.path).write_text(note)
+    assert not is_noted(project.store.path) and labels(project) == NOW
+    assert is_noted(project.store.path)
 
 
-def test_a_store_that_cannot_be_noted_is_read_all_the_same(project, monkeypatch):
-    closed_path(project.store.path).unlink()
-    closed_path(project.store.path).mkdir()
+def test_a_store_that_cannot_be_noted_is_read_all_the_same(project):
+    note_path(project.store.path).unlink()
+    note_path(project.store.path).mkdir()
     for _ in range(2):
-        assert labels(project) == NOW and not is_own(project.store.path)
+        assert labels(project) == NOW and not is_noted(project.store.path)
 
 
 def test_what_others_add_beside_is_left(project):
@@ -260,4 +332,50 @@ def test_what_others_add_beside_is_left(project):
     done = call(project, "query", "--json", "from mine")
     assert json.loads(done.stdout) == [{"x": 1}]
     with project.store.opened(read_only=True) as con:
-        assert find_faults(con) == []
+        assert find_faults(con, project.root) == []
+
+
+@pytest.mark.parametrize("end", [".lock", ".queue", ".door", ".wal"])
+def test_links_beside_the_store_are_not_written_through(project, tmp_path, end):
+    place = project.store.path.with_name(f"labels.duckdb{end}")
+    place.unlink(missing_ok=True)
+    place.symlink_to(tmp_path / "elsewhere.txt")
+    with pytest.raises(StoreError, match="a link"), project.store.write():
+        pass
+    assert (tmp_path / "elsewhere.txt").read_text() == MARK
+
+
+ENTRY = {"path": "0.wav", "size": 1, "mtime_ns": 1, "content_hash": "x", "start": 0, "length": 1,
+         "start_s": 0.0, "faults": []}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [*(json.dumps(ENTRY | change) for change in (
+        {"more": 1}, {"start": "a"}, {"start": -1}, {"start": 0.5}, {"length": -1}, {"path": [1]},
+        {"content_hash": {}}, {"faults": [1]}, {"faults": "x"}, {"size": None}, {"start": True},
+    )), "[" * 100_000, "[]", "3", ""],
+    ids=lambda line: line[:20],
+)  # fmt: skip
+def test_a_journal_of_others_counts_up_to_its_first_odd_line(tmp_path, line):
+    store = ArrayStore(tmp_path / "a" / "x.f16", {}, width=1, dtype=np.float16)
+    with store.writing():
+        store.add(Entry("a.wav", 1, 1, "h"), np.zeros((3, 1), np.float16))
+    journal = tmp_path / "a" / "journal.jsonl"
+    with journal.open("a") as file:
+        file.write(f"{line}\n{json.dumps(ENTRY)}\n")
+    again = ArrayStore(tmp_path / "a" / "x.f16", {}, width=1, dtype=np.float16)
+    assert list(again.entries) == ["a.wav"]
+
+
+def test_arrays_are_not_written_through_links(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in ("journal.jsonl", "x.f16"):
+        store = ArrayStore(tmp_path / "a" / "x.f16", {}, width=1, dtype=np.float16)
+        store.folder.mkdir(exist_ok=True)
+        (store.folder / name).symlink_to(victim)
+        with pytest.raises(OSError, match="x.f16|journal"), store.writing():
+            pass
+        assert victim.read_text() == "mine"
+        (store.folder / name).unlink()

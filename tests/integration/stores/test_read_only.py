@@ -4,7 +4,11 @@ import json
 import subprocess
 
 import pytest
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 
+from labelkit.commands import prompt
+from labelkit.commands.shell import Shell
 from labelkit.project import open_project
 from labelkit.stores.lock import locked
 from tests.support.commands import call
@@ -34,7 +38,7 @@ def disk(request, labelled, tmp_path):
             with project.store.write():
                 pass
         else:
-            kinds = ("lock", "queue", "door", "closed") if request.param == "copied" else ("lock",)
+            kinds = ("lock", "queue", "door") if request.param == "copied" else ("lock",)
             for kind in kinds:
                 project.store.path.with_name(f"labels.duckdb.{kind}").unlink(missing_ok=True)
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
@@ -50,6 +54,13 @@ def test_it_answers(disk):
     rows = json.loads(call(disk, "query", "--json", "select count(*) as n from labels_now").stdout)
     assert rows == [{"n": 46}]
     assert {file: file.stat().st_mtime_ns for file in disk.root.rglob("*")} == before
+
+
+def test_the_prompt_answers(disk, capsys):
+    with create_pipe_input() as keys:
+        keys.send_text("select count(*) as n from labels_now;\r\x04")
+        prompt.talk(Shell(disk, timeout_s=60), input=keys, output=DummyOutput())
+    assert "46" in capsys.readouterr().out
 
 
 def test_what_writes_says_so_in_one_line(disk):

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from labelkit.cli import cli
 from labelkit.config import explain_recipe, list_recipes, read_recipe
+from labelkit.config.tables import list_plugins, read_tables
 from labelkit.errors import InvalidInput
 from labelkit.registry import allowing
 
@@ -169,9 +170,29 @@ def test_the_command_line_is_the_users_own_word(theirs):
     assert recipe.stages["one"].augment["mine"]["strength"] == 0.5
 
 
-def test_files_are_no_code():
+def test_recipes_of_ours_name_no_code():
     for name in list_recipes():
-        read_recipe(name)
+        assert list(list_plugins(read_tables(name))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['select = {rule = ["a:b"]}', "augment.m.kind = 5", 'augment.m.kind = ["x:y"]',
+     'augment.m.kind = ":x"', 'augment.m.kind = "x:"', 'augment.m.kind = ".a:b"',
+     'loss = "\\u0000a:b"', 'loss = ":x"', 'loss = "a b:c"', 'loss = ["a:b"]', "loss = 3",
+     'select = {rule = 3, judges = ["one"]}', "augment.m = 3", 'augment = "a:b"',
+     'loss = "a:b:c"', 'loss = "::"', 'remove = {rule = [["theirs:f"]], judges = ["one"]}',
+     "unknowns = 3", 'notes = {"*" = 4}', 'notes = {"*" = ["a"]}', "about = 3", "unknowns = [3]"],
+)  # fmt: skip
+def test_odd_names_are_one_line(theirs, line):
+    path = write(theirs, f"[stages.one]\nepochs = 1\n{line}\n")
+    for read in (read_recipe, explain_recipe):
+        try:
+            read(path)
+        except InvalidInput as error:
+            assert "\n" not in str(error) and "--allow-plugins ," not in str(error)
+        else:
+            assert read is explain_recipe
 
 
 @pytest.mark.parametrize("embedder", ["onnx:net.onnx", "vectors:mine.npz"])
@@ -185,3 +206,20 @@ def test_prose_may_have_colons(theirs, key):
     value = '["one: two"]' if key == "unknowns" else '"one: two:three"'
     recipe = read_recipe(write(theirs, f"{key} = {value}\n{STAGE}"))
     assert list(recipe.stages) == ["one"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["about = 3", "unknowns = 3", "unknowns = [3]", '[notes]\n"*" = 4', '[notes]\n"*" = ["a"]',
+     "[model]\nwidth = inf", f"[model]\nwidth = 1{'0' * 400}", f"a = {'[' * 3000}",
+     f"a = {'{a = ' * 900}1{'}' * 900}", f"[{'a.' * 900}a]", f"a = {'[' * 30}1{']' * 30}",
+     "[features]\nsample_rate = nan", "[verify]\niterations = 99999999999999999999"],
+    ids=lambda text: text[:30],
+)  # fmt: skip
+def test_odd_shapes_are_one_line(theirs, text):
+    path = write(theirs, f"{text}\n{STAGE}" if text.startswith(("about", "unk", "a =")) else
+                 f"{STAGE}\n{text}\n")  # fmt: skip
+    for read in (read_recipe, explain_recipe):
+        with pytest.raises(InvalidInput) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 from labelkit.errors import ServiceError
 from labelkit.label_studio import bounds
 from labelkit.label_studio.client import Client
+from labelkit.label_studio.failures import read_json
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 SHORT_S, PATIENCE_S = 0.6, 5
@@ -97,6 +98,11 @@ def test_an_answer_that_does_not_end_is_one_line(answer, ask):
                 ask(client)
             assert "\n" not in str(caught.value)
         assert time.monotonic() - start < PATIENCE_S
+
+
+@pytest.mark.parametrize("body", ["[" * 200_000, '{"a":' * 200_000, "[" * 200_000 + "]" * 200_000])
+def test_what_is_nested_without_end_is_no_json(body):
+    assert read_json(httpx.Response(200, content=body)) is None
 
 
 @pytest.mark.parametrize("packed", [False, True])
