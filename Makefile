@@ -9,7 +9,8 @@ setup: .venv/.ready
 
 .venv/.ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,review,prompt]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat \
+	    --editable '.[dev,review,prompt]'
 	touch $@
 
 # A server for the tests, in an environment of its own; LABELKIT_LABEL_STUDIO names another.

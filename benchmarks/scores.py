@@ -46,7 +46,6 @@ AT_SCALE: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "window_spread, 1,000,000 windows": lambda y, p: windows.window_spread(
         y, np.arange(len(y)) // 2, p
     ),
-    "suggest_labels": scoring.suggest_labels,
     "fuse_ranks of three scores": lambda y, p: scoring.fuse_ranks([p[:, 0], p[:, 1], p[:, 2]]),
     "score_pairs": pairs.score_pairs,
     "score_pairs, class_rank": lambda y, p: pairs.score_pairs(y, p, method="class_rank"),

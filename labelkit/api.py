@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from labelkit import registry
 from labelkit.cleaning import score as scoring
-from labelkit.cleaning.score import ScoredClip
+from labelkit.cleaning.external import import_probs
+from labelkit.cleaning.score import ScoredClip, ScoredLabel
 from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recipe
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels import importing
@@ -188,6 +189,7 @@ class OpenProject:
         self,
         *,
         run_id: str | None = None,
+        probs: str | Path | None = None,
         methods: Sequence[str] = scoring.DEFAULT,
         fuse: bool = False,
         lowest: int = 30,
@@ -199,6 +201,7 @@ class OpenProject:
 
         Args:
             run_id: A finished run; the last one if None.
+            probs: File of probabilities of a model of your own, which judges instead of a run.
             methods: Names of scores; the first one orders the result, the next break ties.
             fuse: Order by the mean rank over all of them instead.
             lowest: How many clips to return.
@@ -216,13 +219,59 @@ class OpenProject:
         """
         return scoring.score(
             self.project,
-            run_id=run_id,
+            run_id=self._judge(run_id, probs),
             methods=_several("methods", methods),
             fuse=fuse,
             lowest=lowest,
             probe=_recipe(probe, settings),
             workers=workers,
         )
+
+    def score_pairs(
+        self,
+        *,
+        run_id: str | None = None,
+        probs: str | Path | None = None,
+        method: str = "self_confidence",
+        lowest: int = 30,
+        probe: str | Path | Recipe = "probe",
+        settings: Sequence[str] = (),
+        workers: int | None = None,
+    ) -> list[ScoredLabel]:
+        """Score each given label of each clip, for clips of several labels, and keep the scores.
+
+        Args:
+            run_id: A finished run; the last one if None.
+            probs: File of probabilities of a model of your own, which judges instead of a run.
+            method: How, see :func:`labelkit.noise.pairs.score_pairs`.
+            lowest: How many labels to return.
+            probe: Recipe of the embeddings and the classifier that give a second opinion.
+            settings: Changes of that recipe, ``key=value``.
+            workers: Processes at once; all cores if None.
+
+        Returns:
+            Labels with ``path``, ``label``, ``score`` and ``reason``, the most doubtful first.
+
+        Raises:
+            InvalidInput: If there is no such run or method.
+            UnknownName: If there is no such recipe.
+        """
+        return scoring.score_given(
+            self.project,
+            run_id=self._judge(run_id, probs),
+            pairs=method,
+            lowest=lowest,
+            probe=_recipe(probe, settings),
+            workers=workers,
+        )
+
+    def _judge(self, run_id: str | None, probs: str | Path | None) -> str | None:
+        """Return the run that judges: the one named, or that of a file."""
+        if probs is None:
+            return run_id
+        if run_id is not None:
+            raise InvalidInput("run_id and probs exclude one another")
+        return import_probs(self.project, Path(probs))
 
     def verify(
         self,
@@ -245,7 +294,7 @@ class OpenProject:
             recipe: Stages, rule and number of rounds.
             settings: Changes of the recipe, ``verify.iterations=3`` say.
             flavour: Flavour of the recipe.
-            rule: ``as_written`` or ``as_coded``: the thresholds of a published rule.
+            rule: ``as_written``, ``as_coded`` or ``argmax``: the thresholds of a published rule.
             seed: Number from which everything random follows.
             workers: Processes at once; all cores if None.
             device: ``auto``, ``cpu`` or ``cuda``.

@@ -44,6 +44,16 @@ class MissingPackage(InvalidInput):
     """A package is not installed that only some commands need."""
 
 
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        InvalidInput: If it is below 1, or no integer.
+    """
+    if type(value) is not int or value < 1:
+        raise InvalidInput(f"{name} must be a number from 1 on, got {value!r}")
+
+
 @contextmanager
 def needing(what: str, extra: str, *packages: str) -> Iterator[None]:
     """Say which packages to install where an import within finds one of them missing.

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import register_after_fork
 from typing import Any, Generic, TypeVar
 
-from labelkit.errors import WorkerDied
+from labelkit.errors import InvalidInput, WorkerDied
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -56,7 +58,9 @@ class Executor:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = max(1, workers or core_count())
+        if workers is not None and workers < 1:
+            raise InvalidInput(f"workers must be at least 1, got {workers}")
+        self.workers = workers or core_count()
         self._pool: ProcessPoolExecutor | None = None
         # Workers of pools that broke; their pools end them, but not at once.
         self._left: list[BaseProcess] = []
@@ -128,7 +132,7 @@ class Executor:
             while len(running) < 2 * at_once and (item := next(waiting, _END)) is not _END:
                 pool = self._start()
                 try:
-                    with _no_interrupt():
+                    with _no_interrupt(), _hidden_script(fn):
                         running[pool.submit(_call, fn, item)] = item, pool
                 except BrokenProcessPool:
                     lost.append(item)
@@ -200,6 +204,29 @@ def _no_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _hidden_script(fn: object) -> Iterator[None]:
+    """Start workers that do not run the user's script once more, as they would on their own.
+
+    They need it only where the function itself is of that script, which then has to keep what it
+    does under ``if __name__ == "__main__":``.
+    """
+    script = sys.modules["__main__"]
+    while isinstance(fn, _Spread | partial):
+        fn = fn.fn if isinstance(fn, _Spread) else fn.func
+    if "__main__" in (getattr(fn, "__module__", ""), type(fn).__module__):
+        yield
+        return
+    before = {name: vars(script)[name] for name in ("__file__", "__spec__") if name in vars(script)}
+    for name in before:
+        setattr(script, name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(script, name, value)
 
 
 def _name(item: object) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from labelkit import registry
 from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, list_inputs, read_inputs, score_by
 from labelkit.config import Recipe, fingerprint
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, check_count
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
 from labelkit.noise.scoring import fuse_ranks
@@ -99,6 +99,7 @@ def score(
         InvalidInput: If there is no such run, or it lacks what a score reads.
         UnknownName: If there is no such score.
     """
+    check_count("lowest", lowest)
     if not methods:
         raise InvalidInput(f"no score is named; known: {', '.join(registry.names('score'))}")
     for name in methods:
@@ -163,6 +164,7 @@ def score_given(
     Raises:
         InvalidInput: If there is no such run or method.
     """
+    check_count("lowest", lowest)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
     values = score_pairs(inputs.labels, inputs.both_probs, method=pairs)
     clips, class_ids = np.nonzero(inputs.labels)

@@ -15,7 +15,7 @@ from labelkit.cleaning.inputs import ScoreInputs, read_inputs
 from labelkit.config import FormatSpec, fill_options, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.files import parse_json, refuse_special
-from labelkit.noise.scoring import score_self_confidence, suggest_labels
+from labelkit.noise.scoring import score_self_confidence
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Clip, LabelEvent, verdicts_of
@@ -31,7 +31,7 @@ class SelectedClip:
     path: str
     labels: list[str]
     state: str
-    suggested: str
+    judged_as: str
     score: float
     becomes: str
 
@@ -150,7 +150,7 @@ def _commit(
     accepted = kept & open_to & (states == UNVERIFIED)
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
     confidence = score_self_confidence(inputs.labels, probs)
-    suggested = suggest_labels(inputs.labels, probs)
+    tops = probs.argmax(axis=1)
     selected, events = [], []
     for k in np.flatnonzero(accepted | revoked):
         state = SELF_VERIFIED if accepted[k] else UNVERIFIED
@@ -158,7 +158,7 @@ def _commit(
             path=inputs.paths[k],
             labels=inputs.names(k),
             state=str(states[k]),
-            suggested=table.classes[int(suggested[k])],
+            judged_as=table.classes[int(tops[k])],
             score=round(float(confidence[k]), 4),
             becomes=state,
         )
@@ -173,7 +173,7 @@ def _commit(
                 score=float(confidence[k]),
                 evidence={
                     "rule": words,
-                    "judged_as": clip.suggested,
+                    "judged_as": clip.judged_as,
                     "probability": round(float(probs[k].max()), 4),
                 },
             )

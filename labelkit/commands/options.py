@@ -13,6 +13,7 @@ import click
 
 from labelkit import config, registry
 from labelkit.config import create_spec, value_type
+from labelkit.terminal import echo
 
 Command = Callable[..., Any]
 
@@ -131,6 +132,13 @@ def training_options(command: Command) -> Command:
     ):  # fmt: skip
         command = option(command)
     return recipe_options(command)
+
+
+def tell_unread(recipe: config.Recipe, *tables: str) -> None:
+    """Tell of settings somebody changed of tables that a command does not read."""
+    for change in recipe.changes:
+        if change.strip().partition(".")[0] not in tables:
+            echo(f"--set {change} is not read here; it changes nothing", err=True)
 
 
 def _look_back(ctx: click.Context, option: click.Parameter, moment: str | None) -> None:

@@ -15,6 +15,7 @@ from labelkit.commands.options import (
     json_option,
     options,
     recipe_options,
+    tell_unread,
     workers_option,
 )
 from labelkit.config import FormatSpec
@@ -96,6 +97,7 @@ def check(
     """
     from labelkit.recordings import checking
 
+    tell_unread(recipe, "features", "input")
     issues = checking.check(
         place.project(),
         recipe,
@@ -121,6 +123,8 @@ def check(
 def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
     from labelkit.recordings.features import compute_features
+
+    tell_unread(recipe, "features")
     from labelkit.runs.cross_validation import device_name
 
     store = compute_features(

@@ -14,6 +14,7 @@ from labelkit.commands.options import (
     device_option,
     json_option,
     probe_option,
+    tell_unread,
     workers_option,
 )
 from labelkit.output import show
@@ -78,6 +79,7 @@ def similar(
     from labelkit.recordings import embedding
     from labelkit.runs.cross_validation import device_name
 
+    tell_unread(probe, "embedding", "features")
     clips = embedding.similar(
         place.project(),
         clip,
@@ -107,6 +109,7 @@ def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) 
     from labelkit.recordings.usable import unusable
     from labelkit.runs.cross_validation import device_name
 
+    tell_unread(probe, "embedding", "features")
     project: Any = place.project()
     store = compute_embeddings(
         project, probe.embedding, probe.features, workers=workers, device=device_name(device)

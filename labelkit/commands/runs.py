@@ -128,8 +128,10 @@ def verify(
 
 def round_line(row: dict[str, Any]) -> str:
     """Describe a round in one line."""
-    metric, value = next(item for item in row.items() if item[0].startswith("verified_"))
-    score = f"{metric.replace('_', ' ')} {value:.4f}, loss {row['verified_loss']:.4f}"
+    scores = {name: value for name, value in row.items() if name.startswith("verified_")}
+    loss = scores.pop("verified_loss")
+    [(metric, value)] = scores.items()
+    score = f"{metric.replace('_', ' ')} {value:.4f}, loss {loss:.4f}"
     if not row["iteration"]:
         return f"round  0: first training; {score}"
     return (

@@ -44,7 +44,7 @@ class FormatSpec:
     )
     subset: str = setting(
         "train",
-        "Subset of all rows, where the file does not say it; test locks the clips away.",
+        "Subset of all rows, where the file does not say it; test holds the clips out.",
         choices=("train", "test"),
     )
     prefix: str = setting("", "Folder below the audio folder in which the file's paths lie.")

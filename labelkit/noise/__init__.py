@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from labelkit.noise.scoring import score_margin as score_margin
     from labelkit.noise.scoring import score_mixture as score_mixture
     from labelkit.noise.scoring import score_self_confidence as score_self_confidence
-    from labelkit.noise.scoring import suggest_labels as suggest_labels
     from labelkit.noise.selection import select_clean_share as select_clean_share
     from labelkit.noise.selection import select_complete as select_complete
     from labelkit.noise.selection import select_confident as select_confident
@@ -108,7 +107,6 @@ if not TYPE_CHECKING:
                 "score_margin",
                 "score_mixture",
                 "score_self_confidence",
-                "suggest_labels",
             ),
             "selection": (
                 "select_clean_share",

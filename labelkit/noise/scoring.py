@@ -16,7 +16,7 @@ import numpy as np
 from labelkit import metrics
 from labelkit.errors import InvalidInput
 from labelkit.noise.classes import adjust_probs, has_single_labels
-from labelkit.types import Array, Bools, Floats, Ints
+from labelkit.types import Array, Bools, Floats
 
 SMALLEST = 1e-7
 # A mixture of two components in one dimension gains nothing from more numbers than this.
@@ -303,20 +303,6 @@ def fuse_ranks(scores: Sequence[Floats], weights: Sequence[float] | None = None)
             weight[known] += share
     fused = np.divide(total, weight, out=np.full(len(total), 0.5), where=weight > 0)
     return np.where(np.isnan(parts).all(axis=0), np.nan, fused)
-
-
-def suggest_labels(labels: Array, probs: Floats) -> Ints:
-    """Return the most probable class of each clip, given or not; the lower index if tied.
-
-    Raises:
-        InvalidInput: If the arrays do not fit or hold NaN.
-
-    Example:
-        >>> suggest_labels(np.eye(2)[[0, 0]], np.array([[0.9, 0.1], [0.2, 0.8]]))
-        array([0, 1])
-    """
-    classes: Ints = metrics.check_arrays(labels, probs)[1].argmax(axis=1)
-    return classes
 
 
 def _check(labels: Array, probs: Floats, adjust: bool) -> tuple[Bools, Floats]:

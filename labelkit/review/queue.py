@@ -24,6 +24,7 @@ from labelkit.stores.scores import (
     newest_pair_scores,
     newest_scores,
     newest_suggestions,
+    rank_by_doubt,
 )
 from labelkit.stores.session import Session
 from labelkit.types import Floats
@@ -55,6 +56,9 @@ class Choice:
                 "say which clips: one of --lowest-lwlrap N, --lowest SCORE N, --missing N, "
                 "--where SQL, --clips FILE, --disagreements"
             )
+        pair = self.lowest is None or isinstance(self.lowest, tuple | list)
+        if not pair or (self.lowest and [type(part) for part in self.lowest] != [str, int]):
+            raise InvalidInput(f"lowest takes a score and a number of clips, got {self.lowest!r}")
         number = self.lowest[1] if self.lowest else self.missing
         if number is not None and number < 1:
             raise InvalidInput(f"{number} clips cannot be sent; give 1 or more")
@@ -119,10 +123,16 @@ def read_queue(
         durations = session.durations_s()
         # As in ``review_queue``, a clip is doubted by the first of these that it has.
         orderings = [found for metric in ORDERS if (found := newest_scores(session, metric))]
+        ranks = rank_by_doubt(session)
         wanted_by = _read_ordering(session, choice)
         if wanted_by is not None:
             orderings.insert(0, wanted_by)
     row = {int(clip_id): k for k, clip_id in enumerate(table.clip_ids)}
+
+    def doubt(clip_id: int) -> tuple[float, float, int]:
+        asked = wanted_by.values.get(clip_id, math.inf) if wanted_by else 0.0
+        return asked, ranks.get(clip_id, math.inf), clip_id
+
     unknown: list[str] = []
     added: dict[int, list[tuple[int, float]]] = {}
     free = np.isin(table.states, MACHINE_STATES) & (table.subsets == "train")
@@ -130,8 +140,8 @@ def read_queue(
     if choice.lowest or choice.missing:
         assert wanted_by is not None
         number = choice.lowest[1] if choice.lowest else choice.missing
-        ranked = sorted((v, i) for i, v in wanted_by.values.items() if i in open_ids)
-        chosen = [clip_id for _, clip_id in ranked[:number]]
+        ranked = sorted((clip_id for clip_id in wanted_by.values if clip_id in open_ids), key=doubt)
+        chosen = ranked[:number]
         added = wanted_by.classes if choice.missing else {}
     elif choice.where is not None:
         chosen = _find_where(project, choice.where)
@@ -152,7 +162,7 @@ def read_queue(
         )
         for i in wanted
     ]  # fmt: skip
-    items.sort(key=lambda item: (item.score, item.clip_id))
+    items.sort(key=lambda item: doubt(item.clip_id))
     doubter = f"{orderings[0].metric} {orderings[0].run_id}" if orderings else NO_MODEL
     return Queue(doubter, items, set(chosen) & set(row), unknown)
 

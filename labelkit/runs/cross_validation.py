@@ -27,12 +27,14 @@ def device_name(device: str) -> str:
     """Return ``cuda`` if there is one and ``auto`` is asked for.
 
     Raises:
-        InvalidInput: If CUDA is asked for and there is none.
+        InvalidInput: If CUDA is asked for and there is none, or something else.
     """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise InvalidInput(f"device must be auto, cpu or cuda, got {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidInput("device cuda: no CUDA device is to be seen; use --device cpu")
     return device
@@ -90,6 +92,8 @@ def plan_work(
         judge_test_from: First round whose judgement of the held-out clips can count.
         start: The finished run that the first stage starts from.
     """
+    if seed < 0:
+        raise InvalidInput(f"seed must be at least 0, got {seed}")
     run_id = choose_name(project, kind, recipe, seed, device, data, states, start)
     n_folds, learner = len(np.unique(data.folds)), data.learner
     # Only a network is trained on a GPU.
@@ -117,6 +121,9 @@ def plan_work(
     of_the_past = project.labels_changed_since(data.table.as_of)
     rows = RunRows(recipe, seed, data, run_id, device, runner.threads, of_the_past)
     return Work(fit_predict, runner, rows)
+
+
+UNREAD_BY_CLASSIFIERS = ("verify.windows",)
 
 
 def choose_name(
@@ -172,20 +179,33 @@ def run_key(
     if kind != "verify" and not whole:
         del settings["verify"]
         settings["stages"].pop(ROUND_STAGE, None)
+    elif recipe.probe.classifier and not whole:
+        for key in UNREAD_BY_CLASSIFIERS:
+            del settings["verify"][key.partition(".")[2]]
     content = [settings, seed, device, clips, held_out, data.learner.recordings, data.fold_set]
     content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
     content += [start] if start else []
     return f"{kind}-{fingerprint([*content, *learner])}"
 
 
-def tell_unread(recipe: Recipe, *, verifies: bool) -> None:
-    """Tell of settings somebody changed that this verb, or this learner, does not read."""
+def drop_unread(recipe: Recipe, *, verifies: bool) -> Recipe:
+    """Tell of settings somebody changed that this verb, or this learner, does not read.
+
+    Returns:
+        The recipe without them among its changes: no score stands on them.
+    """
+    read = []
     for change in recipe.changes:
-        table = change.partition("=")[0].strip().removeprefix("stages.").split(".")[0]
-        why = ""
+        key = change.partition("=")[0].strip().removeprefix("stages.")
+        table, why = key.partition(".")[0], ""
         if table in ("verify", ROUND_STAGE) and not verifies:
             why = "is read by labelkit verify alone"
         elif table in ("probe", "embedding") and not recipe.probe.classifier:
             why = "is of a classifier on embeddings, and this recipe trains a network"
+        elif key in UNREAD_BY_CLASSIFIERS and recipe.probe.classifier:
+            why = "is of a network, and this recipe fits a classifier, which judges whole clips"
         if why:
             say(f"--set {change} {why}; it changes nothing here")
+        else:
+            read.append(change)
+    return replace(recipe, changes=tuple(read))

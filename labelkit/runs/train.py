@@ -15,7 +15,7 @@ from labelkit.config import ROUND_STAGE, Recipe
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
 from labelkit.records import Batch, verdicts_of
-from labelkit.runs.cross_validation import Work, device_name, plan_work, tell_unread
+from labelkit.runs.cross_validation import Work, device_name, drop_unread, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
     claim_run,
@@ -89,7 +89,7 @@ def train(
             f"--start {start}: {recipe.name} fits a classifier, which starts from no weights; "
             "leave it out"
         )
-    tell_unread(recipe, verifies=False)
+    recipe = drop_unread(recipe, verifies=False)
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)

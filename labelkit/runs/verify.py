@@ -13,7 +13,7 @@ from labelkit.config import Recipe, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.runs.cross_validation import device_name, plan_work, tell_unread
+from labelkit.runs.cross_validation import device_name, drop_unread, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule
@@ -53,7 +53,7 @@ def verify(
         StoreBusy: If another process works on the same run.
     """
     round_stages(recipe)
-    tell_unread(recipe, verifies=True)
+    recipe = drop_unread(recipe, verifies=True)
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     for name, n_verified in zip(

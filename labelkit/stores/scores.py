@@ -11,7 +11,7 @@ import numpy as np
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.query import query
 from labelkit.stores.session import Session
-from labelkit.stores.views import FUSION, OF_THE_PRESENT
+from labelkit.stores.views import DOUBT, FUSION, OF_THE_PRESENT, SCORED
 from labelkit.types import Floats
 
 # A newest number of each clip, by runs in the order of their batches, rounds and names.
@@ -78,6 +78,12 @@ def newest_scores(session: Session, metric: str) -> NewestScores | None:
     if rows and run_id:
         return NewestScores(metric, run_id, dict(rows), {})
     return None
+
+
+def rank_by_doubt(session: Session) -> dict[int, int]:
+    """Rank the clips that a score says something of, as in ``review_queue``, the worst at 0."""
+    rows = session.rows(f"select s.clip_id from newest_scores s where {SCORED} order by {DOUBT}")
+    return {clip_id: rank for rank, (clip_id,) in enumerate(rows)}
 
 
 def newest_pair_scores(session: Session, metric: str) -> NewestScores | None:

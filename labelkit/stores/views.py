@@ -62,7 +62,7 @@ UNCOVERED = (
     f"over (partition by clip_id order by event_id), '{UNVERIFIED}') in ({_MACHINE})"
 )
 _OPEN = f"e.state in ({_MACHINE})"
-_SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
+SCORED = "coalesce(s.fusion, s.lwlrap, s.self_confidence) is not null"
 # A fusion older than the last training is of another judgement.
 FUSION = "case when s.fused >= coalesce(s.trained, 0) then s.fusion end"
 _QUEUED = (
@@ -77,7 +77,12 @@ _SUGGESTED = """
 left join suggestions g on g.run_id = s.judge and g.clip_id = s.clip_id
 left join runs r on r.run_id = s.judge
 """
-_DOUBT = f"{FUSION} nulls last, s.lwlrap, s.self_confidence, s.clip_id"
+# The most doubtful first: the one order of lists, queues and what is sent. A fusion is a mean of
+# ranks, so ties are common; what was scored with it breaks them.
+DOUBT = (
+    f"{FUSION} nulls last, case when {FUSION} is not null then s.self_confidence end, s.lwlrap, "
+    "s.self_confidence, s.clip_id"
+)
 
 VIEWS = (
     View(
@@ -387,8 +392,8 @@ from current_events e
 join newest_scores s on s.clip_id = e.clip_id
 {_SUGGESTED}
 left join {_NAMES} v on true
-where {_OPEN} and {_SCORED}
-order by {_DOUBT}
+where {_OPEN} and {SCORED}
+order by {DOUBT}
 """,
     ),
     View(
@@ -398,8 +403,8 @@ order by {_DOUBT}
 with decided as (select e.clip_id from current_events e where not ({_OPEN})),
 top as materialized (
     select s.* from newest_scores s anti join decided d on d.clip_id = s.clip_id
-    where {_SCORED}
-    order by {_DOUBT}
+    where {SCORED}
+    order by {DOUBT}
     limit how_many
 ),
 newest as (
@@ -414,7 +419,7 @@ semi join newest n on n.event_id = e.event_id
 join top s on s.clip_id = e.clip_id
 {_SUGGESTED}
 left join {_NAMES} v on true
-order by {_DOUBT}
+order by {DOUBT}
 """,
     ),
     View(

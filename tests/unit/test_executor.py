@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from labelkit.errors import WorkerDied
+from labelkit.errors import InvalidInput, WorkerDied
 from labelkit.executor import Executor
 from tests.support.paths import ROOT
 from tests.support.processes import wait_for_end
@@ -163,3 +163,46 @@ def run_script(script):
     return subprocess.run(
         [sys.executable, str(script)], env=env, timeout=120, check=False
     ).returncode
+
+
+SCRIPT = """
+import sys
+from labelkit.executor import Executor
+print("once")
+with Executor(2) as executor:
+    print(sorted(result.get() for result in executor.map(abs, [-1, 2, -3])))
+print(sys.modules["__main__"].__file__)
+"""
+
+
+@pytest.mark.parametrize("how", ["file", "module"])
+def test_a_script_without_a_guard_is_not_run_by_its_workers(tmp_path, how):
+    script = tmp_path / "own_script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, script] if how == "file" else [sys.executable, "-m", "own_script"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    assert done.stdout.split("\n")[:2] == ["once", "[1, 2, 3]"]
+    assert done.stdout.split("\n")[2].endswith("own_script.py")
+
+
+def test_a_function_of_the_script_is_found_by_its_workers(tmp_path):
+    script = tmp_path / "own_script.py"
+    script.write_text(
+        "from labelkit.executor import Executor\n"
+        "def double(x):\n    return 2 * x\n"
+        "if __name__ == '__main__':\n"
+        "    with Executor(2) as executor:\n"
+        "        print(sorted(result.get() for result in executor.map(double, [1, 2])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[2, 4]\n"
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_are_one_or_more(workers):
+    with pytest.raises(InvalidInput, match="workers must be at least 1"):
+        Executor(workers)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from labelkit.cli import cli
 from labelkit.errors import NoProject
 from labelkit.project import FILE, create_project, find_root
+from tests.support.commands import call
 
 RAISED = {
     "memory": MemoryError(),
@@ -59,7 +60,7 @@ def test_an_error_of_a_plug_in_names_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr("labelkit.project.find_root", fail)
     done = CliRunner().invoke(cli, ["status"])
     assert done.exit_code == 1 and "IndexError" in done.stderr
-    assert "(from their_score.py)" in done.stderr
+    assert "(from their_score.py, line " in done.stderr
 
 
 def test_usage_is_told_as_ever():

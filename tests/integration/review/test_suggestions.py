@@ -106,6 +106,12 @@ def check(project, listed, fresh):
             doubt = next(value for metric in STANDARD if (value := row[metric]) is not None)
             assert item.score == pytest.approx(doubt, abs=1e-6)
             assert "More doubtful than" in item.reason
+    sent = [item.path for item in read_queue(project, Choice(where="true")).items]
+    assert [path for path in sent if path in seen] == list(seen)
+    if "fusion" in fresh and "self_confidence" in fresh:
+        assert [clip.path for clip in listed.values() if clip.path in seen] == [
+            path for path in seen if path in listed
+        ]
     for metric in metrics:
         try:
             queue = read_queue(project, Choice(lowest=(metric, 1000)))
@@ -114,6 +120,9 @@ def check(project, listed, fresh):
             assert metric == "fusion" and "of the newest model" in str(error)
             assert all(row["fusion"] is None for row in seen.values())
             continue
+        asked = [item.path for item in queue.items if item.path in seen]
+        if metric == "fusion":
+            assert asked == [path for path in seen if path in asked]
         sent = Wanted(queue, ReviewSpec(), Share(mode="url", base_url="http://x"))
         for item in queue.items:
             task, prediction = sent.task(item, "a"), sent.prediction(item)

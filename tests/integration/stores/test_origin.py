@@ -375,7 +375,7 @@ def test_arrays_are_not_written_through_links(tmp_path):
         store = ArrayStore(tmp_path / "a" / "x.f16", {}, width=1, dtype=np.float16)
         store.folder.mkdir(exist_ok=True)
         (store.folder / name).symlink_to(victim)
-        with pytest.raises(OSError, match="x.f16|journal"), store.writing():
+        with pytest.raises(OSError, match=r"x\.f16|journal"), store.writing():
             pass
         assert victim.read_text() == "mine"
         (store.folder / name).unlink()
