@@ -179,11 +179,17 @@ def test_another_seed_learns_from_that_day(moved_on):
     states = rows(project, "select path, state, labels from labels_now order by 1")
     queue = "from review_queue order by path"
     before = rows(project, queue)
+    with project.store.read() as session:
+        newest = session.last_run(["train", "verify"])
     found = train(at(project, day_one), RECIPE, seed=5, workers=1)
     assert found["run_id"] != run["run_id"] and f"labels at batch {day_one}," in found["signature"]
     assert rows(project, "select path, state, labels from labels_now order by 1") == states
-    # What a model says of labels that were is no doubt about those that are.
+    # What a model says of labels that were is no doubt about those that are, nor is it the model
+    # that is asked where none is named.
     assert before and rows(project, queue) == before
+    with project.store.read() as session:
+        assert session.last_run(["train", "verify"]) == newest
+        assert session.last_run(["train"]) == run["run_id"]
     runs = rows(
         project,
         "select fold, trained_on, classes, as_of, fold_set from runs where part_of = "

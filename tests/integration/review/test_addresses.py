@@ -22,6 +22,7 @@ from labelkit.project import create_project
 from labelkit.records import Batch, Clip, Review, ReviewProject
 from labelkit.review.pull import watch
 from labelkit.review.setup import connect, find_unconfirmed, lock_review
+from labelkit.stores.reviews import known_versions
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 
@@ -253,6 +254,23 @@ def test_doctor_tells_who_can_read_the_addresses_of_annotators(tmp_path):
     assert "can read the addresses of 1 annotators" in found().what
     path.chmod(0o640)
     assert (found().state, found().what) == ("ok", "addresses of 1 annotators")
+
+
+def test_versions_known_are_of_the_project_and_tasks_that_are_asked_for(tmp_path):
+    project = make(tmp_path, "http://192.0.2.1/")
+    reviews = [
+        Review(
+            project=name, task_id=task, annotation_id=10 * task, updated_at=datetime(2026, 1, task),
+            clip_id=0, annotator_id=1, annotator="ana", answer=answer, labels=(), raw="{}",
+        )
+        for name, task, answer in (
+            ("n", 1, "none"), ("n", 2, "none"), ("other", 3, "none"), ("n", 4, "task_deleted"),
+        )
+    ]  # fmt: skip
+    with project.store.write() as session:
+        session.append(Batch(key="2", kind="t", actor="ana", by_person=True, reviews=reviews))
+    with project.store.read() as session:
+        assert known_versions(session, "n", [1, 3, 4]) == {10: datetime(2026, 1, 1)}
 
 
 def test_a_watching_pull_goes_on_after_a_server_that_hangs(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The whole review against a real Label Studio: push, people answer, pull, train."""
 
 import json
+import re
 import shutil
 import sys
 from collections import Counter
@@ -529,6 +530,9 @@ def test_commands_print_arrays(project, start, label_studio, monkeypatch):
     assert list(run("review", "repair")[0]) == [*kinds, "still_in_quarantine"]
     checks = run("review", "doctor")
     assert all(list(row) == ["check", "ok", "what"] and row["ok"] is True for row in checks)
+    told = {row["check"]: row["what"] for row in checks}
+    assert re.fullmatch(r"Community .*\d+\.\d+.*", told["version"])
+    assert any(what.endswith(" can be heard") for what in told.values())
     # What the server alone knows is left out where it is not reached, with why.
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0" * 40)
     last = run("review", "status")[-1]

@@ -379,3 +379,15 @@ def test_arrays_are_not_written_through_links(tmp_path):
             pass
         assert victim.read_text() == "mine"
         (store.folder / name).unlink()
+
+
+def test_what_another_process_added_meanwhile_is_known(tmp_path):
+    file = tmp_path / "a" / "x.f16"
+    first, second = (ArrayStore(file, {}, width=1, dtype=np.float16) for _ in range(2))
+    with second.writing():
+        second.add(Entry("a.wav", 1, 1, "h"), np.ones((3, 1), np.float16))
+    with first.writing():
+        assert first.knows("h") and first.entries["a.wav"].length == 3
+        # The same bytes under another name share the rows.
+        first.add(Entry("b.wav", 1, 1, "h"), np.ones((3, 1), np.float16))
+    assert first.entries["b.wav"].start == 0 and file.stat().st_size == 6
