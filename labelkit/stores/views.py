@@ -80,7 +80,7 @@ left join runs r on r.run_id = s.judge
 # The most doubtful first: the one order of lists, queues and what is sent. A fusion is a mean of
 # ranks, so ties are common; what was scored with it breaks them.
 DOUBT = (
-    f"{FUSION} nulls last, case when {FUSION} is not null then s.self_confidence end, s.lwlrap, "
+    f"{FUSION} nulls last, case when {FUSION} is null then s.lwlrap else s.self_confidence end, "
     "s.self_confidence, s.clip_id"
 )
 

@@ -96,7 +96,7 @@ def test_a_rule_as_a_command(judged, tmp_path, name):
         k = PATHS.index(row["path"])
         own = judge(1)[k][CLASSES.index(row["labels"][0])]
         assert row["score"] == pytest.approx(own, abs=1e-4) and row["becomes"] == "self_verified"
-        assert row["suggested"] == CLASSES[judge(1)[k].argmax()] and row["state"] == "unverified"
+        assert row["judged_as"] == CLASSES[judge(1)[k].argmax()] and row["state"] == "unverified"
     assert f"kept: {kept.sum()}" in done.stderr and "of: 32" in done.stderr
     batch_id = len(before[1]) + 1
     assert f"batch: {batch_id}" in done.stderr

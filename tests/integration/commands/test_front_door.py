@@ -36,7 +36,7 @@ METHODS = {
 NAMES = {"set_": "settings", "format_": "format", "timeout": "timeout_s"}
 LEFT_OUT = {
     "import": [field.name for field in dataclasses.fields(FormatSpec)],
-    "score": ["probs", "pairs"],
+    "score": ["pairs"],
     "verify": [field.name for field in dataclasses.fields(VerifySpec)],
     "push": ["lowest_lwlrap"],
     "pull": ["watch"],
