@@ -10,9 +10,15 @@ from labelkit.stores.views import VIEWS
 
 
 def drop_views(con: Any) -> None:
-    """Remove the views and macros of these names, whatever version made them."""
+    """Remove the views and macros of these names, whatever version made them.
+
+    An older version may have a table of such a name, which a migration takes away.
+    """
+    views = "select lower(view_name) from system.main.duckdb_views() where not temporary"
+    there = {name for (name,) in con.execute(views).fetchall()}
     for view in reversed(VIEWS):
-        con.execute(view.drop())
+        if view.macro or view.name in there:
+            con.execute(view.drop())
 
 
 def create_views(con: Any) -> None:

@@ -24,7 +24,7 @@ from labelkit.noise.selection import select_confident
 from labelkit.project import create_project
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
-from labelkit.runs.cross_validation import plan_work, run_key, tell_unread
+from labelkit.runs.cross_validation import drop_unread, plan_work, run_key
 from labelkit.runs.dataset import Classifier, Network, read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
@@ -449,15 +449,18 @@ def test_settings_of_verify_do_not_rename_a_training_and_are_told(probed, tiny_r
         recipe = read_recipe("quick", [*TINY, setting])
         names.add(run_key("train", recipe, 0, "cpu", data, states))
         capsys.readouterr()
-        tell_unread(recipe, verifies=False)
+        drop_unread(recipe, verifies=False)
         assert f"--set {setting} is read by labelkit verify alone" in capsys.readouterr().err
-    tell_unread(read_recipe("quick", ["verify.threshold=0.3", "finetune.lr=0.1"]), verifies=True)
+    drop_unread(read_recipe("quick", ["verify.threshold=0.3", "finetune.lr=0.1"]), verifies=True)
     assert capsys.readouterr().err == ""
     for setting in ("probe.standardise=false", "embedding.hop_s=0"):
-        tell_unread(read_recipe("quick", [setting]), verifies=True)
+        drop_unread(read_recipe("quick", [setting]), verifies=True)
         assert f"--set {setting} is of a classifier on embeddings" in capsys.readouterr().err
-        tell_unread(read_recipe("probe", [setting]), verifies=True)
-        assert capsys.readouterr().err == ""
+        kept = drop_unread(read_recipe("probe", [setting]), verifies=True)
+        assert capsys.readouterr().err == "" and kept.changes == (setting,)
+    for verifies in (True, False):
+        kept = drop_unread(read_recipe("probe", ["verify.windows=9"]), verifies=verifies)
+        assert "verify.windows=9 is " in capsys.readouterr().err and kept.changes == ()
     assert names == {run_key("train", tiny_recipe, 0, "cpu", data, states)}
     assert len({run_key("verify", read_recipe("quick", [*TINY, s]), 0, "cpu", data, states)
                 for s in ("verify.threshold=0.3", "finetune.lr=0.01")}) == 2  # fmt: skip

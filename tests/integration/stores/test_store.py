@@ -417,6 +417,12 @@ def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
     )
 
 
+def doubt(row):
+    """The order of review_queue: fusion, what was scored with it, or else lwlrap, and the id."""
+    fusion, lwlrap, confidence = (2 if value is None else value for value in row[4:7])
+    return fusion, lwlrap if fusion == 2 else confidence, confidence, row[0]
+
+
 def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
     rng = np.random.default_rng(0)
 
@@ -462,9 +468,7 @@ def test_the_maintained_scores_are_what_the_runs_say(store, monkeypatch):
             assert session.rows("from review_top(null)") == queue
             for how_many in range(5):
                 assert session.rows(f"from review_top({how_many})") == queue[:how_many]
-            assert queue == sorted(
-                queue, key=lambda row: [value if value is not None else 2 for value in row[4:7]]
-            )
+            assert queue == sorted(queue, key=doubt)
             raise_back(session)
     assert rows(store, "select count(*) from clip_scores")[0][0] == 4 and len(lengths) == 4
     past = LabelStore(store.path, as_of="20")

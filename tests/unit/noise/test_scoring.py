@@ -342,16 +342,6 @@ def test_fusing_two_judges_beats_the_worse():
     assert metrics.auroc(wrong, scoring.fuse_ranks(scores)) > metrics.auroc(wrong, scores[1])
 
 
-def test_the_suggested_class_is_the_most_probable():
-    labels, probs, wrong = blobs()
-    found = scoring.suggest_labels(labels, probs)
-    assert (
-        found.dtype.kind == "i"
-        and (found == [max(range(6), key=p.__getitem__) for p in probs]).all()
-    )
-    assert labels[np.arange(600), found][~wrong].mean() > 0.9
-
-
 def test_no_score_warns_on_clips_without_any_label(score):
     labels, probs = np.zeros((3, 2)), np.full((3, 2), 0.5)
     with warnings.catch_warnings():
