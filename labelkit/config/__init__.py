@@ -2,7 +2,9 @@
 
 from labelkit.config.recipes import (
     ROUND_STAGE,
+    UNREAD_BY_CLASSIFIERS,
     change_verify,
+    drop_unread,
     explain_recipe,
     list_stages,
     read_recipe,
@@ -33,6 +35,7 @@ __all__ = [
     "FLAVOURS",
     "ROUND_STAGE",
     "RULES",
+    "UNREAD_BY_CLASSIFIERS",
     "EmbeddingSpec",
     "FeatureSpec",
     "FormatSpec",
@@ -47,6 +50,7 @@ __all__ = [
     "WindowSpec",
     "change_verify",
     "create_spec",
+    "drop_unread",
     "explain_recipe",
     "fill_options",
     "fingerprint",

@@ -25,6 +25,7 @@ from labelkit.config.tables import (
     resolve_tables,
 )
 from labelkit.errors import InvalidInput
+from labelkit.progress import say
 
 # The stage that verify repeats round by round; train leaves it out.
 ROUND_STAGE = "finetune"
@@ -331,3 +332,29 @@ def _plain(value: Any, name: str) -> Any:
         return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return value
+
+
+UNREAD_BY_CLASSIFIERS = ("verify.windows",)
+
+
+def drop_unread(recipe: Recipe, *, verifies: bool) -> Recipe:
+    """Tell of settings somebody changed that this verb, or this learner, does not read.
+
+    Returns:
+        The recipe without them among its changes: no score stands on them.
+    """
+    read = []
+    for change in recipe.changes:
+        key = change.partition("=")[0].strip().removeprefix("stages.")
+        table, why = key.partition(".")[0], ""
+        if table in ("verify", ROUND_STAGE) and not verifies:
+            why = "is read by labelkit verify alone"
+        elif table in ("probe", "embedding") and not recipe.probe.classifier:
+            why = "is of a classifier on embeddings, and this recipe trains a network"
+        elif key in UNREAD_BY_CLASSIFIERS and recipe.probe.classifier:
+            why = "is of a network, and this recipe fits a classifier, which judges whole clips"
+        if why:
+            say(f"--set {change} {why}; it changes nothing here")
+        else:
+            read.append(change)
+    return replace(recipe, changes=tuple(read))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelkit.config import ROUND_STAGE, Recipe, fingerprint
+from labelkit.config import ROUND_STAGE, UNREAD_BY_CLASSIFIERS, Recipe, fingerprint
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor, core_count
 from labelkit.progress import say
@@ -123,9 +123,6 @@ def plan_work(
     return Work(fit_predict, runner, rows)
 
 
-UNREAD_BY_CLASSIFIERS = ("verify.windows",)
-
-
 def choose_name(
     project: Project,
     kind: str,
@@ -186,26 +183,3 @@ def run_key(
     content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
     content += [start] if start else []
     return f"{kind}-{fingerprint([*content, *learner])}"
-
-
-def drop_unread(recipe: Recipe, *, verifies: bool) -> Recipe:
-    """Tell of settings somebody changed that this verb, or this learner, does not read.
-
-    Returns:
-        The recipe without them among its changes: no score stands on them.
-    """
-    read = []
-    for change in recipe.changes:
-        key = change.partition("=")[0].strip().removeprefix("stages.")
-        table, why = key.partition(".")[0], ""
-        if table in ("verify", ROUND_STAGE) and not verifies:
-            why = "is read by labelkit verify alone"
-        elif table in ("probe", "embedding") and not recipe.probe.classifier:
-            why = "is of a classifier on embeddings, and this recipe trains a network"
-        elif key in UNREAD_BY_CLASSIFIERS and recipe.probe.classifier:
-            why = "is of a network, and this recipe fits a classifier, which judges whole clips"
-        if why:
-            say(f"--set {change} {why}; it changes nothing here")
-        else:
-            read.append(change)
-    return replace(recipe, changes=tuple(read))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import ROUND_STAGE, Recipe
+from labelkit.config import ROUND_STAGE, Recipe, drop_unread
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
 from labelkit.records import Batch, verdicts_of
-from labelkit.runs.cross_validation import Work, device_name, drop_unread, plan_work
+from labelkit.runs.cross_validation import Work, device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import (
     claim_run,

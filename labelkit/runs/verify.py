@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.config import Recipe, round_stages
+from labelkit.config import Recipe, drop_unread, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.runs.cross_validation import device_name, drop_unread, plan_work
+from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule

@@ -17,14 +17,21 @@ from sklearn.preprocessing import StandardScaler
 
 from labelkit.cleaning.score import score
 from labelkit.cli import cli
-from labelkit.config import EmbeddingSpec, FeatureSpec, FormatSpec, change_verify, read_recipe
+from labelkit.config import (
+    EmbeddingSpec,
+    FeatureSpec,
+    FormatSpec,
+    change_verify,
+    drop_unread,
+    read_recipe,
+)
 from labelkit.errors import InvalidInput, LabelkitError, UnknownName
 from labelkit.labels.importing import import_labels
 from labelkit.noise.selection import select_confident
 from labelkit.project import create_project
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.records import Batch, Verdict
-from labelkit.runs.cross_validation import drop_unread, plan_work, run_key
+from labelkit.runs.cross_validation import plan_work, run_key
 from labelkit.runs.dataset import Classifier, Network, read_dataset
 from labelkit.runs.folds import freeze_folds
 from labelkit.runs.train import train
