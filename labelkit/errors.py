@@ -7,6 +7,7 @@ LabelkitError            1   something failed
 │   ├── MissingPackage   2   a package that an extra brings is not installed
 │   └── FaultyFile       2   a label file with faults, all of them listed
 ├── WorkerDied           1   a worker process ended without an answer
+├── RecordingsGone       1   the audio folder, or much of what lay in it, is not there
 ├── ServiceError         4   an outside service, Label Studio say, failed or refused
 └── StoreError           3   the label store refuses or is damaged
     └── StoreBusy       75   another process holds the label store
@@ -52,6 +53,10 @@ def check_count(name: str, value: object) -> None:
     """
     if type(value) is not int or value < 1:
         raise InvalidInput(f"{name} must be a number from 1 on, got {value!r}")
+
+
+class RecordingsGone(LabelkitError):
+    """The audio folder is not there, or more of its recordings are missing than may be."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import register_after_fork
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from labelkit.errors import InvalidInput, WorkerDied
@@ -46,6 +47,29 @@ class Result(Generic[Item, Value]):
 def core_count() -> int:
     """Count the processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(memory_mb: int) -> int:
+    """Choose how many workers fit: one a core, as far as the free memory goes.
+
+    Args:
+        memory_mb: What one of them takes at most.
+    """
+    return max(1, min(core_count(), _free_memory() // (memory_mb * 2**20)))
+
+
+def _free_memory() -> int:
+    """Return the bytes that are free, of the machine or of the group of processes we are in."""
+    free = [2**62]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        free += [int(limit) - int(used)] if limit.strip().isdigit() else []
+    except (OSError, ValueError):  # Another system, or an older kernel.
+        pass
+    return max(0, min(free))
 
 
 class Executor:

@@ -8,7 +8,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from labelkit.errors import InvalidInput, NoProject
+from labelkit.errors import InvalidInput, NoProject, RecordingsGone
 from labelkit.personal import config_folder, trusted_projects
 from labelkit.progress import say
 from labelkit.stores.epochs import EpochStore
@@ -18,6 +18,7 @@ from labelkit.stores.windows import WindowStore
 
 FILE = "labelkit.toml"
 VERSION = 1
+MAX_MISSING = 0.1
 
 
 class Project:
@@ -30,6 +31,8 @@ class Project:
         cache: Folder of what is computed from recordings alone; that of another project
             on the same ``audio_dir`` can be shared. The own work folder if None.
         as_of: Read labels as they were at this moment: a batch, a date, a time or a run.
+        max_missing: Share of the recordings that an import saw which may be missing; above it
+            nothing is computed.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class Project:
         lock_timeout_s: float = 30.0,
         cache: Path | None = None,
         as_of: str | None = None,
+        max_missing: float = MAX_MISSING,
     ) -> None:
+        self.max_missing = max_missing
         self.root, self.audio_dir = root, audio_dir
         self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s, as_of=as_of)
         self.work = root / ".labelkit"
@@ -50,10 +55,10 @@ class Project:
         """Refuse to go on without the audio folder.
 
         Raises:
-            InvalidInput: If it is not there.
+            RecordingsGone: If it is not there.
         """
         if not self.audio_dir.is_dir():
-            raise InvalidInput(
+            raise RecordingsGone(
                 f"the audio folder {self.audio_dir} is not there; "
                 f"bring it back, or change audio in {self.root / FILE}"
             )
@@ -180,6 +185,9 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
     try:
         values = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
         version, audio = int(values.get("version", 1)), Path(values["audio"])
+        max_missing = float(values.get("max_missing", MAX_MISSING))
+        if not 0 <= max_missing <= 1:
+            raise ValueError(f"max_missing must be from 0 to 1, got {max_missing:g}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         wanted = f'it needs: version = {VERSION} and audio = "FOLDER"'
         raise InvalidInput(f"{root / FILE} is not valid ({error}); {wanted}") from error
@@ -188,7 +196,13 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
             f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
             "install a newer labelkit"
         )
-    return Project(root, root / audio, lock_timeout_s=lock_timeout_s, as_of=as_of)
+    return Project(
+        root,
+        root / audio,
+        lock_timeout_s=lock_timeout_s,
+        as_of=as_of,
+        max_missing=max_missing,
+    )
 
 
 def fix_as_of(project: Project) -> Project:

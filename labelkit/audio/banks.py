@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import lru_cache, wraps
 
@@ -34,30 +33,53 @@ def top_hz(spec: FeatureSpec) -> float:
 
 @_kept
 def mel_bank(spec: FeatureSpec) -> Floats:
-    """Make Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``."""
-    import librosa
+    """Make Slaney's mel filters of equal area, shape ``(n_mels, n_fft // 2 + 1)``.
 
-    with warnings.catch_warnings():
-        # check_spec tells it as an error.
-        warnings.filterwarnings("ignore", message="Empty filters detected")
-        return librosa.filters.mel(
-            sr=spec.sample_rate,
-            n_fft=spec.n_fft,
-            n_mels=spec.n_mels,
-            fmin=spec.fmin_hz,
-            fmax=top_hz(spec),
-        )
+    Those of :func:`librosa.filters.mel`, whose import alone takes a worker longer than a hundred
+    spectrograms.
+    """
+    frequencies = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate)
+    low, high = _hz_to_mel(np.array([spec.fmin_hz, top_hz(spec)])).tolist()
+    corners = _mel_to_hz(np.linspace(low, high, spec.n_mels + 2))
+    widths = np.diff(corners)
+    ramps = corners[:, None] - frequencies
+    rising, falling = -ramps[:-2] / widths[:-1, None], ramps[2:] / widths[1:, None]
+    bank: Floats = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    bank *= (2 / (corners[2:] - corners[:-2]))[:, None]
+    return bank
+
+
+# Slaney's mel scale (Auditory Toolbox, 1998): even up to 1 kHz, then logarithmic.
+_HZ_PER_MEL, _KNEE_HZ = 200 / 3, 1000.0
+_KNEE_MEL, _STEP = _KNEE_HZ / _HZ_PER_MEL, np.log(6.4) / 27
+
+
+def _hz_to_mel(hz: Floats) -> Floats:
+    above = _KNEE_MEL + np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ) / _STEP
+    return np.where(hz >= _KNEE_HZ, above, hz / _HZ_PER_MEL)
+
+
+def _mel_to_hz(mel: Floats) -> Floats:
+    above = _KNEE_HZ * np.exp(_STEP * (np.maximum(mel, _KNEE_MEL) - _KNEE_MEL))
+    return np.where(mel >= _KNEE_MEL, above, mel * _HZ_PER_MEL)
 
 
 @_kept
 def a_weighting(spec: FeatureSpec) -> Floats:
-    """Return A-weights of the transform's frequencies in dB, no less than -80."""
-    import librosa
-
+    """Return A-weights (IEC 61672-1) of the transform's frequencies in dB, no less than -80."""
+    squares = np.fft.rfftfreq(spec.n_fft, 1 / spec.sample_rate) ** 2
+    poles = np.array([12194.217, 20.598997, 107.65265, 737.86223]) ** 2
     with np.errstate(divide="ignore"):  # 0 Hz, which is then raised to -80 dB.
-        frequencies = librosa.fft_frequencies(sr=spec.sample_rate, n_fft=spec.n_fft)
-        weights: Floats = librosa.A_weighting(frequencies)
-    return weights
+        weights = 2.0 + 20 * (
+            np.log10(poles[0])
+            + 2 * np.log10(squares)
+            - np.log10(squares + poles[0])
+            - np.log10(squares + poles[1])
+            - 0.5 * np.log10(squares + poles[2])
+            - 0.5 * np.log10(squares + poles[3])
+        )
+    found: Floats = np.maximum(weights, -80.0)
+    return found
 
 
 @_kept

@@ -10,7 +10,8 @@ import torch
 
 from labelkit.audio import banks
 from labelkit.audio.compat import import_torchaudio
-from labelkit.audio.features import pad_end
+from labelkit.audio.features import count_frames, cut_frames, pad_end
+from labelkit.audio.spool import InMemory
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
@@ -53,7 +54,7 @@ def compute_batch(waves: Sequence[Floats], spec: FeatureSpec, device: str = "cpu
     """
     if spec.kind not in ("log_mel", "perceptual_mel", "log_filter_bank"):
         raise InvalidInput(f"features: {spec.kind!r} cannot be computed in batches")
-    n_frames = [_count_frames(wave, spec) for wave in waves]
+    n_frames = [count_frames(len(wave), spec) for wave in waves]
     at_once = _frames_at_once(spec, device)
     pieces = [
         _Piece(clip, first, min(at_once, n - first))
@@ -116,7 +117,10 @@ def _transform(
     magnitude = spec.kind == "log_filter_bank"
     window = torch.hann_window(spec.n_fft, periodic=not magnitude, dtype=_DTYPE, device=device)
     for group in _group(pieces, spec, device):
-        cuts = [_cut(waves[piece.clip], piece, spec) for piece in group]
+        cuts = [
+            cut_frames(InMemory(waves[piece.clip]), piece.first, piece.n_frames, spec)
+            for piece in group
+        ]
         longest = max(map(len, cuts))
         samples = np.stack([pad_end(cut, longest) for cut in cuts])
         spectra = spectrogram(
@@ -132,26 +136,6 @@ def _transform(
         )
         for piece, spectrum in zip(group, spectra, strict=True):
             yield piece, spectrum[:, : piece.n_frames]
-
-
-def _count_frames(wave: Floats, spec: FeatureSpec) -> int:
-    if spec.kind == "log_filter_bank":
-        return max(1, -(-len(wave) // spec.hop_length))
-    reflected = max(len(wave), spec.n_fft) + spec.n_fft // 2 * 2
-    return 1 + (reflected - spec.n_fft) // spec.hop_length
-
-
-def _cut(wave: Floats, piece: _Piece, spec: FeatureSpec) -> Floats:
-    """Cut the samples under a piece's frames, beyond the recording's edges as its kind has them."""
-    first = piece.first * spec.hop_length
-    length = (piece.n_frames - 1) * spec.hop_length + spec.n_fft
-    if spec.kind == "log_filter_bank":
-        return pad_end(wave[first : first + length], length)
-    wave = pad_end(wave, spec.n_fft)
-    last = len(wave) - 1
-    index = np.abs(np.arange(first, first + length) - spec.n_fft // 2)
-    reflected: Floats = wave[last - np.abs(last - index)]
-    return reflected
 
 
 def _group(pieces: Sequence[_Piece], spec: FeatureSpec, device: str) -> Iterator[list[_Piece]]:

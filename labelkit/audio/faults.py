@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from labelkit.audio import io
+from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
 # Kept out of training; the others are used, padded or wrapped where they are short.
-UNUSABLE = ("missing", "changed", "unreadable", "empty", "silent")
+UNUSABLE = (
+    "missing", "changed", "unreadable", "empty", "rate", "silent", "wild", "cancelled",
+    "spike", "not_finite", "blank",
+)  # fmt: skip
+# Not of the recording: it may be read the next time.
+PASSING = ("missing", "unread")
 REASONS = {
     "missing": "no such file under the audio folder",
     "changed": "is not the recording that was imported",
+    "unread": "could not be read this time",
     "unreadable": "cannot be decoded",
     "empty": "has no samples",
-    "silent": "never leaves -80 dBFS",
-    "truncated": "ends before its header says",
+    "rate": "states a sample rate that no recording has",
+    "silent": "never leaves the level of silence",
+    "wild": "holds numbers far beyond any unit of sound",
+    "cancelled": "its channels cancel each other out when they are mixed down",
+    "spike": "single samples tower above all others, as damage does",
+    "not_finite": "its spectrogram is not finite",
+    "blank": "its spectrogram is that of silence",
+    "truncated": "ends before its header says, or is damaged",
+    "no_numbers": "holds samples that are no finite numbers; they are taken for 0 or full scale",
+    "scale": "is a file of floats in other units than full scale 1",
     "clipped": "runs of samples lie at full scale",
     "very_short": "is shorter than 0.1 s: hardly anything can be named by it",
     "short": "is shorter than a window",
@@ -29,66 +45,281 @@ REASONS = {
     "outlier": "resembles no clip of another source",
 }
 
-_SILENCE = 1e-4  # -80 dBFS
 _CLIPPED_SHARE = 1e-3
 _CLIPPED_RUN = 4
 _VERY_SHORT_S = 0.1
+# A file of floats may exceed full scale, by 24 dB at most; beyond it counts in other units.
+_HIGHEST = 16.0
+# Beyond the integers of 32 bits lies no unit of sound.
+_WILD = 2.0**32
+# Of samples that stand alone: all that lie within spike_db of the peak, in seconds.
+_SPIKE_S = 1e-3
 # A cut-off is a fall by so many dB, found within this part of half the rate: rates are
 # mostly doubled or more, while coders leave out highs above two thirds of it.
 _CUTOFF_DB = 45.0
 _CUTOFF_RANGE = (0.1, 0.55)
 _SPECTRUM = 2048
+# Below so many Hz for each bit a second and channel no coder cuts off by itself.
+_CODER_HZ_PER_BIT = 0.2
 _LOUDEST = 400
+_HALF_STEP = 2.0**-16
+# Of dB: what a spectrogram of silence may differ from that of zeros.
+_NOTHING_DB = 0.01
 
 
-def inspect(path: Path, *, window_s: float = 0.0) -> tuple[Floats, int, list[str]]:
+@dataclass(frozen=True)
+class Inspection:
+    """What one recording shows by itself.
+
+    ``rate`` in Hz and ``n_samples`` per channel are 0 where nothing was decoded; ``why`` says more
+    of a recording that could not be.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    rate: int = 0
+    n_samples: int = 0
+    why: str = ""
+    cutoff: tuple[float, float] | None = None
+
+    @property
+    def unusable(self) -> str | None:
+        """The fault that keeps it out; None if it can be used."""
+        return next((fault for fault in self.faults if fault in (*UNUSABLE, *PASSING)), None)
+
+
+class Examination:
+    """Looks at the samples of a recording as they are decoded.
+
+    Args:
+        rate: In Hz.
+        spec: What counts as silence, cancelling and spikes.
+        whole: Look for clipping and cut-offs, too, which only a check tells.
+        floats: Whether the file holds numbers that may exceed full scale.
+    """
+
+    def __init__(self, rate: int, spec: FeatureSpec, *, whole: bool, floats: bool) -> None:
+        self._rate, self._spec, self._whole, self._floats = rate, spec, whole, floats
+        self._n = 0
+        self._low: Floats | float = np.inf
+        self._high: Floats | float = -np.inf
+        # Samples by the exponent of their amplitude: those above a level are counted by it.
+        self._exponents = np.zeros(256, np.int64)
+        self._mixed, self._apart = 0.0, 0.0
+        self._clipping = _Clipping(floats)
+        self._cutoff = _Cutoff(rate)
+
+    def add(self, block: Floats) -> Floats:
+        """Look at samples, shape ``(n, n_channels)``, and return them with finite numbers only."""
+        exponents = np.bincount((block.view(np.uint32) >> 23 & 0xFF).ravel(), minlength=256)
+        self._exponents += exponents
+        if exponents[255]:
+            block = np.nan_to_num(block, posinf=1.0, neginf=-1.0)
+        self._n += len(block)
+        self._low = np.minimum(self._low, block.min(axis=0))
+        self._high = np.maximum(self._high, block.max(axis=0))
+        if block.shape[1] > 1:
+            with np.errstate(over="ignore"):
+                mix = block.mean(axis=1)
+                self._mixed += float(np.einsum("i,i->", mix, mix, dtype=np.float64))
+                self._apart += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        if self._whole:
+            self._clipping.add(block)
+            self._cutoff.add(block)
+        return block
+
+    def finish(self, n_channels: int) -> Iterator[str]:
+        """Yield the faults, those that keep the recording out first."""
+        peak = float(max(np.max(np.abs(self._low)), np.max(np.abs(self._high))))
+        if np.max(self._high - self._low) < 2 * 10 ** (self._spec.silence_db / 20):
+            yield "silent"
+            return
+        if peak > _WILD:
+            yield "wild"
+        if self._spec.cancelled_db and self._apart:
+            lost_db = 10 * np.log10(self._apart / n_channels / max(self._mixed, 1e-300))
+            if lost_db > self._spec.cancelled_db:
+                yield "cancelled"
+        if self._spec.spike_db and self._n > _VERY_SHORT_S * self._rate:
+            # A doubling is 6.02 dB.
+            exponent = int(np.float32(peak).view(np.uint32) >> 23)
+            first = max(1, exponent - round(self._spec.spike_db / 6.02))
+            if self._exponents[first:255].sum() < _SPIKE_S * self._rate:
+                yield "spike"
+        if self._exponents[255]:
+            yield "no_numbers"
+        if _HIGHEST < peak <= _WILD:
+            yield "scale"
+        if self._whole and self._clipping.found(peak):
+            yield "clipped"
+
+    def cutoff(self) -> tuple[float, float] | None:
+        """Find where the content ends far below half the rate, see :func:`find_cutoff`."""
+        return self._cutoff.find()
+
+
+def inspect(path: Path, spec: FeatureSpec | None = None, *, window_s: float = 0.0) -> Inspection:
     """Decode a recording and find its faults in one go.
 
     Args:
         path: The file.
+        spec: What counts as silence, cancelling and spikes; the defaults if None.
         window_s: Length below which a recording is ``short``, in seconds.
-
-    Returns:
-        Samples ``(n_samples, n_channels)``, rate in Hz, and the faults; no samples
-        if the recording is unusable.
     """
-    nothing = np.zeros((0, 1), np.float32)
-    if not path.is_file():
-        return nothing, 0, ["missing"]
-    if path.stat().st_size == 0:
-        return nothing, 0, ["empty"]
+    found = open_recording(path)
+    if isinstance(found, Inspection):
+        return found
+    examination = Examination(
+        found.rate, spec or FeatureSpec(), whole=True, floats=found.holds_floats
+    )
     try:
-        samples, rate = io.read_audio(path)
-    except InvalidInput:
-        return nothing, 0, ["unreadable"]
-    if len(samples) == 0:
-        return nothing, rate, ["unreadable" if is_truncated(path, 0) else "empty"]
-    if np.ptp(samples, axis=0).max() < 2 * _SILENCE:
-        return nothing, rate, ["silent"]
-    faults = []
-    if is_truncated(path, len(samples)):
+        for block in found.blocks():
+            examination.add(block)
+    except (OSError, InvalidInput) as error:
+        return say_unread(error)
+    return conclude(found, examination, window_s=window_s)
+
+
+def open_recording(path: Path) -> io.Recording | Inspection:
+    """Open a recording to be decoded, or say why it cannot be."""
+    try:
+        if not path.is_file():
+            return Inspection(["missing"])
+        if path.stat().st_size == 0:
+            return Inspection(["empty"])
+        found = io.Recording(path)
+    except (OSError, InvalidInput) as error:
+        return say_unread(error)
+    low, high = io.RATES_HZ
+    if not low <= found.rate <= high:
+        return Inspection(["rate"], why=f"{found.rate} Hz")
+    return found
+
+
+def say_unread(error: Exception) -> Inspection:
+    """Tell a recording that cannot be decoded from one that could not be read this time."""
+    if isinstance(error, InvalidInput):
+        return Inspection(["unreadable"], why=str(error).partition(": ")[2])
+    return Inspection(["unread"], why=getattr(error, "strerror", None) or str(error))
+
+
+def conclude(
+    recording: io.Recording, examination: Examination, *, window_s: float = 0.0
+) -> Inspection:
+    """Say what is wrong with a recording that was decoded to its end."""
+    n, rate = recording.n_samples, recording.rate
+    if not n:
+        return Inspection(["unreadable" if recording.lacks else "empty"], rate=rate)
+    faults = list(examination.finish(recording.channels))
+    if recording.lacks:
         faults.append("truncated")
-    if is_clipped(samples):
-        faults.append("clipped")
-    if len(samples) < _VERY_SHORT_S * rate:
+    if n < _VERY_SHORT_S * rate:
         faults.append("very_short")
-    elif len(samples) < window_s * rate:
+    elif n < window_s * rate:
         faults.append("short")
-    return samples, rate, faults
+    cutoff = examination.cutoff()
+    if cutoff and recording.is_lossy:
+        # A lossy coder leaves out highs of itself, the more the fewer bits it has.
+        bits = 8 * recording.path.stat().st_size / (n / rate) / recording.channels
+        cutoff = cutoff if cutoff[0] < _CODER_HZ_PER_BIT * bits else None
+    return Inspection(faults, rate, n, cutoff=cutoff)
 
 
-def is_clipped(samples: Floats) -> bool:
-    """Tell whether more than 0.1 % of the samples lie in runs at full scale.
+class _Clipping:
+    """Counts samples in runs at full scale, or where a file of floats goes flat."""
 
-    Args:
-        samples: Shape ``(n_samples, n_channels)``, full scale 1.
-    """
-    at_peak = np.abs(samples) >= 0.999
-    if at_peak.sum() <= _CLIPPED_SHARE * samples.size:
-        return False
-    n = len(samples) - _CLIPPED_RUN + 1
-    runs = np.logical_and.reduce([at_peak[k : n + k] for k in range(_CLIPPED_RUN)])
-    return bool(runs.sum() * _CLIPPED_RUN > _CLIPPED_SHARE * samples.size)
+    def __init__(self, floats: bool) -> None:
+        self._floats = floats
+        self._tail: Floats | None = None
+        self._n, self._n_runs, self._level = 0, 0, 0.999
+
+    def add(self, block: Floats) -> None:
+        """Look at the next samples, shape ``(n, n_channels)``."""
+        self._n += block.size
+        joined = block if self._tail is None else np.concatenate([self._tail, block])
+        self._tail = joined[-(_CLIPPED_RUN - 1) :].copy()
+        n = len(joined) - _CLIPPED_RUN + 1
+        if n <= 0:
+            return
+        amplitudes = np.abs(joined)
+        high = amplitudes >= self._level
+        if not high.any():
+            return
+        runs = np.logical_and.reduce([high[k : n + k] for k in range(_CLIPPED_RUN)])
+        if self._floats:
+            # What exceeds full scale need not be clipped: only where it is flat.
+            runs &= (joined[1 : n + 1] == joined[:n]) & (joined[2 : n + 2] == joined[:n])
+            runs &= joined[3 : n + 3] == joined[:n]
+            if not runs.any():
+                return
+            highest = float(amplitudes[:n][runs].max())
+            if 0.999 * highest > self._level:
+                self._level, self._n_runs = 0.999 * highest, 0
+                runs &= amplitudes[:n] >= self._level
+        self._n_runs += int(runs.sum())
+
+    def found(self, peak: float) -> bool:
+        """Tell whether more than 0.1 % of the samples lie in such runs, at the peak."""
+        if self._floats and self._level < 0.99 * peak:
+            return False
+        return self._n_runs * _CLIPPED_RUN > _CLIPPED_SHARE * self._n
+
+
+class _Cutoff:
+    """Keeps the loudest spectra of a recording."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._tail = np.zeros(0, np.float32)
+        self._n, self._n_frames = 0, 0
+        self._energies, self._frames = np.zeros(0), np.zeros((0, _SPECTRUM), np.float32)
+
+    def add(self, block: Floats) -> None:
+        """Look at the next samples, shape ``(n, n_channels)``."""
+        self._n += len(block)
+        mono = np.concatenate([self._tail, block.mean(axis=1)])
+        n = max(0, 1 + (len(mono) - _SPECTRUM) // (_SPECTRUM // 2))
+        self._tail = mono[n * _SPECTRUM // 2 :]
+        if not n:
+            return
+        self._n_frames += n
+        frames = np.lib.stride_tricks.sliding_window_view(mono, _SPECTRUM)[:: _SPECTRUM // 2]
+        with np.errstate(over="ignore"):
+            energies = np.einsum("ij,ij->i", frames, frames)
+        energies = np.concatenate([self._energies, energies])
+        kept = np.sort(np.argsort(-energies, kind="stable")[:_LOUDEST])
+        old = kept[kept < len(self._energies)]
+        self._frames = np.concatenate(
+            [self._frames[old], frames[kept[len(old) :] - len(self._energies)]]
+        )
+        self._energies = energies[kept]
+
+    def find(self) -> tuple[float, float] | None:
+        """Find frequency and depth of a cut-off."""
+        if self._n < max(_SPECTRUM, _VERY_SHORT_S * self._rate):
+            return None
+        # Between loud moments there may be digital silence, which says nothing of the highs.
+        loudest = np.argsort(-self._energies)[: min(_LOUDEST, -(-self._n_frames // 4))]
+        windowed = self._frames[loudest] * np.hanning(_SPECTRUM)
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = (np.abs(np.fft.rfft(windowed)) ** 2).mean(axis=0)
+        if not np.isfinite(power).all():
+            return None
+        # Steps of 16 bits are the least that is heard of any file.
+        level = 10 * np.log10(power[:-8] + _SPECTRUM * _HALF_STEP**2 / 12)
+        highest_above = np.maximum.accumulate(level[::-1])[::-1]
+        first, last = (int(share * _SPECTRUM / 2) for share in _CUTOFF_RANGE)
+        steepest, deepest = 0, 0.0
+        for k in range(first, last, 2):
+            below, above = level[int(0.7 * k) : int(0.97 * k)], highest_above[int(1.06 * k) + 1]
+            # A quarter of the band may lie lower; the highest is found in far less time.
+            if below.max() - above < _CUTOFF_DB:
+                continue
+            fall = float(np.percentile(below, 25) - above)
+            if fall > deepest:
+                steepest, deepest = k, fall
+        if deepest < _CUTOFF_DB:
+            return None
+        return steepest * self._rate / _SPECTRUM, deepest
 
 
 def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
@@ -115,44 +346,23 @@ def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
         >>> 7_000 < edge_hz < 8_500
         True
     """
-    mono = samples.mean(axis=1)
-    if len(mono) < max(_SPECTRUM, _VERY_SHORT_S * rate):
-        return None
-    frames = np.lib.stride_tricks.sliding_window_view(mono, _SPECTRUM)[:: _SPECTRUM // 2]
-    # Between loud moments there may be digital silence, which says nothing of the highs.
-    energies = np.einsum("ij,ij->i", frames, frames)
-    loudest = np.argsort(-energies)[: min(_LOUDEST, -(-len(frames) // 4))]
-    power = (np.abs(np.fft.rfft(frames[loudest] * np.hanning(_SPECTRUM))) ** 2).mean(axis=0)
-    # Steps of 16 bits are the least that is heard of any file.
-    level = 10 * np.log10(power[:-8] + _SPECTRUM * 2.0**-32 / 12)
-    highest_above = np.maximum.accumulate(level[::-1])[::-1]
-    first, last = (int(share * _SPECTRUM / 2) for share in _CUTOFF_RANGE)
-    falls = [
-        np.percentile(level[int(0.7 * k) : int(0.97 * k)], 25) - highest_above[int(1.06 * k) + 1]
-        for k in range(first, last, 2)
-    ]
-    steepest = int(np.argmax(falls))
-    if falls[steepest] < _CUTOFF_DB:
-        return None
-    return (first + 2 * steepest) * rate / _SPECTRUM, float(falls[steepest])
+    cutoff = _Cutoff(rate)
+    cutoff.add(samples.astype(np.float32, copy=False))
+    return cutoff.find()
 
 
-def is_truncated(path: Path, n_decoded: int) -> bool:
-    """Tell whether a file ends before its own structure says it does.
+def judge_frames(frames: Floats, silence: Floats) -> str | None:
+    """Find what makes a spectrogram useless, whatever was wrong with the recording.
 
     Args:
-        path: A wav, ogg, flac or mp3 file that could be decoded at least in part.
-        n_decoded: Samples per channel that were decoded.
-    """
-    import soundfile
+        frames: Shape ``(n_frames, n_mels)``.
+        silence: A frame of the spectrogram of zeros, shape ``(n_mels,)``.
 
-    if io.is_cut_off_ogg(path):
-        return True
-    with path.open("rb") as file:
-        head = file.read(8)
-    if head[:4] == b"RIFF" and len(head) == 8:
-        # Streaming encoders leave the length at 0 or at its maximum: nothing to compare.
-        stated: int = struct.unpack("<I", head[4:])[0]
-        return 0 < stated < 0xFFFFFF00 and stated + 8 > path.stat().st_size + 1
-    frames: int = soundfile.info(path).frames
-    return frames > n_decoded
+    Returns:
+        A fault; None if it can be used.
+    """
+    if not np.isfinite(frames).all():
+        return "not_finite"
+    if (frames <= silence + _NOTHING_DB).all():
+        return "blank"
+    return None

@@ -1,18 +1,24 @@
-"""Spectrograms of recordings: the librosa reference."""
+"""Spectrograms of recordings, as librosa defines them, part by part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from labelkit import registry
 from labelkit.audio import banks, io, sox
+from labelkit.audio.spool import InMemory, Samples, Stretch, highest
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
+from labelkit.registry import TABLE
 from labelkit.types import Floats
 
 _STRETCH_FFT = 2048  # librosa's window for time stretching.
+# Of the windows that are transformed together: they shall stay in the processor's cache.
+_SAMPLES_AT_ONCE = 2**17
 
 
 def check_spec(spec: FeatureSpec) -> None:
@@ -59,9 +65,8 @@ def compute(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, floa
         Frames, float32, shape ``(n_frames, n_mels)``, at least one; and where they start
         in the recording, in seconds, as :func:`prepare` says.
     """
-    mono, start_s = prepare(samples, rate, spec)
-    kind: Callable[[Floats, FeatureSpec], Floats] = registry.resolve("feature", spec.kind)
-    return kind(mono, spec), start_s
+    stretch, start_s = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
+    return compute_whole(stretch, spec), start_s
 
 
 def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, float]:
@@ -81,39 +86,54 @@ def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, floa
         and where the first lies in the recording, in seconds of the recording as it was
         before stretching; negative if zeros were put in front.
     """
-    whole = _vary(io.to_mono(samples, rate, spec.sample_rate), spec)
+    stretch, start_s = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
+    return stretch.read(0, len(stretch)).astype(np.float32, copy=False), start_s
+
+
+def place(mono: Samples, spec: FeatureSpec) -> tuple[Stretch, float]:
+    """Do what :func:`prepare` does after mixing down and resampling, by places and gains alone.
+
+    Args:
+        mono: At ``spec.sample_rate``, in memory or not.
+        spec: What is wanted.
+
+    Returns:
+        The samples, and where the first lies in the recording, in seconds.
+    """
+    whole = _vary(mono, spec)
+    gains: tuple[np.float32, ...] = ()
     start, stop = 0, len(whole)
     if spec.trim == "sox":
-        whole, start, stop = sox.normalise_and_trim(whole, spec.sample_rate)
+        gains, start, stop = sox.normalise_and_trim(whole, spec.sample_rate)
     elif spec.trim == "peak":
         start, stop = io.find_sound(whole, spec.trim_db)
-    mono = whole[start:stop]
     wanted = int(np.ceil(round(spec.min_s * spec.sample_rate, 6)))
-    if len(mono) < wanted and spec.short == "centre":
-        first = start + len(mono) // 2 - wanted // 2
-        start = max(0, first)
-        mono = whole[start : max(0, first + wanted)]
-    if len(mono) < wanted:
-        before = (wanted - len(mono)) // 2
-        mono = np.pad(mono, (before, wanted - len(mono) - before))
-        start -= before
-    highest = np.abs(mono).max(initial=0)
-    if spec.peak and highest:
-        mono = mono * np.float32(spec.peak / highest)
-    return mono.astype(np.float32, copy=False), start / spec.sample_rate * spec.speed
+    if stop - start < wanted and spec.short == "centre":
+        first = start + (stop - start) // 2 - wanted // 2
+        start, stop = max(0, first), max(0, min(len(whole), first + wanted))
+    length = max(stop - start, wanted)
+    before = (length - (stop - start)) // 2
+    if spec.peak:
+        loudest = highest(Stretch(whole, start, stop, start, stop - start, gains))
+        gains += (np.float32(spec.peak / loudest),) if loudest else ()
+    stretch = Stretch(whole, start, stop, start - before, length, gains)
+    return stretch, (start - before) / spec.sample_rate * spec.speed
 
 
-def _vary(mono: Floats, spec: FeatureSpec) -> Floats:
+def _vary(mono: Samples, spec: FeatureSpec) -> Samples:
+    if spec.speed == 1 and not spec.semitones:
+        return mono
     import librosa
 
+    varied: Floats = mono.read(0, len(mono))
     if spec.speed != 1:
-        stretched = librosa.effects.time_stretch(pad_end(mono, _STRETCH_FFT), rate=spec.speed)
-        mono = stretched[: round(len(mono) / spec.speed)]
+        stretched = librosa.effects.time_stretch(pad_end(varied, _STRETCH_FFT), rate=spec.speed)
+        varied = stretched[: round(len(varied) / spec.speed)]
     if spec.semitones:
-        padded = pad_end(mono, _STRETCH_FFT)
+        padded = pad_end(varied, _STRETCH_FFT)
         shifted = librosa.effects.pitch_shift(padded, sr=spec.sample_rate, n_steps=spec.semitones)
-        mono = shifted[: len(mono)]
-    return mono
+        varied = shifted[: len(varied)]
+    return InMemory(varied)
 
 
 def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:
@@ -127,11 +147,7 @@ def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:
         dB, float32, shape ``(n_frames, n_mels)``: frame ``n`` is centred on sample
         ``n * hop_length``, the edges reflected.
     """
-    import librosa
-
-    bands = banks.mel_bank(spec) @ _power(mono, spec)
-    floor = 10 ** (spec.floor_db / 10)
-    return _as_frames(librosa.power_to_db(bands, amin=floor, top_db=spec.top_db))
+    return _compute_all(InMemory(mono), spec, "log_mel")
 
 
 def perceptual_mel(mono: Floats, spec: FeatureSpec) -> Floats:
@@ -147,10 +163,7 @@ def perceptual_mel(mono: Floats, spec: FeatureSpec) -> Floats:
     Returns:
         Weighted dB, float32, shape ``(n_frames, n_mels)``.
     """
-    import librosa
-
-    decibels = librosa.power_to_db(_power(mono, spec), amin=1e-10, top_db=spec.top_db)
-    return _as_frames(banks.mel_bank(spec) @ (decibels + banks.a_weighting(spec)[:, None]))
+    return _compute_all(InMemory(mono), spec, "perceptual_mel")
 
 
 def log_filter_bank(mono: Floats, spec: FeatureSpec) -> Floats:
@@ -168,18 +181,135 @@ def log_filter_bank(mono: Floats, spec: FeatureSpec) -> Floats:
     Returns:
         Float32, shape ``(ceil(n_samples / hop_length), n_mels)``, at least one frame.
     """
-    import librosa
+    return _compute_all(InMemory(mono), spec, "log_filter_bank")
 
-    frames = max(1, -(-len(mono) // spec.hop_length))
-    padded = pad_end(mono, (frames - 1) * spec.hop_length + spec.n_fft)
-    spectrum = librosa.stft(
-        padded,
-        n_fft=spec.n_fft,
-        hop_length=spec.hop_length,
-        window=np.hanning(spec.n_fft),
-        center=False,
-    )[:, :frames]
-    return _as_frames(np.log10(1 + banks.log_bank(spec) @ np.abs(spectrum)))
+
+def compute_whole(samples: Samples, spec: FeatureSpec) -> Floats:
+    """Compute the whole spectrogram of prepared samples, of any kind."""
+    if spec.kind in TABLE["feature"]:
+        return _compute_all(samples, spec, spec.kind)
+    kind: Callable[[Floats, FeatureSpec], Floats] = registry.resolve("feature", spec.kind)
+    return kind(samples.read(0, len(samples)), spec)
+
+
+@lru_cache(maxsize=8)
+def silent_frame(spec: FeatureSpec) -> Floats:
+    """Return a frame of the spectrogram of zeros, shape ``(n_mels,)``."""
+    frame: Floats = compute_whole(InMemory(np.zeros(spec.n_fft, np.float32)), spec)[0]
+    return frame
+
+
+def compute_parts(samples: Samples, spec: FeatureSpec) -> Iterator[Floats]:
+    """Compute a spectrogram part by part, in memory that does not grow with the recording.
+
+    What stands against the whole, ``top_db``, is found beforehand; the recording is gone over
+    twice then.
+
+    Args:
+        samples: As :func:`place` returns them.
+        spec: Every parameter of the spectrogram, of a kind of ours.
+
+    Yields:
+        Consecutive frames, float32, shape ``(n, n_mels)``.
+    """
+    lowest = None
+    if spec.top_db is not None and spec.kind == "log_mel":
+        lowest = max(float(part.max()) for part in _parts(samples, spec)) - spec.top_db
+    for part in _parts(samples, spec):
+        yield part if lowest is None else np.maximum(part, np.float32(lowest))
+
+
+def _compute_all(samples: Samples, spec: FeatureSpec, kind: str) -> Floats:
+    spec = spec if spec.kind == kind else replace(spec, kind=kind)
+    frames = np.concatenate(list(_parts(samples, spec)))
+    if spec.top_db is not None and kind == "log_mel":
+        np.maximum(frames, frames.max() - np.float32(spec.top_db), out=frames)
+    return frames
+
+
+def _parts(samples: Samples, spec: FeatureSpec) -> Iterator[Floats]:
+    """Yield the frames of a spectrogram of ours, before what stands against its maximum."""
+    if spec.kind == "log_filter_bank":
+        bank = _as_float32(banks.log_bank)(spec).T
+        for spectrum in _spectra(samples, spec):
+            yield np.log10(1 + np.abs(spectrum) @ bank)
+        return
+    bank = _as_float32(banks.mel_bank)(spec).T
+    if spec.kind == "log_mel":
+        floor = np.float32(10 ** (spec.floor_db / 10))
+        for spectrum in _spectra(samples, spec):
+            yield _decibels(_power(spectrum) @ bank, floor)
+        return
+    weights, lowest = _as_float32(banks.a_weighting)(spec), -np.inf
+    if spec.top_db is not None:
+        highest_power = max(float(_power(spectrum).max()) for spectrum in _spectra(samples, spec))
+        lowest = 10 * np.log10(max(1e-10, highest_power)) - spec.top_db
+    for spectrum in _spectra(samples, spec):
+        decibels = np.maximum(_decibels(_power(spectrum), np.float32(1e-10)), np.float32(lowest))
+        yield (decibels + weights) @ bank
+
+
+def _spectra(samples: Samples, spec: FeatureSpec) -> Iterator[Floats]:
+    """Yield the short-time spectra of some frames after the other, ``(n, n_fft // 2 + 1)``."""
+    from scipy.fft import rfft
+
+    window = _window(spec.n_fft, spec.kind == "log_filter_bank")
+    n_frames, at_once = count_frames(len(samples), spec), max(1, _SAMPLES_AT_ONCE // spec.n_fft)
+    for first in range(0, n_frames, at_once):
+        cut = cut_frames(samples, first, min(at_once, n_frames - first), spec)
+        frames = np.lib.stride_tricks.sliding_window_view(cut, spec.n_fft)[:: spec.hop_length]
+        yield rfft(frames * window, axis=1, overwrite_x=True)
+
+
+@lru_cache(maxsize=8)
+def _window(n_fft: int, symmetric: bool) -> Floats:
+    """Make a Hann window; madmom's is symmetric, librosa's periodic."""
+    window: Floats = np.hanning(n_fft if symmetric else n_fft + 1)[:n_fft].astype(np.float32)
+    return window
+
+
+def _as_float32(make: Callable[[FeatureSpec], Floats]) -> Callable[[FeatureSpec], Floats]:
+    return lambda spec: make(spec).astype(np.float32, copy=False)
+
+
+def _power(spectrum: Floats) -> Floats:
+    power: Floats = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    return power
+
+
+def _decibels(power: Floats, floor: np.float32) -> Floats:
+    np.maximum(power, floor, out=power)
+    np.log10(power, out=power)
+    power *= np.float32(10)
+    return power
+
+
+def count_frames(n_samples: int, spec: FeatureSpec) -> int:
+    """Count the frames of so many prepared samples, for the kinds of spectrograms of ours."""
+    if spec.kind == "log_filter_bank":
+        return max(1, -(-n_samples // spec.hop_length))
+    reflected = max(n_samples, spec.n_fft) + spec.n_fft // 2 * 2
+    return 1 + (reflected - spec.n_fft) // spec.hop_length
+
+
+def cut_frames(samples: Samples, first: int, n_frames: int, spec: FeatureSpec) -> Floats:
+    """Cut the samples under some frames, beyond the recording's edges as its kind has them."""
+    low = first * spec.hop_length
+    length = (n_frames - 1) * spec.hop_length + spec.n_fft
+    n = len(samples)
+    if spec.kind == "log_filter_bank":
+        return pad_end(samples.read(min(low, n), min(low + length, n)), length)
+    low -= spec.n_fft // 2
+    if low >= 0 and low + length <= n:
+        return samples.read(low, low + length)
+    # Reflected, as librosa does; what is shorter than a window is filled with zeros first.
+    last = max(n, spec.n_fft) - 1
+    index = last - np.abs(last - np.abs(np.arange(low, low + length)))
+    start, stop = int(index.min()), int(index.max()) + 1
+    found = pad_end(samples.read(min(start, n), min(stop, n)), stop - start)
+    cut: Floats = found[index - start]
+    return cut
 
 
 def delta_matrix(n_frames: int, order: int, width: int = 9) -> Floats:
@@ -206,16 +336,3 @@ def delta_matrix(n_frames: int, order: int, width: int = 9) -> Floats:
 def pad_end(mono: Floats, length: int) -> Floats:
     """Return the same samples with zeros behind, up to ``length`` of them."""
     return mono if len(mono) >= length else np.pad(mono, (0, length - len(mono)))
-
-
-def _power(mono: Floats, spec: FeatureSpec) -> Floats:
-    import librosa
-
-    padded = pad_end(mono, spec.n_fft)
-    stft = librosa.stft(padded, n_fft=spec.n_fft, hop_length=spec.hop_length, pad_mode="reflect")
-    power: Floats = np.abs(stft) ** 2
-    return power
-
-
-def _as_frames(bands: Floats) -> Floats:
-    return np.ascontiguousarray(bands.T, np.float32)

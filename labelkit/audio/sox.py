@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from labelkit.audio.spool import CHUNK, InMemory, Samples, Stretch, highest
 from labelkit.types import Floats
 
 _PEAK = 10 ** (-0.1 / 20)  # norm -0.1
@@ -12,7 +15,7 @@ _SOUND_S = 0.025
 _WINDOW_S = 0.02  # Fixed in SoX.
 
 
-def normalise_and_trim(samples: Floats, rate: int) -> tuple[Floats, int, int]:
+def normalise_and_trim(samples: Samples, rate: int) -> tuple[tuple[np.float32, ...], int, int]:
     """Bring to -0.1 dBFS and find the silence at both ends, as Dorfer and Widmer (2018) do by SoX.
 
     Their chain is ``norm -0.1``, ``silence 1 0.025 0.15%``, ``norm -0.1``, ``reverse``,
@@ -21,20 +24,30 @@ def normalise_and_trim(samples: Floats, rate: int) -> tuple[Floats, int, int]:
     the same samples cuts at the same ones and differs by rounding (1.2e-7).
 
     Args:
-        samples: Mono, shape ``(n_samples,)``.
+        samples: Mono samples.
         rate: Their rate in Hz.
 
     Returns:
-        All samples, scaled, and the first and last (exclusive) that SoX keeps; the
-        samples as they are, and all of them, if it keeps none.
+        Gains to apply one after the other, and the first and last (exclusive) sample that SoX
+        keeps; no gain, and all of them, if it keeps none.
     """
-    scaled = samples * _gain(samples)
-    start = find_sound(scaled, rate)
-    scaled = scaled * _gain(scaled[start:])
-    stop = len(scaled) - find_sound(scaled[start:][::-1], rate)
+    n = len(samples)
+
+    def scaled(*gains: np.float32) -> Stretch:
+        return Stretch(samples, 0, n, 0, n, gains)
+
+    first = _gain(highest(samples))
+    start = _find(scaled(first).read, n, rate)
+    second = _gain(highest(scaled(first), start, n))
+    both = scaled(first, second)
+
+    def reversed_read(low: int, high: int) -> Floats:
+        return both.read(n - high, n - low)[::-1]
+
+    stop = n - _find(reversed_read, n - start, rate)
     if start == stop:
-        return samples, 0, len(samples)
-    return scaled, start, stop
+        return (), 0, n
+    return (first, second), start, stop
 
 
 def find_sound(samples: Floats, rate: int) -> int:
@@ -50,16 +63,25 @@ def find_sound(samples: Floats, rate: int) -> int:
     Returns:
         An index; ``n_samples`` if there is no sound.
     """
+    return _find(InMemory(samples).read, len(samples), rate)
+
+
+def _find(read: Callable[[int, int], Floats], n: int, rate: int) -> int:
     window, needed = int(_WINDOW_S * rate), int(_SOUND_S * rate + 0.5)
-    if len(samples) < needed:
-        return len(samples)
-    energy = np.concatenate([np.zeros(window + 1), np.cumsum(samples.astype(np.float64) ** 2)])
-    loud = energy[window + 1 :] - energy[1:-window] >= window * _THRESHOLD**2
-    count = np.concatenate([[0], np.cumsum(loud)])
-    found = np.flatnonzero(count[needed:] - count[:-needed] == needed)
-    return int(found[0]) if len(found) else len(samples)
+    last = n - needed + 1
+    for start in range(0, last, CHUNK):
+        stop = min(start + CHUNK, last) + needed - 1
+        low = max(0, start - window)
+        energy = read(low, stop).astype(np.float64) ** 2
+        sums = np.concatenate([np.zeros(window + 1 - (start - low)), np.cumsum(energy)])
+        loud = sums[window + 1 :] - sums[1:-window] >= window * _THRESHOLD**2
+        loud = loud[-(stop - start) :]
+        count = np.concatenate([[0], np.cumsum(loud)])
+        found = np.flatnonzero(count[needed:] - count[:-needed] == needed)
+        if len(found):
+            return start + int(found[0])
+    return n
 
 
-def _gain(samples: Floats) -> np.float32:
-    peak = np.abs(samples).max(initial=0)
+def _gain(peak: float) -> np.float32:
     return np.float32(_PEAK / peak if peak else 1)

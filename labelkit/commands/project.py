@@ -91,25 +91,30 @@ def check(
 ) -> None:
     """List what is wrong with clips apart from their labels, each with its reason.
 
-    Kept out of training: missing, changed, unreadable, empty, silent. Told, and used:
-    truncated, clipped, very_short, short, sample_rate, exact_duplicate, near_duplicate,
-    outlier; but of the same bytes in several folds or subsets only one is used.
+    Kept out of training: missing, unread, changed, unreadable, empty, rate, silent, cancelled,
+    spike, wild, not_finite, blank. Told, and used: truncated, no_numbers, scale, clipped,
+    very_short, short, sample_rate, exact_duplicate, near_duplicate, outlier; but of the same bytes
+    in several folds or subsets only one is used. What is true of most clips is one line.
     """
+    from labelkit.audio.faults import PASSING, UNUSABLE
     from labelkit.recordings import checking
 
     tell_unread(recipe, "features", "input")
+    project = place.project()
     issues = checking.check(
-        place.project(),
+        project,
         recipe,
         probe=config.read_recipe(probe),
         fast=fast,
         workers=workers,
     )
-    show(issues, as_json)
+    show(issues if as_json else checking.gather(issues, project), as_json)
     clips = {issue.path for issue in issues}
-    left_out = len({issue.path for issue in issues if not issue.used})
+    faulty = {issue.path for issue in issues if issue.issue in (*UNUSABLE, *PASSING)}
+    others = len({issue.path for issue in issues if not issue.used} - faulty)
     echo(
-        f"{len(issues)} issues of {len(clips)} clips; {left_out} of these are kept out of training",
+        f"{len(issues)} issues of {len(clips)} clips; {len(faulty)} cannot be used"
+        + (f", {others} are held out, rejected or copies of others" if others else ""),
         err=True,
     )
 
@@ -123,10 +128,9 @@ def check(
 def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the spectrograms of a recipe that are not there yet."""
     from labelkit.recordings.features import compute_features
-
-    tell_unread(recipe, "features")
     from labelkit.runs.cross_validation import device_name
 
+    tell_unread(recipe, "features")
     store = compute_features(
         place.project(), recipe.features, workers=workers, device=device_name(device)
     )

@@ -107,6 +107,19 @@ class FeatureSpec:
     bands_per_octave: int = setting(26, "log_filter_bank: bands of an octave.", low=1)
     floor_db: float = setting(-100.0, "Energies below this are raised to it, in dB.")
     top_db: float | None = setting(None, "Raise all to this far below the maximum, in dB.", low=0)
+    silence_db: float = setting(
+        -90.0, "Leave out recordings that never leave this level, in dB of full scale.", high=0
+    )
+    cancelled_db: float = setting(
+        30.0,
+        "Leave out those that lose more by mixing down their channels, in dB; 0 keeps all.",
+        low=0,
+    )
+    spike_db: float = setting(
+        60.0,
+        "Leave out those of which less than 1 ms lies within this of the peak; 0 keeps all.",
+        low=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

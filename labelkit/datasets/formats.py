@@ -137,8 +137,12 @@ def _walk(path: Path, audio_dir: Path, spec: FormatSpec, found: Reading) -> Iter
         folders.sort()
         for name in names:
             file = here / name
-            if file.suffix.lower() in EXTENSIONS and file.is_file():
+            if not file.is_file():
+                continue
+            if file.suffix.lower() in EXTENSIONS:
                 yield file
+            else:
+                found.other[file.suffix.lower() or name] += 1
 
 
 def _below(audio_dir: Path, folder: Path) -> str:

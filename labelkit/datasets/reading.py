@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -58,7 +59,8 @@ class Reading:
 
     ``classes`` is the vocabulary in its order, where the file holds one. ``corrects`` says that
     the clips are those of the store, to be given other labels, and no new ones. ``linked_out``
-    are paths left out because links take them out of the audio folder.
+    are paths left out because links take them out of the audio folder, ``other`` counts files that
+    are no recordings by their names.
     """
 
     clips: list[Clip] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Reading:
     classes: tuple[str, ...] = ()
     corrects: bool = False
     linked_out: list[str] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
     _rows: dict[str, int] = field(default_factory=dict)
 
     def fault(self, row: int, problem: str, remedy: str) -> None:
@@ -82,7 +85,11 @@ class Reading:
         """Take a clip, unless its path cannot be one or was there before."""
         parts = [part for part in clip.path.split("/") if part not in ("", ".")]
         path = "/".join(parts)
-        if clip.path.startswith("/") or not is_clip_path(path):
+        if HALVES.search(path):
+            # So Python gives bytes of a name that are not UTF-8.
+            remedy = "its name is not UTF-8: rename the file, with convmv say"
+            self.fault(clip.row, f"path {shown(clip.path)}", remedy)
+        elif clip.path.startswith("/") or not is_clip_path(path):
             self.fault(clip.row, f"path {shown(clip.path)}", "give a path below the audio folder")
         elif path in self._rows:
             self.fault(

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from labelkit import registry
-from labelkit.audio import io
+from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
@@ -81,6 +81,9 @@ def import_labels(
             f"{len(reading.linked_out)} links lead out of the audio folder, "
             f"{shown(reading.linked_out[0])} say; they are left out, --follow-links takes them"
         )
+    if reading.other:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in reading.other.most_common(5))
+        say(f"{reading.other.total()} files are left out, by their names no recordings: {kinds}")
     with project.store.write() as session:
         classes = _new_classes(session, reading, add_classes)
         new = _new_clips(session, clips, reading)
@@ -111,14 +114,17 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
         reading.linked_out += sorted(out)
         reading.clips = [clip for clip in reading.clips if clip.path not in out]
 
-    def look(clip: Clip) -> Clip | None:
+    def look(clip: Clip) -> Clip | OSError | None:
         path = project.audio_dir / clip.path
         try:
             if not path.is_file():
                 return None
         except OSError:  # A name too long for the file system, say.
             return None
-        return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
+        try:
+            return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
+        except OSError as error:
+            return error
 
     n = len(reading.clips)
     with ThreadPoolExecutor() as pool:
@@ -132,7 +138,14 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
                 f"no recording {shown(clip.path)} in {project.audio_dir}",
                 "put it there, give --prefix, or import with --metadata-only",
             )
-    looked = [clip for clip in found if clip is not None]
+        elif isinstance(seen, OSError):
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} cannot be read ({seen.strerror or seen})",
+                "make it readable (chmod, chown), or import with --metadata-only",
+            )
+    looked = [clip for clip in found if isinstance(clip, Clip)]
+    _tell_foreign(looked)
     said = {clip.path: clip.content_hash for clip in reading.clips}
     changed = [clip.path for clip in looked if said[clip.path] not in (None, clip.content_hash)]
     if changed:
@@ -141,6 +154,18 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
             f"{shown(changed[0])}; they are taken as they are"
         )
     return looked
+
+
+def _tell_foreign(clips: Sequence[Clip]) -> None:
+    """Tell of recordings that only FFmpeg's decoders read, and of what is needed for them."""
+    kinds = Counter(Path(clip.path).suffix.lower() for clip in clips)
+    foreign = {kind: kinds[kind] for kind in pyav.EXTENSIONS if kinds[kind]}
+    if foreign:
+        said = ", ".join(f"{n} {kind}" for kind, n in foreign.items())
+        how = "FFmpeg's decoders read them, by PyAV"
+        if not pyav.is_there():
+            how = f"{how}, which is not installed: pip install av, or convert them to flac"
+        say(f"{said}: {how}")
 
 
 def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:

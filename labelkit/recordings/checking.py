@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from labelkit.audio import faults, io
-from labelkit.config import Recipe, read_recipe
-from labelkit.executor import Executor
+from labelkit.audio.faults import Inspection
+from labelkit.config import FeatureSpec, Recipe, read_recipe
+from labelkit.executor import Executor, worker_count
 from labelkit.folds import group_indices
 from labelkit.noise.neighbours import find_neighbours, find_off_topic
 from labelkit.progress import say, track
@@ -25,8 +26,9 @@ from labelkit.recordings.duplicates import (
     usable_rows,
 )
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
-from labelkit.recordings.features import compute_features
+from labelkit.recordings.features import WORKER_MB, compute_features
 from labelkit.states import REJECTED
+from labelkit.stores.arrays import FeatureStore
 
 # A rate is that of the set if such a share of the recordings has it.
 _USUAL_SHARE = 0.95
@@ -34,6 +36,8 @@ _USUAL_SHARE = 0.95
 _NEIGHBOURS = 10
 # Clips that tell how similar the nearest one usually is.
 _SAMPLE = 500
+# Clips of one issue that are a matter of the set, if they are most of it.
+_MANY = 20
 # Copies of a clip that are named.
 _NAMED = 3
 
@@ -55,32 +59,21 @@ class ClipIssue:
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What one recording shows by itself; ``content`` is None if there is no file."""
-
-    content: str | None = None
-    faults: Sequence[str] = ("unreadable",)
-    rate: int = 0
-    cutoff: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class Inspector:
     """Looks at one recording; a top-level class, so that workers can have it."""
 
     audio_dir: Path
+    spec: FeatureSpec
     window_s: float
 
-    def __call__(self, path: str) -> Inspection:
-        """Inspect the recording at ``path`` below the audio folder."""
+    def __call__(self, path: str) -> tuple[str | None, Inspection]:
+        """Inspect the recording at ``path`` below the audio folder, and hash it."""
         file = self.audio_dir / path
-        samples, rate, found = faults.inspect(file, window_s=self.window_s)
-        return Inspection(
-            content=None if "missing" in found else io.hash_file(file),
-            faults=found,
-            rate=rate if len(samples) else 0,
-            cutoff=faults.find_cutoff(samples, rate) if len(samples) else None,
-        )
+        found = faults.inspect(file, self.spec, window_s=self.window_s)
+        try:
+            return None if "missing" in found.faults else io.hash_file(file), found
+        except OSError as error:
+            return None, faults.say_unread(error)
 
 
 def check(
@@ -107,19 +100,19 @@ def check(
         Issues, in the order of the paths.
 
     Raises:
-        InvalidInput: If there is no audio folder.
+        RecordingsGone: If there is no audio folder.
     """
-    project.check_audio()
     standing = read_standing(project)
     paths = standing.table.paths
+    project.check_audio()
     window_s = recipe.input.frames * recipe.features.hop_length / recipe.features.sample_rate
-    found = _inspect(paths, Inspector(project.audio_dir, window_s), workers)
-    issues = list(_faults(standing, found))
-    unfit = {row for row, issue, _ in issues if issue in faults.UNUSABLE}
+    inspector = Inspector(project.audio_dir, recipe.features, window_s)
+    contents, found = _inspect(paths, inspector, workers)
+    issues = list(_faults(standing, contents, found))
     groups = group_exact(
         [
-            None if {"empty", "silent"} & set(one.faults) or state == REJECTED else one.content
-            for one, state in zip(found, standing.table.states, strict=True)
+            None if {"empty", "silent"} & set(one.faults) or state == REJECTED else content
+            for content, one, state in zip(contents, found, standing.table.states, strict=True)
         ]
     )
     pairs = [(*pair, 1.0) for group in groups for pair in itertools.combinations(group, 2)]
@@ -128,35 +121,80 @@ def check(
     if not fast:
         probe = probe or read_recipe("probe")
         store = compute_features(project, probe.features, workers=workers)
+        issues += _left_out(store, standing, issues)
         use = usable_rows(store, standing.table)
         issues += _copies(standing, "near_duplicate", pair_near(store, paths, use))
         issues += _outliers(project, standing, probe, workers)
     used = (standing.table.subsets == "train") & (standing.table.states != REJECTED)
+    out = (*faults.UNUSABLE, *faults.PASSING)
+    unfit = {row for row, issue, _ in issues if issue in out}
     used[[*unfit, *_parted_twins(standing, groups, unfit)]] = False
     order = list(faults.REASONS)
     issues.sort(key=lambda issue: (paths[issue[0]], order.index(issue[1])))
     return [
-        ClipIssue(path=paths[row], issue=issue, used=bool(used[row]), reason=reason)
+        ClipIssue(
+            path=paths[row],
+            issue=issue,
+            used=bool(used[row]),
+            reason=reason if standing.table.subsets[row] == "train" else f"{reason} (held out)",
+        )
         for row, issue, reason in issues
     ]
 
 
-def _inspect(paths: Sequence[str], inspector: Inspector, workers: int | None) -> list[Inspection]:
-    """Inspect each recording; one that kills its worker is unreadable."""
-    found = {}
-    with Executor(workers) as executor:
+def gather(issues: Sequence[ClipIssue], project: Project) -> list[ClipIssue]:
+    """Make one issue of those that most clips of a set have, for people to read.
+
+    Args:
+        issues: As of :func:`check`.
+        project: Whose clips.
+    """
+    with project.store.read() as session:
+        n_clips = len(session.labels().paths)
+    counts = Counter((issue.issue, issue.reason, issue.used) for issue in issues)
+    found: dict[tuple[str, str, str], ClipIssue] = {}
+    for issue in issues:
+        n = counts[issue.issue, issue.reason, issue.used]
+        most = n > n_clips / 2 and n >= _MANY
+        path = f"{n} of {n_clips} clips" if most else issue.path
+        found.setdefault((path, issue.issue, issue.reason), replace(issue, path=path))
+    return list(found.values())
+
+
+def _inspect(
+    paths: Sequence[str], inspector: Inspector, workers: int | None
+) -> tuple[list[str | None], list[Inspection]]:
+    """Hash and inspect each recording; one that kills its worker could not be read."""
+    found: dict[str, tuple[str | None, Inspection]] = {}
+    with Executor(workers or worker_count(WORKER_MB)) as executor:
         for result in track(executor.map(inspector, paths), len(paths), "checking"):
-            found[result.item] = Inspection() if result.error else result.get()
-    return [found[path] for path in paths]
+            dead = None, Inspection(["unread"], why=str(result.error))
+            found[result.item] = dead if result.error else result.get()
+    return [found[path][0] for path in paths], [found[path][1] for path in paths]
 
 
-def _faults(standing: Standing, found: Sequence[Inspection]) -> Iterator[Issue]:
+def _faults(
+    standing: Standing, contents: Sequence[str | None], found: Sequence[Inspection]
+) -> Iterator[Issue]:
     """Yield what recordings show by themselves, and by the hash they were imported with."""
     imported = standing.table.content_hashes
-    for row, one in enumerate(found):
-        changed = None not in (one.content, imported[row]) and one.content != imported[row]
+    for row, (content, one) in enumerate(zip(contents, found, strict=True)):
+        changed = None not in (content, imported[row]) and content != imported[row]
         for fault in ["changed", *one.faults] if changed else one.faults:
-            yield row, fault, faults.REASONS[fault]
+            why = f": {one.why}" if one.why and fault == one.unusable else ""
+            yield row, fault, faults.REASONS[fault] + why
+
+
+def _left_out(store: FeatureStore, standing: Standing, issues: Sequence[Issue]) -> Iterator[Issue]:
+    """Yield what only the spectrogram shows, of the recordings that are as they were then."""
+    told = {(row, issue) for row, issue, _ in issues}
+    for row, path in enumerate(standing.table.paths):
+        entry = store.entries.get(path)
+        if entry is None or entry.length:
+            continue
+        for fault in entry.faults:
+            if fault in ("not_finite", "blank") and (row, fault) not in told:
+                yield row, fault, faults.REASONS[fault]
 
 
 def _rates(found: Sequence[Inspection]) -> Iterator[Issue]:

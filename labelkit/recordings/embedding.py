@@ -17,8 +17,14 @@ from labelkit.errors import InvalidInput
 from labelkit.executor import Executor
 from labelkit.progress import say, track
 from labelkit.project import Project
-from labelkit.recordings.features import Extractor, compute_features, read_recordings
-from labelkit.recordings.usable import same_recordings
+from labelkit.recordings.features import (
+    Extracted,
+    Extractor,
+    compute_features,
+    keep,
+    read_recordings,
+)
+from labelkit.recordings.usable import refuse_gone, same_recordings
 from labelkit.registry import TABLE, resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
@@ -101,14 +107,15 @@ def compute_embeddings(
     Raises:
         InvalidInput: If the embedder is unknown, fails, is not deterministic, or gives
             every clip the same vector or vectors of different lengths.
+        RecordingsGone: If the audio folder, or much of what lay in it, is not there.
         StoreBusy: If another process computes the same embeddings.
     """
     store = open_embeddings(project, spec, feature_spec)
     kind = spec.embedder.partition(":")[0]
-    if kind != "vectors":
-        project.check_audio()
     with project.store.read() as session:
         table = session.labels()
+    if kind != "vectors":
+        refuse_gone(project, table)
     if not store.missing(project.audio_dir, table.paths):
         return store
     pooled = spec.embedder in TABLE["embedder"]
@@ -129,7 +136,7 @@ def compute_embeddings(
                 hears = FeatureSpec(sample_rate=embedder.sample_rate, trim="none")
                 extractor = Extractor(project.audio_dir, hears, samples_only=True)
                 read = read_recordings(extractor, executor, missing)
-                found = _embed(read, embedder, spec, store)
+                found = _embed(_waves(read), embedder, spec, store)
             for entry, vector in track(found, len(missing), "embeddings"):
                 _add(store, spec, entry, vector)
     return store
@@ -316,6 +323,13 @@ def _take(
         yield Entry(path, size, mtime_ns, content, faults=faults), vector
 
 
+def _waves(read: Iterator[Extracted]) -> Iterator[Found]:
+    """Yield entries and samples of recordings, which are never so many that they lie in a file."""
+    for found in read:
+        assert not isinstance(found.rows, Path)
+        yield found.entry, found.rows if found.rows.ndim == 1 else found.rows[:0, 0]
+
+
 def _embed(
     read: Iterator[Found], embedder: Embedder, spec: EmbeddingSpec, store: EmbeddingStore
 ) -> Iterator[Found]:
@@ -364,7 +378,7 @@ def _add(store: EmbeddingStore, spec: EmbeddingSpec, entry: Entry, vector: Float
     if not np.isfinite(vector).all():
         say(f"{entry.path}: left out ({spec.embedder} gave NaN or infinite numbers)")
         entry, vector = replace(entry, faults=[*entry.faults, NOT_FINITE]), vector[:0]
-    store.add(entry, vector[:, None])
+    keep(store, Extracted(entry, vector[:, None]))
 
 
 def _file(name: str, what: str) -> Path:

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from labelkit.audio import faults, io
-from labelkit.audio.features import check_spec, compute, prepare
+from labelkit.audio.features import check_spec, compute_parts, compute_whole, place, silent_frame
+from labelkit.audio.spool import IN_MEMORY, Samples, Spool
 from labelkit.config import FeatureSpec, create_spec
 from labelkit.errors import InvalidInput
-from labelkit.executor import Executor
+from labelkit.executor import Executor, worker_count
 from labelkit.progress import say, track
 from labelkit.project import Project
+from labelkit.recordings.usable import refuse_gone
 from labelkit.records import Frames
 from labelkit.registry import TABLE
-from labelkit.stores.arrays import Entry, FeatureStore, file_state
+from labelkit.stores.arrays import ArrayStore, Entry, FeatureStore, file_state
 from labelkit.types import Floats
 
 # Recordings whose spectrograms are computed together on a GPU.
 BATCH = 256
+# Of memory that a worker takes at most, whatever the length of a recording.
+WORKER_MB = 400
+# Recordings that are left out by name.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What was found under a path.
+
+    ``rows`` are its frames, float16 ``(n_frames, n_mels)``, those of a long recording in a file, or
+    the samples if these were asked for; none if it is left out, ``why`` says more of that then.
+    """
+
+    entry: Entry
+    rows: Floats | Path
+    why: str = ""
+
+    @property
+    def is_passing(self) -> bool:
+        """Tell whether what keeps it out says nothing of its content."""
+        return bool(self.entry.faults) and self.entry.faults[0] in faults.PASSING
 
 
 @dataclass(frozen=True)
@@ -31,27 +57,104 @@ class Extractor:
     Args:
         audio_dir: Folder of the recordings.
         spec: What to compute.
+        folder: Where long recordings and their frames lie meanwhile.
         samples_only: Stop before the spectrogram, which is computed in batches then.
+        longest: Samples beyond which it is computed here all the same; None if it never is.
     """
 
     audio_dir: Path
     spec: FeatureSpec
+    folder: Path | None = None
     samples_only: bool = False
+    longest: int | None = None
 
-    def __call__(self, path: str) -> tuple[Entry, Floats]:
-        """Return the journal entry of a recording and frames, float16 ``(n_frames, n_mels)``."""
+    def __call__(self, path: str) -> Extracted:
+        """Decode the recording at ``path``, judge it, and compute what is wanted of it."""
         file = self.audio_dir / path
         size, mtime_ns = file_state(file)
-        samples, rate, found = faults.inspect(file)
-        content = io.hash_file(file) if size >= 0 else ""
-        result: Floats = np.zeros((0, self.spec.n_mels), np.float16)
-        start_s = 0.0
-        if len(samples) and self.samples_only:
-            result, start_s = prepare(samples, rate, self.spec)
-        elif len(samples):
-            frames, start_s = compute(samples, rate, self.spec)
-            result = frames.astype(np.float16)
-        return Entry(path, size, mtime_ns, content, start_s=start_s, faults=found), result
+        entry = Entry(path, size, mtime_ns, "")
+        recording = faults.open_recording(file)
+        if isinstance(recording, faults.Inspection):
+            return self._leave_out(entry, file, recording)
+        with Spool(self.folder) as mono:
+            examination = faults.Examination(
+                recording.rate, self.spec, whole=False, floats=recording.holds_floats
+            )
+            try:
+                for block in io.mix_down(
+                    map(examination.add, recording.blocks()), recording.rate, self.spec.sample_rate
+                ):
+                    mono.add(block)
+                content = io.hash_file(file)
+            except (OSError, InvalidInput) as error:
+                return self._leave_out(entry, file, faults.say_unread(error))
+            found = faults.conclude(recording, examination)
+            if found.unusable:
+                return self._leave_out(entry, file, found)
+            stretch, start_s = place(mono, self.spec)
+            entry = replace(entry, content_hash=content, start_s=start_s, faults=found.faults)
+            if self.samples_only and (self.longest is None or len(stretch) <= self.longest):
+                return Extracted(entry, stretch.read(0, len(stretch)).astype(np.float32))
+            return self._judge(entry, self._compute(stretch))
+
+    def _compute(self, stretch: Samples) -> Iterator[Floats]:
+        if len(stretch) > IN_MEMORY and self.spec.kind in TABLE["feature"]:
+            yield from compute_parts(stretch, self.spec)
+        else:
+            yield compute_whole(stretch, self.spec)
+
+    def _judge(self, entry: Entry, parts: Iterator[Floats]) -> Extracted:
+        """Take frames as they come, and leave the recording out if they are of no use."""
+        silence = silent_frame(self.spec)
+        rows: list[Floats] = []
+        size, file = 0, None
+        blank = True
+        try:
+            for part in parts:
+                fault = faults.judge_frames(part, silence)
+                if fault == "not_finite":
+                    return Extracted(replace(entry, faults=[fault]), self._nothing)
+                blank &= fault == "blank"
+                rows.append(part.astype(np.float16))
+                size += part.size
+                if size > _KEPT_NUMBERS:
+                    file = file or self._open_file(entry.content_hash)
+                    file.writelines(row.tobytes() for row in rows)
+                    rows, size = [], 0
+            if blank:
+                return Extracted(replace(entry, faults=["blank"]), self._nothing)
+            if file is None:
+                return Extracted(entry, np.concatenate(rows))
+            file.writelines(row.tobytes() for row in rows)
+            kept, file = file, None
+            kept.close()
+            return Extracted(entry, Path(kept.name))
+        finally:
+            if file is not None:
+                file.close()
+                Path(file.name).unlink()
+
+    @property
+    def _nothing(self) -> Floats:
+        return np.zeros((0, self.spec.n_mels), np.float16)
+
+    def _open_file(self, content_hash: str) -> BinaryIO:
+        assert self.folder is not None, "long recordings need a folder"
+        return (self.folder / f"{content_hash}.{os.getpid()}.partial").open("wb")
+
+    def _leave_out(self, entry: Entry, file: Path, found: faults.Inspection) -> Extracted:
+        content = ""
+        if found.unusable not in faults.PASSING:
+            try:
+                content = io.hash_file(file)
+            except OSError as error:
+                found = faults.say_unread(error)
+        entry = replace(entry, content_hash=content, faults=found.faults)
+        return Extracted(entry, self._nothing, found.why)
+
+
+# Numbers of frames that a worker keeps before it writes them to a file: 16 MB.
+_KEPT_NUMBERS = 2**23
 
 
 def compute_features(
@@ -66,77 +169,106 @@ def compute_features(
     Args:
         project: Whose recordings.
         spec: What to compute.
-        workers: Processes at once; all cores if None.
+        workers: Processes at once; as many as cores and memory allow if None.
         device: On ``cuda`` spectrograms are computed in batches; on ``cpu`` each by the
             worker that read the recording, which is the faster there.
 
     Raises:
         InvalidInput: If the spec fits no spectrogram.
+        RecordingsGone: If the audio folder, or much of what lay in it, is not there, before or
+            after.
         StoreBusy: If another process computes the same features.
     """
     check_spec(spec)
-    project.check_audio()
     with project.store.read() as session:
-        paths = session.labels().paths
+        table = session.labels()
+    refuse_gone(project, table)
+    paths = table.paths
     store = FeatureStore(project.features, spec)
     missing = store.missing(project.audio_dir, paths)
     if not missing:
         return store
     # A plug-in knows no batches.
     batched = device != "cpu" and spec.kind in TABLE["feature"]
-    extractor = Extractor(project.audio_dir, spec, samples_only=batched)
+    extractor = Extractor(
+        project.audio_dir, spec, store.folder, samples_only=batched, longest=IN_MEMORY
+    )
     # A few recordings are done sooner than worker processes have started.
-    with (
-        store.writing(timeout_s=project.store.timeout_s),
-        Executor(workers if len(missing) > 8 else 1) as executor,
-    ):
+    n_workers = (workers or worker_count(WORKER_MB)) if len(missing) > 8 else 1
+    with store.writing(timeout_s=project.store.timeout_s), Executor(n_workers) as executor:
         # Whoever was adding until now may have done some of it.
         missing = store.missing(project.audio_dir, paths)
         read = read_recordings(extractor, executor, missing)
         done = _in_batches(read, spec, device) if batched else read
-        for entry, frames in track(done, len(missing), "features"):
-            store.add(entry, frames)
+        for found in track(done, len(missing), "features"):
+            keep(store, found)
+        if any(entry.faults[:1] == ["missing"] for entry in store.entries.values()):
+            refuse_gone(project, table)
     return store
+
+
+def keep(store: ArrayStore, found: Extracted) -> None:
+    """Add what was found to a store; what says nothing of a recording's content only for now."""
+    if found.is_passing:
+        store.note(found.entry)
+        return
+    try:
+        store.add(found.entry, found.rows)
+    finally:
+        if isinstance(found.rows, Path):
+            found.rows.unlink()
 
 
 def read_recordings(
     extractor: Extractor, executor: Executor, paths: Sequence[str]
-) -> Iterator[tuple[Entry, Floats]]:
-    """Yield what was found under each path; nothing where reading failed."""
+) -> Iterator[Extracted]:
+    """Yield what was found under each path; what could not be read is told by name."""
+    n_told = 0
     for result in executor.map(extractor, paths):
         if result.error is None:
-            yield result.get()
-            continue
-        size, mtime_ns = file_state(extractor.audio_dir / result.item)
-        say(f"{result.item}: left out ({result.error})")
-        key = f"error:{result.item}"
-        nothing = np.zeros((0, extractor.spec.n_mels), np.float16)
-        yield Entry(result.item, size, mtime_ns, key, faults=["unreadable"]), nothing
+            found = result.get()
+        else:
+            size, mtime_ns = file_state(extractor.audio_dir / result.item)
+            entry = Entry(result.item, size, mtime_ns, "", faults=["unread"])
+            nothing = np.zeros((0, extractor.spec.n_mels), np.float16)
+            found = Extracted(entry, nothing, str(result.error))
+        if found.entry.faults[:1] == ["unread"]:
+            n_told += 1
+            if n_told <= _NAMED:
+                say(
+                    f"{result.item}: left out for now, it could not be read ({found.why}); "
+                    "the same command tries again"
+                )
+        yield found
+    if n_told > _NAMED:
+        say(f"{n_told - _NAMED} more could not be read, for the reasons above or others")
 
 
-def _in_batches(
-    read: Iterator[tuple[Entry, Floats]], spec: FeatureSpec, device: str
-) -> Iterator[tuple[Entry, Floats]]:
+def _in_batches(read: Iterator[Extracted], spec: FeatureSpec, device: str) -> Iterator[Extracted]:
     """Turn samples into frames, many recordings at once."""
+    waiting: list[Extracted] = []
+    for found in read:
+        if isinstance(found.rows, Path) or found.rows.ndim > 1:
+            yield found
+            continue
+        waiting.append(found)
+        if len(waiting) == BATCH:
+            yield from _flush(waiting, spec, device)
+            waiting = []
+    yield from _flush(waiting, spec, device)
+
+
+def _flush(waiting: list[Extracted], spec: FeatureSpec, device: str) -> Iterator[Extracted]:
     from labelkit.audio.batched import compute_batch
 
-    waiting: list[tuple[Entry, Floats]] = []
-    for item in read:
-        if len(item[1]):
-            waiting.append(item)
+    waves = [found.rows for found in waiting if not isinstance(found.rows, Path)]
+    silence = silent_frame(spec)
+    for found, frames in zip(waiting, compute_batch(waves, spec, device), strict=True):
+        fault = faults.judge_frames(frames, silence)
+        if fault:
+            yield Extracted(replace(found.entry, faults=[fault]), frames[:0])
         else:
-            yield item
-        if len(waiting) == BATCH:
-            yield from _flush(waiting, compute_batch([w for _, w in waiting], spec, device))
-    yield from _flush(waiting, compute_batch([w for _, w in waiting], spec, device))
-
-
-def _flush(
-    waiting: list[tuple[Entry, Floats]], frames: Sequence[Floats]
-) -> Iterator[tuple[Entry, Floats]]:
-    for (entry, _), found in zip(waiting, frames, strict=True):
-        yield entry, found.astype(np.float16)
-    waiting.clear()
+            yield replace(found, rows=frames.astype(np.float16))
 
 
 def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:

@@ -6,10 +6,39 @@ import itertools
 
 import numpy as np
 
+from labelkit.errors import RecordingsGone
 from labelkit.progress import say
+from labelkit.project import FILE, Project
 from labelkit.records import LabelTable
 from labelkit.stores.arrays import ArrayStore
 from labelkit.types import Bools
+
+
+def refuse_gone(project: Project, table: LabelTable) -> None:
+    """Refuse to go on where the audio folder, or much of what lay in it, is not there.
+
+    A disk that is not mounted looks like that; to leave out what is missing would be to train on
+    another set.
+
+    Args:
+        project: Whose recordings.
+        table: Its clips; those of an import of metadata alone may never have been there.
+
+    Raises:
+        RecordingsGone: If there is no folder, or more than ``project.max_missing`` of the
+            recordings that an import saw are missing.
+    """
+    project.check_audio()
+    seen = [
+        path for path, content in zip(table.paths, table.content_hashes, strict=True) if content
+    ]
+    gone = [path for path in seen if not (project.audio_dir / path).exists()]
+    if len(gone) > project.max_missing * len(seen):
+        raise RecordingsGone(
+            f"{len(gone)} of {len(seen)} recordings are not in {project.audio_dir}, {gone[0]} say; "
+            "bring them back (is the disk mounted?), or allow it with max_missing = 1 in "
+            f"{project.root / FILE}"
+        )
 
 
 def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:

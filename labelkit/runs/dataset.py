@@ -6,6 +6,8 @@ once, and everything else asks the learner.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -253,18 +255,24 @@ def _usable_clips(
         InvalidInput: If nothing can be trained on.
     """
     left_out = unusable(arrays, table)
-    if left_out:
-        some = ", ".join(f"{path} ({fault})" for path, fault in list(left_out.items())[:3])
-        say(f"{len(left_out)} clips are left out: {some}{' ...' if len(left_out) > 3 else ''}")
     usable = np.array([path not in left_out for path in table.paths])
     usable &= table.states != REJECTED
     usable &= ~parted_twins(arrays, table, folds, usable)
     train = np.flatnonzero(usable & (table.subsets == "train"))
+    if left_out:
+        wanted = int(((table.subsets == "train") & (table.states != REJECTED)).sum())
+        kinds = Counter(left_out.values()).most_common()
+        why = ", ".join(f"{n} {fault} ({_first(left_out, fault)} say)" for fault, n in kinds)
+        say(f"trained on {len(train)} of {wanted} clips; of all recordings are left out: {why}")
     if not len(train):
         raise InvalidInput("no usable training clip; see: labelkit check")
     if len(table.classes) < 2:
         raise InvalidInput("the project has a single class; nothing can be told from it")
     return train, np.flatnonzero(usable & (table.subsets == "test"))
+
+
+def _first(left_out: Mapping[str, str], fault: str) -> str:
+    return next(path for path, why in left_out.items() if why == fault)
 
 
 def _hear_spectrograms(

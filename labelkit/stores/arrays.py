@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -138,18 +139,33 @@ class ArrayStore:
                 self._sync()
                 del self._open
 
-    def add(self, entry: Entry, frames: Floats) -> None:
+    def note(self, entry: Entry) -> None:
+        """Keep for this process alone what says nothing of the file's content.
+
+        The next one looks again: a file that could not be read may be readable then.
+        """
+        self.entries[entry.path] = entry
+
+    def add(self, entry: Entry, frames: Floats | Path) -> None:
         """Append what was found under a path; bytes already known are not stored twice.
 
         Args:
             entry: The file's state, hash and faults.
-            frames: Its rows, shape ``(n_frames, width)``; none if unusable.
+            frames: Its rows, shape ``(n_frames, width)``; none if unusable. Those of a long
+                recording are in a file, as they will be here.
         """
         data = self._open[1]
         known = self._by_hash.get(entry.content_hash)
-        if known is None and len(frames):
+        length = 0
+        if known is None and isinstance(frames, Path):
+            with frames.open("rb") as source:
+                shutil.copyfileobj(source, data, 2**20)
+            length = frames.stat().st_size // self._row_bytes
+        elif known is None and not isinstance(frames, Path):
             data.write(np.ascontiguousarray(frames, self._dtype).tobytes())
-            start, length = self._end, len(frames)
+            length = len(frames)
+        if length:
+            start = self._end
             self._end += length
         else:
             start, length = (known.start, known.length) if known else (0, 0)

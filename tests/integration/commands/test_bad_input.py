@@ -114,7 +114,7 @@ def test_bad_recordings_stop_nothing(tone_project, kind):
     call(tone_project, "folds", "--n", "2")
     done = call(tone_project, "verify", "--workers", "1", *settings)
     assert done.exit_code == 0, done.output
-    assert (f"1 clips are left out: {name} ({kind})" in done.stderr) == (not used)
+    assert (f"are left out: 1 {kind} ({name} say)" in done.stderr) == (not used)
     with tone_project.store.read() as session:
         learnt = session.rows(
             "select count(*) from (select unnest(trained_on) as clip_id from runs) "

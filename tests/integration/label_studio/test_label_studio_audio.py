@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from labelkit.audio.io import hash_file
+from labelkit.audio.io import hash_file, read_audio
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.label_studio import uploads
 from labelkit.label_studio.audio import (
@@ -455,9 +455,9 @@ def test_formats_the_server_refuses_arrive_as_flac(client, box, tmp_path):
     for number, path in enumerate(paths):
         assert urls[number].endswith(f"-{hash_file(path)}.flac")
         heard, rate = soundfile.read(BytesIO(download(client, urls[number])))
-        meant, meant_rate = soundfile.read(path)
+        meant, meant_rate = read_audio(path)
         assert rate == meant_rate
-        np.testing.assert_allclose(heard, meant, atol=2**-15)
+        np.testing.assert_allclose(heard, meant[:, 0], atol=2**-15)
 
 
 @pytest.mark.slow

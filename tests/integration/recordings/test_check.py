@@ -112,8 +112,8 @@ def test_real_clips_are_cut_off_once_they_were_upsampled(shared_data):
 )
 def test_very_short_is_told_apart_from_short(tmp_path, seconds, expected):
     soundfile.write(tmp_path / "x.wav", noise(0, seconds), RATE)
-    assert faults.inspect(tmp_path / "x.wav", window_s=0.5)[2] == expected
-    assert faults.inspect(tmp_path / "x.wav")[2] == [n for n in expected if n != "short"]
+    assert faults.inspect(tmp_path / "x.wav", window_s=0.5).faults == expected
+    assert faults.inspect(tmp_path / "x.wav").faults == [n for n in expected if n != "short"]
 
 
 # Sample rates.
@@ -321,7 +321,8 @@ def test_the_command_prints_the_rows_and_counts_them(planted, listed):
     assert done.exit_code == 0 and json.loads(done.stdout) == [as_row(row) for row in listed]
     clips = {row.path for row in listed}
     assert done.stderr.splitlines()[-1] == (
-        f"{len(listed)} issues of {len(clips)} clips; 3 of these are kept out of training"
+        f"{len(listed)} issues of {len(clips)} clips; 1 cannot be used, 2 are held out, rejected "
+        "or copies of others"
     )
     done = call(planted, *settings, "--fast")
     assert done.stdout.splitlines()[0].split() == ["path", "issue", "used", "reason"]

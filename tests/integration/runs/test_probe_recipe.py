@@ -364,7 +364,8 @@ def test_embeddings_of_ones_own_and_clips_without_one(bare_project, tmp_path, ca
     data = read_dataset(demo_project, recipe, workers=1)
     assert isinstance(data.learner, Classifier) and data.learner.name.startswith("mine-")
     np.testing.assert_allclose(data.learner.matrix, x[1:], atol=1e-6)
-    assert f"1 clips are left out: {table.paths[0]} (no_vector)" in capsys.readouterr().err
+    said = f"of all recordings are left out: 1 no_vector ({table.paths[0]} say)"
+    assert said in capsys.readouterr().err
     assert not demo_project.features.exists()
     first = train(demo_project, recipe, workers=1)
     assert first["verified_accuracy"] == 1

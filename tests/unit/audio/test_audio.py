@@ -11,8 +11,9 @@ import soundfile
 from labelkit.audio import batched, faults, io, ogg
 from labelkit.audio.compat import import_torchaudio
 from labelkit.audio.features import check_spec
+from labelkit.audio.source import Source
 from labelkit.config import FeatureSpec, read_recipe
-from labelkit.errors import InvalidInput, StoreBusy
+from labelkit.errors import InvalidInput, RecordingsGone, StoreBusy
 from labelkit.recordings import checking
 from labelkit.recordings.features import compute_features
 from labelkit.recordings.usable import unusable
@@ -40,7 +41,7 @@ def test_every_format_decodes_to_the_same_tone(tmp_path, ending, subtype, rate, 
     spectrum = np.abs(np.fft.rfft(mono[:16000] * np.hanning(len(mono[:16000]))))
     peak_hz = spectrum.argmax() * 16000 / len(mono[:16000])
     assert peak_hz == pytest.approx(440, abs=3)
-    assert faults.inspect(path)[2] == []
+    assert faults.inspect(path).faults == []
 
 
 def test_channels_are_averaged():
@@ -88,18 +89,22 @@ def broken(tmp_path):
     ],
 )  # fmt: skip
 def test_faults_are_named(broken, name, expected):
-    assert faults.inspect(broken / name, window_s=0.5)[2] == expected
+    assert faults.inspect(broken / name, window_s=0.5).faults == expected
 
 
 def test_every_real_ogg_that_was_cut_off_is_told_and_heard(shared_data, tmp_path):
     for clip in sorted((shared_data / "esc10" / "audio").iterdir())[:30]:
         data = clip.read_bytes()
-        assert not ogg.is_cut_off(data) and ogg.mend(data) == data
+        with clip.open("rb") as file:
+            [link] = ogg.find_links(Source(file))
+            assert not ogg.is_cut_off(Source(file), link)
+            assert ogg.make_pieces(Source(file), link) == [(0, len(data))]
         whole, _ = soundfile.read(clip)
         for share in (0.5, 0.95):
             path = tmp_path / "cut.ogg"
             path.write_bytes(data[: int(share * len(data))])
-            samples, _, found = faults.inspect(path)
+            found = faults.inspect(path).faults
+            samples, _ = io.read_audio(path)
             assert "truncated" in found and len(samples) > 0.02 * len(whole)
             half = len(samples) // 2
             np.testing.assert_allclose(samples[:half, 0], whole[:half], atol=1e-6)
@@ -122,7 +127,7 @@ def test_a_missing_audio_folder_is_named(tone_project):
     tone_project.audio_dir.rename(tone_project.audio_dir.with_name("gone"))
     recipe = read_recipe("quick")
     for job, what in ((checking.check, recipe), (compute_features, recipe.features)):
-        with pytest.raises(InvalidInput, match=r"audio folder .*/audio is not there"):
+        with pytest.raises(RecordingsGone, match=r"audio folder .*/audio is not there"):
             job(tone_project, what, workers=1)
 
 
@@ -131,12 +136,13 @@ def test_infinite_samples_are_full_scale(tmp_path):
     samples[100:3000] = np.inf
     samples[5000] = np.nan
     soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
-    found, _, names = faults.inspect(tmp_path / "x.wav")
-    assert found.max() == 1 and found[5000] == 0 and names == ["clipped"]
+    found, _ = io.read_audio(tmp_path / "x.wav")
+    assert found.max() == 1 and found[5000] == 0
+    assert faults.inspect(tmp_path / "x.wav").faults == ["no_numbers", "clipped"]
 
 
 def test_what_is_left_of_a_truncated_file_is_used(broken):
-    samples, rate, _ = faults.inspect(broken / "truncated.ogg")
+    samples, rate = io.read_audio(broken / "truncated.ogg")
     assert len(samples) > 0.3 * rate
 
 
@@ -265,7 +271,7 @@ def test_torchaudio_imports_beside_any_torch():
 
 def test_real_clips_are_sound(shared_data):
     audio = shared_data / "esc10" / "audio"
-    found = {p.name: faults.inspect(p)[2] for p in sorted(audio.iterdir())[:40]}
+    found = {p.name: faults.inspect(p).faults for p in sorted(audio.iterdir())[:40]}
     assert not [name for name, names in found.items() if set(names) & set(faults.UNUSABLE)]
 
 
@@ -290,5 +296,7 @@ def test_spectrograms_in_batches_are_the_same(tone_project, monkeypatch, kind):
         a = matrix[entries[path].start :][: entry.length].astype(np.float32)
         b = second[entry.start :][: entry.length].astype(np.float32)
         np.testing.assert_allclose(a, b, atol=0.07)  # One step of float16 at 100 dB.
-        assert (np.abs(a - b) < 1e-3).mean() > 0.99 if entry.length else path == "3.wav"
+        if kind == "log_mel" and entry.length:
+            assert (np.abs(a - b) < 1e-3)[a > a.max() - 60].mean() > 0.99
+        assert entry.length or path == "3.wav"
     assert entries["0.wav"].start_s == pytest.approx(-0.25, abs=1e-3)

@@ -1,0 +1,330 @@
+"""What the network gets is looked at, and what could not be read once is read again."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from labelkit.audio import faults, io
+from labelkit.config import FormatSpec, read_recipe
+from labelkit.errors import RecordingsGone
+from labelkit.labels.importing import import_labels
+from labelkit.project import FILE, create_project, open_project
+from labelkit.recordings import checking
+from labelkit.recordings import features as extraction
+from labelkit.recordings.features import compute_features
+from labelkit.recordings.usable import unusable
+from labelkit.runs.train import train
+from labelkit.stores.arrays import FeatureStore
+from tests.support.clips import write_csv
+from tests.support.commands import call, rows
+
+RATE, SECONDS = 16000, 3
+RECIPE = read_recipe("quick", ["epochs=1", "model.width=8", "input.frames=16"])
+
+
+def noise(seed=0, level=0.2, channels=1, seconds=SECONDS):
+    rng = np.random.default_rng(seed)
+    return level * rng.standard_normal((int(seconds * RATE), channels)).astype(np.float32)
+
+
+def tone(hz, level=0.3):
+    t = np.arange(SECONDS * RATE) / RATE
+    return (level * np.sin(2 * np.pi * hz * t)).astype(np.float32)[:, None]
+
+
+def with_(samples, **places):
+    samples = samples.copy()
+    for place, value in places.items():
+        samples[int(place.strip("_")) :: 10**9] = value
+    return samples
+
+
+def spiked(n, value=1e8, level=0.2):
+    samples = noise(level=level)
+    samples[np.linspace(1000, len(samples) - 1000, n).astype(int)] = value
+    return samples
+
+
+X = noise()
+SOUNDS = {
+    # What keeps a recording out.
+    "inverted": (np.hstack([X, -X]), "cancelled", False),
+    "inverted, 24 bit": (np.hstack([X, -X]), "cancelled", False, "PCM_24"),
+    "inverted, a little fainter": (np.hstack([X, -0.99 * X]), "cancelled", False),
+    "two of four inverted": (np.hstack([X, -X, X, -X]), "cancelled", False),
+    "inverted tone": (np.hstack([tone(400), -tone(400)]), "cancelled", False),
+    "one damaged sample": (spiked(1), "spike", False),
+    "five damaged samples": (spiked(5, 1e6), "spike", False),
+    "a full-scale spike in faint sound": (spiked(1, 1.0, 1e-4), "spike", False),
+    "a negative spike": (spiked(2, -3e7), "spike", False),
+    "units of 1e18": (X * np.float32(1e18), "wild", False),
+    "units of 1e30": (X * np.float32(1e30), "wild", False),
+    "silence": (np.zeros((RATE, 1), np.float32), "silent", False),
+    "silence in stereo": (np.zeros((RATE, 2), np.float32), "silent", False),
+    "an offset": (np.full((RATE, 1), 0.5, np.float32), "silent", False),
+    "below 16 bits": (X * np.float32(1e-5), "silent", False),
+    # What is told, and used.
+    "units of 16 bits": (X * 32768, "scale", True),
+    "units of 8000": (tone(200, 8000), "scale", True),
+    "units of 24 bits": (X * np.float32(2**23), "scale", True),
+    "no numbers": (np.where(np.arange(len(X))[:, None] % 999, X, np.nan), "no_numbers", True),
+    "infinite samples": (np.where(np.arange(len(X))[:, None] % 999, X, np.inf), "no_numbers", True),
+    "one that is no number": (np.where(np.arange(len(X))[:, None] == 5, np.nan, X), "no_numbers",
+                              True),
+    "clipped": (np.clip(5 * X, -1, 1), "clipped", True),
+    "clipped, 16 bit": (np.clip(5 * X, -1, 1), "clipped", True, "PCM_16"),
+    "clipped at 0.5 and made louder": (4 * np.clip(5 * X, -0.5, 0.5), "clipped", True),
+    # What is neither.
+    "above full scale": (tone(200, 2.5), None, True),
+    "above full scale, low": (tone(20, 2.5), None, True),
+    "noise above full scale": (8 * X, None, True),
+    "faint": (tone(300, 7e-5), None, True),
+    "faint noise": (noise(level=1e-4), None, True),
+    "faint, 24 bit": (tone(300, 1e-4), None, True, "PCM_24"),
+    "one channel silent": (np.hstack([X, 0 * X]), None, True),
+    "one channel late": (np.hstack([X, np.roll(X, 40)]), None, True),
+    "one channel far louder": (np.hstack([X, -0.05 * X]), None, True),
+    "a click of 5 ms": (with_(0.001 * noise(), _24000=0) + 0, None, True),
+    "sound": (X, None, True),
+}  # fmt: skip
+click = 0.001 * noise()
+click[20000:20080] = noise(3)[:80]
+SOUNDS["a click of 5 ms"] = (click, None, True)
+
+
+def write(folder, name, samples, subtype="FLOAT"):
+    folder.mkdir(exist_ok=True)
+    soundfile.write(folder / name, samples, RATE, subtype=subtype)
+
+
+def make_project(root, files):
+    project, _ = create_project(root, root / "audio")
+    table = [(name, "AB"[k % 2]) for k, name in enumerate(files)]
+    import_labels(project, write_csv(root / "l.csv", ("fname", "label"), table), "csv",
+                  FormatSpec())  # fmt: skip
+    return project
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_a_recording_is_told_for_what_it_is(tmp_path, name):
+    samples, fault, used, *subtype = SOUNDS[name]
+    write(tmp_path / "audio", "x.wav", samples, *subtype)
+    project = make_project(tmp_path, ["x.wav"])
+    told = {issue.issue: issue.used for issue in checking.check(project, RECIPE, workers=1)}
+    told.pop("scale", None) if fault == "spike" else None
+    assert set(told) == ({fault} if fault else set())
+    assert all(value == used for value in told.values())
+    store = compute_features(project, RECIPE.features, workers=1)
+    with project.store.read() as session:
+        left_out = unusable(store, session.labels())
+    assert left_out == ({} if used else {"x.wav": fault})
+    if used:
+        frames = np.fromfile(store.frames_path, np.float16)
+        assert np.isfinite(frames).all() and np.ptp(frames.astype(np.float32)) > 1
+
+
+@pytest.mark.parametrize("setting", ["silence_db=-60", "cancelled_db=3", "spike_db=30"])
+def test_thresholds_are_settings(tmp_path, setting):
+    sounds = {
+        "silence_db": noise(level=1e-4),
+        "cancelled_db": np.hstack([X, -0.3 * X]),
+        "spike_db": spiked(1, 1.0, 0.005),
+    }
+    key = setting.partition("=")[0]
+    write(tmp_path / "audio", "x.wav", sounds[key])
+    project = make_project(tmp_path, ["x.wav"])
+    for settings, length in (([], 1), ([f"features.{setting}"], 0)):
+        recipe = read_recipe("quick", settings)
+        store = compute_features(project, recipe.features, workers=1)
+        assert bool(store.entries["x.wav"].length) == bool(length)
+        told = {
+            i.issue for i in checking.check(project, recipe, workers=1, fast=True) if not i.used
+        }
+        assert bool(told) != bool(length)
+
+
+@pytest.mark.parametrize("bad", ["units of 1e18", "inverted", "one damaged sample", "no numbers"])
+def test_one_bad_file_stops_nothing(tmp_path, bad):
+    names = [f"{k:02}.wav" for k in range(12)]
+    for k, name in enumerate(names):
+        write(tmp_path / "audio", name, tone(300 + 900 * (k % 2)) + noise(k, 0.02))
+    write(tmp_path / "audio", "03.wav", SOUNDS[bad][0])
+    project = make_project(tmp_path, names)
+    for words in (
+        ["check", "--workers", "1"],
+        ["duplicates", "--workers", "1"],
+        ["features", "--workers", "1"],
+        ["train", "--workers", "1", "--set", "epochs=1", "--set", "model.width=8"],
+    ):
+        done = call(project, *words)
+        assert done.exit_code == 0, done.output
+    assert rows(project, "select count(*) from runs where kind = 'train'") == [(1,)]
+
+
+@pytest.fixture
+def sixteen(tmp_path):
+    names = [f"{k:02}.wav" for k in range(16)]
+    for k, name in enumerate(names):
+        write(tmp_path / "audio", name, tone(300 + 900 * (k % 2)) + noise(k, 0.02))
+    return make_project(tmp_path, names)
+
+
+@pytest.mark.parametrize("error", [13, 5, 24, 12, 116])
+def test_what_could_not_be_read_is_read_by_the_next_run(sixteen, monkeypatch, capsys, error):
+    before = io.find_streams
+
+    def fail(path):
+        if path.name in ("03.wav", "07.wav"):
+            raise OSError(error, os.strerror(error))
+        return before(path)
+
+    monkeypatch.setattr(io, "find_streams", fail)
+    store = compute_features(sixteen, RECIPE.features, workers=1)
+    told = capsys.readouterr().err
+    assert "03.wav: left out for now" in told and os.strerror(error) in told and "07.wav" in told
+    with sixteen.store.read() as session:
+        assert unusable(store, session.labels()) == {"03.wav": "unread", "07.wav": "unread"}
+    assert train(sixteen, RECIPE, workers=1)["run_id"]
+    told = capsys.readouterr().err
+    assert "trained on 14 of 16 clips; " in told and "2 unread (03.wav say)" in told
+    monkeypatch.undo()
+    # No file was touched.
+    store = compute_features(sixteen, RECIPE.features, workers=1)
+    assert all(entry.length for entry in store.entries.values()) and len(store.entries) == 16
+
+
+def test_a_worker_that_dies_is_no_fault_of_the_recording(sixteen, monkeypatch, capsys):
+    class Dying(extraction.Extractor):
+        def __call__(self, path):
+            if path == "05.wav":
+                os._exit(9)
+            return super().__call__(path)
+
+    monkeypatch.setattr(extraction, "Extractor", Dying)
+    # Workers find the class by its name.
+    monkeypatch.setattr("tests.integration.recordings.test_sound.Dying", Dying, raising=False)
+    Dying.__qualname__, Dying.__module__ = "Dying", __name__
+    store = compute_features(sixteen, RECIPE.features, workers=2)
+    assert store.entries["05.wav"].faults == ["unread"]
+    monkeypatch.undo()
+    assert compute_features(sixteen, RECIPE.features, workers=1).entries["05.wav"].length
+
+
+def journal(project):
+    store = FeatureStore(project.features, RECIPE.features)
+    return store.entries
+
+
+@pytest.mark.parametrize("job", ["features", "train", "verify"])
+@pytest.mark.parametrize("gone", ["the folder", "a third", "two"])
+def test_recordings_that_are_gone(sixteen, job, gone):
+    audio = sixteen.audio_dir
+    if gone == "the folder":
+        audio.rename(audio.with_name("away"))
+    for k in range({"the folder": 0, "a third": 5, "two": 1}[gone]):
+        (audio / f"{k:02}.wav").unlink()
+    words = [job, "--workers", "1", "--set", "epochs=1", "--set", "model.width=8"]
+    done = call(sixteen, *(words[:3] if job == "features" else words))
+    if gone == "two":
+        assert done.exit_code == (0 if job != "verify" else done.exit_code)
+        if job == "train":
+            assert "trained on 15 of 16 clips; of all recordings are left out: 1 missing" in (
+                done.stderr
+            )
+        return
+    assert (
+        done.exit_code == 1 and "is the disk mounted" in done.stderr
+    ) or "not there" in done.stderr
+    assert done.exit_code == 1
+    assert rows(sixteen, "select count(*) from runs") == [(0,)] and journal(sixteen) == {}
+    if gone == "the folder":
+        audio.with_name("away").rename(audio)
+        assert call(sixteen, *(words[:3] if job == "features" else ["features"])).exit_code == 0
+        assert len(journal(sixteen)) == 16
+
+
+def test_how_many_may_be_missing_is_a_setting(sixteen):
+    for k in range(8):
+        (sixteen.audio_dir / f"{k:02}.wav").unlink()
+    with pytest.raises(RecordingsGone, match=r"8 of 16 recordings are not in .*max_missing = 1"):
+        compute_features(sixteen, RECIPE.features, workers=1)
+    with (sixteen.root / FILE).open("a") as file:
+        file.write("max_missing = 0.5\n")
+    project = open_project(sixteen.root)
+    assert len(compute_features(project, RECIPE.features, workers=1).entries) == 16
+    # What comes back is read.
+    for k in range(8):
+        write(project.audio_dir, f"{k:02}.wav", tone(500))
+    again = compute_features(project, RECIPE.features, workers=1)
+    assert all(entry.length for entry in again.entries.values())
+
+
+def test_a_folder_that_vanishes_midway_stops_the_run(sixteen, monkeypatch):
+    before, n = faults.open_recording, []
+
+    def vanish(path):
+        n.append(path)
+        if len(n) == 6:
+            sixteen.audio_dir.rename(sixteen.audio_dir.with_name("away"))
+        return before(path)
+
+    monkeypatch.setattr(faults, "open_recording", vanish)
+    with pytest.raises(RecordingsGone):
+        train(sixteen, RECIPE, workers=1)
+    assert rows(sixteen, "select count(*) from runs") == [(0,)]
+    monkeypatch.undo()
+    # What was read before is kept.
+    assert len(journal(sixteen)) == 5
+    sixteen.audio_dir.with_name("away").rename(sixteen.audio_dir)
+    assert train(sixteen, RECIPE, workers=1)["run_id"]
+
+
+def test_a_long_recording_is_the_same_in_parts(tmp_path, monkeypatch):
+    from labelkit.audio import spool
+
+    sound = np.concatenate([noise(k, 0.1 * (k + 1), 2) for k in range(4)])
+    write(tmp_path / "audio", "x.wav", sound, "PCM_16")
+    project = make_project(tmp_path, ["x.wav"])
+    for kind, settings in (
+        ("argus", []), ("quick", []), ("dorfer", []), ("dorfer", ["features.kind=log_mel"]),
+    ):  # fmt: skip
+        spec = read_recipe(kind, settings).features
+        whole = compute_features(project, spec, workers=1)
+        expected = np.fromfile(whole.frames_path, np.float16)
+        shutil.rmtree(project.features)
+        monkeypatch.setattr(spool, "IN_MEMORY", 1000)
+        monkeypatch.setattr(extraction, "IN_MEMORY", 1000)
+        monkeypatch.setattr(extraction, "_KEPT_NUMBERS", 5000)
+        monkeypatch.setattr(spool, "CHUNK", 5120)
+        parts = compute_features(project, spec, workers=1)
+        found = np.fromfile(parts.frames_path, np.float16)
+        assert len(found) == len(expected)
+        np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=0.07)
+        assert {file.name for file in parts.folder.iterdir()} <= {
+            "frames.f16", "journal.jsonl", "journal.jsonl.lock", "journal.jsonl.queue",
+            "journal.jsonl.door", "spec.json",
+        }  # fmt: skip
+        monkeypatch.undo()
+
+
+def test_what_most_clips_have_is_one_line(tmp_path):
+    names = [f"{k:02}.wav" for k in range(24)]
+    for k, name in enumerate(names):
+        write(tmp_path / "audio", name, noise(k, seconds=0.3))
+    write(tmp_path / "audio", "05.wav", np.zeros((100, 1)))
+    project = make_project(tmp_path, names)
+    done = call(project, "check", "--fast", "--workers", "1")
+    assert "23 of 24 clips" in done.stdout and "wav  short" not in done.stdout
+    assert "05.wav" in done.stdout and "1 cannot be used" in done.stderr
+
+
+def test_held_out_clips_are_not_kept_out_because_of_a_fault(tmp_path):
+    write(tmp_path / "audio", "a.wav", noise(1, seconds=0.2))
+    project, _ = create_project(tmp_path, tmp_path / "audio")
+    import_labels(project, write_csv(tmp_path / "l.csv", ("fname", "label"), [("a.wav", "A")]),
+                  "csv", FormatSpec(subset="test"))  # fmt: skip
+    done = call(project, "check", "--fast", "--workers", "1")
+    assert "(held out)" in done.stdout and "0 cannot be used, 1 are held out" in done.stderr
