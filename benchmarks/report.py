@@ -30,11 +30,11 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def write_section(name: str, text: str) -> None:
-    """Replace a marked section of docs/benchmarks.md, and print it."""
+def write_section(name: str, text: str, page_file: Path = PAGE) -> None:
+    """Replace a marked section of docs/benchmarks.md, or another page, and print it."""
     print(text)
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    page = PAGE.read_text(encoding="utf-8")
+    page = page_file.read_text(encoding="utf-8")
     before, rest = page.split(begin, 1)
     after = rest.split(end, 1)[1]
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    page_file.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
