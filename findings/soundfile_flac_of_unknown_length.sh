@@ -4,8 +4,9 @@
 # Guess:     0 samples in STREAMINFO means "not known" (RFC 9639, 8.2), as a coder writes into a pipe;
 #            soundfile reads such a file, or says that it cannot.
 # Behaviour: info() gives 9223372036854775807 frames; read() asks for an array of that size; blocks()
-#            ends in an error of libsndfile. The decoder is not at fault: soundfile asks for its place after each read, which it cannot tell. A subclass
-#            that says it cannot be gone to places in reads everything.
+#            ends in an error of libsndfile. The decoder is not at fault: soundfile asks for its place
+#            after each read, which it cannot tell. A subclass that says it cannot be gone to places
+#            in reads everything.
 # Output seen:      info: 9223372036854775807 frames; read: ValueError; blocks: LibsndfileError;
 #            not seekable: all 40000 samples, as written.
 # So:        a loop over SoundFile.read() with `seekable` overridden is the way round; a length taken
