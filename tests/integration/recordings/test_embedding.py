@@ -759,6 +759,7 @@ def test_low_tones_sound_like_low_tones(project):
 def test_clips_nobody_can_compare_are_named(project, plug_in):
     spec = EmbeddingSpec(embedder=plug_in())
     (project.audio_dir / "1.wav").unlink()
+    project.max_missing = 0.5
     options = {"spec": spec, "feature_spec": FEATURES, "workers": 1}
     with pytest.raises(InvalidInput, match=r"no clip 'nine.wav' in this project"):
         similar(project, "nine.wav", **options)
