@@ -15,7 +15,7 @@ cd "$work"
 python3 -m venv v
 v/bin/pip --quiet --disable-pip-version-check install label-studio-sdk==2.1.2 2>/dev/null
 
-v/bin/python - > seen <<'PY'
+v/bin/python - <<'PY' | tee seen
 from importlib.metadata import version
 
 import httpx
@@ -54,7 +54,6 @@ label-studio-sdk 2.1.2, 300 tasks in three pages
 404 after 1 pages: 100 tasks, no error
 404 after 2 pages: 200 tasks, no error
 TXT
-echo "Seen: $(cat seen)"
 if ! diff wanted seen; then
   echo "this has changed: look again"
   exit 1

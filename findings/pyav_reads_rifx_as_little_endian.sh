@@ -15,7 +15,7 @@ cd "$work"
 python3 -m venv v
 v/bin/pip --quiet --disable-pip-version-check install av==18.1.0 soundfile==0.14.0 numpy==2.2.6 2>/dev/null
 
-v/bin/python - > seen <<'PY'
+v/bin/python - <<'PY' | tee seen
 import av
 import numpy as np
 import soundfile
@@ -46,7 +46,6 @@ versions: PyAV 18.1.0, soundfile 0.14.0
 RIFX: codec pcm_s16le, 4000 samples, as written: no, with bytes swapped: yes; soundfile, as written: yes
 RIFF: codec pcm_s16le, 4000 samples, as written: yes, with bytes swapped: no; soundfile, as written: yes
 TXT
-echo "Seen: $(cat seen)"
 if ! diff wanted seen; then
   echo "this has changed: look again"
   exit 1

@@ -18,7 +18,7 @@ cd "$work"
 python3 -m venv v
 v/bin/pip --quiet --disable-pip-version-check install soundfile==0.14.0 numpy==2.2.6 2>/dev/null
 
-v/bin/python - > seen <<'PY'
+v/bin/python - <<'PY' | tee seen
 import numpy as np
 import soundfile
 
@@ -64,7 +64,6 @@ read: ValueError
 blocks: LibsndfileError
 not seekable: all 40000 samples, as written
 TXT
-echo "Seen: $(cat seen)"
 if ! diff wanted seen; then
   echo "this has changed: look again"
   exit 1

@@ -46,8 +46,7 @@ now=$(deal 9.2.0)
 {
   printf 'pytest 8.4.2, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$before"
   printf 'pytest 9.2.0, pytest-xdist 3.8.0, twelve tests of one group (number, worker):\n%s\n' "$now"
-} > seen
-echo "Seen: $(cat seen)"
+} | tee seen
 if [ "$(wc -l <<< "$before")" != 1 ] || [ "$(wc -l <<< "$now")" != 2 ]; then
   echo "this has changed: look again"
   exit 1
