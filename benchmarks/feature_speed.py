@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from report import machine, write_section
+from report import machine, take_time, write_section
 
 POOL = """
 import sys, numpy as np
@@ -38,16 +36,6 @@ if __name__ == "__main__":
         frames = list(pool.map(compute, sorted(Path(sys.argv[1]).iterdir()), chunksize=8))
     print(sum(map(len, frames)))
 """
-
-
-def take_time(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Return wall and processor seconds of a command and its children."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=cwd, env=environment, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.perf_counter() - start, used
 
 
 def compare(clips: list[Path]) -> tuple[float, float]:

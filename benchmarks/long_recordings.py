@@ -17,16 +17,23 @@ import numpy as np
 import soundfile
 from report import machine, write_section
 
-MINUTES, RECIPES = (1, 10, 60), ("quick", "argus", "dorfer")
+MINUTES = (1, 10, 60)
+RECIPES = {
+    "quick": "quick",
+    "argus": "argus",
+    "dorfer": "dorfer",
+    "quick, at 0.9 times the speed": "quick features.speed=0.9",
+    "quick, 2 semitones higher": "quick features.semitones=2",
+}
 
 
-def measure(path: str, recipe: str) -> None:
+def measure(path: str, words: str) -> None:
     """Compute one recording as a worker does, and print the peak in MB."""
     from labelkit.config import read_recipe
     from labelkit.recordings.features import Extractor
 
-    folder = Path(path).parent
-    found = Extractor(folder, read_recipe(recipe).features, folder)(Path(path).name)
+    folder, (recipe, *settings) = Path(path).parent, words.split()
+    found = Extractor(folder, read_recipe(recipe, settings).features, folder)(Path(path).name)
     rows = found.rows.stat().st_size if isinstance(found.rows, Path) else found.rows.nbytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps([peak, rows, found.entry.faults]))
@@ -45,16 +52,16 @@ def main() -> None:
                 for _ in range(minutes):
                     file.write(0.1 * rng.standard_normal((60 * 44100, 2)))
             paths.append(path)
-        for recipe in RECIPES:
+        for name, words in RECIPES.items():
             peaks = []
             for path in paths:
                 done = subprocess.run(
-                    [sys.executable, __file__, "--one", str(path), recipe],
+                    [sys.executable, __file__, "--one", str(path), words],
                     capture_output=True, text=True, check=True,
                 )  # fmt: skip
                 peak, _, faults = json.loads(done.stdout.splitlines()[-1])
                 peaks.append(f"{peak:.0f} MB" + (f" ({faults[0]})" if faults else ""))
-            lines.append(f"| `{recipe}` | " + " | ".join(peaks) + " |")
+            lines.append(f"| {name} | " + " | ".join(peaks) + " |")
     write_section("long_recordings", "\n".join([machine(), "", *lines]))
 
 

@@ -10,6 +10,7 @@ LabelkitError            1   something failed
 ├── RecordingsGone       1   the audio folder, or much of what lay in it, is not there
 ├── ServiceError         4   an outside service, Label Studio say, failed or refused
 └── StoreError           3   the label store refuses or is damaged
+    ├── NoRoom           3   the disk of a store is full
     └── StoreBusy       75   another process holds the label store
 """
 
@@ -109,6 +110,10 @@ class StoreError(LabelkitError):
     """The label store refuses an operation or cannot be read."""
 
     exit_code = 3
+
+
+class NoRoom(StoreError):
+    """The disk is full, or a file may not grow; what was kept before stays."""
 
 
 class StoreBusy(StoreError):

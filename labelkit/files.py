@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NoRoom
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def needing_room(folder: Path) -> Iterator[None]:
+    """Say whose disk is full where writing below a folder finds no room.
+
+    Raises:
+        NoRoom: If it does.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise no_room(folder, error.strerror or str(error)) from error
+
+
+def no_room(folder: Path, why: str) -> NoRoom:
+    """Make the error that says how much is free, and what to do."""
+    free = shutil.disk_usage(folder).free // 2**20
+    return NoRoom(
+        f"{folder}: there is no room ({free} MB free): {why}; "
+        "make room and run the same command again"
+    )
 
 
 @contextmanager

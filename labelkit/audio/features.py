@@ -10,13 +10,15 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.audio import banks, io, sox
-from labelkit.audio.spool import InMemory, Samples, Stretch, highest
+from labelkit.audio.spool import IN_MEMORY, InMemory, Samples, Spool, Stretch, highest
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 from labelkit.registry import TABLE
 from labelkit.types import Floats
 
 _STRETCH_FFT = 2048  # librosa's window for time stretching.
+# Samples of a long recording that are stretched together; in how many more one part fades out.
+_STRETCHED, _FADE = 2**18, 4 * _STRETCH_FFT
 # Of the windows that are transformed together: they shall stay in the processor's cache.
 _SAMPLES_AT_ONCE = 2**17
 
@@ -90,17 +92,18 @@ def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, floa
     return stretch.read(0, len(stretch)).astype(np.float32, copy=False), start_s
 
 
-def place(mono: Samples, spec: FeatureSpec) -> tuple[Stretch, float]:
+def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> tuple[Stretch, float]:
     """Do what :func:`prepare` does after mixing down and resampling, by places and gains alone.
 
     Args:
         mono: At ``spec.sample_rate``, in memory or not.
         spec: What is wanted.
+        varied: Where a long recording may lie once it is stretched or shifted, in parts then.
 
     Returns:
         The samples, and where the first lies in the recording, in seconds.
     """
-    whole = _vary(mono, spec)
+    whole = _vary(mono, spec, varied)
     gains: tuple[np.float32, ...] = ()
     start, stop = 0, len(whole)
     if spec.trim == "sox":
@@ -120,12 +123,31 @@ def place(mono: Samples, spec: FeatureSpec) -> tuple[Stretch, float]:
     return stretch, (start - before) / spec.sample_rate * spec.speed
 
 
-def _vary(mono: Samples, spec: FeatureSpec) -> Samples:
+def _vary(mono: Samples, spec: FeatureSpec, varied: Spool | None) -> Samples:
     if spec.speed == 1 and not spec.semitones:
         return mono
+    n = len(mono)
+    if varied is None or n <= IN_MEMORY:
+        return InMemory(_vary_part(mono.read(0, n), spec))
+    at, is_last = 0, False
+    rest: Floats = np.zeros(0, np.float32)
+    while not is_last:
+        behind, stop = at + _STRETCHED, min(n, at + _STRETCHED + _FADE)
+        is_last = stop == n
+        part = _vary_part(mono.read(at, stop), spec)
+        # The phases of two parts have nothing to do with each other: their energies add up.
+        angle = np.linspace(0, np.pi / 2, min(len(rest), len(part)), dtype=np.float32)
+        part[: len(angle)] *= np.sin(angle)
+        part[: len(angle)] += rest[: len(angle)] * np.cos(angle)
+        cut = len(part) if is_last else round(behind / spec.speed) - round(at / spec.speed)
+        varied.add(part[:cut])
+        at, rest = behind, part[cut:]
+    return varied
+
+
+def _vary_part(varied: Floats, spec: FeatureSpec) -> Floats:
     import librosa
 
-    varied: Floats = mono.read(0, len(mono))
     if spec.speed != 1:
         stretched = librosa.effects.time_stretch(pad_end(varied, _STRETCH_FFT), rate=spec.speed)
         varied = stretched[: round(len(varied) / spec.speed)]
@@ -133,7 +155,7 @@ def _vary(mono: Samples, spec: FeatureSpec) -> Samples:
         padded = pad_end(varied, _STRETCH_FFT)
         shifted = librosa.effects.pitch_shift(padded, sr=spec.sample_rate, n_steps=spec.semitones)
         varied = shifted[: len(varied)]
-    return InMemory(varied)
+    return varied
 
 
 def log_mel(mono: Floats, spec: FeatureSpec) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from labelkit.audio.source import Source
 
@@ -59,10 +60,15 @@ def _read_header(head: bytes, block: int) -> int | None:
     return number + size if head[1] & 1 else number * block + size
 
 
+@cache
+def _crc8_of_byte(value: int) -> int:
+    for _ in range(8):
+        value = (value << 1 ^ 0x07) & 0xFF if value & 0x80 else value << 1
+    return value
+
+
 def _crc8(data: bytes) -> int:
     value = 0
     for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = (value << 1 ^ 0x07) & 0xFF if value & 0x80 else value << 1
+        value = _crc8_of_byte(value ^ byte)
     return value

@@ -30,6 +30,7 @@ EXTENSIONS = (
 
 # Samples per channel that are handed on at once, and decoded.
 _BLOCK, _STEP = 2**16, 2**12
+_HASHED = 2**16  # Bytes at once.
 # What a decoder may fail at in a row before it is given up.
 _FAILURES = 100
 _LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
@@ -43,8 +44,12 @@ _TRIM_FRAME, _TRIM_HOP = 2048, 512  # librosa's.
 
 def hash_file(path: Path) -> str:
     """Hash a file's bytes: the identity of a recording whatever it is called."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    found = hashlib.blake2b(digest_size=16)
+    with path.open("rb", buffering=0) as file:
+        # hashlib.file_digest makes a buffer of 256 kB for each file, however small.
+        while block := file.read(_HASHED):
+            found.update(block)
+    return found.hexdigest()
 
 
 class Recording:
@@ -200,13 +205,11 @@ def _open(path: Path, stream: Stream) -> soundfile.SoundFile:
     import soundfile
 
     # Never the name: libsndfile makes up its mind by the ending, too.
-    file = path.open("rb")
     source: Pieced | int
     if stream.pieces is None:
-        source = os.dup(file.fileno())
-        file.close()
+        source = os.open(path, os.O_RDONLY)
     else:
-        source = Pieced(file, stream.pieces, stream.claim)
+        source = Pieced(path.open("rb"), stream.pieces, stream.claim)
     try:
         return _endless(soundfile)(source)
     except soundfile.LibsndfileError as error:

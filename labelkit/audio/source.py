@@ -22,7 +22,7 @@ class Source:
     A memory map would do the same but for what a lost disk does to it: that ends the process.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | io.FileIO) -> None:
         self._file = file
         self.size = file.seek(0, io.SEEK_END)
         self._start, self._block = 0, b""
@@ -31,7 +31,8 @@ class Source:
         """Return ``n`` bytes from a place on, or as many as there are."""
         if not self._start <= at <= min(at + n, self.size) <= self._start + len(self._block):
             self._file.seek(at)
-            self._start, self._block = at, self._file.read(max(n, _BLOCK))
+            n_bytes = min(max(n, _BLOCK), max(0, self.size - at))
+            self._start, self._block = at, _read(self._file, n_bytes)
         return self._block[at - self._start : at - self._start + n]
 
     def search(self, pattern: re.Pattern[bytes], at: int) -> int | None:
@@ -44,6 +45,14 @@ class Source:
                 return None
             at += len(block) - _OVERLAP
         return None
+
+
+def _read(file: BinaryIO | io.FileIO, n: int) -> bytes:
+    """Read as many bytes as there are, of a file that may give less at a time."""
+    block = file.read(n) or b""
+    while len(block) < n and (more := file.read(n - len(block))):
+        block += more
+    return block
 
 
 class Pieced(io.RawIOBase):

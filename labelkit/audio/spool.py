@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from labelkit.files import needing_room
 from labelkit.types import Floats
 
 # Samples that are kept in memory, 32 MB, and those that are worked on at once.
@@ -64,7 +65,15 @@ class Spool:
         return self._n
 
     def add(self, block: Floats) -> None:
-        """Append samples."""
+        """Append samples.
+
+        Raises:
+            NoRoom: If the disk is full.
+        """
+        with needing_room(self._folder or Path(gettempdir())):
+            self._add(block)
+
+    def _add(self, block: Floats) -> None:
         self._n += len(block)
         if self._file is None and self._n > IN_MEMORY:
             self._file = TemporaryFile(dir=self._folder, prefix="spool-")
@@ -82,7 +91,8 @@ class Spool:
             if len(self._blocks) != 1:
                 self._blocks = [np.concatenate([np.zeros(0, np.float32), *self._blocks])]
             return self._blocks[0][start:stop]
-        self._file.flush()
+        with needing_room(self._folder or Path(gettempdir())):
+            self._file.flush()
         data = os.pread(self._file.fileno(), _BYTES * (stop - start), _BYTES * start)
         return np.frombuffer(data, np.float32)
 

@@ -58,7 +58,7 @@ def find_streams(path: Path) -> list[Stream]:
     Raises:
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         source = Source(file)
         start = mp3.skip_tags(source, 0)
         head = source.read(start, 12)

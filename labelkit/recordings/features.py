@@ -14,8 +14,9 @@ from labelkit.audio import faults, io
 from labelkit.audio.features import check_spec, compute_parts, compute_whole, place, silent_frame
 from labelkit.audio.spool import IN_MEMORY, Samples, Spool
 from labelkit.config import FeatureSpec, create_spec
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NoRoom
 from labelkit.executor import Executor, worker_count
+from labelkit.files import needing_room
 from labelkit.progress import say, track
 from labelkit.project import Project
 from labelkit.recordings.usable import refuse_gone
@@ -76,7 +77,7 @@ class Extractor:
         recording = faults.open_recording(file)
         if isinstance(recording, faults.Inspection):
             return self._leave_out(entry, file, recording)
-        with Spool(self.folder) as mono:
+        with Spool(self.folder) as mono, Spool(self.folder) as varied:
             examination = faults.Examination(
                 recording.rate, self.spec, whole=False, floats=recording.holds_floats
             )
@@ -91,7 +92,7 @@ class Extractor:
             found = faults.conclude(recording, examination)
             if found.unusable:
                 return self._leave_out(entry, file, found)
-            stretch, start_s = place(mono, self.spec)
+            stretch, start_s = place(mono, self.spec, varied)
             entry = replace(entry, content_hash=content, start_s=start_s, faults=found.faults)
             if self.samples_only and (self.longest is None or len(stretch) <= self.longest):
                 return Extracted(entry, stretch.read(0, len(stretch)).astype(np.float32))
@@ -104,7 +105,15 @@ class Extractor:
             yield compute_whole(stretch, self.spec)
 
     def _judge(self, entry: Entry, parts: Iterator[Floats]) -> Extracted:
-        """Take frames as they come, and leave the recording out if they are of no use."""
+        """Take frames as they come, and leave the recording out if they are of no use.
+
+        Raises:
+            NoRoom: If the disk is full, which is no fault of the recording.
+        """
+        with needing_room(self.folder or Path()):
+            return self._take(entry, parts)
+
+    def _take(self, entry: Entry, parts: Iterator[Floats]) -> Extracted:
         silence = silent_frame(self.spec)
         rows: list[Floats] = []
         size, file = 0, None
@@ -222,9 +231,15 @@ def keep(store: ArrayStore, found: Extracted) -> None:
 def read_recordings(
     extractor: Extractor, executor: Executor, paths: Sequence[str]
 ) -> Iterator[Extracted]:
-    """Yield what was found under each path; what could not be read is told by name."""
+    """Yield what was found under each path; what could not be read is told by name.
+
+    Raises:
+        NoRoom: If a worker finds the disk full.
+    """
     n_told = 0
     for result in executor.map(extractor, paths):
+        if isinstance(result.error, NoRoom):
+            raise result.error
         if result.error is None:
             found = result.get()
         else:

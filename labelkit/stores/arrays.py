@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import FeatureSpec, fingerprint
-from labelkit.files import open_own, parse_json
+from labelkit.files import needing_room, open_own, parse_json
 from labelkit.stores.lock import locked
 from labelkit.types import Floats, Ints
 
@@ -115,7 +115,13 @@ class ArrayStore:
 
         Raises:
             StoreBusy: If another process is still adding to it then.
+            NoRoom: If the disk is full; what the journal names by then stays.
         """
+        with needing_room(self.folder.parent), self._writing(timeout_s):
+            yield
+
+    @contextmanager
+    def _writing(self, timeout_s: float) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "spec.json").write_text(json.dumps(self._about, indent=1) + "\n")
         with (

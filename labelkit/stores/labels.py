@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.errors import StoreError
-from labelkit.files import replacing
+from labelkit.files import no_room, replacing
 from labelkit.progress import say
 from labelkit.stores import schema
 from labelkit.stores.append import WriteSession
@@ -365,11 +365,7 @@ def _quoted(text: str) -> str:
 def _store_error(path: Path, error: Exception) -> StoreError:
     first_line = str(error).splitlines()[0]
     if "No space left" in str(error) or "File too large" in str(error):
-        free = shutil.disk_usage(path.parent).free // 2**20
-        return StoreError(
-            f"{path.name}: there is no room ({free} MB free): {first_line}; "
-            "make room and run the same command again"
-        )
+        return no_room(path.parent, first_line)
     if "Python Conversion Failure" in str(error):
         return StoreError("a name or moment that was given is no valid text; give it in UTF-8")
     return StoreError(f"{path.name}: {first_line}")

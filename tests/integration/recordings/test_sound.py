@@ -20,6 +20,7 @@ from labelkit.runs.train import train
 from labelkit.stores.arrays import FeatureStore
 from tests.support.clips import write_csv
 from tests.support.commands import call, rows
+from tests.support.disks import small_disk
 
 RATE, SECONDS = 16000, 3
 RECIPE = read_recipe("quick", ["epochs=1", "model.width=8", "input.frames=16"])
@@ -211,6 +212,42 @@ def test_a_worker_that_dies_is_no_fault_of_the_recording(sixteen, monkeypatch, c
     assert store.entries["05.wav"].faults == ["unread"]
     monkeypatch.undo()
     assert compute_features(sixteen, RECIPE.features, workers=1).entries["05.wav"].length
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("workers, long", [(1, False), (2, False), (1, True)])
+def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, workers, long):
+    names = [f"{k:02}.wav" for k in range(12)]
+    for k, name in enumerate(names):
+        write(tmp_path / "audio", name, noise(k, seconds=8), "PCM_16")
+    if long:
+        write(tmp_path / "audio", "07.wav", noise(7, seconds=400), "PCM_16")
+    settings = ["--set", "features.hop_length=64"]
+    with small_disk(tmp_path / "disk", 80 if long else 16) as disk:
+        project, _ = create_project(disk, tmp_path / "audio")
+        table = write_csv(tmp_path / "l.csv", ("fname", "label"), [(name, "A") for name in names])
+        import_labels(project, table, "csv", FormatSpec())
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - (2 if long else 1) * 2**20))
+        done = call(project, "features", "--workers", str(workers), *settings)
+        assert done.exit_code == 3
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert ".labelkit/features" in line and ": there is no room (" in line
+        assert "could not be read" not in done.stderr and "Traceback" not in done.stderr
+        folder = next(project.features.iterdir())
+        assert not [file.name for file in folder.iterdir() if "partial" in file.name]
+        # What was computed within the last second may be lost; what is named is there.
+        assert (folder / "journal.jsonl").read_bytes().count(b"\n") < 12
+        ballast.unlink()
+        done = call(project, "features", "--workers", str(workers), *settings)
+        assert done.exit_code == 0, done.output
+        assert (folder / "journal.jsonl").read_bytes().count(b"\n") == 12
+        found = (folder / "frames.f16").read_bytes()
+        (folder / "journal.jsonl").unlink()
+        assert call(project, "features", "--workers", "1", *settings).exit_code == 0
+        if workers == 1:
+            assert (folder / "frames.f16").read_bytes() == found
+        assert len((folder / "frames.f16").read_bytes()) == len(found)
 
 
 def journal(project):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from labelkit import registry
 from labelkit.audio import banks, batched, features, io, sox
-from labelkit.audio.spool import InMemory
+from labelkit.audio.spool import InMemory, Spool
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 
@@ -157,6 +157,33 @@ def test_semitones_really_shift_the_pitch(semitones):
     mono, _ = features.prepare(tone[:, None], 8000, spec)
     assert len(mono) == 16000
     assert highest_hz(mono, 8000) == pytest.approx(440 * 2 ** (semitones / 12), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speed": 0.8}, {"speed": 1.3}, {"semitones": 3.0}, {"speed": 1.1, "semitones": -4.0}],
+)
+@pytest.mark.parametrize("seconds", [0.25, 1.9, 4.0, 6.3])
+def test_a_long_variant_is_made_in_parts_without_seams(monkeypatch, change, seconds):
+    monkeypatch.setattr(features, "IN_MEMORY", 1000)
+    monkeypatch.setattr(features, "_STRETCHED", 12_000)
+    spec = replace(SMALL, trim="none", **change)
+    n = int(8000 * seconds)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(n) / 8000).astype(np.float32)
+    with Spool() as varied:
+        stretch, _ = features.place(InMemory(tone), spec, varied)
+        mono = stretch.read(0, len(stretch))
+    assert len(mono) == pytest.approx(round(n / spec.speed), abs=1)
+    pitch = 440 * 2 ** (spec.semitones / 12)
+    assert highest_hz(mono, 8000) == pytest.approx(pitch, rel=0.02)
+    # Where parts meet, two tones add up to anything; of noise the energies do.
+    white = noise(n)
+    with Spool() as varied:
+        stretch, _ = features.place(InMemory(white), spec, varied)
+        mono = stretch.read(0, len(stretch))
+    levels = np.sqrt(np.square(mono[: len(mono) // 500 * 500]).reshape(-1, 500).mean(axis=1))
+    assert levels[1:-2].min() > 0.5 * np.median(levels)
+    assert levels.max() < 1.6 * np.median(levels)
 
 
 def test_no_variant_is_the_recording_itself():
