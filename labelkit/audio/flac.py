@@ -1,8 +1,9 @@
-"""The last frame of a FLAC stream (RFC 9639), which tells how many samples there really are."""
+"""Frames of FLAC streams (RFC 9639): which one is the last, and where one is whole again."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 
 from labelkit.audio.source import Source
@@ -11,6 +12,9 @@ _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 # Sizes of blocks by their code, section 9.1.1; others follow the number of the frame.
 _SIZES = {1: 192, **{k: 144 << k for k in range(2, 6)}, **{k: 1 << k for k in range(8, 16)}}
 _LONGEST = 2**17
+_HEAD = 16  # Bytes that hold any header of a frame.
+# More than silence needs: what only looks like a header mostly names a sample far away.
+_SAMPLES_PER_BYTE = 2**13
 
 
 def find_end(source: Source, start: int, stop: int) -> int | None:
@@ -29,14 +33,66 @@ def find_end(source: Source, start: int, stop: int) -> int | None:
     low = max(start + 42, stop - (longest + 16 if longest else _LONGEST))
     tail = source.read(low, stop - low)
     for match in reversed(list(_SYNC.finditer(tail))):
-        end = _read_header(tail[match.start() : match.start() + 16], block)
-        if end is not None:
-            return end
+        samples = _read_header(tail[match.start() : match.start() + _HEAD], block)
+        if samples is not None:
+            return samples[1]
     return None
 
 
-def _read_header(head: bytes, block: int) -> int | None:
-    """Return the sample behind a frame by its header; None if it is none."""
+@dataclass(frozen=True)
+class Frames:
+    """Where the frames of a stream lie in a file.
+
+    Args:
+        mark: Place of the mark ``fLaC``.
+        start: Where they begin.
+        stop: Behind the last one.
+    """
+
+    mark: int
+    start: int
+    stop: int
+
+
+def find_frames(source: Source, mark: int, stop: int) -> Frames:
+    """Step over what stands before the frames of a stream."""
+    at, last = mark + 4, False
+    while not last and len(head := source.read(at, 4)) == 4:
+        last = bool(head[0] & 0x80)
+        at += 4 + int.from_bytes(head[1:], "big")
+    return Frames(mark, min(at, stop), stop)
+
+
+def find_next(source: Source, frames: Frames, done: int) -> tuple[int, int] | None:
+    """Find the first frame that begins behind a sample, where those before are damaged.
+
+    Args:
+        source: The file.
+        frames: Those that are looked at; the first one need not be whole.
+        done: Samples per channel that were decoded.
+
+    Returns:
+        Its place and its first sample; None if there is none.
+    """
+    info = source.read(frames.mark + 8, 18)
+    block, at = int.from_bytes(info[2:4], "big"), frames.start
+    wanted = None
+    while (found := source.search(_SYNC, at)) is not None and found < frames.stop:
+        head = source.read(found, _HEAD)
+        samples = _read_header(head, block)
+        if samples is not None:
+            # All frames of a stream have the same rate and bits.
+            kind = head[:2], head[2] & 0x0F, head[3] & 0x0E
+            wanted = wanted or kind
+            first, most = samples[0], _SAMPLES_PER_BYTE * (found - frames.start) + 2**17
+            if kind == wanted and done < first <= done + most:
+                return found, first
+        at = found + 1
+    return None
+
+
+def _read_header(head: bytes, block: int) -> tuple[int, int] | None:
+    """Return a frame's first sample and the one behind it by its header; None if it is none."""
     if len(head) < 6 or head[3] & 1:
         return None
     size_code, rate_code, n = head[2] >> 4, head[2] & 15, 5
@@ -57,7 +113,8 @@ def _read_header(head: bytes, block: int) -> int | None:
     n += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
     if size is None or rate_code == 15 or len(head) <= n or _crc8(head[:n]) != head[n]:
         return None
-    return number + size if head[1] & 1 else number * block + size
+    first = number if head[1] & 1 else number * block
+    return first, first + size
 
 
 @cache

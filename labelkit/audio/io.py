@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from labelkit.audio import pyav
 from labelkit.audio.source import Pieced
 from labelkit.audio.spool import InMemory, Samples, chunks
-from labelkit.audio.streams import Stream, find_streams
+from labelkit.audio.streams import Stream, find_streams, resume
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
@@ -31,7 +32,7 @@ EXTENSIONS = (
 # Samples per channel that are handed on at once, and decoded.
 _BLOCK, _STEP = 2**16, 2**12
 _HASHED = 2**16  # Bytes at once.
-# What a decoder may fail at in a row before it is given up.
+# What a decoder may fail at before it is given up.
 _FAILURES = 100
 _LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
 _SYSTEM_ERROR = 2  # libsndfile's code.
@@ -74,17 +75,21 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.n_samples, self.lacks = 0, False
-        self._streams = find_streams(path)
-        try:
-            with _open(path, self._streams[0]) as first:
+        with _as_fault(path):
+            self._streams = find_streams(path)
+            self._first: soundfile.SoundFile | None = None
+            try:
+                self._first = first = _open(path, self._streams[0])
                 self.rate, self.channels = first.samplerate, first.channels
                 self._n_first: int = first.frames
                 self.holds_floats = first.subtype in ("FLOAT", "DOUBLE")
                 self.is_lossy = first.subtype in _LOSSY
-            self._foreign = False
-        except InvalidInput as error:
-            self.rate, self.channels = pyav.look(path, error)
-            self._foreign, self.holds_floats, self.is_lossy = True, False, True
+                self._foreign = False
+            except InvalidInput as error:
+                sound = pyav.look(path, error)
+                self.rate, self.channels = sound.rate, sound.channels
+                self.holds_floats, self.is_lossy = sound.holds_floats, sound.is_lossy
+                self._foreign = True
         if not self.rate > 0 or not self.channels > 0:
             raise InvalidInput(f"{path}: its header says {self.rate} Hz, {self.channels} channels")
 
@@ -93,29 +98,56 @@ class Recording:
 
         Full scale is 1, which files of floats may go beyond.
         """
-        self.n_samples, self.lacks = 0, False
-        foreign = self._foreign
-        parts = pyav.decode(self.path, self.rate, self._note) if foreign else self._decode()
-        for block in parts:
-            self.n_samples += len(block)
-            yield block
+        self.n_samples, self.lacks = 0, self._foreign and self._streams[0].lacks
+        with _as_fault(self.path):
+            for block in self._decode_foreign() if self._foreign else self._decode():
+                self.n_samples += len(block)
+                yield block
 
-    def _note(self) -> None:
-        self.lacks = True
+    def _decode_foreign(self) -> Iterator[Floats]:
+        for block in pyav.decode(self.path, self.rate, self.channels):
+            if block is None:
+                self.lacks = True
+            else:
+                yield block
 
     def _decode(self) -> Iterator[Floats]:
-        for stream in self._streams:
-            before = self.n_samples
-            with _open(self.path, stream) as file:
-                yield from self._match(self._read(file, stream.counted), file.samplerate)
-            decoded = self.n_samples - before
-            self.lacks |= stream.lacks_end or max(stream.stated or 0, stream.counted or 0) > decoded
+        for number, stream in enumerate(self._streams):
+            opened, self._first = self._first, None
+            try:
+                with opened or _open(self.path, stream) as file:
+                    yield from self._match(self._read_on(file, stream), file.samplerate)
+            except InvalidInput:
+                if not number:
+                    raise
+                self.lacks = True
+
+    def _read_on(self, file: soundfile.SoundFile, stream: Stream) -> Iterator[Floats]:
+        """Decode a stream, also behind damage: what is lost there is silence."""
+        done = 0
+        for block in self._read(file, stream.counted):
+            done += len(block)
+            yield block
+        expected = max(stream.stated or 0, stream.counted or 0)
+        while (self._failed or done < expected) and (found := resume(self.path, stream, done)):
+            self.lacks = True
+            stream, first = found
+            while done < first:
+                n = min(_BLOCK, first - done)
+                yield np.zeros((n, file.channels), np.float32)
+                done += n
+            with _open(self.path, stream) as rest:
+                for block in self._read(rest, None):
+                    done += len(block)
+                    yield block
+        self.lacks |= self._failed or stream.lacks or expected > done
 
     def _read(self, file: soundfile.SoundFile, counted: int | None) -> Iterator[Floats]:
-        """Decode in small steps, so that damage costs no more than what it hit."""
+        """Decode in small steps, so that damage costs no more than one of them and what it hit."""
         import soundfile
 
-        failed, left = 0, counted if counted is not None else _PLAUSIBLE_SAMPLES
+        left, failed = counted if counted is not None else _PLAUSIBLE_SAMPLES, 0
+        self._failed = False
         while True:
             block, n = np.empty((_BLOCK, file.channels), np.float32), 0
             while n < _BLOCK and left:
@@ -124,8 +156,8 @@ class Recording:
                 except soundfile.LibsndfileError as error:
                     if error.code == _SYSTEM_ERROR:
                         raise OSError(f"{self.path}: {_words(error)}") from error
-                    self.lacks, failed = True, failed + 1
-                    # A decoder finds the next whole frame, or fails for ever.
+                    self._failed, failed = True, failed + 1
+                    # A decoder finds the next whole frame, ends, or fails for ever.
                     if failed > _FAILURES:
                         break
                     continue
@@ -149,10 +181,13 @@ class Recording:
         if self._foreign or any(stream.is_uncertain for stream in self._streams):
             return sum(map(len, self.blocks()))
         total: float = self._streams[0].counted or self._n_first
-        for stream in self._streams[1:]:
-            with _open(self.path, stream) as file:
-                n = file.frames if stream.counted is None else stream.counted
-                total += n * self.rate / file.samplerate
+        try:
+            for stream in self._streams[1:]:
+                with _open(self.path, stream) as file:
+                    n = file.frames if stream.counted is None else stream.counted
+                    total += n * self.rate / file.samplerate
+        except InvalidInput:
+            return sum(map(len, self.blocks()))
         if total > _PLAUSIBLE_SAMPLES:
             return sum(map(len, self.blocks()))
         return round(total)
@@ -194,6 +229,18 @@ class Resampler:
         shape = 0 if self._channels == 1 else (0, self._channels)
         done: Floats = self._stream.resample_chunk(np.zeros(shape, np.float32), last=True)
         return done
+
+
+@contextmanager
+def _as_fault(path: Path) -> Iterator[None]:
+    """Make a fault of the file of whatever a decoder raises."""
+    try:
+        yield
+    except (OSError, InvalidInput, MemoryError):
+        raise
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise InvalidInput(f"{path}: cannot be decoded ({why})") from error
 
 
 def _open(path: Path, stream: Stream) -> soundfile.SoundFile:
@@ -258,6 +305,7 @@ def read_audio(path: Path) -> tuple[Floats, int]:
 
     Raises:
         InvalidInput: If the file is missing or cannot be decoded.
+        OSError: If it cannot be read.
     """
     if not path.exists():
         raise InvalidInput(f"{path}: no such file")
@@ -270,6 +318,9 @@ def duration_s(path: Path) -> float | None:
     """Return the length that will be decoded, in seconds; None if nothing can be.
 
     What can be counted is; the rest is decoded.
+
+    Raises:
+        OSError: If it cannot be read.
     """
     try:
         recording = Recording(path)
@@ -302,10 +353,10 @@ def to_mono(samples: Floats, rate: int, target_rate: int) -> Floats:
 def mix_down(blocks: Iterable[Floats], rate: int, target_rate: int) -> Iterator[Floats]:
     """Average the channels of blocks, at another rate, as :func:`to_mono` does of a whole."""
     change = None if rate == target_rate else Resampler(rate, target_rate)
-    with np.errstate(over="ignore"):
-        for block in blocks:
+    for block in blocks:
+        with np.errstate(over="ignore"):
             mono: Floats = block.mean(axis=1)
-            yield mono if change is None else change(mono)
+        yield mono if change is None else change(mono)
     if change is not None:
         yield change.end()
 

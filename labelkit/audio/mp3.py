@@ -24,7 +24,10 @@ _KBIT = {  # By (is version 1, layer), index 1 to 14.
 _KBIT[False, 1] = _KBIT[False, 2]
 _RATES = (44100, 48000, 32000)
 _HALVINGS = {_VERSION_1: 0, _VERSION_2: 1, 0: 2}  # 0 is version 2.5.
-_SYNC = re.compile(rb"\xff[\xe2-\xff]")
+# The third byte tells bit rate and rate, of which some are none.
+_THIRD = bytes(b for b in range(256) if 0 < b >> 4 < 15 and b >> 2 & 3 < 3)
+_SYNC = re.compile(rb"\xff[\xe2-\xff][" + re.escape(_THIRD) + rb"]")
+_NOT_ZERO = re.compile(rb"[^\0]")
 _MONO = 3
 # What is looked at to find out whether a file without a mark is of this kind.
 _SEARCH = 4096
@@ -64,8 +67,14 @@ class Part:
     head: bytes
     ranges: list[tuple[int, int]] = field(default_factory=list)
     n_frames: int = 0
-    # Bytes that the last frame lacks.
+    # Bytes that the last frame lacks, and those between frames that are neither frames nor tags.
     lacking: int = 0
+    foreign: int = 0
+
+    @property
+    def lacks(self) -> bool:
+        """Tell whether a frame or more is missing or damaged, as far as can be seen."""
+        return self.lacking > 0 or self.foreign >= self.header.n_bytes
 
 
 @lru_cache(maxsize=4096)
@@ -99,16 +108,22 @@ def find_parts(source: Source) -> list[Part]:
     """
     parts: list[Part] = []
     at = skip_tags(source, 0)
-    first, synced = at, False
+    at = source.search(_NOT_ZERO, at) or at
+    first, synced, between = at, False, 0
     while (header := read_header(head := source.read(at, 4))) is not None or len(head) == 4:
         last = parts[-1] if parts else None
         same = header is not None and last is not None and header.format == last.header.format
         if header is None or not ((synced and same) or _is_followed(source, at, header, same)):
-            found = source.search(_SYNC, max(at + 1, skip_tags(source, at)))
+            behind = _skip_all_tags(source, at)
+            found = source.search(_SYNC, max(at + 1, behind))
             if found is None or (last is None and found > first + _SEARCH):
                 break
+            between += found - behind
             at, synced = found, False
             continue
+        if last is not None:
+            last.foreign += between
+        between = 0
         if last is None or not same:
             last = Part(header, head)
             parts.append(last)
@@ -131,6 +146,21 @@ def skip_tags(source: Source, at: int) -> int:
             size = size << 7 | byte & 0x7F
         at += 10 + size
     return at
+
+
+def _skip_all_tags(source: Source, at: int) -> int:
+    """Return where the tags end that stand at a place, also those of the end of a file."""
+    while True:
+        stop = skip_tags(source, at)
+        head = source.read(stop, 32)
+        if head[:3] == b"TAG":
+            stop += 128
+        elif head[:8] == b"APETAGEX" and len(head) == 32:
+            # The size leaves out a header of 32 bytes, and so it is if this is a footer alone.
+            stop += 32 + int.from_bytes(head[12:16], "little") * bool(head[23] & 0x20)
+        if stop == at:
+            return at
+        at = stop
 
 
 def _is_followed(source: Source, at: int, header: Header, same: bool) -> bool:

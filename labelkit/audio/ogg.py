@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 from labelkit.audio.source import Piece, Source
 
-_CAPTURE, _HEADER = b"OggS", 27
-_PAGE = re.compile(_CAPTURE)
-_LONGEST = _HEADER + 255 + 255 * 255
+_PAGE, _HEADER = re.compile(b"OggS"), 27
 _FIRST, _LAST = 2, 4  # Flags of the first and the last page of a stream.
+_NUMBERS = 2**32
 OPUS, _OPUS_RATE, _OPUS_HZ = b"OpusHead", 12, 48_000
+_BACKWARDS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        value = byte << 24
-        for _ in range(8):
-            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
-        table.append(value)
-    return table
+def _crc(page: bytes) -> bytes:
+    """Return the checksum of a page, four bytes.
 
-
-_TABLE = _crc_table()
-
-
-def _crc(page: bytes) -> int:
-    value = 0
-    for byte in page:
-        value = (value << 8 & 0xFFFFFFFF) ^ _TABLE[value >> 24 ^ byte]
-    return value
+    It is that of zlib with all bits in the other order, from another beginning.
+    """
+    backwards = (page[:22] + bytes(4) + page[26:]).translate(_BACKWARDS)
+    value = zlib.crc32(backwards, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return value.to_bytes(4, "little").translate(_BACKWARDS)[::-1]
 
 
 @dataclass
@@ -40,58 +31,74 @@ class Link:
 
     Args:
         start: Place of its first page.
-        pages: Places of its pages.
-        stop: Where the last of them ends, or would end.
         first_packet: The beginning of its first packet, which names the codec.
-        ended: Whether its last page is marked as such.
+        stop: Where its last page ends, or what is there of it.
+        last: Place of that page.
+        before: Place of the page before that one.
+        ended: Whether the last page is whole and marked as the last.
+        damaged: Whether pages lack, or are not whole.
+        numbers: Of the last page of each stream, by its serial number.
     """
 
     start: int
-    pages: list[int]
-    stop: int
     first_packet: bytes
+    stop: int = 0
+    last: int | None = None
+    before: int | None = None
     ended: bool = False
+    damaged: bool = False
+    numbers: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, start: int, stop: int, *, ended: bool) -> None:
+        """Note a page."""
+        self.before, self.last, self.stop, self.ended = self.last, start, stop, ended
 
 
 def find_links(source: Source) -> list[Link]:
-    """Walk over the pages of a file.
+    """Walk over the pages of a file, by their checksums.
 
     A chained file (RFC 3533, section 4) holds several streams one after the other: each begins
-    with a page marked as the first after others that are not.
+    with a page marked as the first after others that are not. One that was cut off before it
+    was joined with others ends in the middle of a page.
 
     Returns:
-        Its streams in their order; damaged pages belong to none.
+        Its streams in their order.
     """
     links: list[Link] = []
     at, opening = 0, False
-    while len(head := source.read(at, _HEADER + 255)) >= _HEADER:
-        if head[:4] != _CAPTURE:
-            found = source.search(_PAGE, at + 1)
-            if found is None:
-                break
-            at = found
+    while (start := source.search(_PAGE, at)) is not None:
+        head = source.read(start, _HEADER + 255)
+        length = _page_length(head)
+        page = source.read(start, length)
+        serial, first = head[14:18], bool(head[5:6] and head[5] & _FIRST)
+        if links and start > at:
+            links[-1].damaged = True
+        if len(page) < max(length, _HEADER) or _crc(page) != page[22:26]:
+            at = source.search(_PAGE, start + 1) or source.size
+            if links:
+                links[-1].damaged = True
+                if at < start + length and not first and serial in links[-1].numbers:
+                    links[-1].add(start, at, ended=False)
             continue
-        first = bool(head[5] & _FIRST)
+        at = start + length
         if not links or (first and not opening):
-            body = at + _HEADER + head[26]
-            links.append(Link(at, [], at, source.read(body, 64)))
+            links.append(Link(start, page[_HEADER + page[26] :][:64]))
         opening, link = first, links[-1]
-        link.pages.append(at)
-        link.stop = at + _page_length(head)
-        link.ended = bool(head[5] & _LAST)
-        at = link.stop
+        number = int.from_bytes(page[18:22], "little")
+        if serial not in link.numbers and not first and link.numbers:
+            link.damaged = True  # The page that began this stream is not there.
+            continue
+        link.damaged |= number != (link.numbers.get(serial, number - 1) + 1) % _NUMBERS
+        link.numbers[serial] = number
+        link.add(start, at, ended=bool(page[5] & _LAST))
     return links
 
 
 def _page_length(head: bytes) -> int:
     """Return the bytes of a page by its header, at least those that are there."""
-    lengths = head[_HEADER : _HEADER + head[26]]
-    return _HEADER + head[26] + sum(lengths)
-
-
-def is_cut_off(source: Source, link: Link) -> bool:
-    """Tell whether a stream lacks a whole page that is marked as the last."""
-    return not link.ended or link.stop > source.size
+    if len(head) < _HEADER:
+        return _HEADER
+    return _HEADER + head[26] + sum(head[_HEADER : _HEADER + head[26]])
 
 
 def make_pieces(source: Source, link: Link) -> list[Piece]:
@@ -110,17 +117,14 @@ def make_pieces(source: Source, link: Link) -> list[Piece]:
         page[where : where + 4] = _OPUS_HZ.to_bytes(4, "little")
         pieces.append(_sealed(page))
         at += len(page)
-    stop = min(link.stop, source.size)
-    if is_cut_off(source, link):
-        last = link.pages[-1]
-        ended = _end(source.read(last, stop - last))
-        if ended is None and len(link.pages) > 1:
-            # Not even the table of the last page is whole: end with the page before.
-            last, stop = link.pages[-2], link.pages[-1]
-            ended = _end(source.read(last, stop - last))
-        if ended is not None and last >= at:
-            return [*pieces, (at, last), ended]
-    return [*pieces, (at, stop)]
+    if not link.ended:
+        for last, stop in ((link.last, link.stop), (link.before, link.last)):
+            if last is None or stop is None or last < at:
+                continue
+            # Where not even the table of the last page is whole, the page before is the end.
+            if (ended := _end(source.read(last, stop - last))) is not None:
+                return [*pieces, (at, last), ended]
+    return [*pieces, (at, link.stop)]
 
 
 def _end(page: bytes) -> bytes | None:
@@ -144,6 +148,5 @@ def _end(page: bytes) -> bytes | None:
 
 def _sealed(page: bytearray) -> bytes:
     """Return a page with the checksum of what it holds now."""
-    page[22:26] = bytes(4)
-    page[22:26] = _crc(bytes(page)).to_bytes(4, "little")
+    page[22:26] = _crc(bytes(page))
     return bytes(page)

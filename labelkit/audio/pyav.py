@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from labelkit.audio.mp3 import skip_tags
+from labelkit.audio.source import Source
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
@@ -20,7 +23,10 @@ _MARKS = {
     (0, b"\x30\x26\xb2\x75"): "ASF", (0, b"#!AMR"): "AMR", (0, b"\x0b\x77"): "AC-3",
     (0, b"\xff\xf1"): "AAC", (0, b"\xff\xf9"): "AAC", (0, b"riff"): "Wave64", (0, b".snd"): "AU",
 }  # fmt: skip
-_MAX_CHANNELS = 64
+_LOSSLESS = ("alac", "flac", "wavpack", "tta", "ape")
+# Containers that know how long they are; what others say is guessed from a bit rate.
+_STATING = {"mov", "mp4", "matroska", "webm", "asf"}
+_SLACK_S = 0.2
 
 
 def is_there() -> bool:
@@ -30,19 +36,28 @@ def is_there() -> bool:
 
 def find_kind(path: Path) -> str | None:
     """Name the kind of a file by its first bytes; None if it is none that PyAV is given."""
-    with path.open("rb") as file:
-        head = file.read(16)
-        if head[:3] == b"ID3" and len(head) >= 10:
-            size = 0
-            for byte in head[6:10]:
-                size = size << 7 | byte & 0x7F
-            file.seek(10 + size)
-            head = file.read(16)
+    with path.open("rb", buffering=0) as file:
+        source = Source(file)
+        head = source.read(skip_tags(source, 0), 16)
     return next((kind for (at, mark), kind in _MARKS.items() if head[at:].startswith(mark)), None)
 
 
-def look(path: Path, why: InvalidInput) -> tuple[int, int]:
-    """Return rate in Hz and channels of a recording that libsndfile refused.
+@dataclass(frozen=True)
+class Sound:
+    """Rate in Hz, channels and kind of numbers of a recording."""
+
+    rate: int
+    channels: int
+    holds_floats: bool
+    is_lossy: bool
+
+
+class NoDecoder(InvalidInput):
+    """A recording that PyAV could decode, perhaps, which is not installed."""
+
+
+def look(path: Path, why: InvalidInput) -> Sound:
+    """Look at a recording that libsndfile refused.
 
     Args:
         path: The file.
@@ -50,27 +65,33 @@ def look(path: Path, why: InvalidInput) -> tuple[int, int]:
 
     Raises:
         InvalidInput: If it cannot be decoded.
+        NoDecoder: If PyAV is not there to try.
         OSError: If it cannot be read.
     """
     kind = find_kind(path)
     if kind is None:
         raise why
     if not is_there():
-        raise InvalidInput(
+        raise NoDecoder(
             f"{path}: libsndfile cannot decode this {kind}; PyAV may: pip install av, or convert "
             "it, with ffmpeg say"
         ) from why
     with _open(path) as (_, stream):
-        return int(stream.codec_context.sample_rate), int(stream.codec_context.channels)
+        coder = stream.codec_context
+        lossless = coder.name.startswith(("pcm_", *_LOSSLESS))
+        floats = coder.name.startswith(("pcm_f32", "pcm_f64"))
+        return Sound(int(coder.sample_rate), int(coder.channels), floats, not lossless)
 
 
-def decode(path: Path, rate: int, note: Callable[[], None]) -> Iterator[Floats]:
+def decode(path: Path, rate: int, channels: int) -> Iterator[Floats | None]:
     """Yield float32 samples as they are decoded, shape ``(n, n_channels)``.
+
+    None stands for a part that is damaged or missing.
 
     Args:
         path: The file.
-        rate: Wanted rate in Hz, that of its first frames.
-        note: Called for each part that is damaged.
+        rate: Wanted rate in Hz; frames of others are brought to it.
+        channels: Wanted, in the same way.
 
     Raises:
         InvalidInput: If it cannot be opened.
@@ -79,23 +100,36 @@ def decode(path: Path, rate: int, note: Callable[[], None]) -> Iterator[Floats]:
     import av
 
     with _open(path) as (container, stream):
-        resampler = av.AudioResampler(format="flt", layout=stream.codec_context.layout, rate=rate)
-        channels = stream.codec_context.channels
+        layout, form, resampler, n = stream.codec_context.layout, None, None, 0
         try:
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
                 except av.error.FFmpegError:
-                    note()
+                    yield None
                     continue
                 for frame in frames:
                     frame.pts = None
+                    found = frame.format.name, frame.layout.name, frame.sample_rate
+                    if found != form:
+                        # Where parts of several kinds were joined, no resampler takes them all.
+                        yield from _rest(resampler, channels)
+                        resampler, form = av.AudioResampler("flt", layout, rate), found
                     for block in resampler.resample(frame):
+                        n += block.samples
                         yield _samples(block, channels)
         except av.error.FFmpegError:
-            note()
-        for block in resampler.resample(None):
-            yield _samples(block, channels)
+            yield None
+        yield from _rest(resampler, channels)
+        states = set(container.format.name.split(",")) & _STATING
+        if states and n / rate < (container.duration or 0) / av.time_base - _SLACK_S:
+            yield None
+
+
+def _rest(resampler: Any, channels: int) -> Iterator[Floats]:
+    """Yield what a resampler still holds."""
+    if resampler is not None:
+        yield from (_samples(block, channels) for block in resampler.resample(None))
 
 
 def _samples(block: Any, channels: int) -> Floats:
@@ -112,6 +146,8 @@ def _open(path: Path) -> Iterator[Any]:
             with av.open(file, mode="r", metadata_errors="replace") as container:
                 if not container.streams.audio:
                     raise InvalidInput(f"{path}: holds no sound")
+                if container.streams.audio[0].codec_context is None:
+                    raise InvalidInput(f"{path}: FFmpeg knows no decoder for its sound")
                 yield container, container.streams.audio[0]
         except av.error.FFmpegError as error:
             raise InvalidInput(f"{path}: cannot be decoded ({error.strerror})") from error

@@ -30,20 +30,26 @@ class Source:
     def read(self, at: int, n: int) -> bytes:
         """Return ``n`` bytes from a place on, or as many as there are."""
         if not self._start <= at <= min(at + n, self.size) <= self._start + len(self._block):
-            self._file.seek(at)
-            n_bytes = min(max(n, _BLOCK), max(0, self.size - at))
-            self._start, self._block = at, _read(self._file, n_bytes)
+            self._load(at, n)
         return self._block[at - self._start : at - self._start + n]
+
+    def _load(self, at: int, n: int = 0) -> None:
+        self._file.seek(at)
+        n_bytes = min(max(n, _BLOCK), max(0, self.size - at))
+        self._start, self._block = at, _read(self._file, n_bytes)
 
     def search(self, pattern: re.Pattern[bytes], at: int) -> int | None:
         """Find where a pattern of no more than 16 bytes next matches; None if nowhere."""
-        while at < self.size:
-            block = self.read(at, _BLOCK)
-            if match := pattern.search(block):
-                return at + match.start()
-            if at + len(block) >= self.size:
+        if not self._start <= at < self._start + len(self._block):
+            self._load(at)
+        while self._block:
+            if match := pattern.search(self._block, max(0, at - self._start)):
+                return self._start + match.start()
+            stop = self._start + len(self._block)
+            # A file that has become shorter meanwhile gives no more.
+            if stop >= self.size or len(self._block) <= _OVERLAP:
                 return None
-            at += len(block) - _OVERLAP
+            self._load(max(at, stop - _OVERLAP))
         return None
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labelkit.audio import flac, mp3, ogg
+from labelkit.audio.chunks import find_sounds
 from labelkit.audio.source import Piece, Source
 
 _CODECS = (b"\x01vorbis", ogg.OPUS)
 _FLAC, _FLAC_MARK = b"fLaC", re.compile(rb"fLaC\0\0\0\x22")
 _FLAC_TOTAL = 2**36 - 1
-# Sizes that encoders write who cannot go back: SoX, Android, arecord; ffmpeg, GStreamer.
-_UNKNOWN_SIZES = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 2**32))
-# Some writers count a header or a chunk's pad into it.
-_SLACK = 64
+_CHUNKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"caff", b"riff")
 # Frames by which the count of a Xing header may be off, the header's own say.
 _XING_SLACK = 2
 # Between the lowest and the highest bit rate lies a factor of 40.
@@ -35,21 +33,23 @@ class Stream:
     Args:
         pieces: What libsndfile is to be given instead.
         stated: Samples per channel that must be there by the header; None if it does not say.
-        lacks_end: Whether bytes of it are missing.
+        lacks: Whether bytes of it are missing or damaged.
         claim: How many times as long the decoder shall believe it to be.
         counted: Samples per channel that there are, where the decoder could only guess.
+        frames: Where those of a FLAC stream are, to go on behind a damaged one.
     """
 
     pieces: Sequence[Piece] | None = None
     stated: int | None = None
-    lacks_end: bool = False
+    lacks: bool = False
     claim: int = 1
     counted: int | None = None
+    frames: flac.Frames | None = None
 
     @property
     def is_uncertain(self) -> bool:
         """Tell whether only decoding shows how much there is."""
-        return self.lacks_end or (self.stated is not None and self.counted is None)
+        return self.lacks or (self.stated is not None and self.counted is None)
 
 
 def find_streams(path: Path) -> list[Stream]:
@@ -66,22 +66,20 @@ def find_streams(path: Path) -> list[Stream]:
             return _of_ogg(source)
         if head[:4] == _FLAC:
             return _of_flac(source, start)
-        if head[:4] in (b"RIFF", b"RIFX") and head[8:] == b"WAVE":
-            return [_of_wav(source)]
-        if head[:4] in (b"RF64", b"FORM", b".snd", b"caff", b"riff"):
-            return [Stream()]
+        if head[:4] in _CHUNKS:
+            return [Stream(sound.pieces, lacks=sound.lacks) for sound in find_sounds(source)]
         return _of_mp3(source) or [Stream()]
 
 
 def _of_ogg(source: Source) -> list[Stream]:
     links = ogg.find_links(source)
     if not all(link.first_packet.startswith(_CODECS) for link in links):
-        return [Stream()]
+        return [Stream(lacks=any(link.damaged or not link.ended for link in links))]
     streams = []
     for link in links:
-        pieces, cut = ogg.make_pieces(source, link), ogg.is_cut_off(source, link)
+        pieces, lacks = ogg.make_pieces(source, link), link.damaged or not link.ended
         as_it_is = pieces == [(0, source.size)]
-        streams.append(Stream(None if as_it_is else pieces, lacks_end=cut))
+        streams.append(Stream(None if as_it_is else pieces, lacks=lacks))
     return streams
 
 
@@ -97,44 +95,46 @@ def _of_flac(source: Source, start: int) -> list[Stream]:
         info = int.from_bytes(source.read(at + 18, 8), "big")
         unknown = (info & ~_FLAC_TOTAL).to_bytes(8, "big")
         pieces: list[Piece] = [(at, at + 18), unknown, (at + 26, stop)]
-        stated = info & _FLAC_TOTAL or None
+        stated = info & _FLAC_TOTAL
+        stated = None if stated in (0, _FLAC_TOTAL) else stated
         whole = stated is not None and flac.find_end(source, at, stop) == stated
-        if whole and (at, stop) == (0, source.size):
-            streams.append(Stream(stated=stated, counted=stated))
-        else:
-            streams.append(Stream(pieces, stated=stated, counted=stated if whole else None))
+        as_it_is = whole and (at, stop) == (0, source.size)
+        streams.append(
+            Stream(
+                None if as_it_is else pieces,
+                stated=stated,
+                counted=stated if whole else None,
+                frames=flac.find_frames(source, at, stop),
+            )
+        )
     return streams or [Stream()]
 
 
-def _of_wav(source: Source) -> Stream:
-    """Look at the size of the samples; that of the file has no bearing on them."""
-    order = "big" if source.read(0, 4) == b"RIFX" else "little"
-    at = 12
-    while len(head := source.read(at, 8)) == 8:
-        size = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
-        if head[:4] != b"data":
-            at += 8 + size + size % 2
-            continue
-        rest = source.size - at - 8
-        if size == 0 and rest and not _are_chunks(source, at + 8, order):
-            # The recorder lost power before it wrote the size.
-            limit = min(rest, 2**32 - 64)
-            total = (at + limit).to_bytes(4, order)  # type: ignore[arg-type]
-            told = limit.to_bytes(4, order)  # type: ignore[arg-type]
-            return Stream([(0, 4), total, (8, at + 4), told, (at + 8, at + 8 + limit)])
-        known = not any(size in sizes for sizes in _UNKNOWN_SIZES)
-        return Stream(lacks_end=known and size > rest + _SLACK)
-    return Stream()
+def resume(path: Path, stream: Stream, done: int) -> tuple[Stream, int] | None:
+    """Make a stream of what follows behind damage, where that can be found.
 
+    Args:
+        path: The file.
+        stream: The one that could not be decoded further.
+        done: Samples per channel that were.
 
-def _are_chunks(source: Source, at: int, order: str) -> bool:
-    """Tell whether chunks of plausible names fill a file from a place on."""
-    while len(head := source.read(at, 8)) == 8:
-        if not all(32 <= byte < 127 for byte in head[:4]):
-            return False
-        size = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
-        at += 8 + size + size % 2
-    return source.size <= at <= source.size + 1
+    Returns:
+        What follows, and its first sample as the stream counts them; None if nothing does.
+    """
+    if stream.frames is None:
+        return None
+    with path.open("rb", buffering=0) as file:
+        source = Source(file)
+        found = flac.find_next(source, stream.frames, done)
+        if found is None:
+            return None
+        at, first = found
+        mark = stream.frames.mark
+        begin = flac.find_frames(source, mark, stream.frames.stop).start
+        info = int.from_bytes(source.read(mark + 18, 8), "big") & ~_FLAC_TOTAL
+    pieces: list[Piece] = [(mark, mark + 18), info.to_bytes(8, "big"), (mark + 26, begin)]
+    pieces.append((at, stream.frames.stop))
+    return replace(stream, pieces=pieces, frames=replace(stream.frames, start=at)), first
 
 
 def _of_mp3(source: Source) -> list[Stream]:
@@ -159,6 +159,6 @@ def _of_mp3(source: Source) -> list[Stream]:
         cut = stated is not None and stated > n_frames + _XING_SLACK
         length = n_frames * part.header.n_samples if stated is None else None
         streams.append(
-            Stream(pieces, lacks_end=cut or part.lacking > 0, claim=claim, counted=length)
+            Stream(pieces, lacks=cut or part.lacks, claim=claim, counted=length)
         )
     return streams

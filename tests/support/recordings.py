@@ -8,6 +8,9 @@ import soundfile
 
 RATE = 22050
 TOOLS = ("ffmpeg", "sox", "lame")
+VORBIS, OPUS = ("-c:a", "libvorbis"), ("-c:a", "libopus")
+OGG_FLAC = ("-c:a", "flac", "-f", "ogg")
+BARE = ("-write_xing", "0", "-id3v2_version", "0")
 _TABLE = []
 for _byte in range(256):
     _value = _byte << 24
@@ -30,13 +33,6 @@ def run(*command, stdout=subprocess.DEVNULL, data=None):
 
 def ffmpeg(source, target, *options):
     run("ffmpeg", "-v", "error", "-y", "-i", source, *options, target)
-
-
-def piped(source, target, *options):
-    """Written where nobody can go back to the beginning."""
-    target.write_bytes(
-        run("ffmpeg", "-v", "error", "-i", source, *options, "-", stdout=subprocess.PIPE)
-    )
 
 
 def heard(path, rate, channels):
@@ -71,63 +67,44 @@ def make_source(path, seconds=4.0, rate=RATE, channels=1, seed=0):
     return path
 
 
-# What is written by a coder as it is; by name the ending and the options of ffmpeg.
-PLAIN = {
-    "wav 8 bit": (".wav", "-c:a", "pcm_u8"),
-    "wav 24 bit": (".wav", "-c:a", "pcm_s24le"),
-    "wav 32 bit": (".wav", "-c:a", "pcm_s32le"),
-    "wav float": (".wav", "-c:a", "pcm_f32le"),
-    "wav double": (".wav", "-c:a", "pcm_f64le"),
-    "wav A-law": (".wav", "-c:a", "pcm_alaw"),
-    "wav mu-law": (".wav", "-c:a", "pcm_mulaw"),
-    "wav ADPCM of Microsoft": (".wav", "-c:a", "adpcm_ms"),
-    "wav ADPCM of IMA": (".wav", "-c:a", "adpcm_ima_wav"),
-    "RF64": (".wav", "-rf64", "always"),
-    "Wave64": (".w64",),
-    "AIFF": (".aiff",),
-    "AIFF-C float": (".aif", "-c:a", "pcm_f32be"),
-    "AU": (".au",),
-    "CAF": (".caf",),
-    "FLAC": (".flac",),
-    "Vorbis": (".ogg", "-c:a", "libvorbis"),
-    "Opus": (".opus", "-c:a", "libopus"),
-    "FLAC in Ogg": (".oga", "-c:a", "flac", "-f", "ogg"),
-    "mp3 CBR": (".mp3", "-b:a", "64k"),
-    "mp3 VBR": (".mp3", "-q:a", "4"),
-    "mp3 VBR without Xing": (".mp3", "-q:a", "4", "-write_xing", "0", "-id3v2_version", "0"),
-    "mp3 with ID3v2": (".mp3", "-b:a", "64k", "-metadata", f"title={'x' * 5000}"),
-    "MPEG layer II": (".mp2", "-c:a", "mp2"),
-    "AAC in MPEG-4": (".m4a", "-c:a", "aac"),
-    "AAC": (".aac", "-c:a", "aac"),
-    "ALAC": (".m4a", "-c:a", "alac"),
-    "Opus in WebM": (".webm", "-c:a", "libopus"),
-    "Vorbis in Matroska": (".mka", "-c:a", "libvorbis"),
-    "WMA": (".wma", "-c:a", "wmav2"),
-    "AC-3": (".ac3", "-c:a", "ac3"),
-}  # fmt: skip
-PIPED = {
-    "wav of ffmpeg, piped": (".wav", "-f", "wav"),
-    "FLAC of ffmpeg, piped": (".flac", "-f", "flac"),
-    "mp3 of ffmpeg, piped": (".mp3", "-f", "mp3", "-b:a", "64k"),
-    "mp3 VBR of ffmpeg, piped": (".mp3", "-f", "mp3", "-q:a", "3"),
-    "AU of ffmpeg, piped": (".au", "-f", "au"),
-    "CAF of ffmpeg, piped": (".caf", "-f", "caf"),
-    "Vorbis of ffmpeg, piped": (".ogg", "-c:a", "libvorbis", "-f", "ogg"),
-}  # fmt: skip
-SOX = {
-    "wav of SoX, piped": ("wav",),
-    "AIFF of SoX, piped": ("aiff",),
-    "AU of SoX, piped": ("au",),
-    "FLAC of SoX, piped": ("flac",),
-    "CAF of SoX": ("caf",),
-}  # fmt: skip
-LAME = {
-    "mp3 of LAME, VBR": ("-V", "5"),
-    "mp3 of LAME without Xing": ("-V", "5", "-t"),
-    "mp3 of LAME, ABR": ("--abr", "80"),
-    "mp3 of LAME, CBR without tag": ("-b", "64", "-t"),
-    "mp3 of LAME, free rate": ("--freeformat", "-b", "100"),
-}  # fmt: skip
+def _coded(*options):
+    def make(source, target):
+        ffmpeg(source, target, *options)
+
+    return make
+
+
+def _piped(*options):
+    """Written where nobody can go back to the beginning."""
+
+    def make(source, target):
+        command = ["ffmpeg", "-v", "error", "-i", source, *options, "-"]
+        target.write_bytes(run(*command, stdout=subprocess.PIPE))
+
+    return make
+
+
+def _sox(kind):
+    """By SoX from a pipe to a pipe."""
+
+    def make(source, target):
+        samples, rate = soundfile.read(source, dtype="int16", always_2d=True)
+        raw = ("-t", "raw", "-r", rate, "-e", "signed", "-b", "16", "-c", samples.shape[1], "-")
+        command = ["sox", *raw, "-t", kind, "-"]
+        target.write_bytes(run(*command, stdout=subprocess.PIPE, data=samples.tobytes()))
+
+    return make
+
+
+def _converted(source, target):
+    run("sox", source, target)
+
+
+def _lame(*options):
+    def make(source, target):
+        run("lame", "--quiet", *options, source, target)
+
+    return make
 
 
 def _wav(source):
@@ -138,10 +115,11 @@ def _wav(source):
 def _sized(riff=None, size=None, by=0):
     def make(source, target):
         data, at = _wav(source)
+        size_now = size(len(data)) if callable(size) else size
         if riff is not None:
             data[4:8] = riff.to_bytes(4, "little")
-        if size is not None:
-            data[at + 4 : at + 8] = size.to_bytes(4, "little")
+        if size_now is not None:
+            data[at + 4 : at + 8] = size_now.to_bytes(4, "little")
         if by:
             data[4:8] = (int.from_bytes(data[4:8], "little") + by).to_bytes(4, "little")
         target.write_bytes(data)
@@ -168,14 +146,17 @@ def _chunk_behind(source, target):
     target.write_bytes(data + b"LIST" + (4).to_bytes(4, "little") + b"INFO")
 
 
-def _joined(ending, *options, other=RATE, channels=None):
+def _joined(ending, *options, other=RATE, first=1.0):
+    """Two files in one; of the first only a share of it."""
+
     def make(source, target):
         parts = []
         for k, rate in enumerate((RATE, other)):
             part = make_source(target.with_name(f"part{k}.wav"), 2.0 + k, rate, 1, k)
-            coded = target.with_name(f"part{k}{ending}")
+            coded = target.with_name(f"coded{k}{ending}")
             ffmpeg(part, coded, *options)
-            parts.append(coded.read_bytes())
+            data = coded.read_bytes()
+            parts.append(data if k else data[: int(first * len(data))])
             part.unlink()
             coded.unlink()
         target.write_bytes(b"".join(parts))
@@ -183,23 +164,17 @@ def _joined(ending, *options, other=RATE, channels=None):
     return make
 
 
-def _xing(change):
+def _xing(change=lambda frames: frames, *, flags=0xFF):
     def make(source, target):
         ffmpeg(source, target, "-q:a", "4", "-id3v2_version", "0")
         data = bytearray(target.read_bytes())
         at = max(data.find(b"Xing"), data.find(b"Info"))
         frames = int.from_bytes(data[at + 8 : at + 12], "big")
+        data[at + 7] &= flags
         data[at + 8 : at + 12] = change(frames).to_bytes(4, "big")
         target.write_bytes(data)
 
     return make
-
-
-def _xing_without_count(source, target):
-    ffmpeg(source, target, "-q:a", "4", "-id3v2_version", "0")
-    data = bytearray(target.read_bytes())
-    data[max(data.find(b"Xing"), data.find(b"Info")) + 7] &= 0xFE
-    target.write_bytes(data)
 
 
 def _garbage_between(source, target):
@@ -219,6 +194,37 @@ def _tags_behind(source, target):
 def _flac_with_id3(source, target):
     ffmpeg(source, target)
     target.write_bytes(b"ID3\x04\0\0\0\0\x0f\x50" + bytes(2000) + target.read_bytes())
+
+
+def _flac_samples(change):
+    def make(source, target):
+        ffmpeg(source, target)
+        data = bytearray(target.read_bytes())
+        stated = int.from_bytes(data[21:26], "big") & (2**36 - 1)
+        shared = int.from_bytes(data[18:26], "big") - stated
+        data[18:26] = (shared + change(stated)).to_bytes(8, "big")
+        target.write_bytes(data)
+
+    return make
+
+
+def _segments(source, target):
+    ffmpeg(source, target.with_name("part%d.flac"), "-f", "segment", "-segment_time", "60")
+    target.with_name("part0.flac").rename(target)
+
+
+def _rf64(size):
+    def change(data, n):
+        at = data.find(b"ds64") + 16
+        return data[:at] + size.to_bytes(8, "little") + data[at + 8 :]
+
+    return _damaged(change, "-rf64", "always")
+
+
+def _extensible(source, target):
+    """As 24 bit of some recorders, which lost power."""
+    ffmpeg(source, target, "-c:a", "pcm_s24le")
+    _sized(riff=0, size=0)(target, target)
 
 
 def seal(page):
@@ -244,18 +250,96 @@ def _opus_rate(hz):
     return make
 
 
-def _cut(ending, share, *options):
+def _damaged(change, *options):
+    """Changed once it is coded; of the bytes and how many there are."""
+
     def make(source, target):
         ffmpeg(source, target, *options)
         data = target.read_bytes()
-        target.write_bytes(data[: int(share * len(data))])
+        target.write_bytes(change(data, len(data)))
 
     return make
 
 
+def _cut(*options):
+    return _damaged(lambda data, n: data[: int(0.6 * n)], *options)
+
+
+def _zeroed(*options):
+    return _damaged(
+        lambda data, n: data[: n // 2] + bytes(n // 4) + data[n // 2 + n // 4 :], *options
+    )
+
+
+def _gone(*options):
+    return _damaged(lambda data, n: data[: n // 2] + data[n // 2 + n // 4 :], *options)
+
+
+def _flipped(n_bytes, *options):
+    def change(data, n):
+        data = bytearray(data)
+        for k in range(n_bytes):
+            data[n // 2 + k * n // 20] ^= 0x55
+        return bytes(data)
+
+    return _damaged(change, *options)
+
+
+PLAIN = {
+    "wav 8 bit": (".wav", _coded("-c:a", "pcm_u8")),
+    "wav 24 bit": (".wav", _coded("-c:a", "pcm_s24le")),
+    "wav 32 bit": (".wav", _coded("-c:a", "pcm_s32le")),
+    "wav float": (".wav", _coded("-c:a", "pcm_f32le")),
+    "wav double": (".wav", _coded("-c:a", "pcm_f64le")),
+    "wav A-law": (".wav", _coded("-c:a", "pcm_alaw")),
+    "wav mu-law": (".wav", _coded("-c:a", "pcm_mulaw")),
+    "wav ADPCM of Microsoft": (".wav", _coded("-c:a", "adpcm_ms")),
+    "wav ADPCM of IMA": (".wav", _coded("-c:a", "adpcm_ima_wav")),
+    "RF64": (".wav", _coded("-rf64", "always")),
+    "Wave64": (".w64", _coded()),
+    "AIFF": (".aiff", _coded()),
+    "AIFF-C float": (".aif", _coded("-c:a", "pcm_f32be")),
+    "AU": (".au", _coded()),
+    "CAF": (".caf", _coded()),
+    "FLAC": (".flac", _coded()),
+    "Vorbis": (".ogg", _coded(*VORBIS)),
+    "Opus": (".opus", _coded(*OPUS)),
+    "FLAC in Ogg": (".oga", _coded(*OGG_FLAC)),
+    "mp3 CBR": (".mp3", _coded("-b:a", "64k")),
+    "mp3 VBR": (".mp3", _coded("-q:a", "4")),
+    "mp3 VBR without Xing": (".mp3", _coded("-q:a", "4", *BARE)),
+    "mp3 with ID3v2": (".mp3", _coded("-b:a", "64k", "-metadata", f"title={'x' * 5000}")),
+    "MPEG layer II": (".mp2", _coded("-c:a", "mp2")),
+    "AAC in MPEG-4": (".m4a", _coded("-c:a", "aac")),
+    "AAC": (".aac", _coded("-c:a", "aac")),
+    "ALAC": (".m4a", _coded("-c:a", "alac")),
+    "Opus in WebM": (".webm", _coded(*OPUS)),
+    "Vorbis in Matroska": (".mka", _coded(*VORBIS)),
+    "WMA": (".wma", _coded("-c:a", "wmav2")),
+    "AC-3": (".ac3", _coded("-c:a", "ac3")),
+    "wav of ffmpeg, piped": (".wav", _piped("-f", "wav")),
+    "FLAC of ffmpeg, piped": (".flac", _piped("-f", "flac")),
+    "mp3 of ffmpeg, piped": (".mp3", _piped("-f", "mp3", "-b:a", "64k")),
+    "mp3 VBR of ffmpeg, piped": (".mp3", _piped("-f", "mp3", "-q:a", "3")),
+    "AU of ffmpeg, piped": (".au", _piped("-f", "au")),
+    "CAF of ffmpeg, piped": (".caf", _piped("-f", "caf")),
+    "Vorbis of ffmpeg, piped": (".ogg", _piped(*VORBIS, "-f", "ogg")),
+    "wav of SoX, piped": (".wav", _sox("wav")),
+    "AIFF of SoX, piped": (".aiff", _sox("aiff")),
+    "AU of SoX, piped": (".au", _sox("au")),
+    "FLAC of SoX, piped": (".flac", _sox("flac")),
+    "CAF of SoX": (".caf", _converted),
+    "mp3 of LAME, VBR": (".mp3", _lame("-V", "5")),
+    "mp3 of LAME without Xing": (".mp3", _lame("-V", "5", "-t")),
+    "mp3 of LAME, ABR": (".mp3", _lame("--abr", "80")),
+    "mp3 of LAME, CBR without tag": (".mp3", _lame("-b", "64", "-t")),
+    "mp3 of LAME, free rate": (".mp3", _lame("--freeformat", "-b", "100")),
+}
 BY_HAND = {
     "wav, data of 0 bytes": (".wav", _sized(riff=0, size=0)),
     "wav, data of 0 bytes, right size of file": (".wav", _sized(size=0)),
+    "wav of 24 bit, data of 0 bytes": (".wav", _extensible),
+    "wav, data of a third": (".wav", _sized(size=lambda n: n // 3 // 2 * 2)),
     "wav of Android": (".wav", _sized(riff=0x7FFFFFFF, size=0x7FFFFFFF)),
     "wav of arecord": (".wav", _sized(riff=0x80000024, size=0x80000000)),
     "wav of GStreamer": (".wav", _sized(riff=0xFFFFFFFF, size=0xFFFFFFFF)),
@@ -265,67 +349,111 @@ BY_HAND = {
     "wav, big-endian": (".wav", _rifx),
     "wav, chunks before": (".wav", _chunks_before),
     "wav, a chunk behind": (".wav", _chunk_behind),
+    "wav, text behind": (".wav", _damaged(lambda data, n: data + b"<?xml?> remarks " * 900)),
+    "wav joined": (".wav", _joined(".wav")),
+    "RF64, data of 0 bytes": (".wav", _rf64(0)),
+    "RF64, data of the most bytes": (".wav", _rf64(2**64 - 1)),
+    "AU, data of 0 bytes": (".au", _damaged(lambda data, n: data[:8] + bytes(4) + data[12:])),
     "mp3 joined": (".mp3", _joined(".mp3", "-b:a", "64k")),
     "mp3 VBR joined": (".mp3", _joined(".mp3", "-q:a", "3")),
-    "mp3 joined without tags": (
-        ".mp3", _joined(".mp3", "-b:a", "64k", "-write_xing", "0", "-id3v2_version", "0")),
+    "mp3 joined without tags": (".mp3", _joined(".mp3", "-b:a", "64k", *BARE)),
     "mp3 of two rates joined": (".mp3", _joined(".mp3", "-q:a", "3", other=44100)),
-    "Vorbis chained": (".ogg", _joined(".ogg", "-c:a", "libvorbis")),
-    "Vorbis of two rates chained": (".ogg", _joined(".ogg", "-c:a", "libvorbis", other=44100)),
-    "Opus chained": (".opus", _joined(".opus", "-c:a", "libopus")),
+    "mp3 of two rates joined without tags": (
+        ".mp3",
+        _joined(".mp3", "-b:a", "64k", *BARE, other=44100),
+    ),
+    "mp3 behind zeros": (
+        ".mp3",
+        _damaged(lambda data, n: bytes(10_000) + data, "-b:a", "64k", *BARE),
+    ),
+    "AAC joined": (".aac", _joined(".aac", "-c:a", "aac")),
+    "AAC of two rates joined": (".aac", _joined(".aac", "-c:a", "aac", other=44100)),
+    "Vorbis chained": (".ogg", _joined(".ogg", *VORBIS)),
+    "Vorbis of two rates chained": (".ogg", _joined(".ogg", *VORBIS, other=44100)),
+    "Opus chained": (".opus", _joined(".opus", *OPUS)),
+    "FLAC in Ogg chained": (".oga", _joined(".oga", *OGG_FLAC)),
     "mp3, Xing of 0 frames": (".mp3", _xing(lambda frames: 0)),
     "mp3, Xing of a third": (".mp3", _xing(lambda frames: frames // 3)),
-    "mp3, Xing without a count": (".mp3", _xing_without_count),
-    "mp3, garbage between frames": (".mp3", _garbage_between),
+    "mp3, Xing without a count": (".mp3", _xing(flags=0xFE)),
     "mp3, tags behind": (".mp3", _tags_behind),
     "FLAC behind ID3v2": (".flac", _flac_with_id3),
+    "FLAC of a segment": (".flac", _segments),
+    "FLAC joined": (".flac", _joined(".flac")),
+    "FLAC of two rates joined": (".flac", _joined(".flac", other=44100)),
+    "FLAC, a third of the samples": (".flac", _flac_samples(lambda n: n // 3)),
+    "FLAC, no number of samples": (".flac", _flac_samples(lambda n: 0)),
+    "FLAC, the most samples": (".flac", _flac_samples(lambda n: 2**36 - 1)),
     "Opus, header says 0 Hz": (".opus", _opus_rate(0)),
+    "Opus, header says 1 Hz": (".opus", _opus_rate(1)),
     "Opus, header says 8000 Hz": (".opus", _opus_rate(8000)),
     "Opus, header says 44100 Hz": (".opus", _opus_rate(44100)),
-}  # fmt: skip
+    "Opus, header says 4000000000 Hz": (".opus", _opus_rate(4_000_000_000)),
+}
 # These lack something, which must be told.
 CUT = {
-    "wav cut": (".wav", _cut(".wav", 0.6)),
-    "FLAC cut": (".flac", _cut(".flac", 0.6)),
-    "Vorbis cut": (".ogg", _cut(".ogg", 0.6, "-c:a", "libvorbis")),
-    "Opus cut": (".opus", _cut(".opus", 0.6, "-c:a", "libopus")),
-    "mp3 cut": (".mp3", _cut(".mp3", 0.6, "-q:a", "4")),
-    "mp3 without Xing cut": (".mp3", _cut(".mp3", 0.6, "-b:a", "64k", "-write_xing", "0")),
+    "wav cut": (".wav", _cut()),
+    "RF64 cut": (".wav", _cut("-rf64", "always")),
+    "Wave64 cut": (".w64", _cut()),
+    "AIFF cut": (".aiff", _cut()),
+    "AU cut": (".au", _cut()),
+    "CAF cut": (".caf", _cut()),
+    "FLAC cut": (".flac", _cut()),
+    "Vorbis cut": (".ogg", _cut(*VORBIS)),
+    "Opus cut": (".opus", _cut(*OPUS)),
+    "FLAC in Ogg cut": (".oga", _cut(*OGG_FLAC)),
+    "mp3 cut": (".mp3", _cut("-q:a", "4")),
+    "mp3 without Xing cut": (".mp3", _cut("-b:a", "64k", *BARE)),
+    "AAC in MPEG-4 cut": (".m4a", _cut("-c:a", "aac", "-movflags", "faststart")),
+    "Opus in WebM cut": (".webm", _cut(*OPUS)),
+    "Vorbis in Matroska cut": (".mka", _cut(*VORBIS)),
+    "WMA cut": (".wma", _cut("-c:a", "wmav2")),
+    "mp3, garbage between frames": (".mp3", _garbage_between),
     "mp3, Xing of thrice the frames": (".mp3", _xing(lambda frames: 3 * frames)),
+    "mp3, a quarter zeroed": (".mp3", _zeroed("-q:a", "4")),
+    "mp3 without Xing, a quarter zeroed": (".mp3", _zeroed("-b:a", "64k", *BARE)),
+    "mp3, a quarter gone": (".mp3", _gone("-q:a", "4")),
+    "Vorbis, a quarter zeroed": (".ogg", _zeroed(*VORBIS)),
+    "Vorbis, a quarter gone": (".ogg", _gone(*VORBIS)),
+    "Vorbis, a byte damaged": (".ogg", _flipped(1, *VORBIS)),
+    "Opus, a quarter zeroed": (".opus", _zeroed(*OPUS)),
+    "Opus, a quarter gone": (".opus", _gone(*OPUS)),
+    "FLAC, a quarter zeroed": (".flac", _zeroed()),
+    "FLAC, a quarter gone": (".flac", _gone()),
+    "FLAC, six bytes damaged": (".flac", _flipped(6)),
+    "half of Vorbis and one more": (".ogg", _joined(".ogg", *VORBIS, first=0.5)),
+    "most of Vorbis and one more": (".ogg", _joined(".ogg", *VORBIS, first=0.9)),
+    "half of Opus and one more": (".opus", _joined(".opus", *OPUS, first=0.5)),
+    "half of FLAC and one more": (".flac", _joined(".flac", first=0.5)),
+    "Vorbis and the beginning of one more": (
+        ".ogg", _damaged(lambda data, n: data + data[:3000], *VORBIS)),
+    "FLAC and the beginning of one more": (
+        ".flac", _damaged(lambda data, n: data + data[:60])),
 }  # fmt: skip
-KINDS = [*PLAIN, *PIPED, *SOX, *LAME, *BY_HAND, *CUT]
+ALL = {**PLAIN, **BY_HAND, **CUT}
+KINDS = list(ALL)
+# ffmpeg decodes no mp3 of a free rate, takes RIFX for little-endian, and believes these sizes;
+# by kind the parts that there are, seconds and rate.
+NOT_OF_FFMPEG = {
+    "mp3 of LAME, free rate": [(4, RATE)],
+    "wav, big-endian": [(4, RATE)],
+    "wav, data of a third": [(4, RATE)],
+    "RF64, data of 0 bytes": [(4, RATE)],
+    "RF64, data of the most bytes": [(4, RATE)],
+    "wav joined": [(2, RATE), (3, RATE)],
+    "FLAC joined": [(2, RATE), (3, RATE)],
+    "FLAC of two rates joined": [(2, RATE), (3, 44100)],
+}
 
 
 def make_recording(kind, folder, channels=1, rate=RATE):
     """Write a recording of a kind into a folder and return its path."""
-    source = make_source(folder / "source.wav", rate=rate, channels=channels)
+    ending, make = ALL[kind]
     name = "".join(letter if letter.isalnum() else "_" for letter in kind)
-    if kind in PLAIN:
-        ending, *options = PLAIN[kind]
-        ffmpeg(source, folder / f"{name}{ending}", *options)
-    elif kind in PIPED:
-        ending, *options = PIPED[kind]
-        piped(source, folder / f"{name}{ending}", *options)
-    elif kind in SOX:
-        [ending] = SOX[kind]
-        raw = run("sox", source, "-t", "raw", "-", stdout=subprocess.PIPE)
-        raw_options = ("-t", "raw", "-r", rate, "-e", "signed", "-b", "16", "-c", channels)
-        if kind.endswith("piped"):
-            sound = run(
-                "sox", *raw_options, "-", "-t", ending, "-", stdout=subprocess.PIPE, data=raw
-            )
-            (folder / f"{name}.{ending}").write_bytes(sound)
-        else:
-            run("sox", source, folder / f"{name}.{ending}")
-        ending = f".{ending}"
-    elif kind in LAME:
-        ending = ".mp3"
-        run("lame", "--quiet", *LAME[kind], source, folder / f"{name}{ending}")
-    else:
-        ending, make = {**BY_HAND, **CUT}[kind]
-        make(source, folder / f"{name}{ending}")
+    target = folder / f"{name}{ending}"
+    source = make_source(folder / "source.wav", rate=rate, channels=channels)
+    make(source, target)
     source.unlink()
-    return folder / f"{name}{ending}"
+    return target
 
 
 def agreement(ours, theirs, most_lag=2400, windows=12):

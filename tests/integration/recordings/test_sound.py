@@ -173,7 +173,7 @@ def sixteen(tmp_path):
     return make_project(tmp_path, names)
 
 
-@pytest.mark.parametrize("error", [13, 5, 24, 12, 116])
+@pytest.mark.parametrize("error", [13, 5, 24, 12, 116, 23, 110, 6])
 def test_what_could_not_be_read_is_read_by_the_next_run(sixteen, monkeypatch, capsys, error):
     before = io.find_streams
 

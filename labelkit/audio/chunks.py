@@ -1,0 +1,184 @@
+"""Files of chunks: WAV, RF64, Wave64, AIFF, CAF, and AU, which is a header and sound.
+
+Their sizes are what a writer knew when it wrote the header: 0 where a recorder lost power, the
+most there is where nobody could go back, those of half an hour ago where it is brought up to date
+now and then, those of the first where files were joined.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from labelkit.audio.source import Piece, Source
+
+_Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a kind of file writes its chunks."""
+
+    first: int
+    name: int
+    size: int
+    order: _Order
+    align: int = 1
+    # Whether the size counts name and size, too.
+    all_counted: bool = False
+    data: bytes = b"data"
+    # Whether a wrong size of the sound can be put right by itself.
+    can_be_mended: bool = True
+
+    @property
+    def head(self) -> int:
+        return self.name + self.size
+
+
+_FORMS = {
+    b"RIFF": _Form(12, 4, 4, "little", 2),
+    b"RIFX": _Form(12, 4, 4, "big", 2),
+    b"RF64": _Form(12, 4, 4, "little", 2),
+    b"FORM": _Form(12, 4, 4, "big", 2, data=b"SSND", can_be_mended=False),
+    b"caff": _Form(8, 4, 8, "big", can_be_mended=False),
+    b"riff": _Form(40, 16, 8, "little", 8, all_counted=True),
+}
+# Sizes of 32 bits that encoders write who cannot go back: SoX's AIFF; its WAV, Android, arecord;
+# ffmpeg, GStreamer.
+_UNKNOWN = (
+    range(0x7F000000, 0x7F010000), range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 2**32)
+)  # fmt: skip
+# What no file has: 4 EB.
+_ENDLESS = 2**62
+# Some writers count a header or a chunk's pad into it.
+_SLACK = 64
+# Bytes behind the sound that may be anything before they are taken for more of it.
+_SCRAPS = 4096
+_TEXT = re.compile(rb"[\t\n\r -~]{64}|ID3|TAG|APETAGEX|\0{64}")
+_LARGEST = 2**32 - 64
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Where the sound of a file is.
+
+    Args:
+        pieces: The file with sizes that are right; None if it can be read as it is.
+        lacks: Whether bytes are missing that should be there.
+    """
+
+    pieces: list[Piece] | None
+    lacks: bool
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    at: int
+    name: bytes
+    body: int
+    size: int
+
+
+def find_sounds(source: Source) -> list[Sound]:
+    """Find the sound of a file of chunks, of each part where WAV files were joined."""
+    if source.read(0, 4) == b".snd":
+        return [_of_au(source)]
+    starts, sounds = [0], []
+    for start in starts:
+        sound, follower = _of_part(source, start)
+        if follower is not None:
+            starts.append(follower)
+        sounds.append(sound)
+    return sounds
+
+
+def _of_au(source: Source) -> Sound:
+    head = source.read(0, 12)
+    body, size = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:], "big")
+    rest = source.size - body
+    if (size == 0 and rest > 0) or (size < rest and _is_more(source, body + size)):
+        return Sound([(0, 8), b"\xff" * 4, (12, source.size)], lacks=False)
+    return Sound(None, lacks=not _is_unknown(size) and size > rest + _SLACK)
+
+
+def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
+    """Return the sound of a part, and where the next part begins if one does."""
+    mark = source.read(start, 4)
+    form = _FORMS[mark]
+    chunks = _walk(source, start + form.first, form)
+    chunk = next((chunk for chunk in chunks if chunk.name[:4] == form.data), None)
+    if chunk is None:
+        return Sound([(start, source.size)] if start else None, lacks=False), None
+    size, field, width = chunk.size, chunk.at + form.name, form.size
+    if mark == b"RF64" and size == 2**32 - 1:
+        # The chunk ds64 comes first; its second number is this size.
+        field, width = start + 28, 8
+        size = int.from_bytes(source.read(field, width), form.order)
+    rest = source.size - chunk.body
+    # libsndfile goes by another chunk of AIFF, and knows that CAF may not say its size.
+    grown, stop = form.can_be_mended and width == 8 and size >= _ENDLESS, source.size
+    if size < rest:
+        end = _find_end(source, chunk.body + size, form, mark)
+        stop = source.size if end is None else end
+        grown = form.can_be_mended and end is None and (not size or _is_more(source, chunk.body + size))
+    if grown:
+        return Sound(_mended(source, start, chunk, form, (field, width)), lacks=False), None
+    lacks = not _is_unknown(size) and size > rest + _SLACK
+    whole = (start, stop) == (0, source.size)
+    return Sound(None if whole else [(start, stop)], lacks), stop if stop < source.size else None
+
+
+def _mended(
+    source: Source, start: int, chunk: _Chunk, form: _Form, field: tuple[int, int]
+) -> list[Piece]:
+    """Make a file that says to hold sound up to its end; four bytes can say no more than 4 GB."""
+    place, width = field
+    size = source.size - chunk.body
+    if width == 8:
+        told = (size + form.head * form.all_counted).to_bytes(width, form.order)
+        return [(start, place), told, (place + width, source.size)]
+    size = min(size, _LARGEST - chunk.body)
+    total = (chunk.body + size - start - 8).to_bytes(4, form.order)
+    told = size.to_bytes(4, form.order)
+    sound = (place + width, chunk.body + size)
+    return [(start, start + 4), total, (start + 8, place), told, sound]
+
+
+def _walk(source: Source, at: int, form: _Form) -> Iterator[_Chunk]:
+    while len(head := source.read(at, form.head)) == form.head:
+        size = int.from_bytes(head[form.name :], form.order)
+        size = max(0, size - form.head * form.all_counted)
+        yield _Chunk(at, head[: form.name], at + form.head, size)
+        at += form.head + -(-size // form.align) * form.align
+
+
+def _find_end(source: Source, at: int, form: _Form, mark: bytes) -> int | None:
+    """Find where a file ends whose sound ends at a place.
+
+    Returns:
+        The end of all, or where another WAV file begins; None if what is behind the sound are no
+        chunks.
+    """
+    # Some writers forget the pad.
+    for first in {at + -at % form.align, at}:
+        end = first
+        for chunk in _walk(source, first, form):
+            if chunk.name == mark and source.read(chunk.body, 4) == b"WAVE":
+                return chunk.at
+            if not all(32 <= byte < 127 for byte in chunk.name[:4]):
+                break
+            end = chunk.body + -(-chunk.size // form.align) * form.align
+        if source.size <= end <= source.size + form.align:
+            return source.size
+    return None
+
+
+def _is_more(source: Source, at: int) -> bool:
+    """Tell whether bytes behind the sound, as its size has it, are more of it: no text, no tag."""
+    return source.size - at > _SCRAPS and not _TEXT.match(source.read(at, 64))
+
+
+def _is_unknown(size: int) -> bool:
+    return size >= _ENDLESS or any(size in sizes for sizes in _UNKNOWN)
