@@ -65,8 +65,12 @@ def _free_memory() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
         group = Path("/sys/fs/cgroup")
-        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
-        free += [int(limit) - int(used)] if limit.strip().isdigit() else []
+        limit, used, parts = (
+            (group / f"memory.{name}").read_text() for name in ("max", "current", "stat")
+        )
+        # Files that were read and are kept for the next time give way.
+        kept = dict(line.split() for line in parts.splitlines()).get("inactive_file", 0)
+        free += [int(limit) - int(used) + int(kept)] if limit.strip().isdigit() else []
     except (OSError, ValueError):  # Another system, or an older kernel.
         pass
     return max(0, min(free))

@@ -185,17 +185,23 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
     try:
         values = tomllib.loads((root / FILE).read_text(encoding="utf-8"))
         version, audio = int(values.get("version", 1)), Path(values["audio"])
+        if version > VERSION:
+            raise InvalidInput(
+                f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
+                "install a newer labelkit"
+            )
+        if unknown := sorted(set(values) - {"version", "audio", "max_missing"}):
+            raise ValueError(
+                f"{unknown[0]} is nothing it has; settings go by --set, or into a recipe"
+            )
         max_missing = float(values.get("max_missing", MAX_MISSING))
         if not 0 <= max_missing <= 1:
             raise ValueError(f"max_missing must be from 0 to 1, got {max_missing:g}")
+    except InvalidInput:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         wanted = f'it needs: version = {VERSION} and audio = "FOLDER"'
         raise InvalidInput(f"{root / FILE} is not valid ({error}); {wanted}") from error
-    if version > VERSION:
-        raise InvalidInput(
-            f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
-            "install a newer labelkit"
-        )
     return Project(
         root,
         root / audio,

@@ -41,6 +41,7 @@ _FORMS = {
     b"RIFF": _Form(12, 4, 4, "little", 2),
     b"RIFX": _Form(12, 4, 4, "big", 2),
     b"RF64": _Form(12, 4, 4, "little", 2),
+    b"BW64": _Form(12, 4, 4, "little", 2),
     b"FORM": _Form(12, 4, 4, "big", 2, data=b"SSND", can_be_mended=False),
     b"caff": _Form(8, 4, 8, "big", can_be_mended=False),
     b"riff": _Form(40, 16, 8, "little", 8, all_counted=True),
@@ -58,6 +59,8 @@ _SLACK = 64
 _SCRAPS = 4096
 _TEXT = re.compile(rb"[\t\n\r -~]{64}|ID3|TAG|APETAGEX|\0{64}")
 _LARGEST = 2**32 - 64
+# Codes of samples as they are: integers, floats, A-law, mu-law; and of "see below".
+_PLAIN = (1, 3, 6, 7, 0xFFFE)
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,16 @@ class _Chunk:
     size: int
 
 
-def find_sounds(source: Source) -> list[Sound]:
-    """Find the sound of a file of chunks, of each part where WAV files were joined."""
-    if source.read(0, 4) == b".snd":
-        return [_of_au(source)]
-    starts, sounds = [0], []
+def find_sounds(source: Source, start: int = 0) -> list[Sound]:
+    """Find the sound of a file of chunks, of each part where WAV files were joined.
+
+    Args:
+        source: The file.
+        start: Where it begins, behind tags say.
+    """
+    if source.read(start, 4) == b".snd":
+        return [_of_au(source, start)]
+    starts, sounds = [start], []
     for start in starts:
         sound, follower = _of_part(source, start)
         if follower is not None:
@@ -94,13 +102,15 @@ def find_sounds(source: Source) -> list[Sound]:
     return sounds
 
 
-def _of_au(source: Source) -> Sound:
-    head = source.read(0, 12)
-    body, size = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:], "big")
+def _of_au(source: Source, start: int) -> Sound:
+    head = source.read(start, 12)
+    body, size = start + int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:], "big")
     rest = source.size - body
-    if (size == 0 and rest > 0) or (size < rest and _is_more(source, body + size)):
-        return Sound([(0, 8), b"\xff" * 4, (12, source.size)], lacks=False)
-    return Sound(None, lacks=not _is_unknown(size) and size > rest + _SLACK)
+    is_more = (size == 0 and rest > 0) or (size < rest and _is_more(source, body + size))
+    lacks = not _is_unknown(size) and size > rest + _SLACK
+    if lacks or not (is_more or _is_unknown(size) or start):
+        return Sound(None, lacks)
+    return Sound([(start, start + 8), b"\xff" * 4, (start + 12, source.size)], lacks=False)
 
 
 def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
@@ -112,7 +122,7 @@ def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
     if chunk is None:
         return Sound([(start, source.size)] if start else None, lacks=False), None
     size, field, width = chunk.size, chunk.at + form.name, form.size
-    if mark == b"RF64" and size == 2**32 - 1:
+    if mark in (b"RF64", b"BW64") and size == 2**32 - 1:
         # The chunk ds64 comes first; its second number is this size.
         field, width = start + 28, 8
         size = int.from_bytes(source.read(field, width), form.order)
@@ -122,12 +132,38 @@ def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
     if size < rest:
         end = _find_end(source, chunk.body + size, form, mark)
         stop = source.size if end is None else end
-        grown = form.can_be_mended and end is None and (not size or _is_more(source, chunk.body + size))
+        grown = (
+            form.can_be_mended and end is None and (not size or _is_more(source, chunk.body + size))
+        )
+    if mark == b"riff" and (pieces := _as_rf64(source, start, chunk, form)) is not None:
+        return Sound(pieces, lacks=not _is_unknown(size) and size > rest + _SLACK), None
     if grown:
         return Sound(_mended(source, start, chunk, form, (field, width)), lacks=False), None
     lacks = not _is_unknown(size) and size > rest + _SLACK
-    whole = (start, stop) == (0, source.size)
-    return Sound(None if whole else [(start, stop)], lacks), stop if stop < source.size else None
+    pieces = None if (start, stop) == (0, source.size) else [(start, stop)]
+    if mark == b"BW64":
+        pieces = [b"RF64", (start + 4, stop)]
+    return Sound(pieces, lacks), stop if stop < source.size else None
+
+
+def _as_rf64(source: Source, start: int, sound: _Chunk, form: _Form) -> list[Piece] | None:
+    """Make a file of another kind of one that libsndfile takes floats of 32 bit for integers in.
+
+    Returns:
+        None where samples are coded, of which more is needed than their format.
+    """
+    chunks = _walk(source, start + form.first, form)
+    known = next((chunk for chunk in chunks if chunk.name[:4] in (b"fmt ", form.data)), sound)
+    about = source.read(known.body, min(known.size, 40))
+    if known.name[:4] != b"fmt " or int.from_bytes(about[:2], "little") not in _PLAIN:
+        return None
+    size = min(sound.size, source.size - sound.body)
+    if not sound.size or _is_unknown(sound.size):
+        size = source.size - sound.body
+    sizes = b"".join(n.to_bytes(8, "little") for n in (size + 80 + len(about), size, 0))
+    head = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + sizes + bytes(4)
+    head += b"fmt " + len(about).to_bytes(4, "little") + about + b"data\xff\xff\xff\xff"
+    return [head, (sound.body, sound.body + size)]
 
 
 def _mended(

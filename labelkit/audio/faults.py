@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from labelkit.audio import io
+from labelkit.audio.pyav import NoDecoder
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
 # Kept out of training; the others are used, padded or wrapped where they are short.
 UNUSABLE = (
-    "missing", "changed", "unreadable", "empty", "rate", "silent", "wild", "cancelled",
-    "spike", "not_finite", "blank",
+    "missing", "unread", "changed", "unreadable", "empty", "rate", "silent", "wild", "cancelled",
+    "spike", "moment", "not_finite", "blank",
 )  # fmt: skip
-# Not of the recording: it may be read the next time.
+# Of these, what is not of the recording: it may be read the next time.
 PASSING = ("missing", "unread")
+# What only the features show.
+OF_FEATURES = ("moment", "not_finite", "blank")
 REASONS = {
     "missing": "no such file under the audio folder",
     "changed": "is not the recording that was imported",
@@ -27,12 +30,13 @@ REASONS = {
     "unreadable": "cannot be decoded",
     "empty": "has no samples",
     "rate": "states a sample rate that no recording has",
-    "silent": "never leaves the level of silence",
+    "silent": "never leaves the level of silence, or is constant",
     "wild": "holds numbers far beyond any unit of sound",
     "cancelled": "its channels cancel each other out when they are mixed down",
     "spike": "single samples tower above all others, as damage does",
+    "moment": "all but a moment of it is trimmed away, with sound in the rest, as damage makes it",
     "not_finite": "its spectrogram is not finite",
-    "blank": "its spectrogram is that of silence",
+    "blank": "its spectrogram is that of silence, or constant",
     "truncated": "ends before its header says, or is damaged",
     "no_numbers": "holds samples that are no finite numbers; they are taken for 0 or full scale",
     "scale": "is a file of floats in other units than full scale 1",
@@ -84,7 +88,7 @@ class Inspection:
     @property
     def unusable(self) -> str | None:
         """The fault that keeps it out; None if it can be used."""
-        return next((fault for fault in self.faults if fault in (*UNUSABLE, *PASSING)), None)
+        return next((fault for fault in self.faults if fault in UNUSABLE), None)
 
 
 class Examination:
@@ -104,7 +108,9 @@ class Examination:
         self._high: Floats | float = -np.inf
         # Samples by the exponent of their amplitude: those above a level are counted by it.
         self._exponents = np.zeros(256, np.int64)
+        # Energies of the mix and of all channels, and the sums of these.
         self._mixed, self._apart = 0.0, 0.0
+        self._sums: Floats | float = 0.0
         self._clipping = _Clipping(floats)
         self._cutoff = _Cutoff(rate)
 
@@ -122,6 +128,7 @@ class Examination:
                 mix = block.mean(axis=1)
                 self._mixed += float(np.einsum("i,i->", mix, mix, dtype=np.float64))
                 self._apart += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+                self._sums = self._sums + block.sum(axis=0, dtype=np.float64)
         if self._whole:
             self._clipping.add(block)
             self._cutoff.add(block)
@@ -132,11 +139,18 @@ class Examination:
         peak = float(max(np.max(np.abs(self._low)), np.max(np.abs(self._high))))
         if np.max(self._high - self._low) < 2 * 10 ** (self._spec.silence_db / 20):
             yield "silent"
+            if self._exponents[255]:
+                yield "no_numbers"
             return
         if peak > _WILD:
             yield "wild"
         if self._spec.cancelled_db and self._apart:
-            lost_db = 10 * np.log10(self._apart / n_channels / max(self._mixed, 1e-300))
+            # Without the offsets, which do not cancel and are no sound.
+            mixed = self._mixed - float(np.mean(self._sums)) ** 2 / self._n
+            apart = self._apart - float(np.square(self._sums).sum()) / self._n
+            # What channels that have nothing in common would keep.
+            expected = apart / n_channels**2
+            lost_db = 10 * np.log10(max(expected, 1e-300) / max(mixed, 1e-300))
             if lost_db > self._spec.cancelled_db:
                 yield "cancelled"
         if self._spec.spike_db and self._n > _VERY_SHORT_S * self._rate:
@@ -175,7 +189,7 @@ def inspect(path: Path, spec: FeatureSpec | None = None, *, window_s: float = 0.
         for block in found.blocks():
             examination.add(block)
     except (OSError, InvalidInput) as error:
-        return say_unread(error)
+        return say_unread(path, error)
     return conclude(found, examination, window_s=window_s)
 
 
@@ -188,17 +202,19 @@ def open_recording(path: Path) -> io.Recording | Inspection:
             return Inspection(["empty"])
         found = io.Recording(path)
     except (OSError, InvalidInput) as error:
-        return say_unread(error)
+        return say_unread(path, error)
     low, high = io.RATES_HZ
     if not low <= found.rate <= high:
         return Inspection(["rate"], why=f"{found.rate} Hz")
     return found
 
 
-def say_unread(error: Exception) -> Inspection:
+def say_unread(path: Path, error: Exception) -> Inspection:
     """Tell a recording that cannot be decoded from one that could not be read this time."""
     if isinstance(error, InvalidInput):
-        return Inspection(["unreadable"], why=str(error).partition(": ")[2])
+        # Installing a decoder changes no file.
+        fault = "unread" if isinstance(error, NoDecoder) else "unreadable"
+        return Inspection([fault], why=str(error).removeprefix(f"{path}: "))
     return Inspection(["unread"], why=getattr(error, "strerror", None) or str(error))
 
 
@@ -351,18 +367,31 @@ def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
     return cutoff.find()
 
 
-def judge_frames(frames: Floats, silence: Floats) -> str | None:
-    """Find what makes a spectrogram useless, whatever was wrong with the recording.
+class FrameJudge:
+    """Finds what makes a spectrogram useless, whatever was wrong with the recording.
 
     Args:
-        frames: Shape ``(n_frames, n_mels)``.
-        silence: A frame of the spectrogram of zeros, shape ``(n_mels,)``.
-
-    Returns:
-        A fault; None if it can be used.
+        silence: A frame of the spectrogram of zeros, shape ``(n_mels,)``; None of kinds of
+            others', which may have none.
+        in_db: Whether numbers are decibels.
     """
-    if not np.isfinite(frames).all():
-        return "not_finite"
-    if (frames <= silence + _NOTHING_DB).all():
-        return "blank"
-    return None
+
+    def __init__(self, silence: Floats | None, *, in_db: bool) -> None:
+        self._silence, self._slack = silence, _NOTHING_DB if in_db else 0.0
+        self._low, self._high, self._is_silent = np.inf, -np.inf, silence is not None
+        self._is_finite = True
+
+    def add(self, frames: Floats) -> bool:
+        """Look at more frames, shape ``(n, n_mels)``; False if the rest need not be computed."""
+        self._is_finite &= bool(np.isfinite(frames).all())
+        self._low = min(self._low, float(frames.min()))
+        self._high = max(self._high, float(frames.max()))
+        if self._silence is not None and self._is_silent:
+            self._is_silent = bool((frames <= self._silence + self._slack).all())
+        return self._is_finite
+
+    def conclude(self) -> str | None:
+        """Return the fault; None if it can be used."""
+        if not self._is_finite:
+            return "not_finite"
+        return "blank" if self._is_silent or self._high <= self._low else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +17,9 @@ from labelkit.registry import TABLE
 from labelkit.types import Floats
 
 _STRETCH_FFT = 2048  # librosa's window for time stretching.
-# Samples of a long recording that are stretched together; in how many more one part fades out.
-_STRETCHED, _FADE = 2**18, 4 * _STRETCH_FFT
+# Samples of a long recording that are stretched together; in how many more one part fades out;
+# and how many come before, as a phase vocoder begins louder than it goes on.
+_STRETCHED, _FADE, _LEAD = 2**18, 4 * _STRETCH_FFT, 2**15
 # Of the windows that are transformed together: they shall stay in the processor's cache.
 _SAMPLES_AT_ONCE = 2**17
 
@@ -67,8 +68,8 @@ def compute(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, floa
         Frames, float32, shape ``(n_frames, n_mels)``, at least one; and where they start
         in the recording, in seconds, as :func:`prepare` says.
     """
-    stretch, start_s = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
-    return compute_whole(stretch, spec), start_s
+    placed = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
+    return compute_whole(placed.stretch, spec), placed.start_s
 
 
 def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, float]:
@@ -88,11 +89,27 @@ def prepare(samples: Floats, rate: int, spec: FeatureSpec) -> tuple[Floats, floa
         and where the first lies in the recording, in seconds of the recording as it was
         before stretching; negative if zeros were put in front.
     """
-    stretch, start_s = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
-    return stretch.read(0, len(stretch)).astype(np.float32, copy=False), start_s
+    placed = place(InMemory(io.to_mono(samples, rate, spec.sample_rate)), spec)
+    stretch = placed.stretch
+    return stretch.read(0, len(stretch)).astype(np.float32, copy=False), placed.start_s
 
 
-def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> tuple[Stretch, float]:
+@dataclass(frozen=True)
+class Placed:
+    """What of a recording is turned into frames.
+
+    Args:
+        stretch: The samples.
+        start_s: Where the first lies in the recording, in seconds.
+        is_moment: Whether trimming kept but a moment of it and cut sound away.
+    """
+
+    stretch: Stretch
+    start_s: float
+    is_moment: bool
+
+
+def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> Placed:
     """Do what :func:`prepare` does after mixing down and resampling, by places and gains alone.
 
     Args:
@@ -101,7 +118,7 @@ def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> tupl
         varied: Where a long recording may lie once it is stretched or shifted, in parts then.
 
     Returns:
-        The samples, and where the first lies in the recording, in seconds.
+        The samples, where they are from, and what was trimmed.
     """
     whole = _vary(mono, spec, varied)
     gains: tuple[np.float32, ...] = ()
@@ -110,6 +127,7 @@ def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> tupl
         gains, start, stop = sox.normalise_and_trim(whole, spec.sample_rate)
     elif spec.trim == "peak":
         start, stop = io.find_sound(whole, spec.trim_db)
+    is_moment = _is_moment(whole, start, stop, spec)
     wanted = int(np.ceil(round(spec.min_s * spec.sample_rate, 6)))
     if stop - start < wanted and spec.short == "centre":
         first = start + (stop - start) // 2 - wanted // 2
@@ -120,7 +138,16 @@ def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> tupl
         loudest = highest(Stretch(whole, start, stop, start, stop - start, gains))
         gains += (np.float32(spec.peak / loudest),) if loudest else ()
     stretch = Stretch(whole, start, stop, start - before, length, gains)
-    return stretch, (start - before) / spec.sample_rate * spec.speed
+    return Placed(stretch, (start - before) / spec.sample_rate * spec.speed, is_moment)
+
+
+def _is_moment(whole: Samples, start: int, stop: int, spec: FeatureSpec) -> bool:
+    """Tell whether hardly anything was kept of a recording that is sound elsewhere, too."""
+    kept = stop - start
+    if kept >= spec.moment_s * spec.sample_rate or len(whole) < 10 * kept:
+        return False
+    rest = max(highest(whole, 0, start), highest(whole, stop, len(whole)))
+    return rest > 10 ** (spec.silence_db / 20)
 
 
 def _vary(mono: Samples, spec: FeatureSpec, varied: Spool | None) -> Samples:
@@ -134,7 +161,9 @@ def _vary(mono: Samples, spec: FeatureSpec, varied: Spool | None) -> Samples:
     while not is_last:
         behind, stop = at + _STRETCHED, min(n, at + _STRETCHED + _FADE)
         is_last = stop == n
-        part = _vary_part(mono.read(at, stop), spec)
+        first = max(0, at - _LEAD)
+        part = _vary_part(mono.read(first, stop), spec)
+        part = part[round(at / spec.speed) - round(first / spec.speed) :]
         # The phases of two parts have nothing to do with each other: their energies add up.
         angle = np.linspace(0, np.pi / 2, min(len(rest), len(part)), dtype=np.float32)
         part[: len(angle)] *= np.sin(angle)
@@ -215,8 +244,10 @@ def compute_whole(samples: Samples, spec: FeatureSpec) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def silent_frame(spec: FeatureSpec) -> Floats:
-    """Return a frame of the spectrogram of zeros, shape ``(n_mels,)``."""
+def silent_frame(spec: FeatureSpec) -> Floats | None:
+    """Return a frame of the spectrogram of zeros, shape ``(n_mels,)``; None of a plug-in's."""
+    if spec.kind not in TABLE["feature"]:
+        return None
     frame: Floats = compute_whole(InMemory(np.zeros(spec.n_fft, np.float32)), spec)[0]
     return frame
 

@@ -29,7 +29,7 @@ EXTENSIONS = (
     *pyav.EXTENSIONS,
 )  # fmt: skip
 
-# Samples per channel that are handed on at once, and decoded.
+# Samples per channel that are handed on at once, fewer of many channels; and decoded.
 _BLOCK, _STEP = 2**16, 2**12
 _HASHED = 2**16  # Bytes at once.
 # What a decoder may fail at before it is given up.
@@ -84,6 +84,8 @@ class Recording:
                 self._n_first: int = first.frames
                 self.holds_floats = first.subtype in ("FLOAT", "DOUBLE")
                 self.is_lossy = first.subtype in _LOSSY
+                # How long an mp3 within a WAV is nobody knows.
+                self._is_counted = not self.is_lossy or first.format in ("OGG", "MPEG", "MP3")
                 self._foreign = False
             except InvalidInput as error:
                 sound = pyav.look(path, error)
@@ -133,7 +135,7 @@ class Recording:
             self.lacks = True
             stream, first = found
             while done < first:
-                n = min(_BLOCK, first - done)
+                n = min(_STEP, first - done)
                 yield np.zeros((n, file.channels), np.float32)
                 done += n
             with _open(self.path, stream) as rest:
@@ -148,9 +150,10 @@ class Recording:
 
         left, failed = counted if counted is not None else _PLAUSIBLE_SAMPLES, 0
         self._failed = False
+        size = max(_STEP, _BLOCK * 2 // max(2, file.channels))
         while True:
-            block, n = np.empty((_BLOCK, file.channels), np.float32), 0
-            while n < _BLOCK and left:
+            block, n = np.empty((size, file.channels), np.float32), 0
+            while n < size and left:
                 try:
                     step = len(file.read(out=block[n : n + min(_STEP, left)]))
                 except soundfile.LibsndfileError as error:
@@ -168,7 +171,7 @@ class Recording:
                 raise file.name.error
             if n:
                 yield block[:n]
-            if n < _BLOCK:
+            if n < size:
                 return
 
     def count(self) -> int:
@@ -178,7 +181,11 @@ class Recording:
             InvalidInput: If it cannot be decoded.
             OSError: If it cannot be read.
         """
-        if self._foreign or any(stream.is_uncertain for stream in self._streams):
+        if (
+            self._foreign
+            or not self._is_counted
+            or any(stream.is_uncertain for stream in self._streams)
+        ):
             return sum(map(len, self.blocks()))
         total: float = self._streams[0].counted or self._n_first
         try:
@@ -240,7 +247,7 @@ def _as_fault(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         why = str(error) or type(error).__name__
-        raise InvalidInput(f"{path}: cannot be decoded ({why})") from error
+        raise InvalidInput(f"{path}: its decoder failed: {why}") from error
 
 
 def _open(path: Path, stream: Stream) -> soundfile.SoundFile:
@@ -266,7 +273,7 @@ def _open(path: Path, stream: Stream) -> soundfile.SoundFile:
                 raise source.error from error
         if error.code == _SYSTEM_ERROR:
             raise OSError(f"{path}: {_words(error)}") from error
-        raise InvalidInput(f"{path}: not a readable recording ({_words(error)})") from error
+        raise InvalidInput(f"{path}: libsndfile says: {_words(error)}") from error
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.audio.mp3 import skip_tags
-from labelkit.audio.source import Source
+from labelkit.audio.source import Pieced, Source
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
@@ -21,6 +21,9 @@ _MARKS = {
     (0, b"OggS"): "Ogg", (0, b"fLaC"): "FLAC", (0, b"RIFF"): "WAV", (0, b"FORM"): "AIFF",
     (0, b"caff"): "CAF", (4, b"ftyp"): "MPEG-4", (0, b"\x1a\x45\xdf\xa3"): "Matroska or WebM",
     (0, b"\x30\x26\xb2\x75"): "ASF", (0, b"#!AMR"): "AMR", (0, b"\x0b\x77"): "AC-3",
+    (0, b"RF64"): "RF64", (0, b"BW64"): "BW64", (0, b"\0\0\1\xba"): "MPEG", (0, b"FLV\1"): "FLV",
+    (0, b"wvpk"): "WavPack", (0, b"TTA1"): "TTA", (0, b"MAC "): "APE", (0, b"Creative Voi"): "VOC",
+    (0, b"\x7f\xfe\x80\x01"): "DTS",
     (0, b"\xff\xf1"): "AAC", (0, b"\xff\xf9"): "AAC", (0, b"riff"): "Wave64", (0, b".snd"): "AU",
 }  # fmt: skip
 _LOSSLESS = ("alac", "flac", "wavpack", "tta", "ape")
@@ -100,7 +103,8 @@ def decode(path: Path, rate: int, channels: int) -> Iterator[Floats | None]:
     import av
 
     with _open(path) as (container, stream):
-        layout, form, resampler, n = stream.codec_context.layout, None, None, 0
+        layout, form, end_s = stream.codec_context.layout, None, 0.0
+        resampler: Any = None
         try:
             for packet in container.demux(stream):
                 try:
@@ -109,20 +113,24 @@ def decode(path: Path, rate: int, channels: int) -> Iterator[Floats | None]:
                     yield None
                     continue
                 for frame in frames:
+                    if frame.time is not None:
+                        end_s = max(end_s, frame.time + frame.samples / frame.sample_rate)
                     frame.pts = None
                     found = frame.format.name, frame.layout.name, frame.sample_rate
                     if found != form:
                         # Where parts of several kinds were joined, no resampler takes them all.
                         yield from _rest(resampler, channels)
-                        resampler, form = av.AudioResampler("flt", layout, rate), found
+                        resampler = av.AudioResampler("flt", layout, rate)
+                        form = found
                     for block in resampler.resample(frame):
-                        n += block.samples
                         yield _samples(block, channels)
         except av.error.FFmpegError:
             yield None
         yield from _rest(resampler, channels)
+        length_s = (container.duration or 0) / av.time_base
         states = set(container.format.name.split(",")) & _STATING
-        if states and n / rate < (container.duration or 0) / av.time_base - _SLACK_S:
+        # A film may go on without sound.
+        if states and len(container.streams) == 1 and end_s < length_s - _SLACK_S:
             yield None
 
 
@@ -139,9 +147,15 @@ def _samples(block: Any, channels: int) -> Floats:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    import av
-
-    with path.open("rb") as file:
+    try:
+        import av
+    except ImportError as error:
+        raise NoDecoder(
+            f"{path}: PyAV is installed and does not work ({error}); install it anew: "
+            "pip install --force-reinstall av"
+        ) from error
+    # FFmpeg goes to any place that a size points to, and takes what a disk says for an end.
+    with Pieced(path.open("rb"), [(0, path.stat().st_size)]) as file:
         try:
             with av.open(file, mode="r", metadata_errors="replace") as container:
                 if not container.streams.audio:
@@ -150,4 +164,7 @@ def _open(path: Path) -> Iterator[Any]:
                     raise InvalidInput(f"{path}: FFmpeg knows no decoder for its sound")
                 yield container, container.streams.audio[0]
         except av.error.FFmpegError as error:
-            raise InvalidInput(f"{path}: cannot be decoded ({error.strerror})") from error
+            if file.error is None:
+                raise InvalidInput(f"{path}: FFmpeg says: {error.strerror}") from error
+        if file.error is not None:
+            raise file.error

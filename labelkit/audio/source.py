@@ -34,9 +34,11 @@ class Source:
         return self._block[at - self._start : at - self._start + n]
 
     def _load(self, at: int, n: int = 0) -> None:
-        self._file.seek(at)
-        n_bytes = min(max(n, _BLOCK), max(0, self.size - at))
-        self._start, self._block = at, _read(self._file, n_bytes)
+        self._start, self._block = at, b""
+        # What a size points to may lie further off than any place.
+        if at < self.size:
+            self._file.seek(at)
+            self._block = _read(self._file, min(max(n, _BLOCK), self.size - at))
 
     def search(self, pattern: re.Pattern[bytes], at: int) -> int | None:
         """Find where a pattern of no more than 16 bytes next matches; None if nowhere."""

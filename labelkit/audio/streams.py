@@ -19,7 +19,9 @@ from labelkit.audio.source import Piece, Source
 _CODECS = (b"\x01vorbis", ogg.OPUS)
 _FLAC, _FLAC_MARK = b"fLaC", re.compile(rb"fLaC\0\0\0\x22")
 _FLAC_TOTAL = 2**36 - 1
-_CHUNKS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"caff", b"riff")
+# A film, in which an mp3 could be seen that is none.
+_MPEG = b"\0\0\1\xba"
+_CHUNKS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b".snd", b"caff", b"riff")
 # Frames by which the count of a Xing header may be off, the header's own say.
 _XING_SLACK = 2
 # Between the lowest and the highest bit rate lies a factor of 40.
@@ -67,17 +69,19 @@ def find_streams(path: Path) -> list[Stream]:
         if head[:4] == _FLAC:
             return _of_flac(source, start)
         if head[:4] in _CHUNKS:
-            return [Stream(sound.pieces, lacks=sound.lacks) for sound in find_sounds(source)]
+            return [Stream(sound.pieces, lacks=sound.lacks) for sound in find_sounds(source, start)]
+        if head[:4] == _MPEG:
+            return [Stream()]
         return _of_mp3(source) or [Stream()]
 
 
 def _of_ogg(source: Source) -> list[Stream]:
     links = ogg.find_links(source)
     if not all(link.first_packet.startswith(_CODECS) for link in links):
-        return [Stream(lacks=any(link.damaged or not link.ended for link in links))]
+        return [Stream(lacks=any(link.damaged for link in links))]
     streams = []
     for link in links:
-        pieces, lacks = ogg.make_pieces(source, link), link.damaged or not link.ended
+        pieces, lacks = ogg.make_pieces(source, link), link.damaged
         as_it_is = pieces == [(0, source.size)]
         streams.append(Stream(None if as_it_is else pieces, lacks=lacks))
     return streams
@@ -96,14 +100,14 @@ def _of_flac(source: Source, start: int) -> list[Stream]:
         unknown = (info & ~_FLAC_TOTAL).to_bytes(8, "big")
         pieces: list[Piece] = [(at, at + 18), unknown, (at + 26, stop)]
         stated = info & _FLAC_TOTAL
-        stated = None if stated in (0, _FLAC_TOTAL) else stated
-        whole = stated is not None and flac.find_end(source, at, stop) == stated
+        length = None if stated in (0, _FLAC_TOTAL) else stated
+        whole = length is not None and flac.find_end(source, at, stop) == length
         as_it_is = whole and (at, stop) == (0, source.size)
         streams.append(
             Stream(
                 None if as_it_is else pieces,
-                stated=stated,
-                counted=stated if whole else None,
+                stated=length,
+                counted=length if whole else None,
                 frames=flac.find_frames(source, at, stop),
             )
         )
@@ -158,7 +162,5 @@ def _of_mp3(source: Source) -> list[Stream]:
             pieces[:1] = [(start, xing + 8), counts, (xing + 8 + len(counts), stop)]
         cut = stated is not None and stated > n_frames + _XING_SLACK
         length = n_frames * part.header.n_samples if stated is None else None
-        streams.append(
-            Stream(pieces, lacks=cut or part.lacks, claim=claim, counted=length)
-        )
+        streams.append(Stream(pieces, lacks=cut or part.lacks, claim=claim, counted=length))
     return streams

@@ -92,11 +92,11 @@ def check(
     """List what is wrong with clips apart from their labels, each with its reason.
 
     Kept out of training: missing, unread, changed, unreadable, empty, rate, silent, cancelled,
-    spike, wild, not_finite, blank. Told, and used: truncated, no_numbers, scale, clipped,
+    spike, wild, moment, not_finite, blank. Told, and used: truncated, no_numbers, scale, clipped,
     very_short, short, sample_rate, exact_duplicate, near_duplicate, outlier; but of the same bytes
     in several folds or subsets only one is used. What is true of most clips is one line.
     """
-    from labelkit.audio.faults import PASSING, UNUSABLE
+    from labelkit.audio.faults import UNUSABLE
     from labelkit.recordings import checking
 
     tell_unread(recipe, "features", "input")
@@ -110,7 +110,7 @@ def check(
     )
     show(issues if as_json else checking.gather(issues, project), as_json)
     clips = {issue.path for issue in issues}
-    faulty = {issue.path for issue in issues if issue.issue in (*UNUSABLE, *PASSING)}
+    faulty = {issue.path for issue in issues if issue.issue in UNUSABLE}
     others = len({issue.path for issue in issues if not issue.used} - faulty)
     echo(
         f"{len(issues)} issues of {len(clips)} clips; {len(faulty)} cannot be used"

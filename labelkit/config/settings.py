@@ -208,6 +208,6 @@ def _check_limits(value: Any, limits: Mapping[str, Any], name: str) -> None:
     inside = (low is None or value >= low) and (high is None or value <= high)
     if not inside or (isinstance(value, float) and not math.isfinite(value)):
         bounds = "finite" if low is None else f"at least {low}"
-        raise InvalidInput(
-            f"{name} must be {bounds if high is None else f'from {low} to {high}'}, got {value}"
-        )
+        if high is not None:
+            bounds = f"at most {high}" if low is None else f"from {low} to {high}"
+        raise InvalidInput(f"{name} must be {bounds}, got {value}")

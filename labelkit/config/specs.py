@@ -111,8 +111,15 @@ class FeatureSpec:
         -90.0, "Leave out recordings that never leave this level, in dB of full scale.", high=0
     )
     cancelled_db: float = setting(
-        30.0,
-        "Leave out those that lose more by mixing down their channels, in dB; 0 keeps all.",
+        10.0,
+        "Leave out those that lose so much more by mixing down than channels that have nothing in "
+        "common, in dB; 0 keeps all.",
+        low=0,
+    )
+    moment_s: float = setting(
+        0.1,
+        "Leave out those ten times longer of which trimming keeps less seconds than this and cuts "
+        "sound away; 0 keeps all.",
         low=0,
     )
     spike_db: float = setting(

@@ -13,6 +13,7 @@ import numpy as np
 from labelkit.audio import faults, io
 from labelkit.audio.faults import Inspection
 from labelkit.config import FeatureSpec, Recipe, read_recipe
+from labelkit.errors import RecordingsGone
 from labelkit.executor import Executor, worker_count
 from labelkit.folds import group_indices
 from labelkit.noise.neighbours import find_neighbours, find_off_topic
@@ -38,6 +39,7 @@ _NEIGHBOURS = 10
 _SAMPLE = 500
 # Clips of one issue that are a matter of the set, if they are most of it.
 _MANY = 20
+_HELD_OUT = " (held out)"
 # Copies of a clip that are named.
 _NAMED = 3
 
@@ -67,13 +69,13 @@ class Inspector:
     window_s: float
 
     def __call__(self, path: str) -> tuple[str | None, Inspection]:
-        """Inspect the recording at ``path`` below the audio folder, and hash it."""
+        """Return the hash of a recording, None if it cannot be read, and its faults."""
         file = self.audio_dir / path
         found = faults.inspect(file, self.spec, window_s=self.window_s)
         try:
             return None if "missing" in found.faults else io.hash_file(file), found
         except OSError as error:
-            return None, faults.say_unread(error)
+            return None, faults.say_unread(file, error)
 
 
 def check(
@@ -94,7 +96,7 @@ def check(
         probe: Recipe of the spectrograms and embeddings that are compared, computed where
             they are missing; ``probe`` if None.
         fast: Leave out near-duplicates and outliers, which need those.
-        workers: Processes at once; all cores if None.
+        workers: Processes at once; as many as cores and memory allow if None.
 
     Returns:
         Issues, in the order of the paths.
@@ -118,16 +120,15 @@ def check(
     pairs = [(*pair, 1.0) for group in groups for pair in itertools.combinations(group, 2)]
     issues += _copies(standing, "exact_duplicate", pairs)
     issues += _rates(found)
+    issues += _left_out(FeatureStore(project.features, recipe.features), standing)
     if not fast:
-        probe = probe or read_recipe("probe")
-        store = compute_features(project, probe.features, workers=workers)
-        issues += _left_out(store, standing, issues)
-        use = usable_rows(store, standing.table)
-        issues += _copies(standing, "near_duplicate", pair_near(store, paths, use))
-        issues += _outliers(project, standing, probe, workers)
+        try:
+            issues += _compare(project, standing, probe or read_recipe("probe"), workers)
+        except RecordingsGone as error:
+            say(f"near-duplicates and outliers are not looked for: {error}")
+    issues = list(dict.fromkeys(issues))
     used = (standing.table.subsets == "train") & (standing.table.states != REJECTED)
-    out = (*faults.UNUSABLE, *faults.PASSING)
-    unfit = {row for row, issue, _ in issues if issue in out}
+    unfit = {row for row, issue, _ in issues if issue in faults.UNUSABLE}
     used[[*unfit, *_parted_twins(standing, groups, unfit)]] = False
     order = list(faults.REASONS)
     issues.sort(key=lambda issue: (paths[issue[0]], order.index(issue[1])))
@@ -136,10 +137,25 @@ def check(
             path=paths[row],
             issue=issue,
             used=bool(used[row]),
-            reason=reason if standing.table.subsets[row] == "train" else f"{reason} (held out)",
+            reason=reason if standing.table.subsets[row] == "train" else reason + _HELD_OUT,
         )
         for row, issue, reason in issues
     ]
+
+
+def _compare(
+    project: Project, standing: Standing, probe: Recipe, workers: int | None
+) -> Iterator[Issue]:
+    """Yield what shows when recordings are compared.
+
+    Raises:
+        RecordingsGone: If more of them are missing than may be.
+    """
+    store = compute_features(project, probe.features, workers=workers)
+    yield from _left_out(store, standing)
+    use = usable_rows(store, standing.table)
+    yield from _copies(standing, "near_duplicate", pair_near(store, standing.table.paths, use))
+    yield from _outliers(project, standing, probe, workers)
 
 
 def gather(issues: Sequence[ClipIssue], project: Project) -> list[ClipIssue]:
@@ -151,14 +167,22 @@ def gather(issues: Sequence[ClipIssue], project: Project) -> list[ClipIssue]:
     """
     with project.store.read() as session:
         n_clips = len(session.labels().paths)
-    counts = Counter((issue.issue, issue.reason, issue.used) for issue in issues)
-    found: dict[tuple[str, str, str], ClipIssue] = {}
+    kinds: dict[str, list[ClipIssue]] = defaultdict(list)
     for issue in issues:
-        n = counts[issue.issue, issue.reason, issue.used]
-        most = n > n_clips / 2 and n >= _MANY
-        path = f"{n} of {n_clips} clips" if most else issue.path
-        found.setdefault((path, issue.issue, issue.reason), replace(issue, path=path))
-    return list(found.values())
+        kinds[issue.issue].append(issue)
+    found = []
+    for issue in issues:
+        alike = kinds[issue.issue]
+        if len(alike) <= n_clips / 2 or len(alike) < _MANY:
+            found.append(issue)
+        elif issue is alike[0]:
+            reasons = Counter(one.reason.removesuffix(_HELD_OUT) for one in alike)
+            reason, n = reasons.most_common(1)[0]
+            more = "" if n == len(alike) else f"; so {n} of them, the others in other words"
+            used = 2 * sum(one.used for one in alike) >= len(alike)
+            path = f"{len(alike)} of {n_clips} clips"
+            found.append(replace(issue, path=path, reason=reason + more, used=used))
+    return found
 
 
 def _inspect(
@@ -185,15 +209,12 @@ def _faults(
             yield row, fault, faults.REASONS[fault] + why
 
 
-def _left_out(store: FeatureStore, standing: Standing, issues: Sequence[Issue]) -> Iterator[Issue]:
-    """Yield what only the spectrogram shows, of the recordings that are as they were then."""
-    told = {(row, issue) for row, issue, _ in issues}
+def _left_out(store: FeatureStore, standing: Standing) -> Iterator[Issue]:
+    """Yield what only the features show, as far as they were computed."""
     for row, path in enumerate(standing.table.paths):
         entry = store.entries.get(path)
-        if entry is None or entry.length:
-            continue
-        for fault in entry.faults:
-            if fault in ("not_finite", "blank") and (row, fault) not in told:
+        for fault in entry.faults if entry and not entry.length else ():
+            if fault in faults.OF_FEATURES:
                 yield row, fault, faults.REASONS[fault]
 
 

@@ -14,10 +14,11 @@ from labelkit.audio import embedding, io
 from labelkit.audio.embedding import Embedder
 from labelkit.config import EmbeddingSpec, FeatureSpec
 from labelkit.errors import InvalidInput
-from labelkit.executor import Executor
+from labelkit.executor import Executor, worker_count
 from labelkit.progress import say, track
 from labelkit.project import Project
 from labelkit.recordings.features import (
+    WORKER_MB,
     Extracted,
     Extractor,
     compute_features,
@@ -32,6 +33,8 @@ from labelkit.types import Bools, Floats
 
 # Clips an embedder is tried out on.
 _TRIAL = 4
+# What windows are cut from, so that vectors of before are not taken for those of today.
+_HEARS = "all that is decoded"
 # Unknown paths that are named.
 _NAMED = 20
 # Why a recording that can be heard has no vector.
@@ -79,8 +82,9 @@ def open_embeddings(
     elif kind == "onnx":
         hashes = [io.hash_file(file) for file in embedding.find_onnx(spec)]
         name = Path(target).name
-        about |= {"embedder": f"onnx:{name}", "files": hashes}
+        about |= {"embedder": f"onnx:{name}", "files": hashes, "hears": _HEARS}
     else:
+        about["hears"] = _HEARS
         about["module"] = embedding.identify_module(embedding.import_embedder(spec))
         if spec.weights:
             about["weights"] = io.hash_file(_file(spec.weights, "weights"))
@@ -101,7 +105,8 @@ def compute_embeddings(
         project: Whose recordings.
         spec: Which embedder, and what it hears.
         feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
-        workers: Processes that read at once; all cores if None. The embedder is in this one.
+        workers: Processes that read at once; as many as cores and memory allow if None. The
+            embedder is in this one.
         device: Where the spectrograms, the HEAR or the ONNX model are computed.
 
     Raises:
@@ -126,7 +131,8 @@ def compute_embeddings(
     with store.writing(timeout_s=project.store.timeout_s):
         # Whoever was adding until now may have done some of it.
         missing = store.missing(project.audio_dir, table.paths)
-        with Executor(workers if len(missing) > 8 else 1) as executor:
+        n_workers = (workers or worker_count(WORKER_MB)) if len(missing) > 8 else 1
+        with Executor(n_workers) as executor:
             if pooled:
                 found = _pool(spec, features, missing, executor)
             elif kind == "vectors":

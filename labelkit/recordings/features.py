@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import NamedTemporaryFile
+from typing import IO
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from labelkit.project import Project
 from labelkit.recordings.usable import refuse_gone
 from labelkit.records import Frames
 from labelkit.registry import TABLE
-from labelkit.stores.arrays import ArrayStore, Entry, FeatureStore, file_state
+from labelkit.stores.arrays import PARTIAL, ArrayStore, Entry, FeatureStore, file_state
 from labelkit.types import Floats
 
 # Recordings whose spectrograms are computed together on a GPU.
@@ -88,12 +88,16 @@ class Extractor:
                     mono.add(block)
                 content = io.hash_file(file)
             except (OSError, InvalidInput) as error:
-                return self._leave_out(entry, file, faults.say_unread(error))
+                return self._leave_out(entry, file, faults.say_unread(file, error))
             found = faults.conclude(recording, examination)
             if found.unusable:
                 return self._leave_out(entry, file, found)
-            stretch, start_s = place(mono, self.spec, varied)
-            entry = replace(entry, content_hash=content, start_s=start_s, faults=found.faults)
+            placed = place(mono, self.spec, varied)
+            stretch = placed.stretch
+            entry = replace(entry, content_hash=content, start_s=placed.start_s)
+            if placed.is_moment:
+                return Extracted(replace(entry, faults=["moment"]), self._nothing)
+            entry = replace(entry, faults=found.faults)
             if self.samples_only and (self.longest is None or len(stretch) <= self.longest):
                 return Extracted(entry, stretch.read(0, len(stretch)).astype(np.float32))
             return self._judge(entry, self._compute(stretch))
@@ -114,24 +118,21 @@ class Extractor:
             return self._take(entry, parts)
 
     def _take(self, entry: Entry, parts: Iterator[Floats]) -> Extracted:
-        silence = silent_frame(self.spec)
+        judge = make_judge(self.spec)
         rows: list[Floats] = []
         size, file = 0, None
-        blank = True
         try:
             for part in parts:
-                fault = faults.judge_frames(part, silence)
-                if fault == "not_finite":
-                    return Extracted(replace(entry, faults=[fault]), self._nothing)
-                blank &= fault == "blank"
+                if not judge.add(part):
+                    break
                 rows.append(part.astype(np.float16))
                 size += part.size
                 if size > _KEPT_NUMBERS:
-                    file = file or self._open_file(entry.content_hash)
+                    file = file or self._open_file()
                     file.writelines(row.tobytes() for row in rows)
                     rows, size = [], 0
-            if blank:
-                return Extracted(replace(entry, faults=["blank"]), self._nothing)
+            if fault := judge.conclude():
+                return Extracted(replace(entry, faults=[fault]), self._nothing)
             if file is None:
                 return Extracted(entry, np.concatenate(rows))
             file.writelines(row.tobytes() for row in rows)
@@ -147,9 +148,9 @@ class Extractor:
     def _nothing(self) -> Floats:
         return np.zeros((0, self.spec.n_mels), np.float16)
 
-    def _open_file(self, content_hash: str) -> BinaryIO:
-        assert self.folder is not None, "long recordings need a folder"
-        return (self.folder / f"{content_hash}.{os.getpid()}.partial").open("wb")
+    def _open_file(self) -> IO[bytes]:
+        # Two clips of the same bytes may be under way at once.
+        return NamedTemporaryFile(dir=self.folder, prefix=PARTIAL, delete=False)
 
     def _leave_out(self, entry: Entry, file: Path, found: faults.Inspection) -> Extracted:
         content = ""
@@ -157,7 +158,7 @@ class Extractor:
             try:
                 content = io.hash_file(file)
             except OSError as error:
-                found = faults.say_unread(error)
+                found = faults.say_unread(file, error)
         entry = replace(entry, content_hash=content, faults=found.faults)
         return Extracted(entry, self._nothing, found.why)
 
@@ -211,8 +212,8 @@ def compute_features(
         done = _in_batches(read, spec, device) if batched else read
         for found in track(done, len(missing), "features"):
             keep(store, found)
-        if any(entry.faults[:1] == ["missing"] for entry in store.entries.values()):
-            refuse_gone(project, table)
+        if any(entry.faults[:1] in (["missing"], ["unread"]) for entry in store.entries.values()):
+            refuse_gone(project, table, store)
     return store
 
 
@@ -225,7 +226,7 @@ def keep(store: ArrayStore, found: Extracted) -> None:
         store.add(found.entry, found.rows)
     finally:
         if isinstance(found.rows, Path):
-            found.rows.unlink()
+            found.rows.unlink(missing_ok=True)
 
 
 def read_recordings(
@@ -246,7 +247,8 @@ def read_recordings(
             size, mtime_ns = file_state(extractor.audio_dir / result.item)
             entry = Entry(result.item, size, mtime_ns, "", faults=["unread"])
             nothing = np.zeros((0, extractor.spec.n_mels), np.float16)
-            found = Extracted(entry, nothing, str(result.error))
+            why = str(result.error) or type(result.error).__name__
+            found = Extracted(entry, nothing, why)
         if found.entry.faults[:1] == ["unread"]:
             n_told += 1
             if n_told <= _NAMED:
@@ -277,13 +279,18 @@ def _flush(waiting: list[Extracted], spec: FeatureSpec, device: str) -> Iterator
     from labelkit.audio.batched import compute_batch
 
     waves = [found.rows for found in waiting if not isinstance(found.rows, Path)]
-    silence = silent_frame(spec)
     for found, frames in zip(waiting, compute_batch(waves, spec, device), strict=True):
-        fault = faults.judge_frames(frames, silence)
-        if fault:
+        judge = make_judge(spec)
+        judge.add(frames)
+        if fault := judge.conclude():
             yield Extracted(replace(found.entry, faults=[fault]), frames[:0])
         else:
             yield replace(found, rows=frames.astype(np.float16))
+
+
+def make_judge(spec: FeatureSpec) -> faults.FrameJudge:
+    """Make what looks at the spectrograms of a kind."""
+    return faults.FrameJudge(silent_frame(spec), in_db=spec.kind in ("log_mel", "perceptual_mel"))
 
 
 def read_variant(spec: FeatureSpec, name: str) -> FeatureSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from labelkit.stores.arrays import ArrayStore
 from labelkit.types import Bools
 
 
-def refuse_gone(project: Project, table: LabelTable) -> None:
+def refuse_gone(project: Project, table: LabelTable, store: ArrayStore | None = None) -> None:
     """Refuse to go on where the audio folder, or much of what lay in it, is not there.
 
     A disk that is not mounted looks like that; to leave out what is missing would be to train on
@@ -23,22 +24,42 @@ def refuse_gone(project: Project, table: LabelTable) -> None:
     Args:
         project: Whose recordings.
         table: Its clips; those of an import of metadata alone may never have been there.
+        store: What was made of them, where some could not be read although they are there.
 
     Raises:
         RecordingsGone: If there is no folder, or more than ``project.max_missing`` of the
-            recordings that an import saw are missing.
+            recordings that an import saw are missing or could not be read.
     """
     project.check_audio()
     seen = [
         path for path, content in zip(table.paths, table.content_hashes, strict=True) if content
     ]
-    gone = [path for path in seen if not (project.audio_dir / path).exists()]
-    if len(gone) > project.max_missing * len(seen):
+    gone = [path for path in seen if _is_gone(project.audio_dir / path)]
+    entries = {} if store is None else store.entries
+    unread = [path for path in seen if path in entries and entries[path].faults[:1] == ["unread"]]
+    if len(gone) + len(unread) <= project.max_missing * len(seen):
+        return
+    allow = f"or allow it with max_missing = 1 in {project.root / FILE}"
+    if len(gone) >= len(unread):
         raise RecordingsGone(
             f"{len(gone)} of {len(seen)} recordings are not in {project.audio_dir}, {gone[0]} say; "
-            "bring them back (is the disk mounted?), or allow it with max_missing = 1 in "
-            f"{project.root / FILE}"
+            f"bring them back (is the disk mounted?), {allow}"
         )
+    raise RecordingsGone(
+        f"{len(unread)} of {len(seen)} recordings below {project.audio_dir} could not be read, "
+        f"{unread[0]} say; see why above or with: labelkit check, mend it, {allow}"
+    )
+
+
+def _is_gone(path: Path) -> bool:
+    """Tell whether there is no such file; one that cannot be looked at now is not gone."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:

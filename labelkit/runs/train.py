@@ -123,7 +123,8 @@ def train(
             for iteration, name in enumerate(names):
                 told.append(_train_stage(project, work, found, name, iteration, before))
                 on_stage(told[-1])
-        last, read = told[-1]["stage"], "trusted clips" if trusted else "all clips"
+        last = told[-1]["stage"]
+        read = "trusted clips" if trusted else f"all {len(data.labels)} usable clips"
         return commit_run(
             project,
             work.rows,

@@ -26,6 +26,9 @@ from labelkit.files import needing_room, open_own, parse_json
 from labelkit.stores.lock import locked
 from labelkit.types import Floats, Ints
 
+# Begins the names of files that frames of long recordings wait in.
+PARTIAL = "frames-"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -129,7 +132,9 @@ class ArrayStore:
             open_own(self._journal, "ab") as journal,
             open_own(self.frames_path, "ab") as frames,
         ):
-            # What a killed run left behind its last whole line is cut off.
+            # What a killed run left: files of frames, and what is behind the last whole line.
+            for file in self.folder.glob(f"{PARTIAL}*"):
+                file.unlink()
             entries, n_bytes = self._read_journal()
             for entry in entries:
                 self._remember(entry)

@@ -496,7 +496,7 @@ def test_a_faulty_file_is_listed_and_the_rest_goes_on(client, box, tmp_path, mon
         "80044 bytes, and a request may hold 20000; share the folder, or give the recordings' "
         "own http address"
     )
-    assert faults[noise].startswith("not a readable recording (") and faults[noise] == faults[twin]
+    assert faults[noise].startswith("libsndfile says: ") and faults[noise] == faults[twin]
     for file in named:
         assert faults[file] == "is no recording, whatever its name says; restore the file"
     assert faults[silent] == "holds no samples; restore the file"

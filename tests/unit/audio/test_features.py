@@ -163,15 +163,17 @@ def test_semitones_really_shift_the_pitch(semitones):
     "change",
     [{"speed": 0.8}, {"speed": 1.3}, {"semitones": 3.0}, {"speed": 1.1, "semitones": -4.0}],
 )
-@pytest.mark.parametrize("seconds", [0.25, 1.9, 4.0, 6.3])
+@pytest.mark.parametrize("seconds", [1.6, 1.9, 4.0, 6.3])
 def test_a_long_variant_is_made_in_parts_without_seams(monkeypatch, change, seconds):
     monkeypatch.setattr(features, "IN_MEMORY", 1000)
     monkeypatch.setattr(features, "_STRETCHED", 12_000)
+    monkeypatch.setattr(features, "_FADE", 2_000)
+    monkeypatch.setattr(features, "_LEAD", 8_000)
     spec = replace(SMALL, trim="none", **change)
     n = int(8000 * seconds)
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(n) / 8000).astype(np.float32)
     with Spool() as varied:
-        stretch, _ = features.place(InMemory(tone), spec, varied)
+        stretch = features.place(InMemory(tone), spec, varied).stretch
         mono = stretch.read(0, len(stretch))
     assert len(mono) == pytest.approx(round(n / spec.speed), abs=1)
     pitch = 440 * 2 ** (spec.semitones / 12)
@@ -179,11 +181,11 @@ def test_a_long_variant_is_made_in_parts_without_seams(monkeypatch, change, seco
     # Where parts meet, two tones add up to anything; of noise the energies do.
     white = noise(n)
     with Spool() as varied:
-        stretch, _ = features.place(InMemory(white), spec, varied)
+        stretch = features.place(InMemory(white), spec, varied).stretch
         mono = stretch.read(0, len(stretch))
     levels = np.sqrt(np.square(mono[: len(mono) // 500 * 500]).reshape(-1, 500).mean(axis=1))
-    assert levels[1:-2].min() > 0.5 * np.median(levels)
-    assert levels.max() < 1.6 * np.median(levels)
+    levels = levels[8:-2]
+    assert levels.min() > 0.7 * np.median(levels) and levels.max() < 1.4 * np.median(levels)
 
 
 def test_no_variant_is_the_recording_itself():
