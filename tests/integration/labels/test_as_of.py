@@ -189,6 +189,7 @@ def test_another_seed_learns_from_that_day(moved_on):
     assert before and rows(project, queue) == before
     with project.store.read() as session:
         assert session.last_run(["train", "verify"]) == newest
+        assert session.last_run(["train"]) == run["run_id"]
     runs = rows(
         project,
         "select fold, trained_on, classes, as_of, fold_set from runs where part_of = "
