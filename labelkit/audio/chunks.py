@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from labelkit.audio.source import Piece, Source
 
 _Order = Literal["little", "big"]
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """How a kind of file writes its chunks."""
 
     first: int
@@ -63,8 +61,7 @@ _LARGEST = 2**32 - 64
 _PLAIN = (1, 3, 6, 7, 0xFFFE)
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(NamedTuple):
     """Where the sound of a file is.
 
     Args:
@@ -76,8 +73,7 @@ class Sound:
     lacks: bool
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     at: int
     name: bytes
     body: int

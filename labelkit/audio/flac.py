@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from labelkit.audio.source import Source
 
@@ -39,8 +39,7 @@ def find_end(source: Source, start: int, stop: int) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class Frames:
+class Frames(NamedTuple):
     """Where the frames of a stream lie in a file.
 
     Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from labelkit.audio.source import Source
 
@@ -33,8 +34,7 @@ _MONO = 3
 _SEARCH = 4096
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What the four bytes before a frame say; two frames of one ``format`` are one stream."""
 
     format: tuple[int, int, int, bool]

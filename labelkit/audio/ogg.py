@@ -20,8 +20,11 @@ def _crc(page: bytes) -> bytes:
 
     It is that of zlib with all bits in the other order, from another beginning.
     """
-    backwards = (page[:22] + bytes(4) + page[26:]).translate(_BACKWARDS)
-    value = zlib.crc32(backwards, 0xFFFFFFFF) ^ 0xFFFFFFFF
+    backwards = memoryview(page.translate(_BACKWARDS))
+    value = 0xFFFFFFFF
+    for part in (backwards[:22], bytes(4), backwards[26:]):
+        value = zlib.crc32(part, value)
+    value ^= 0xFFFFFFFF
     return value.to_bytes(4, "little").translate(_BACKWARDS)[::-1]
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labelkit.audio.mp3 import skip_tags
 from labelkit.audio.source import Pieced, Source
@@ -45,8 +44,7 @@ def find_kind(path: Path) -> str | None:
     return next((kind for (at, mark), kind in _MARKS.items() if head[at:].startswith(mark)), None)
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(NamedTuple):
     """Rate in Hz, channels and kind of numbers of a recording."""
 
     rate: int

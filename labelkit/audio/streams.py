@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from labelkit.audio import flac, mp3, ogg
 from labelkit.audio.chunks import find_sounds
@@ -28,8 +28,7 @@ _XING_SLACK = 2
 _FAR_LONGER = 100
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """Sound of one rate; ``pieces`` are None where the file can be decoded as it is.
 
     Args:
@@ -138,7 +137,7 @@ def resume(path: Path, stream: Stream, done: int) -> tuple[Stream, int] | None:
         info = int.from_bytes(source.read(mark + 18, 8), "big") & ~_FLAC_TOTAL
     pieces: list[Piece] = [(mark, mark + 18), info.to_bytes(8, "big"), (mark + 26, begin)]
     pieces.append((at, stream.frames.stop))
-    return replace(stream, pieces=pieces, frames=replace(stream.frames, start=at)), first
+    return stream._replace(pieces=pieces, frames=stream.frames._replace(start=at)), first
 
 
 def _of_mp3(source: Source) -> list[Stream]:

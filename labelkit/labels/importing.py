@@ -23,8 +23,8 @@ from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
 
-# Recordings looked at, or waiting for it, at a time.
-_BLOCK = 4096
+# Recordings that a thread looks at, one after the other, and such handfuls that wait for one.
+_HANDFUL, _BLOCK = 16, 256
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,19 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
         except OSError as error:
             return error
 
+    def look_at(clips: Sequence[Clip]) -> list[Clip | OSError | None]:
+        return [look(clip) for clip in clips]
+
     n = len(reading.clips)
+    # A clip is looked at in less time than it takes to hand it to a thread.
+    handfuls = [reading.clips[at : at + _HANDFUL] for at in range(0, n, _HANDFUL)]
     with ThreadPoolExecutor() as pool:
         # What is handed to the pool waits there whole, in far more memory than a clip takes.
-        blocks = (pool.map(look, reading.clips[at : at + _BLOCK]) for at in range(0, n, _BLOCK))
-        found = list(track(chain.from_iterable(blocks), n, "looking at recordings"))
+        blocks = (
+            pool.map(look_at, handfuls[at : at + _BLOCK]) for at in range(0, len(handfuls), _BLOCK)
+        )
+        looked = chain.from_iterable(chain.from_iterable(blocks))
+        found = list(track(looked, n, "looking at recordings"))
     for clip, seen in zip(reading.clips, found, strict=True):
         if seen is None:
             reading.fault(
