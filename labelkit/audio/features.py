@@ -10,7 +10,7 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.audio import banks, io, sox
-from labelkit.audio.spool import IN_MEMORY, InMemory, Samples, Spool, Stretch, highest
+from labelkit.audio.spool import InMemory, Samples, Spool, Stretch, highest
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
 from labelkit.registry import TABLE
@@ -154,7 +154,7 @@ def _vary(mono: Samples, spec: FeatureSpec, varied: Spool | None) -> Samples:
     if spec.speed == 1 and not spec.semitones:
         return mono
     n = len(mono)
-    if varied is None or n <= IN_MEMORY:
+    if varied is None or n <= 4 * _STRETCHED:
         return InMemory(_vary_part(mono.read(0, n), spec))
     at, is_last = 0, False
     rest: Floats = np.zeros(0, np.float32)

@@ -137,8 +137,8 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
         blocks = (
             pool.map(look_at, handfuls[at : at + _BLOCK]) for at in range(0, len(handfuls), _BLOCK)
         )
-        looked = chain.from_iterable(chain.from_iterable(blocks))
-        found = list(track(looked, n, "looking at recordings"))
+        done = chain.from_iterable(chain.from_iterable(blocks))
+        found = list(track(done, n, "looking at recordings"))
     for clip, seen in zip(reading.clips, found, strict=True):
         if seen is None:
             reading.fault(
