@@ -66,6 +66,23 @@ def read_answers(
     return [_review(a, content, known, order, project, users or {}) for a in found]
 
 
+def is_by_nobody(annotation: object) -> bool:
+    """Tell whether an annotation came about without anybody who listened.
+
+    So are those that Label Studio makes of predictions in bulk, or of other annotations, and
+    those that were imported with a task: its page sends how long somebody took, and writes into
+    each mark where it came from.
+    """
+    fields = _mapping(annotation)
+    items = fields.get("result")
+    if not isinstance(items, list) or fields.get("was_cancelled") is not False:
+        return False
+    if fields.get("lead_time") is not None or any(_mapping(item).get("origin") for item in items):
+        return False
+    made_of = fields.get("parent_prediction") or fields.get("parent_annotation")
+    return bool(made_of) or "lead_time" in fields
+
+
 @lru_cache(maxsize=8)
 def _by_choice(classes: tuple[str, ...]) -> dict[str, str]:
     """Map each choice name to its class; thousands of tasks share a vocabulary."""
@@ -83,7 +100,7 @@ def _review(
     fields = {} if annotation is task else _mapping(annotation)
     annotator_id, annotator = _annotator(fields.get("completed_by"), users)
     clip_id = _whole_number(_mapping(task.get("data")).get("clip_id"))
-    updated_at = _time(fields.get("updated_at"))
+    updated_at = read_time(fields.get("updated_at"))
     answer, labels = "quarantined", tuple[str, ...]()
     problem = _problem(fields, task, clip_id, updated_at)
     if problem is None:
@@ -247,8 +264,8 @@ def _annotator(who: object, users: Mapping[int, str]) -> tuple[int | None, str]:
     return number, "unknown annotator" if number is None else f"annotator {number}"
 
 
-def _time(text: Any) -> datetime | None:
-    """Return a time in UTC without a zone, as the store keeps it."""
+def read_time(text: Any) -> datetime | None:
+    """Return a time in UTC without a zone, as the store keeps it; None if it is none."""
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None)

@@ -6,11 +6,12 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.label_studio.answers import read_answers
+from labelkit.label_studio.answers import is_by_nobody, read_answers, read_time
+from labelkit.project import user
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.review.resolution import (
     BY_MODEL,
@@ -92,12 +93,16 @@ class Ledger:
         # What was taken for deleted and is there has come back; an export may just be old.
         known = known_versions(self.session, self.project, ids, revive=whole)
         paths = self._read_paths(tasks)
-        found: dict[int, Review] = {}
+        counts = self._bury_followed(tasks) if whole else Counter[str]()
+        found: dict[tuple[int, int | None], Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
             problem = _misplaced(task, paths)
-            reviews = read_answers(task, self.classes, project=self.project, users=users)
-            listed = {review.annotation_id for review in reviews}
+            heard, unheard = _part_unheard(task)
+            counts["unheard"] += len(unheard)
+            reviews = read_answers(heard, self.classes, project=self.project, users=users)
+            # What was taken for an answer before is still there.
+            listed = {review.annotation_id for review in reviews} | unheard
             if 0 not in listed:
                 there[int(task["id"])] = listed
             for review in reviews:
@@ -109,45 +114,77 @@ class Ledger:
                     # Without a number of its own an answer is known by what it says.
                     number = int(fingerprint([review.task_id, review.raw]), 16)
                     review = replace(review, annotation_id=-number)
-                newest = known.get(review.annotation_id)
-                before = found.get(review.annotation_id)
+                key = review.annotation_id, review.clip_id
+                newest, before = known.get(key), found.get(key)
                 if (newest is None or review.updated_at > newest) and (
                     before is None or review.updated_at > before.updated_at
                 ):
-                    found[review.annotation_id] = review
+                    found[key] = review
         gone = [
             replace(review, answer="deleted", labels=(), problem=None)
             for review in standing_reviews(self.session, self.project, task_ids=list(there))
             if whole and review.annotation_id not in there[review.task_id]
         ]
-        return self.take([*found.values(), *gone])
+        return counts + self.take([*found.values(), *gone])
 
-    def take_deleted(self, there: Collection[int], when: datetime, actor: str) -> int:
-        """Note which tasks are gone, and how many; the answers on them stay what they were.
+    def _bury_followed(self, tasks: Sequence[Mapping[str, Any]]) -> Counter[str]:
+        """Note tombstones of tasks whose numbers others have now; answers stay what they were.
+
+        Label Studio on SQLite gives the number of a deleted task again, if it was the highest.
+        """
+        clips = {int(task["id"]): task["data"]["clip_id"] for task in tasks}
+        begun = {int(task["id"]): read_time(task.get("created_at")) for task in tasks}
+        followed = {
+            (task_id, clip_id)
+            for task_id, clip_id in known_tasks(self.session, self.project).items()
+            if clip_id is not None and clips.get(task_id, clip_id) != clip_id
+        }
+        for review in standing_reviews(self.session, self.project, task_ids=list(clips)):
+            begun_at = begun[review.task_id]
+            is_older = begun_at is not None and review.updated_at < begun_at
+            if review.clip_id is not None and (is_older or clips[review.task_id] != review.clip_id):
+                followed.add((review.task_id, review.clip_id))
+        return self.bury(followed)
+
+    def bury(self, tasks: Collection[tuple[int, int | None]]) -> Counter[str]:
+        """Note that tasks are gone, given by their numbers and clips.
+
+        Returns:
+            How many answers were on them, as ``task_deleted``; they stay what they were.
+        """
+        tasks = set(tasks)
+        standing = [
+            replace(review, answer="task_deleted", labels=(), problem=None)
+            for review in standing_reviews(
+                self.session, self.project, task_ids=[task_id for task_id, _ in tasks]
+            )
+            if (review.task_id, review.clip_id) in tasks
+        ]
+        unanswered = tasks - {(review.task_id, review.clip_id) for review in standing}
+        now = datetime.now(UTC).replace(tzinfo=None)
+        return self.take(
+            [
+                *standing,
+                *(
+                    Review(
+                        project=self.project, task_id=task_id, annotation_id=0, updated_at=now,
+                        clip_id=clip_id, annotator_id=None, annotator=user(),
+                        answer="task_deleted", raw="{}",
+                    )
+                    for task_id, clip_id in sorted(unanswered, key=str)
+                ),
+            ]
+        )  # fmt: skip
+
+    def take_deleted(self, there: Collection[int]) -> int:
+        """Note which tasks are gone, and how many.
 
         Args:
             there: Ids of all tasks the project still has.
-            when: Time of the tombstones.
-            actor: Who found it, for tasks nobody had answered.
         """
-        gone = {
-            task_id: clip_id
-            for task_id, clip_id in known_tasks(self.session, self.project).items()
-            if task_id not in there
-        }
-        standing = standing_reviews(self.session, self.project, task_ids=list(gone))
-        answered = {review.task_id for review in standing}
-        found = [replace(r, answer="task_deleted", labels=(), problem=None) for r in standing]
-        found += [
-            Review(
-                project=self.project, task_id=task_id, annotation_id=0, updated_at=when,
-                clip_id=clip_id, annotator_id=None, annotator=actor, answer="task_deleted",
-                raw="{}",
-            )
-            for task_id, clip_id in gone.items()
-            if task_id not in answered
-        ]  # fmt: skip
-        self.take(found)
+        known = known_tasks(self.session, self.project)
+        gone = {(task_id, clip_id) for task_id, clip_id in known.items() if task_id not in there}
+        self.bury(gone)
         return len(gone)
 
     def repair(self, renames: Mapping[str, str], drop: Collection[int], actor: str) -> Counter[str]:
@@ -159,8 +196,8 @@ class Ledger:
             actor: Who repairs them.
         """
         ids = {
-            answer.annotation_id: answer.review_id for answer in read_quarantine(self.session)
-            if answer.project == self.project
+            (answer.task_id, answer.annotation_id): answer.review_id
+            for answer in read_quarantine(self.session) if answer.project == self.project
         }  # fmt: skip
         found = []
         for old in standing_reviews(self.session, self.project, answer="quarantined"):
@@ -169,7 +206,7 @@ class Ledger:
                 "annotations": [json.loads(old.raw)],
             }  # fmt: skip
             new = read_answers(task, self.classes, project=self.project, renames=renames)[0]
-            if ids[old.annotation_id] in drop:
+            if ids[old.task_id, old.annotation_id] in drop:
                 new = replace(new, answer="skipped", labels=(), problem=None)
             if new.answer != "quarantined":
                 found.append(
@@ -366,6 +403,16 @@ class Ledger:
                     reviews=by_annotator[name],
                 )
             )
+
+
+def _part_unheard(task: Mapping[str, Any]) -> tuple[Mapping[str, Any], set[int]]:
+    """Leave out annotations that nobody made, which answer nothing, and return their ids."""
+    annotations = task.get("annotations")
+    if not isinstance(annotations, list):
+        return task, set()
+    unheard = [annotation for annotation in annotations if is_by_nobody(annotation)]
+    kept = [annotation for annotation in annotations if annotation not in unheard]
+    return {**task, "annotations": kept}, {a["id"] for a in unheard if type(a.get("id")) is int}
 
 
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:

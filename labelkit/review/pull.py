@@ -22,6 +22,7 @@ from labelkit.review.ledger import Ledger
 from labelkit.review.resolution import BY_MODEL
 from labelkit.review.setup import connect, lock_review, read_setup, read_spec
 from labelkit.stores.reviews import (
+    clips_of_tasks,
     known_annotators,
     known_tasks,
     last_watermark,
@@ -53,6 +54,7 @@ class PullReport:
     quarantined: int = 0
     deleted: int = 0
     task_deleted: int = 0
+    unheard: int = 0
     verified: int = 0
     relabeled: int = 0
     rejected: int = 0
@@ -103,6 +105,7 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
             # Overlap and consensus may have changed since the answers came.
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
+        _tell_unheard(counts)
         newest = None if change is None else _read_time(change)
         if newest is not None and (last is None or newest > last):
             _record_pull(project, setup, newest)
@@ -168,6 +171,7 @@ def pull_file(project: Project, file: Path) -> PullReport:
             if spec.consensus == BY_MODEL and counts:
                 with project.store.write() as session:
                     counts += Ledger(session, name, spec, probs.get(name)).count_anew()
+    _tell_unheard(counts)
     return PullReport(**_reported(counts))
 
 
@@ -224,6 +228,14 @@ def _repair(
     return RepairReport(**_reported(counts), still_in_quarantine=left)
 
 
+def _tell_unheard(counts: Mapping[str, int]) -> None:
+    if n := counts["unheard"]:
+        say(
+            f"{n} annotations were made of predictions or of others, or imported: nobody listened, "
+            "and they count as not answered; whoever opens and submits one has answered"
+        )
+
+
 def _take_deleted(
     project: Project, setup: ReviewProject, spec: ReviewSpec, client: Client, *, full: bool
 ) -> Counter[str]:
@@ -239,8 +251,7 @@ def _take_deleted(
     if not set(known) - there:
         return Counter()
     with project.store.write() as session:
-        now = datetime.now(UTC).replace(tzinfo=None)
-        gone = Ledger(session, setup.name, spec).take_deleted(there, now, user())
+        gone = Ledger(session, setup.name, spec).take_deleted(there)
     say(
         f"{gone} tasks were deleted in Label Studio; answers on them stay, take "
         "them back with: labelkit undo BATCH, or push the clips again"
@@ -320,7 +331,7 @@ def _split_by_project(
     server counts from 1. A project that was never set up here is named by its number.
     """
     numbers = {setup.name: setup.project_id for setup in setups}
-    known = {name: known_tasks(session, name) for name in numbers}
+    known = {name: clips_of_tasks(session, name) for name in numbers}
     found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         found[task.get("project")].append(task)
@@ -330,7 +341,7 @@ def _split_by_project(
             name for name in numbers
             if number in (None, numbers[name])
             and all(
-                known[name].get(task["id"]) in (None, task["data"].get("clip_id"))
+                not (clips := known[name].get(task["id"])) or task["data"].get("clip_id") in clips
                 for task in its_tasks
             )
         ]  # fmt: skip

@@ -25,7 +25,7 @@ from labelkit.paths import leads_out
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, ReviewProject, ReviewTask
-from labelkit.review.ledger import rule_in_force
+from labelkit.review.ledger import Ledger, rule_in_force
 from labelkit.review.plan import INCLUDE, Plan, Wanted, compare, has_work
 from labelkit.review.pull import read_probs
 from labelkit.review.queue import Choice, Item, Queue, explain_dispute, read_queue
@@ -193,6 +193,7 @@ class _Sender:
                 f"clip {self.items[clip_id].path!r} has {len(task_ids)} tasks that people worked "
                 f"on: {', '.join(map(str, task_ids))}; all are pulled, delete what is too much"
             )
+        self._bury_deleted(plan)
         failure: ServiceError | None = None
         for _ in range(ROUNDS):
             if plan.done:
@@ -211,6 +212,14 @@ class _Sender:
                 )
         self._show_predictions()
         self._record(plan)
+
+    def _bury_deleted(self, plan: Plan) -> None:
+        """Note that tasks are gone before others get their numbers, perhaps of the same clips."""
+        with self.project.store.write() as session:
+            sent = sent_tasks(session, self.setup.name, list(plan.new))
+            gone = [(task.task_id, clip_id) for clip_id, task in sent.items()]
+            if gone:
+                Ledger(session, self.setup.name, self.wanted.spec).bury(gone)
 
     def _apply(self, plan: Plan) -> None:
         project_id = self.setup.project_id

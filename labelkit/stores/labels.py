@@ -8,6 +8,7 @@ its batches may touch only unverified and self-verified clips.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from labelkit.errors import StoreError
+from labelkit.errors import StoreBusy, StoreError
 from labelkit.files import no_room, replacing
 from labelkit.progress import say
 from labelkit.stores import schema
@@ -44,6 +45,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "storage_compatibility_version": "v1.5.0",
     "autoinstall_known_extensions": "false",
 }
+# What DuckDB says of a file that another process has open.
+_HELD = re.compile(r"lock is held in (.*?) \(PID (\d+)\)")
+_RETRY_S = 0.2
 _FIRST_MARKED = 5
 # The log of commits, and what a checkpoint that was stopped may leave beside it.
 _LOGS = (".wal", ".wal.checkpoint", ".wal.recovery")
@@ -268,10 +272,7 @@ class LabelStore:
         """
         import duckdb
 
-        try:
-            con = duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
-        except duckdb.Error as error:
-            raise _store_error(self.path, error) from error
+        con = self._open_file(read_only=read_only)
         try:
             # A long query would draw its bar on stdout, into the data.
             con.execute("set enable_progress_bar = false")
@@ -302,6 +303,35 @@ class LabelStore:
             raise _store_error(self.path, error) from error
         finally:
             con.close()
+
+    def _open_file(self, *, read_only: bool) -> Any:
+        """Open the file, waiting for whoever has it open without labelkit's lock.
+
+        Raises:
+            StoreBusy: If the time is over.
+            StoreError: If it cannot be opened at all.
+        """
+        import duckdb
+
+        begun, told = time.monotonic(), False
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only, config=_CONFIG)
+            except duckdb.Error as error:
+                held = _HELD.search(str(error))
+                if held is None:
+                    raise _store_error(self.path, error) from error
+                holder = f"{held[1]} (PID {held[2]}), which opened it without labelkit"
+                waited = time.monotonic() - begun
+                if waited >= self.timeout_s:
+                    raise StoreBusy(
+                        f"{self.path.name} is in use by {holder}; close it there, wait, or give a "
+                        "longer --lock-timeout"
+                    ) from error
+            if waited > 1 and not told:
+                told = True
+                say(f"waiting for {self.path.name}, in use by {holder}")
+            time.sleep(min(_RETRY_S, self.timeout_s))
 
     def _is_noted(self) -> bool:
         return not log_files(self.path) and is_noted(self.path)
@@ -366,6 +396,11 @@ def _store_error(path: Path, error: Exception) -> StoreError:
     first_line = str(error).splitlines()[0]
     if "No space left" in str(error) or "File too large" in str(error):
         return no_room(path.parent, first_line)
+    if "same database file with a different configuration" in str(error):
+        return StoreError(
+            f"{path.name} is open in this process, by duckdb.connect() perhaps; close that "
+            "connection, or ask by labelkit's query, whose answers are data frames in Python"
+        )
     if "Python Conversion Failure" in str(error):
         return StoreError("a name or moment that was given is no valid text; give it in UTF-8")
     return StoreError(f"{path.name}: {first_line}")

@@ -15,7 +15,7 @@ from labelkit.records import ANSWERS, Batch, Pull, Review, ReviewProject, Review
 from labelkit.states import MACHINE_STATES
 from labelkit.stores.columns import as_lists
 from labelkit.stores.session import Session
-from labelkit.stores.views import UNCOVERED
+from labelkit.stores.views import UNCOVERED, of_deleted_task
 
 if TYPE_CHECKING:
     from labelkit.stores.append import WriteSession
@@ -27,11 +27,6 @@ _REVIEW = (
 
 # Kind of the batches that hold answers.
 REVIEW = "review"
-# Tasks that were found deleted; a task of the number 7 stays the same one for ever.
-GONE = (
-    "select task_id from reviews where project = $project and answer = 'task_deleted' "
-    "and batch_id not in (select batch_id from taken_back)"
-)
 
 
 def read_projects(session: Session) -> list[ReviewProject]:
@@ -66,9 +61,11 @@ def sent_tasks(
         clip_ids: Only of these clips; of all if None.
     """
     rows = session.rows(
-        "select task_id, clip_id, model_version, score, suggested, page_hash from review_tasks "
+        "select task_id, clip_id, model_version, score, suggested, page_hash from review_tasks t "
         "where project = $project and ($clips is null or clip_id in (select unnest($clips))) "
-        f"and task_id not in ({GONE}) order by batch_id",
+        f"and not {of_deleted_task('t')} and not exists (select 1 from review_tasks o "
+        "where o.project = t.project and o.task_id = t.task_id and o.clip_id <> t.clip_id "
+        "and o.batch_id > t.batch_id) order by batch_id",
         {"project": project, "clips": None if clip_ids is None else list(clip_ids)},
     )
     return {
@@ -140,7 +137,7 @@ def read_clips(
     rows = session.rows(
         f"""
         with told as (
-            select e.clip_id, e.event_id, e.state, e.labels, e.evidence, b.by_person,
+            select e.clip_id, e.event_id, e.batch_id, e.state, e.labels, e.evidence, b.by_person,
                    b.kind = $kind as ours,
                    b.by_person and b.batch_id <> c.batch_id
                        and not list_contains($machine, e.state) as decided,
@@ -165,7 +162,7 @@ def read_clips(
                 or (project <> $project and not restored and event_id = max(event_id)
                     filter (stands and ours) over (partition by clip_id, project))
                 -- An answer whose task was tidied away is no answer of this one any more.
-                or (project = $project and not restored and task_id in ({GONE}))
+                or (project = $project and not restored and {of_deleted_task("told")})
             ) as base
             from told
         ),
@@ -225,7 +222,8 @@ def count_deleted(session: Session, project: str) -> dict[str, int]:
     """Count answers and tasks of a project that were found deleted, by ``answer``."""
     return dict(
         session.rows(
-            "select answer, count(distinct if(answer = 'deleted', annotation_id, task_id)) "
+            "select answer, "
+            "count(distinct (if(answer = 'deleted', annotation_id, task_id), clip_id)) "
             "from reviews where project = ? and answer in ('deleted', 'task_deleted') "
             "group by answer",
             [project],
@@ -244,8 +242,8 @@ def last_watermark(session: Session, project: str) -> datetime | None:
 
 def known_versions(
     session: Session, project: str, task_ids: Sequence[int], *, revive: bool = False
-) -> dict[int, datetime]:
-    """Read the time of the newest version pulled of each answer on some tasks, by its id.
+) -> dict[tuple[int, int | None], datetime]:
+    """Read the time of the newest version pulled of each answer on some tasks, by id and clip.
 
     Args:
         session: The open store.
@@ -253,27 +251,43 @@ def known_versions(
         task_ids: The tasks.
         revive: Leave out answers that were last found deleted.
     """
-    return dict(
-        session.rows(
-            "select annotation_id, max(updated_at) from reviews where project = ? "
-            "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
-            "group by annotation_id having not ? or max_by(answer, review_id) <> 'deleted'",
-            [project, list(task_ids), revive],
-        )
+    rows = session.rows(
+        "select annotation_id, clip_id, max(updated_at) from reviews where project = ? "
+        "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
+        "group by all having not ? or max_by(answer, review_id) <> 'deleted'",
+        [project, list(task_ids), revive],
     )
+    return {(annotation_id, clip_id): when for annotation_id, clip_id, when in rows}
+
+
+_NAMED_TASKS = (
+    "select project, task_id, clip_id, batch_id from review_tasks where project = $project "
+    "union all select project, task_id, clip_id, batch_id from reviews "
+    "where project = $project and answer <> 'task_deleted'"
+)
 
 
 def known_tasks(session: Session, project: str) -> dict[int, int | None]:
     """Read the clip id of every task that was sent or answered, and not found deleted since."""
     return dict(
         session.rows(
-            "select task_id, max(clip_id) from ("
-            "  select task_id, clip_id from review_tasks where project = $project union all "
-            "  select task_id, clip_id from reviews where project = $project"
-            f") where task_id not in ({GONE}) group by task_id",
+            f"select task_id, max_by(clip_id, batch_id) from ({_NAMED_TASKS}) t "
+            f"where not {of_deleted_task('t')} group by task_id",
             {"project": project},
         )
     )
+
+
+def clips_of_tasks(session: Session, project: str) -> dict[int, set[int]]:
+    """Read the ids of all clips that each task ever was of, also before it was deleted."""
+    return {
+        task_id: set(clip_ids)
+        for task_id, clip_ids in session.rows(
+            f"select task_id, list(distinct clip_id) from ({_NAMED_TASKS}) "
+            "where clip_id is not null group by task_id",
+            {"project": project},
+        )
+    }
 
 
 def known_annotators(session: Session, project: str) -> dict[int, str]:

@@ -84,6 +84,25 @@ DOUBT = (
     "s.self_confidence, s.clip_id"
 )
 
+
+def of_deleted_task(row: str) -> str:
+    """Write the condition that the task a row names was found deleted later.
+
+    The number of a deleted task comes again, for the same clip or another one: Label Studio on
+    SQLite counts on from the highest there is. So a task is known by its clip, too, and what
+    came after a tombstone is of another task.
+
+    Args:
+        row: Alias of a table with ``project``, ``task_id``, ``clip_id`` and ``batch_id``.
+    """
+    return (
+        "exists (select 1 from reviews d where d.answer = 'task_deleted' "
+        f"and d.project = {row}.project and d.task_id = {row}.task_id "
+        f"and d.clip_id is not distinct from {row}.clip_id and d.batch_id > {row}.batch_id "
+        "and d.batch_id not in (select batch_id from taken_back))"
+    )
+
+
 VIEWS = (
     View(
         "taken_back",
@@ -428,10 +447,12 @@ order by {DOUBT}
         f"""
 with newest as (
     select *, row_number() over (
-               partition by project, annotation_id, answer = 'task_deleted'
-               order by review_id desc
-           ) as age
-    from reviews where batch_id not in (select batch_id from taken_back)
+               partition by project, annotation_id, clip_id order by review_id desc
+           ) as age,
+           -- Of another clip is another answer; of none that was known is the same one.
+           max(review_id) over (partition by project, annotation_id, task_id) as last
+    from reviews
+    where answer <> 'task_deleted' and batch_id not in (select batch_id from taken_back)
 )
 select r.review_id, r.clip_id, c.path, r.annotator, r.answer, {_SPELT.format("r")} as labels,
        r.comment, r.origin, r.model_version, r.lead_time_s, r.updated_at, r.project, r.task_id,
@@ -439,11 +460,8 @@ select r.review_id, r.clip_id, c.path, r.annotator, r.answer, {_SPELT.format("r"
 from newest r
 left join clips c on c.clip_id = r.clip_id
 left join {_NAMES} v on true
-where r.age = 1 and r.answer not in ('deleted', 'task_deleted')
-and not exists (
-    from newest d where d.project = r.project and d.task_id = r.task_id
-    and d.answer = 'task_deleted'
-)
+where r.age = 1 and r.answer <> 'deleted' and (r.clip_id is not null or r.review_id = r.last)
+and not {of_deleted_task("r")}
 """,
     ),
     View(

@@ -270,7 +270,7 @@ def test_versions_known_are_of_the_project_and_tasks_that_are_asked_for(tmp_path
     with project.store.write() as session:
         session.append(Batch(key="2", kind="t", actor="ana", by_person=True, reviews=reviews))
     with project.store.read() as session:
-        assert known_versions(session, "n", [1, 3, 4]) == {10: datetime(2026, 1, 1)}
+        assert known_versions(session, "n", [1, 3, 4]) == {(10, 0): datetime(2026, 1, 1)}
 
 
 def test_a_watching_pull_goes_on_after_a_server_that_hangs(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from labelkit.errors import StoreBusy
+from labelkit.errors import StoreBusy, StoreError
 from labelkit.records import Batch, LabelEvent
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.lock import locked
@@ -185,6 +185,65 @@ def test_commands_name_the_holder_and_end_with_75(tmp_path):
     out, err = patient.communicate(timeout=60)
     assert patient.returncode == 0 and "waiting for labels.duckdb" in err
     assert keys(root / STORE) != []
+
+
+@contextmanager
+def opened_by_duckdb(path, read_only):
+    """As DuckDB's own command line, DBeaver or a notebook have it."""
+    code = (
+        "import duckdb, sys\n"
+        f"con = duckdb.connect({str(path)!r}, read_only={read_only})\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.communicate()
+
+
+@pytest.mark.parametrize("read_only", [True, False], ids=["to read", "to write"])
+@pytest.mark.parametrize("job", ["query", "status", "import", "undo"])
+def test_a_store_that_others_opened_is_waited_for(tmp_path, read_only, job):
+    root = make_empty_project(tmp_path / "p")
+    source = tmp_path / "labels.csv"
+    source.write_text("fname,label\na.wav,Dog\n")
+    words = {
+        "query": ["query", "select 1"], "status": ["status"], "undo": ["undo", "1"],
+        "import": ["import", str(source), "--format", "csv", "--metadata-only"],
+    }[job]  # fmt: skip
+    with opened_by_duckdb(root / STORE, read_only) as holder:
+        if read_only and job in ("query", "status"):
+            # Readers do not get in each other's way.
+            reader = labelkit(root, *words)
+            assert "waiting" not in reader.communicate(timeout=60)[1] and reader.returncode == 0
+            return
+        impatient = labelkit(root, *words, timeout="1.5")
+        out, err = impatient.communicate(timeout=60)
+        assert impatient.returncode == 75
+        waited, refused = [line for line in err.splitlines() if "labels.duckdb" in line]
+        assert waited.startswith("waiting for labels.duckdb, in use by ")
+        assert f"(PID {holder.pid})" in waited and "without labelkit" in waited
+        assert refused.startswith("Error: labels.duckdb is in use by ") and out == ""
+        assert refused.endswith("wait, or give a longer --lock-timeout")
+        assert f"(PID {holder.pid})" in refused
+        patient = labelkit(root, *words)
+        time.sleep(3)
+        assert patient.poll() is None
+    out, err = patient.communicate(timeout=60)
+    assert "waiting for labels.duckdb" in err and patient.returncode in (0, 2)
+    assert "Error: labels.duckdb" not in err
+
+
+def test_duckdb_in_the_same_process_is_named(path):
+    con = duckdb.connect(str(path))
+    with pytest.raises(StoreError, match=r"open in this process, by duckdb.connect.*close that"):
+        append(path, "x")
+    con.close()
+    append(path, "x")
 
 
 @contextmanager

@@ -287,7 +287,7 @@ def test_undone_tombstones_of_tasks(store):
 
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.write() as session:
-        assert Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13}, START, "me") == 1
+        assert Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13}) == 1
         batch = session.last_batch()
     undo(Project(store.path.parent, store.path.parent), batch)
     with store.read() as session:
@@ -318,7 +318,7 @@ def test_an_annotation_that_changes_hands(store):
 def test_tasks_that_are_gone(store):
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.write() as session:
-        assert Ledger(session, "p", ReviewSpec()).take_deleted({12, 13}, START, "me") == 2
+        assert Ledger(session, "p", ReviewSpec()).take_deleted({12, 13}) == 2
     assert now(store, 0) == (["Rain"], "relabeled")
     with store.read() as session:
         assert set(sent_tasks(session, "p")) == {2, 3}
@@ -372,7 +372,7 @@ def test_a_task_made_anew_before_the_pull(store):
     again = {**task(0, annotation(7, 2, answer(["Bark"]), 9)), "id": 99}
     with store.write() as session:
         ledger = Ledger(session, "p", ReviewSpec())
-        assert ledger.take_deleted({11, 12, 13, 99}, START, "me") == 1
+        assert ledger.take_deleted({11, 12, 13, 99}) == 1
         ledger.take_tasks([again], USERS)
     assert now(store, 0) == (["Bark"], "relabeled")
     take(store, {**again, "annotations": []})
@@ -383,7 +383,7 @@ def test_a_tidied_task_of_two_leaves_the_other_in_force(store):
     again = {**task(0, annotation(7, 2, answer(["Bark"]), 9)), "id": 99}
     take(store, task(0), again)
     with store.write() as session:
-        assert Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13, 99}, START, "me") == 1
+        assert Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13, 99}) == 1
         assert Ledger(session, "p", ReviewSpec(overlap=2)).count_anew() == {"unverified": 1}
     assert now(store, 0) == (["Dog"], "unverified")
 
@@ -408,7 +408,7 @@ def test_undo_of_an_answer_whose_task_is_gone(store):
     take(store, task(0, annotation(1, 1, answer(["Rain"]))))
     with store.write() as session:
         batch = session.last_batch()
-        Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13}, START, "me")
+        Ledger(session, "p", ReviewSpec()).take_deleted({11, 12, 13})
     undo(Project(store.path.parent, store.path.parent), batch)
     assert now(store, 0) == (["Dog"], "unverified")
 
@@ -526,3 +526,135 @@ def test_disagreements_of_withdrawn_verdicts_are_none(store):
                       verdicts=[Verdict(clip_id=1, class_id=1, verdict=verdict, rule="r")])
             )  # fmt: skip
         assert session.rows("from disagreements") == []
+
+
+def bury(store, *there):
+    with store.write() as session:
+        return Ledger(session, "p", ReviewSpec()).take_deleted(set(there))
+
+
+def send(store, task_id, clip_id):
+    """What a push notes, with what it notes before."""
+    with store.write() as session:
+        sent = sent_tasks(session, "p", [clip_id])
+        Ledger(session, "p", ReviewSpec()).bury([(t.task_id, c) for c, t in sent.items()])
+        session.append(
+            Batch(
+                key=f"t{session.last_batch()}", kind="push", actor="me", by_person=True,
+                review_tasks=[ReviewTask(project="p", task_id=task_id, clip_id=clip_id,
+                                         model_version="m", score=0.1, suggested=[0],
+                                         page_hash="h")],
+            )
+        )  # fmt: skip
+
+
+def standing(store):
+    with store.read() as session:
+        return sorted((r.clip_id, r.annotator, r.answer) for r in standing_reviews(session, "p"))
+
+
+def on(task_id, clip_id, *annotations, created=None, **values):
+    """A task of any number."""
+    if created is not None:
+        values["created_at"] = (START + timedelta(minutes=created)).isoformat() + "Z"
+    return {**task(clip_id, *annotations), "id": task_id, **values}
+
+
+# The number of a deleted task comes again, for another clip (1) or for the same one (0).
+@pytest.mark.parametrize("clip_id", [0, 1])
+@pytest.mark.parametrize("same_id", [True, False], ids=["same annotation", "another annotation"])
+@pytest.mark.parametrize("noticed", [True, False], ids=["pulled between", "not pulled between"])
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "not answered yet"])
+def test_a_number_that_comes_again_is_another_task(store, clip_id, same_id, noticed, answered):
+    take(store, task(0, annotation(1, 1, answer(["Rain"]))))
+    if noticed:
+        assert bury(store, 11, 12, 13) == 1
+    send(store, 10, clip_id)
+    new = annotation(1 if same_id else 2, 2, answer(["Bark"]), 9)
+    take(store, on(10, clip_id, *([new] if answered else []), created=5))
+    # Nobody took the first answer back.
+    assert now(store, 0)[1] == "relabeled"
+    if clip_id or not answered:
+        assert now(store, 0) == (["Rain"], "relabeled")
+    if answered:
+        assert now(store, clip_id) == (["Bark"], "relabeled")
+        assert (clip_id, "bob", "labels") in standing(store)
+    with store.read() as session:
+        rows = session.rows(
+            "select count(*) from label_verdicts v join batches b using (batch_id) "
+            "where b.actor = 'ann' and v.verdict = 'withdrawn'"
+        )
+        assert rows == [(0,)]
+        assert sent_tasks(session, "p")[clip_id].task_id == 10
+    # What is taken back on the new one is taken back there alone.
+    if answered:
+        assert take(store, on(10, clip_id, created=5))["deleted"] == 1
+        assert standing(store) == [] and now(store, 0) == (["Rain"], "relabeled")
+
+
+def test_all_tasks_deleted_and_imported_again_in_another_order(store):
+    said = [annotation(k, 1 + k % 2, answer(["Rain"]), k) for k in range(4)]
+    for clip_id in range(4):
+        take(store, task(clip_id, said[clip_id]))
+    turned = [
+        on(10 + (clip_id + 1) % 4, clip_id,
+           annotation((clip_id + 1) % 4, 3, answer(["Rain"]), 20, lead_time=None), created=19)
+        for clip_id in range(4)
+    ]  # fmt: skip
+    counts = take(store, *turned)
+    assert counts["task_deleted"] == 4 and counts["unheard"] == 4 and "deleted" not in counts
+    assert [now(store, clip_id) for clip_id in range(4)] == [(["Rain"], "relabeled")] * 4
+    # What people say on the new ones counts, one by one.
+    take(store, on(11, 0, annotation(1, 3, answer(["Bark"]), 30), created=19))
+    assert now(store, 0) == (["Bark"], "relabeled") and now(store, 3) == (["Rain"], "relabeled")
+    assert take(store, *turned[1:])["unheard"] == 3
+
+
+def test_two_annotators_on_a_number_that_comes_again(store):
+    spec = ReviewSpec(overlap=2)
+    both = [annotation(k, k, answer(["Rain"]), k) for k in (1, 2)]
+    take(store, task(0, *both), spec=spec)
+    assert now(store, 0) == (["Rain"], "relabeled")
+    send(store, 10, 1)
+    take(store, on(10, 1, annotation(2, 1, answer(["Bark"]), 9), created=5), spec=spec)
+    assert now(store, 0) == (["Rain"], "relabeled") and now(store, 1)[1] == "unverified"
+    second = annotation(3, 2, answer(["Bark"]), 10)
+    first = annotation(2, 1, answer(["Bark"]), 9)
+    take(store, on(10, 1, first, second, created=5), spec=spec)
+    assert now(store, 0) == (["Rain"], "relabeled") and now(store, 1) == (["Bark"], "relabeled")
+
+
+def test_an_answer_that_was_misplaced_is_one_answer_once_its_clip_is_known(store):
+    mark = annotation(1, 1, answer(["Rain"]))
+    assert take(store, on(10, 0, mark, data={"clip_id": 0, "path": "x.wav"}))["quarantined"] == 1
+    take(store, task(0, {**mark, "updated_at": (START + timedelta(minutes=3)).isoformat()}))
+    assert standing(store) == [(0, "ann", "labels")]
+
+
+UNHEARD = {
+    "made of a prediction": {"parent_prediction": 5, "lead_time": None},
+    "propagated": {"parent_annotation": 8, "lead_time": None},
+    "imported with its task": {"lead_time": None},
+    "made of a prediction, by a server that says nothing of time": {"parent_prediction": 5},
+}
+
+
+@pytest.mark.parametrize("kind", UNHEARD)
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_nobody_made_is_no_answer(store, kind, whole):
+    mark = annotation(1, 1, answer(["Rain"]), **UNHEARD[kind])
+    if "says nothing" in kind:
+        del mark["lead_time"]
+    assert take(store, task(0, mark), whole=whole) == {"unheard": 1}
+    assert now(store, 0) == (["Dog"], "unverified") and standing(store) == []
+    # Who opens and submits it answers.
+    heard = {**mark, "lead_time": 3.0, "updated_at": (START + timedelta(minutes=1)).isoformat()}
+    take(store, task(0, heard), whole=whole)
+    assert now(store, 0) == (["Rain"], "relabeled")
+
+
+@pytest.mark.parametrize("origin", ["manual", "prediction", "prediction-changed"])
+def test_what_the_page_made_is_an_answer_whoever_took_no_time(store, origin):
+    items = [{**item, "origin": origin} for item in answer(["Rain"])]
+    take(store, task(0, annotation(1, 1, items, parent_prediction=5, lead_time=None)))
+    assert now(store, 0) == (["Rain"], "relabeled")
