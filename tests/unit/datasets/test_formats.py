@@ -281,16 +281,17 @@ def test_recordings_are_handed_to_the_pool_by_blocks(tone_project, monkeypatch):
     handed, begin = [], ThreadPoolExecutor.map
 
     def count(self, look, clips):
-        handed.append(len(clips))
+        handed.append([len(handful) for handful in clips])
         return begin(self, look, clips)
 
-    monkeypatch.setattr("labelkit.labels.importing._BLOCK", 4)
+    monkeypatch.setattr("labelkit.labels.importing._HANDFUL", 2)
+    monkeypatch.setattr("labelkit.labels.importing._BLOCK", 2)
     monkeypatch.setattr(ThreadPoolExecutor, "map", count)
-    names = [f"{k}.wav" for k in range(6)]
+    names = [f"{k}.wav" for k in (0, 1, 2, 3, 4)]
     source = tone_project.root / "x.jsonl"
     source.write_text("\n".join(json.dumps({"path": n, "labels": ["A"]}) for n in names))
     import_labels(tone_project, source, "jsonl", FormatSpec())
-    assert handed == [4, 2]
+    assert handed == [[2, 2], [1]]
     with tone_project.store.read() as session:
         found = dict(session.rows("select path, content_hash from clips order by clip_id"))
     assert list(found) == names
