@@ -68,8 +68,16 @@ def check_arrays(labels: Array, probs: Floats) -> tuple[Bools, Floats]:
     return check_labels(labels), probs
 
 
-def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
+def label_ranks(
+    labels: Bools, probs: Floats, *, tied_last: bool = False
+) -> tuple[Ints, Ints, Ints]:
     """Rank every given label among the classes of its clip, 1 for the most probable.
+
+    Args:
+        labels: Boolean labels, shape ``(n_clips, n_classes)``.
+        probs: Scores of the same shape.
+        tied_last: Give equal scores the rank of the last of them rather than ranks in the order
+            of the classes.
 
     Returns:
         Clip index, class index and rank of each given label, one row each,
@@ -82,14 +90,23 @@ def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
         places = np.arange(1, n_classes + 1)[None]
         for rows in split_rows(n_clips, n_classes):
             order = np.argsort(-probs[rows], axis=1, kind="stable")
-            place = np.empty(order.shape, np.int64)
-            np.put_along_axis(place, order, places, axis=1)
+            place, ranked = np.empty(order.shape, np.int64), places
+            if tied_last:
+                ordered = np.take_along_axis(probs[rows], order, axis=1)
+                # The place of the last of a run of equals, which the next ones are beyond.
+                ends = np.where(ordered[:, 1:] == ordered[:, :-1], n_classes, places[:, :-1])
+                ends = np.hstack([ends, np.full((len(order), 1), n_classes)])
+                ranked = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+            np.put_along_axis(place, order, ranked, axis=1)
             first, last = np.searchsorted(clips, (rows.start, rows.stop))
             ranks[first:last] = place[labels[rows]]
         return clips, classes, ranks
     for part in split_rows(len(clips), n_classes):
         mine, own = probs[clips[part]], classes[part]
         value = mine[np.arange(len(own)), own][:, None]
+        if tied_last:
+            ranks[part] = (mine >= value).sum(axis=1)
+            continue
         ranks[part] = (mine > value).sum(axis=1) + 1
         ties = np.flatnonzero((mine == value).sum(axis=1) > 1)
         if len(ties):
@@ -98,14 +115,15 @@ def label_ranks(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Ints]:
     return clips, classes, ranks
 
 
-def _precisions(labels: Bools, probs: Floats) -> tuple[Ints, Ints, Floats]:
+def _precisions(
+    labels: Bools, probs: Floats, *, tied_last: bool = False
+) -> tuple[Ints, Ints, Floats]:
     """Return clip, class and label-ranking precision of each given label."""
-    clips, classes, ranks = label_ranks(labels, probs)
-    by_rank = np.argsort(clips * (labels.shape[1] + 1) + ranks)
+    clips, classes, ranks = label_ranks(labels, probs, tied_last=tied_last)
+    keys = clips * (labels.shape[1] + 1) + ranks
     counts = np.bincount(clips, minlength=len(labels))
     first = np.repeat(np.cumsum(counts) - counts, counts)
-    hits = np.empty(len(clips), np.int64)
-    hits[by_rank] = np.arange(len(clips)) - first + 1
+    hits = np.searchsorted(np.sort(keys), keys, side="right") - first
     return clips, classes, hits / ranks
 
 
@@ -134,7 +152,10 @@ def lwlrap(labels: Array, probs: Floats) -> float:
 def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
     """Compute the label-ranking average precision of each clip, shape ``(n_clips,)``.
 
-    A clip with one label gets 1 / rank of it. A clip without labels gets NaN.
+    A clip with one label gets 1 / rank of it. A clip without labels gets NaN. Classes of equal
+    scores stand where the last of them would, as in scikit-learn, so that no class is better off
+    by its name; the figure over all clips, :func:`lwlrap`, follows the order of the classes, as
+    the challenge's code does.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -144,7 +165,7 @@ def lwlrap_per_clip(labels: Array, probs: Floats) -> Floats:
         InvalidInput: If the arrays do not fit.
     """
     labels, probs = check_arrays(labels, probs)
-    clips, _, precisions = _precisions(labels, probs)
+    clips, _, precisions = _precisions(labels, probs, tied_last=True)
     counts = np.bincount(clips, minlength=len(labels))
     sums = np.bincount(clips, precisions, minlength=len(labels))
     return np.where(counts, sums / np.maximum(counts, 1), np.nan)

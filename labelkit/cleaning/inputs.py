@@ -30,6 +30,8 @@ from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
 EXTERNAL = "external"
+# Kinds of runs that judge clips.
+JUDGES = ("train", "verify", EXTERNAL)
 # What a score may ask for, by the names of its arguments.
 PARTS = (
     "labels", "probs", "groups", "dynamics", "window_clips", "window_probs", "embeddings",
@@ -38,6 +40,8 @@ PARTS = (
 
 # What models show of labels they trained on: a score that reads it orders clips for people.
 _IN_SAMPLE = {"dynamics"}
+# Classes that are named where several have something.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,17 @@ class ScoreInputs:
     def names(self, k: int) -> list[str]:
         """Return the names of the labels of judged clip ``k``."""
         return self.table.names(int(self.rows[k]))
+
+    @cached_property
+    def knowable(self) -> Bools:
+        """Classes that those who judge their clips can know, ``(n_classes,)``.
+
+        Of a class of one clip, or of one fold, nobody who judges it has heard anything.
+        """
+        parts = self.folds if self.run["fold_set"] else np.arange(len(self.rows))
+        return np.array(
+            [len(np.unique(parts[given])) > 1 for given in (self.labels.T > 0)], dtype=bool
+        )
 
     @property
     def machine(self) -> Bools:
@@ -277,8 +292,8 @@ def read_inputs(
 
     Args:
         project: Where the run is.
-        run_id: A finished run, also a later one where the project looks back; the last
-            training of that moment if None.
+        run_id: A finished run, also a later one where the project looks back; the last of that
+            moment if None, be it a training or probabilities of a file.
         probe: Recipe of the embeddings and of the classifier on them; ``probe`` if None.
         workers: Processes at once; all cores if None.
 
@@ -286,7 +301,7 @@ def read_inputs(
         InvalidInput: If there is no such run.
     """
     with project.store.read() as session:
-        wanted, table = run_id or session.last_run(), session.labels()
+        wanted, table = run_id or session.last_run(JUDGES), session.labels()
     with project.current.read() as session:
         run = session.run(wanted) if wanted else None
         if run is None or wanted is None:
@@ -313,17 +328,27 @@ def read_inputs(
     inputs = ScoreInputs(project, run, table, rows[keep], judges[keep], probs, probe, workers)
     if len(probs) > 1 and (probs == probs[0]).all():
         say(f"run {wanted} judges all {len(probs)} clips alike: it tells none from another")
-    if run["fold_set"]:
-        _tell_unheard(inputs)
+    _tell_unheard(inputs)
     return inputs
 
 
 def _tell_unheard(inputs: ScoreInputs) -> None:
     """Name the classes that none of the models that judge their clips has heard."""
-    for class_id, name in enumerate(inputs.table.classes):
-        folds = inputs.folds[inputs.labels[:, class_id] > 0]
-        if len(folds) and (folds == folds[0]).all():
-            say(f"class {name} lies in one fold alone: who judges its clips never heard it")
+    unheard = np.flatnonzero(~inputs.knowable & inputs.labels.any(axis=0))
+    if not len(unheard):
+        return
+    single = unheard[inputs.labels[:, unheard].sum(axis=0) == 1]
+    for found, what in (
+        (single, "have one clip"),
+        (np.setdiff1d(unheard, single), "lie in one fold"),
+    ):
+        names = ", ".join(inputs.table.classes[k] for k in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        if len(found):
+            say(
+                f"classes that {what}: {names}{more}; who judges them never heard them, so they "
+                "are left out of estimates"
+            )
 
 
 def is_in_sample(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -108,6 +108,7 @@ def score(
     values = {name: score_by(name, inputs) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
+    _tell_unlabelled(inputs, values.values())
     if fuse:
         values = {FUSED: fuse_ranks(list(values.values())), **values}
     every = np.arange(len(inputs.rows))
@@ -189,8 +190,9 @@ def score_given(
 def class_table(inputs: ScoreInputs) -> list[ClassNoise]:
     """Estimate of each class the share of its labels that is wrong, and what it is taken for."""
     names = inputs.table.classes
-    noise = classes.estimate_noise(inputs.labels, inputs.probs)
-    pairs = classes.find_confusable(inputs.labels, inputs.probs, top=len(names) ** 2)
+    known = inputs.knowable
+    noise = classes.estimate_noise(inputs.labels, inputs.probs, known=known)
+    pairs = classes.find_confusable(inputs.labels, inputs.probs, top=len(names) ** 2, known=known)
     double: dict[int, tuple[int, float]] = {}
     for given, other, rate in pairs:
         double.setdefault(given, (other, rate))
@@ -217,6 +219,17 @@ def _tell_constant(name: str, numbers: Floats) -> None:
         say(f"score {name} says nothing of any clip")
     elif len(numbers) > 1 and np.ptp(numbers) < 1e-12:
         say(f"score {name} is {numbers[0]:.4g} for all {len(numbers)} clips: it orders nothing")
+
+
+def _tell_unlabelled(inputs: ScoreInputs, values: Iterable[Floats]) -> None:
+    """Say of how many clips nothing is said, since there is no label that could be doubted."""
+    unsaid = np.logical_or.reduce([~np.isfinite(numbers) for numbers in values])
+    left_out = np.flatnonzero(unsaid & ~inputs.labels.any(axis=1))
+    if len(left_out):
+        say(
+            f"{len(left_out)} clips without labels are not scored, {inputs.paths[left_out[0]]} say; "
+            "what may be missing there is listed by: labelkit missing"
+        )
 
 
 def _shows_seen(name: str, names: Sequence[str]) -> bool:

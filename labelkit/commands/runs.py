@@ -118,6 +118,10 @@ def verify(
         echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:
             echo(f"{summary['superseded_by']} has decided since then", err=True)
+        if "taken_back_by" in summary:
+            undos = summary["taken_back_by"][::-1]
+            again = "; ".join(f"labelkit undo {batch}" for batch in undos)
+            echo(f"its decisions were taken back; have them again with: {again}", err=True)
         for row in summary["rounds"]:
             tell(row)
     rounds = summary.pop("rounds")

@@ -17,7 +17,9 @@ from labelkit.types import Array, Bools, Floats, Ints
 ROUNDING = 1e-6
 
 
-def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tuple[int, int, float]]:
+def find_confusable(
+    labels: Array, probs: Floats, *, top: int = 10, known: Bools | None = None
+) -> list[tuple[int, int, float]]:
     """List pairs of classes where clips of the one look like the other, most often first.
 
     Each given label is held against the classes its clip was not given: it counts as
@@ -28,6 +30,8 @@ def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tupl
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Out-of-fold probabilities of the same shape.
         top: How many pairs; those that never happen are left out.
+        known: Classes that the judges of their clips can know, ``(n_classes,)``; those of two
+            clips or more if None. The others are like none, and none is like them.
 
     Returns:
         Rows of given class, other class, and the share of the given class's labels.
@@ -36,15 +40,17 @@ def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tupl
         InvalidInput: If the arrays do not fit or hold NaN, or ``top`` is negative.
 
     Example:
-        >>> labels = np.eye(3)[[0, 0, 0, 1]]
-        >>> probs = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.1, 0.9, 0], [0.2, 0.8, 0]])
+        >>> labels = np.eye(3)[[0, 0, 0, 1, 1]]
+        >>> probs = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.1, 0.9, 0], *[[0.2, 0.8, 0]] * 2])
         >>> find_confusable(labels, probs)
         [(0, 1, 0.3333333333333333)]
     """
     labels, probs = metrics.check_arrays(labels, probs)
     if top < 0:
         raise InvalidInput(f"top must not be negative, got {top}")
-    joint = _confident_joint(labels, probs)
+    known = _check_known(labels, known)
+    joint = _confident_joint(labels, probs, known)
+    joint[~known] = 0
     np.fill_diagonal(joint, 0)
     rates = joint / np.maximum(labels.sum(axis=0), 1)[:, None]
     best = np.argsort(-rates, axis=None, kind="stable")[:top]
@@ -52,7 +58,7 @@ def find_confusable(labels: Array, probs: Floats, *, top: int = 10) -> list[tupl
     return [(int(i), int(j), float(rates[i, j])) for i, j in pairs if rates[i, j] > 0]
 
 
-def estimate_noise(labels: Array, probs: Floats) -> Floats:
+def estimate_noise(labels: Array, probs: Floats, *, known: Bools | None = None) -> Floats:
     """Estimate the share of each class's given labels that are likely wrong.
 
     Single labels are counted by the confident joint across the classes, several labels
@@ -61,28 +67,30 @@ def estimate_noise(labels: Array, probs: Floats) -> Floats:
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
         probs: Out-of-fold probabilities of the same shape.
+        known: As of :func:`find_confusable`.
 
     Returns:
-        Shares in [0, 1], shape ``(n_classes,)``; NaN for a class without clips.
+        Shares in [0, 1], shape ``(n_classes,)``; NaN for a class that is not known.
 
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
 
     Example:
-        >>> labels = np.eye(2)[[0, 0, 0, 1]]
-        >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8]])
+        >>> labels = np.eye(2)[[0, 0, 0, 1, 1]]
+        >>> probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.2, 0.8]])
         >>> estimate_noise(labels, probs).round(2)
         array([0.33, 0.  ])
     """
     labels, probs = metrics.check_arrays(labels, probs)
+    known = _check_known(labels, known)
     if has_single_labels(labels, probs):
-        joint = _confident_joint(labels, probs)
+        joint = _confident_joint(labels, probs, known)
         right = np.diagonal(joint).copy()
         wrong = joint.sum(axis=1) - right
     else:
-        right, wrong = _count_against_rest(labels, probs)
+        right, wrong = _count_against_rest(labels, probs, known)
     shares = wrong / (np.maximum(right, 1) + wrong)
-    return np.where(labels.any(axis=0), shares, np.nan)
+    return np.where(known, shares, np.nan)
 
 
 def class_similarity(
@@ -141,7 +149,8 @@ def adjust_probs(labels: Array, probs: Floats) -> Floats:
     The adjustment of Confident Learning: a frequent class, which a model favours, no
     longer makes rare labels look wrong. Clips with one label each and probabilities
     that sum to 1 are adjusted across the classes and sum to 1 again; otherwise each
-    class is adjusted against its absence. A class without clips is not.
+    class is adjusted against its absence. A class of one clip or none is not, as nobody who
+    judges that clip can know it.
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
@@ -154,16 +163,20 @@ def adjust_probs(labels: Array, probs: Floats) -> Floats:
         InvalidInput: If the arrays do not fit or hold NaN.
 
     Example:
-        >>> adjust_probs(np.eye(2), np.array([[0.9, 0.1], [0.5, 0.5]])).round(2)
+        >>> labels = np.eye(2)[[0, 0, 1, 1]]
+        >>> probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.5, 0.5], [0.5, 0.5]])
+        >>> adjust_probs(labels, probs).round(2)
         array([[0.64, 0.36],
+               [0.64, 0.36],
+               [0.36, 0.64],
                [0.36, 0.64]])
     """
     labels, probs = metrics.check_arrays(labels, probs)
-    present, absent = mean_confidence(labels, probs)
+    present, absent = _thresholds(labels, probs, _check_known(labels, None))
     single = has_single_labels(labels, probs)
     totals: Floats = np.ones(labels.shape[1])
     if single:
-        best = np.nanmax(present)
+        best = np.nanmax(present, initial=0)
         offsets = best - np.where(np.isnan(present), best, present)
     else:
         known = ~np.isnan(present) & ~np.isnan(absent)
@@ -198,6 +211,22 @@ def mean_confidence(labels: Bools, probs: Floats) -> tuple[Floats, Floats]:
         return given / counts, other / (len(labels) - counts)
 
 
+def _check_known(labels: Bools, known: Bools | None) -> Bools:
+    """Return which classes can be known; one that only the clip in question has cannot."""
+    found: Bools = labels.sum(axis=0) > 1
+    if known is None:
+        return found
+    if np.shape(known) != found.shape:
+        raise InvalidInput(f"known must have the shape {found.shape}, got {np.shape(known)}")
+    return found & known
+
+
+def _thresholds(labels: Bools, probs: Floats, known: Bools) -> tuple[Floats, Floats]:
+    """Return :func:`mean_confidence`, of classes that can be known."""
+    present, absent = mean_confidence(labels, probs)
+    return np.where(known, present, np.nan), absent
+
+
 def has_single_labels(labels: Bools, probs: Floats) -> bool:
     """Tell whether every labelled clip has one label, and probabilities that sum to 1."""
     counts = labels.sum(axis=1)
@@ -206,9 +235,9 @@ def has_single_labels(labels: Bools, probs: Floats) -> bool:
     return bool(given.any() and counts.max() == 1 and np.allclose(sums, 1, atol=1e-3))
 
 
-def _confident_joint(labels: Bools, probs: Floats) -> Ints:
+def _confident_joint(labels: Bools, probs: Floats, known: Bools) -> Ints:
     """Count labels of class i (rows) that are likely class j, but none like no class."""
-    thresholds = np.nan_to_num(mean_confidence(labels, probs)[0], nan=np.inf) - ROUNDING
+    thresholds = np.nan_to_num(_thresholds(labels, probs, known)[0], nan=np.inf) - ROUNDING
     n_classes = labels.shape[1]
     joint = np.zeros(n_classes * n_classes, np.int64)
     for rows in metrics.split_rows(*labels.shape):
@@ -223,9 +252,9 @@ def _confident_joint(labels: Bools, probs: Floats) -> Ints:
     return joint.reshape(n_classes, n_classes)
 
 
-def _count_against_rest(labels: Bools, probs: Floats) -> tuple[Ints, Ints]:
+def _count_against_rest(labels: Bools, probs: Floats, known: Bools) -> tuple[Ints, Ints]:
     """Count the given labels of each class that are likely present, and likely absent."""
-    present, absent = mean_confidence(labels, probs)
+    present, absent = _thresholds(labels, probs, known)
     present, absent = (np.nan_to_num(t, nan=np.inf) - ROUNDING for t in (present, absent))
     right, wrong = np.zeros((2, labels.shape[1]), np.int64)
     for rows in metrics.split_rows(*labels.shape):

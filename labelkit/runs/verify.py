@@ -18,6 +18,7 @@ from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
 from labelkit.runs.rows import RunRows, describe_rule
 from labelkit.states import UNVERIFIED
+from labelkit.stores.undo import batches_of_run, undone_by
 from labelkit.types import Bools
 
 
@@ -75,7 +76,8 @@ def verify(
     )
     with claim_run(project, work.rows.run_id) as done:
         if done:
-            return {**done, **_superseded(project, done["run_id"]), "finished_before": True}
+            since = _superseded(project, done["run_id"]) | _taken_back(project, done["run_id"])
+            return {**done, **since, "finished_before": True}
         told: list[dict[str, Any]] = []
         final: Round | None = None
         with work.runner.executor:
@@ -122,6 +124,13 @@ def _superseded(project: Project, run_id: str) -> dict[str, str]:
     with project.current.read() as session:
         last = session.last_run(["verify"])
     return {"superseded_by": last} if last not in (None, run_id) else {}
+
+
+def _taken_back(project: Project, run_id: str) -> dict[str, list[int]]:
+    """The undos by which decisions of the run no longer stand."""
+    with project.current.read() as session:
+        undos = undone_by(session, batches_of_run(session, run_id))
+    return {"taken_back_by": undos} if undos else {}
 
 
 def _round_row(found: Round, data: Dataset) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def read_overview(session: Session) -> Overview:
     )
     last_runs = session.rows(
         "select run_id, recipe, finished_at::varchar from runs "
-        f"where kind in ('train', 'verify') order by batch_id desc limit {_LAST_RUNS}"
+        f"where part_of is null order by batch_id desc limit {_LAST_RUNS}"
     )
     return Overview(
         n_classes,

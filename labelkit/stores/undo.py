@@ -75,6 +75,14 @@ def deciding_batches(session: Session, batch_ids: Sequence[int]) -> list[int]:
     return [batch_id for (batch_id,) in rows]
 
 
+def undone_by(session: Session, batch_ids: Sequence[int]) -> list[int]:
+    """List the undos on which it rests that some batches do not stand, the oldest first."""
+    rows = session.rows(
+        "select batch_id from taken_back where batch_id in (select unnest(?))", [list(batch_ids)]
+    )
+    return sorted(undo_line(session, batch_id)[-1] for (batch_id,) in rows)
+
+
 def find_root(session: Session, batch_id: int) -> int:
     """Find the batch at the start of a line of undos."""
     undid = dict(session.rows("select batch_id, undoes from batches where undoes is not null"))

@@ -52,7 +52,12 @@ matrices = st.tuples(st.integers(1, 12), st.integers(1, 8)).flatmap(
 def test_lwlrap_equals_the_naive_one(arrays):
     labels, probs = arrays
     np.testing.assert_allclose(metrics.lwlrap(labels, probs), naive_lwlrap(labels, probs))
-    per_clip = [np.mean(list(p.values())) if p else np.nan for p in naive_precisions(labels, probs)]
+    # Of single clips equals stand where the last of them would.
+    per_clip = [
+        np.mean([truth[scores >= s].sum() / (scores >= s).sum() for s in scores[truth]])
+        if truth.any() else np.nan
+        for truth, scores in zip(labels, probs, strict=True)
+    ]  # fmt: skip
     np.testing.assert_allclose(metrics.lwlrap_per_clip(labels, probs), per_clip)
 
 
@@ -116,10 +121,14 @@ def test_losses_against_formulas():
 
 @pytest.mark.parametrize("per_clip", [1.2, 5, 20])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_lwlrap_per_clip_is_that_of_scikit_learn(per_clip, dtype):
+@pytest.mark.parametrize("steps", [None, 1, 2, 3, 10])
+def test_lwlrap_per_clip_is_that_of_scikit_learn(per_clip, dtype, steps):
     rng = np.random.default_rng(0)
     labels = rng.random((250, 40)) < per_clip / 40
     probs = rng.random((250, 40)).astype(dtype)
+    if steps:
+        # Saturated sigmoids in float16, say.
+        probs = np.floor(probs * steps) / steps
     found = metrics.lwlrap_per_clip(labels, probs)
     for k in range(250):
         if labels[k].any():
@@ -127,6 +136,12 @@ def test_lwlrap_per_clip_is_that_of_scikit_learn(per_clip, dtype):
             assert found[k] == pytest.approx(expected, abs=1e-9)
         else:
             assert np.isnan(found[k])
+
+
+def test_no_class_is_better_off_by_its_name():
+    probs = np.array([[0.9, 0.9, 0.1]] * 3)
+    found = metrics.lwlrap_per_clip(np.eye(3), probs)
+    assert found.tolist() == pytest.approx([0.5, 0.5, 1 / 3])
 
 
 @pytest.mark.parametrize("per_clip", [1, 3, 30])

@@ -295,11 +295,19 @@ def test_classes_that_came_later_are_held_for_absent(project, tmp_path):
             "no column for class 'Wind'")  # fmt: skip
 
 
-def test_a_file_is_never_the_last_run(project, tmp_path):
-    import_probs(project, write_probs(tmp_path / "a.csv"))
-    done = call(project, "score")
-    assert done.exit_code == 2 and "no finished run; make one with: labelkit train" in done.stderr
-    done = call(project, "train", "--start", rows(project, "select run_id from runs")[0][0])
+def test_a_file_is_the_last_run_until_another_one_is(project, tmp_path):
+    first = import_probs(project, write_probs(tmp_path / "a.csv"))
+    assert f"run {first}" in call(project, "status").stdout
+    for words in (["score", "--method", "lwlrap"], ["classes"],
+                  ["select", "--rule", "lwlrap", "--dry-run"]):  # fmt: skip
+        assert call(project, "folds", "--n", 2).exit_code == 0
+        by_last, by_name = call(project, *words), call(project, *words, "--run", first)
+        assert by_last.exit_code == 0, by_last.output
+        assert by_last.stdout == by_name.stdout
+    second = import_probs(project, write_probs(tmp_path / "b.csv", judge(2)))
+    assert call(project, "classes").stdout == call(project, "classes", "--run", second).stdout
+    # It is no model that a training could start from.
+    done = call(project, "train", "--start", first)
     assert done.exit_code == 2 and "Traceback" not in done.stderr
 
 

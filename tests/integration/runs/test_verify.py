@@ -15,6 +15,7 @@ from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, change_verify, read_recipe
 from labelkit.errors import InvalidInput, LabelkitError, StoreBusy
 from labelkit.labels.importing import import_labels
+from labelkit.labels.undo import undo
 from labelkit.project import create_project
 from labelkit.records import Batch, LabelEvent
 from labelkit.runs.dataset import read_dataset
@@ -24,6 +25,7 @@ from labelkit.runs.verify import verify
 from labelkit.training.batches import Examples
 from labelkit.training.crossfit import CrossFit, Training
 from tests.support.clips import pair_clips, write_csv
+from tests.support.commands import call
 from tests.support.processes import children, wait_for_end
 from tests.support.projects import TINY, copy_project
 
@@ -353,6 +355,23 @@ def test_a_finished_run_says_which_later_one_is_in_force(demo_project, tiny_reci
     second = verify(demo_project, recipe, seed=1, workers=1)
     assert verify(demo_project, recipe, workers=1)["superseded_by"] == second["run_id"]
     assert first["run_id"] != second["run_id"]
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_a_finished_run_says_how_it_was_taken_back(demo_project, tiny_recipe, iterations):
+    freeze_folds(demo_project, n=2)
+    recipe = change_verify(tiny_recipe, {"iterations": iterations})
+    run_id = verify(demo_project, recipe, workers=1)["run_id"]
+    after = labels_now(demo_project)
+    undo(demo_project, run_id)
+    again = verify(demo_project, recipe, workers=1)
+    assert again["finished_before"] and again["taken_back_by"]
+    assert labels_now(demo_project) != after
+    # The commands that it names bring everything back.
+    for batch in again["taken_back_by"][::-1]:
+        assert call(demo_project, "undo", batch).exit_code == 0
+    assert labels_now(demo_project) == after
+    assert "taken_back_by" not in verify(demo_project, recipe, workers=1)
 
 
 def test_one_run_has_one_process(demo_project, tiny_recipe):

@@ -35,7 +35,8 @@ def naive_joint(labels, probs):
     """Each given label against the absent classes, clip by clip."""
     n_classes = labels.shape[1]
     thresholds = [
-        probs[labels[:, c], c].mean() if labels[:, c].any() else np.inf for c in range(n_classes)
+        probs[labels[:, c], c].mean() if labels[:, c].sum() > 1 else np.inf
+        for c in range(n_classes)
     ]
     joint = np.zeros((n_classes, n_classes), int)
     for row, p in zip(labels, probs, strict=True):
@@ -61,10 +62,48 @@ def test_confusable_pairs_against_a_naive_count(seed):
         (i, j): joint[i, j] / labels[:, i].sum()
         for i in range(5)
         for j in range(5)
-        if i != j and joint[i, j]
+        if i != j and joint[i, j] and labels[:, i].sum() > 1
     }
     assert {(i, j): rate for i, j, rate in rows} == pytest.approx(expected)
     assert [row[2] for row in rows] == sorted((row[2] for row in rows), reverse=True)
+
+
+def sure(n, n_classes, *lonely, several=False):
+    """Every label the most probable, but of classes that those who judge never heard."""
+    labels = np.zeros((n + len(lonely), n_classes + len(lonely)))
+    labels[np.arange(n), np.arange(n) % n_classes] = 1
+    for k in range(len(lonely)):
+        labels[n + k, n_classes + k] = 1
+    probs = np.where(labels > 0, 0.9, 0.1 / (labels.shape[1] - 1))
+    for k, p in enumerate(lonely):
+        probs[n + k] = (1 - p) / (labels.shape[1] - 1)
+        probs[n + k, n_classes + k] = p
+    return labels, np.where(labels > 0, 0.9, 0.05) if several else probs
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
+@pytest.mark.parametrize("n, n_classes", [(8, 2), (30, 3), (40, 10)])
+@pytest.mark.parametrize("lonely", [(0.001,), (0.0,), (0.3,), (0.001, 0.001)])
+def test_a_class_that_nobody_heard_says_nothing_of_the_others(n, n_classes, lonely, several):
+    labels, probs = sure(n, n_classes, *lonely, several=several)
+    if several:
+        probs[n:] = 0.05
+        labels[0, 1] = probs[0, 1] = 1
+    noise = estimate_noise(labels, probs)
+    assert np.isnan(noise[n_classes:]).all() and (noise[:n_classes] == 0).all()
+    assert find_confusable(labels, probs) == []
+    adjusted = adjust_probs(labels, probs)
+    given = labels[:n] > 0
+    assert adjusted[:n][given].min() > adjusted[:n][~given].max()
+
+
+def test_classes_can_be_said_to_be_unknown():
+    labels, probs, _ = confused(300)
+    known = np.array([True, True, False, True, True])
+    assert np.isnan(estimate_noise(labels, probs, known=known)[2])
+    assert not [pair for pair in find_confusable(labels, probs, known=known) if 2 in pair[:2]]
+    with pytest.raises(InvalidInput, match=r"known must have the shape \(5,\)"):
+        estimate_noise(labels, probs, known=known[:3])
 
 
 def test_confusable_pairs_of_single_labels_are_cleanlabs():
