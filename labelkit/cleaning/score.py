@@ -227,7 +227,8 @@ def _tell_unlabelled(inputs: ScoreInputs, values: Iterable[Floats]) -> None:
     left_out = np.flatnonzero(unsaid & ~inputs.labels.any(axis=1))
     if len(left_out):
         say(
-            f"{len(left_out)} clips without labels are not scored, {inputs.paths[left_out[0]]} say; "
+            f"{len(left_out)} clips without labels are not scored, "
+            f"{inputs.paths[left_out[0]]} say; "
             "what may be missing there is listed by: labelkit missing"
         )
 
