@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.label_studio.answers import is_by_nobody, read_answers, read_time
+from labelkit.label_studio.answers import is_by_nobody, is_copy, read_answers, read_time
 from labelkit.project import user
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.review.resolution import (
@@ -25,6 +25,7 @@ from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import (
     REVIEW,
     UnreviewedClip,
+    answers_on_deleted_tasks,
     known_tasks,
     known_versions,
     read_clips,
@@ -94,11 +95,14 @@ class Ledger:
         known = known_versions(self.session, self.project, ids, revive=whole)
         paths = self._read_paths(tasks)
         counts = self._bury_followed(tasks) if whole else Counter[str]()
+        gone_answers = answers_on_deleted_tasks(self.session, self.project, list(paths))
         found: dict[tuple[int, int | None], Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
             problem = _misplaced(task, paths)
-            heard, unheard = _part_unheard(task)
+            clip_id = task["data"]["clip_id"]
+            said = gone_answers.get(clip_id, []) if type(clip_id) is int else []
+            heard, unheard = _part_unheard(task, said)
             counts["unheard"] += len(unheard)
             reviews = read_answers(heard, self.classes, project=self.project, users=users)
             # What was taken for an answer before is still there.
@@ -144,7 +148,7 @@ class Ledger:
             is_older = begun_at is not None and review.updated_at < begun_at
             if review.clip_id is not None and (is_older or clips[review.task_id] != review.clip_id):
                 followed.add((review.task_id, review.clip_id))
-        return self.bury(followed)
+        return Counter(task_deleted=self.bury(followed)["task_deleted"])
 
     def bury(self, tasks: Collection[tuple[int, int | None]]) -> Counter[str]:
         """Note that tasks are gone, given by their numbers and clips.
@@ -405,12 +409,24 @@ class Ledger:
             )
 
 
-def _part_unheard(task: Mapping[str, Any]) -> tuple[Mapping[str, Any], set[int]]:
-    """Leave out annotations that nobody made, which answer nothing, and return their ids."""
+def _part_unheard(
+    task: Mapping[str, Any], said: Sequence[Any]
+) -> tuple[Mapping[str, Any], set[int]]:
+    """Leave out annotations that nobody made, which answer nothing, and return their ids.
+
+    Args:
+        task: With its annotations.
+        said: What was said of its clip on tasks that are gone: one that was imported again with
+            its task says no more than it did.
+    """
     annotations = task.get("annotations")
     if not isinstance(annotations, list):
         return task, set()
-    unheard = [annotation for annotation in annotations if is_by_nobody(annotation)]
+    unheard = [
+        annotation
+        for annotation in annotations
+        if is_by_nobody(annotation) or any(is_copy(annotation, other) for other in said)
+    ]
     kept = [annotation for annotation in annotations if annotation not in unheard]
     return {**task, "annotations": kept}, {a["id"] for a in unheard if type(a.get("id")) is int}
 

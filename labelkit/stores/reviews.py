@@ -290,6 +290,21 @@ def clips_of_tasks(session: Session, project: str) -> dict[int, set[int]]:
     }
 
 
+def answers_on_deleted_tasks(
+    session: Session, project: str, clip_ids: Sequence[int]
+) -> dict[int, list[Any]]:
+    """Read the annotations that were answers of clips until their tasks were deleted, verbatim."""
+    found: dict[int, list[Any]] = {}
+    for clip_id, raw in session.rows(
+        "select clip_id, raw from reviews r where project = ? and answer not in "
+        "('deleted', 'task_deleted') and clip_id in (select unnest(?)) "
+        f"and {of_deleted_task('r')} order by review_id",
+        [project, list(clip_ids)],
+    ):
+        found.setdefault(clip_id, []).append(json.loads(raw))
+    return found
+
+
 def known_annotators(session: Session, project: str) -> dict[int, str]:
     """Read the name of every annotator whose answers were pulled, by the server's id."""
     return dict(

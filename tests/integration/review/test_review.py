@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from labelkit.cli import cli
-from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.labels.undo import undo
 from labelkit.project import open_project
@@ -20,32 +19,12 @@ from labelkit.review import status as reporting
 from labelkit.review.pull import PullReport, pull, pull_file, repair
 from labelkit.review.push import push
 from labelkit.review.queue import Choice
-from labelkit.review.setup import read_setup, set_up
+from labelkit.review.setup import read_setup
 from labelkit.runs.train import train
 from labelkit.states import RELABELED, TRUSTED_STATES
 from tests.support.label_studio_server import answer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def project(label_studio, verified_project, tmp_path, monkeypatch):
-    """A copy of the trained project, ready for a review on the server."""
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", label_studio.token)
-    shutil.copytree(verified_project[0].root, tmp_path / "project")
-    return open_project(tmp_path / "project")
-
-
-@pytest.fixture
-def start(project, label_studio, request):
-    """Sets the review up; settings as keyword arguments."""
-
-    def begin(**settings):
-        settings = {"document_root": str(label_studio.documents), **settings}
-        title = request.node.name[:45]
-        return set_up(project, label_studio.url, title, ReviewSpec(**settings))[0]
-
-    return begin
 
 
 def lowest(n):
@@ -510,7 +489,8 @@ def test_commands_print_arrays(project, start, label_studio, monkeypatch):
     annotator = label_studio.annotator()
     annotator.submit(annotator.next_task(setup.project_id)["id"], answer(["Bell"]))
     kinds = ["labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted",
-             "task_deleted", "verified", "relabeled", "rejected", "unverified"]  # fmt: skip
+             "task_deleted", "unheard", "verified", "relabeled", "rejected",
+             "unverified"]  # fmt: skip
     [counts] = run("pull")
     assert counts["labels"] == 1 and list(counts) == kinds
     facts = run("review", "status")

@@ -658,3 +658,21 @@ def test_what_the_page_made_is_an_answer_whoever_took_no_time(store, origin):
     items = [{**item, "origin": origin} for item in answer(["Rain"])]
     take(store, task(0, annotation(1, 1, items, parent_prediction=5, lead_time=None)))
     assert now(store, 0) == (["Rain"], "relabeled")
+
+
+@pytest.mark.parametrize("change", [{}, {"lead_time": 7.5}, {"result": answer(["Bark"])}])
+def test_an_answer_imported_again_with_its_task_is_no_second_one(store, change):
+    """A copy has marks and time of the first; whoever answers anew has others."""
+    first = annotation(1, 1, answer(["Rain"]), lead_time=3.25)
+    take(store, task(0, first))
+    copy = annotation(9, 3, answer(["Rain"]), 20, lead_time=3.25) | change
+    counts = take(store, on(10, 0, copy, created=19))
+    if change:
+        assert counts["labels"] == 1 and "unheard" not in counts
+        return
+    assert counts == {"task_deleted": 1, "unheard": 1}
+    assert now(store, 0) == (["Rain"], "relabeled") and standing(store) == []
+    # On the same task two may well say the same in the same time.
+    take(store, task(1, annotation(5, 1, answer(["Rain"]))))
+    take(store, task(1, annotation(5, 1, answer(["Rain"])), annotation(6, 2, answer(["Rain"]))))
+    assert len([row for row in standing(store) if row[0] == 1]) == 2
