@@ -5,6 +5,7 @@ stdout is data, stderr everything else. Nothing heavy is imported before a comma
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import traceback
@@ -31,6 +32,10 @@ from labelkit.commands import (
 from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
 from labelkit.terminal import echo, visible
+
+# What modules make while they are loaded stays: to look for garbage among it, again and again,
+# takes a twentieth of a short command.
+gc.set_threshold(50_000, 20, 20)
 
 # What ends a command as Ctrl-C does; whoever started it under nohup has one of them ignored.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

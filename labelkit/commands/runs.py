@@ -119,8 +119,7 @@ def verify(
         if "superseded_by" in summary:
             echo(f"{summary['superseded_by']} has decided since then", err=True)
         if "taken_back_by" in summary:
-            undos = summary["taken_back_by"][::-1]
-            again = "; ".join(f"labelkit undo {batch}" for batch in undos)
+            again = "; ".join(f"labelkit undo {batch}" for batch in summary["taken_back_by"][::-1])
             echo(f"its decisions were taken back; have them again with: {again}", err=True)
         for row in summary["rounds"]:
             tell(row)

@@ -76,8 +76,7 @@ def verify(
     )
     with claim_run(project, work.rows.run_id) as done:
         if done:
-            since = _superseded(project, done["run_id"]) | _taken_back(project, done["run_id"])
-            return {**done, **since, "finished_before": True}
+            return {**done, **_since(project, done["run_id"]), "finished_before": True}
         told: list[dict[str, Any]] = []
         final: Round | None = None
         with work.runner.executor:
@@ -119,18 +118,13 @@ def verify(
         return {**summary, "finished_before": False}
 
 
-def _superseded(project: Project, run_id: str) -> dict[str, str]:
-    """The run whose decisions are in force, if it is a later one."""
+def _since(project: Project, run_id: str) -> dict[str, Any]:
+    """Which later run is in force, and which undos took decisions of this one back."""
     with project.current.read() as session:
         last = session.last_run(["verify"])
-    return {"superseded_by": last} if last not in (None, run_id) else {}
-
-
-def _taken_back(project: Project, run_id: str) -> dict[str, list[int]]:
-    """The undos by which decisions of the run no longer stand."""
-    with project.current.read() as session:
         undos = undone_by(session, batches_of_run(session, run_id))
-    return {"taken_back_by": undos} if undos else {}
+    found: dict[str, Any] = {"superseded_by": last} if last not in (None, run_id) else {}
+    return found | ({"taken_back_by": undos} if undos else {})
 
 
 def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
