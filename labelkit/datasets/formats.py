@@ -18,7 +18,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,35 @@ COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash",
 CURATED, NOISY = "train_curated.csv", "train_noisy.csv"
 # Millions more than a project can hold; a file that claims them would fill the memory.
 _MOST_ROWS = 20_000_000
+
+
+_OF_ANY_TABLE = {"subset", "prefix", "fold_column", "group_column", "follow_links"}
+_OF_ITEMS = {"state", "subset", "prefix", "follow_links"}
+# What of a spec each format reads; of others' formats nobody knows.
+_READ = {
+    "fsdkaggle2018": _OF_ANY_TABLE,
+    "fsdkaggle2019": _OF_ANY_TABLE | {"state"},
+    "folder": {"state", "subset", "follow_links"},
+    "jsonl": _OF_ITEMS,
+    "parquet": _OF_ITEMS,
+    "corrections": {"separator", "prefix"},
+}
+
+
+def refuse_unread(format: str, spec: FormatSpec) -> None:
+    """Refuse settings that would have no effect, as the format says it otherwise or not at all.
+
+    Raises:
+        InvalidInput: If there is one.
+    """
+    read = _READ.get(format)
+    for one in fields(spec):
+        if read is not None and one.name not in read and getattr(spec, one.name) != one.default:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(read))
+            raise InvalidInput(
+                f"--{one.name.replace('_', '-')} is nothing that {format} reads; leave it out "
+                f"(it reads {options})"
+            )
 
 
 def read_csv(path: Path, spec: FormatSpec) -> Reading:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from labelkit import registry
 from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
+from labelkit.datasets.formats import refuse_unread
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
@@ -65,6 +66,7 @@ def import_labels(
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
     read = registry.resolve("format", format)
+    refuse_unread(format, spec)
     wants_place = "audio_dir" in inspect.signature(read).parameters
     place = {"audio_dir": project.audio_dir} if wants_place else {}
     reading: Reading = read(source, spec, **place)
@@ -72,7 +74,7 @@ def import_labels(
     name = source.name.encode(errors="backslashreplace").decode()
     batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
     if reading.corrects:
-        return _import_corrections(project, source, reading, batch)
+        return _import_corrections(project, source, reading, batch, add_classes=add_classes)
     clips = reading.clips
     if not metadata_only:
         clips = _look_at_files(project, reading, follow_links=spec.follow_links)
@@ -251,11 +253,15 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
 
 
 def _import_corrections(
-    project: Project, source: Path, reading: Reading, batch: Batch
+    project: Project, source: Path, reading: Reading, batch: Batch, *, add_classes: bool
 ) -> ImportReport:
     """Turn corrections into events on clips of the store; what holds already is left."""
     with project.store.write() as session:
         table = session.labels()
+        known = set(table.classes)
+        said = {name for clip in reading.clips for name in clip.labels}
+        added = sorted(said - known) if add_classes else []
+        table.classes.extend(added)
         index = {path: number for number, path in enumerate(table.paths)}
         by_name: dict[str, list[str]] = defaultdict(list)
         for path in table.paths:
@@ -279,8 +285,9 @@ def _import_corrections(
             for name in unknown:
                 # To look for the nearest takes long, and nobody reads so many.
                 few = len(reading.noted) < SHOWN_FAULTS
-                hint = registry.suggestion(name, table.classes) if few else "give a known one"
-                reading.fault(clip.row, f"unknown class {shown(name)} for {shown(clip.path)}", hint)
+                near = f"{registry.suggestion(name, table.classes)}, or " if few else ""
+                problem = f"unknown class {shown(name)} for {shown(clip.path)}"
+                reading.fault(clip.row, problem, f"{near}import with --add-classes")
             if not unknown:
                 number = index[paths[0]]
                 labels = sorted(class_id[name] for name in clip.labels)
@@ -301,6 +308,7 @@ def _import_corrections(
                 replace(
                     batch,
                     key=f"corrections:{session.last_batch()}:{fingerprint(content)}",
+                    classes=added,
                     events=events,
                     verdicts=verdicts,
                 )

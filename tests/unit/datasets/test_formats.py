@@ -1,5 +1,6 @@
 """One contract for every label format: what is written comes back, every fault is listed."""
 
+import dataclasses
 import json
 import shutil
 
@@ -528,3 +529,51 @@ def test_real_metadata(shared_data, tmp_path):
     for row in table:
         counts = row.clips.values()
         assert max(counts) - min(counts) <= 1
+
+
+# What each format reads of a spec; every other setting must be refused.
+READ = {
+    "csv": {"path_column", "label_column", "verified_column", "state_column", "fold_column",
+            "group_column", "subset_column", "hash_column", "duration_column", "separator",
+            "state", "subset", "prefix", "follow_links"},
+    "fsdkaggle2018": {"fold_column", "group_column", "subset", "prefix", "follow_links"},
+    "fsdkaggle2019": {"fold_column", "group_column", "subset", "prefix", "follow_links", "state"},
+    "folder": {"subset", "state", "follow_links"},
+    "jsonl": {"subset", "prefix", "state", "follow_links"},
+    "parquet": {"subset", "prefix", "state", "follow_links"},
+    "corrections": {"separator", "prefix"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", READ)
+def test_a_setting_that_a_format_does_not_read_is_refused(tone_project, format):
+    source = tone_project.root / "x.csv"
+    source.write_text("nothing of any use")
+    changes = {"state": "verified", "subset": "test", "follow_links": True, "separator": ";"}
+    for field in dataclasses.fields(FormatSpec):
+        spec = FormatSpec(**{field.name: changes.get(field.name, "x")})
+        option = f"--{field.name.replace('_', '-')} is nothing that {format} reads"
+        with pytest.raises(InvalidInput) as caught:
+            import_labels(tone_project, source, format, spec)
+        assert (option in str(caught.value)) == (field.name not in READ[format])
+
+
+def test_every_format_is_among_them():
+    assert {*READ} == {*registry.names("format")}
+
+
+@pytest.mark.parametrize("labels", ["Wolf", "Wolf,Low", "Wolf,Bear"])
+def test_corrections_bring_classes_in_where_they_may(tone_project, labels):
+    import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
+    file = tone_project.root / "c.json"
+    file.write_text(json.dumps({"0.wav": labels}))
+    with pytest.raises(FaultyFile, match=r"unknown class 'Wolf'.*or import with --add-classes"):
+        import_labels(tone_project, file, "corrections", FormatSpec())
+    report = import_labels(tone_project, file, "corrections", FormatSpec(), add_classes=True)
+    assert report.changed == 1 and "Wolf" in report.classes
+    with tone_project.store.read() as session:
+        [(now, state)] = session.rows("select labels, state from labels_now where path = '0.wav'")
+        assert sorted(now) == sorted(labels.split(",")) and state == "relabeled"
+        assert session.classes()[:2] == ["High", "Low"]
+    again = import_labels(tone_project, file, "corrections", FormatSpec(), add_classes=True)
+    assert again.changed == 0
