@@ -33,7 +33,8 @@ def needing_room(folder: Path) -> Iterator[None]:
 
 def no_room(folder: Path, why: str) -> NoRoom:
     """Make the error that says how much is free, and what to do."""
-    free = shutil.disk_usage(folder).free // 2**20
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free // 2**20
     return NoRoom(
         f"{folder}: there is no room ({free} MB free): {why}; "
         "make room and run the same command again"

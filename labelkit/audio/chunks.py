@@ -56,6 +56,11 @@ _SLACK = 64
 # Bytes behind the sound that may be anything before they are taken for more of it.
 _SCRAPS = 4096
 _TEXT = re.compile(rb"[\t\n\r -~]{64}|ID3|TAG|APETAGEX|\0{64}")
+_CHUNKS_BEHIND = frozenset(
+    name.ljust(4).encode()
+    for name in "LIST id3 ID3 JUNK PAD bext iXML axml cue smpl fact PEAK afsp FLLR wamd guan _PMX "
+    "inst DISP acid strc slnt plst labl note".split()
+)
 _LARGEST = 2**32 - 64
 # Codes of samples as they are: integers, floats, A-law, mu-law; and of "see below".
 _PLAIN = (1, 3, 6, 7, 0xFFFE)
@@ -131,7 +136,7 @@ def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
         grown = (
             form.can_be_mended and end is None and (not size or _is_more(source, chunk.body + size))
         )
-    if mark == b"riff" and (pieces := _as_rf64(source, start, chunk, form)) is not None:
+    if mark == b"riff" and (pieces := _as_rf64(source, start, chunk, form, grown)) is not None:
         return Sound(pieces, lacks=not _is_unknown(size) and size > rest + _SLACK), None
     if grown:
         return Sound(_mended(source, start, chunk, form, (field, width)), lacks=False), None
@@ -142,7 +147,9 @@ def _of_part(source: Source, start: int) -> tuple[Sound, int | None]:
     return Sound(pieces, lacks), stop if stop < source.size else None
 
 
-def _as_rf64(source: Source, start: int, sound: _Chunk, form: _Form) -> list[Piece] | None:
+def _as_rf64(
+    source: Source, start: int, sound: _Chunk, form: _Form, grown: bool
+) -> list[Piece] | None:
     """Make a file of another kind of one that libsndfile takes floats of 32 bit for integers in.
 
     Returns:
@@ -154,7 +161,7 @@ def _as_rf64(source: Source, start: int, sound: _Chunk, form: _Form) -> list[Pie
     if known.name[:4] != b"fmt " or int.from_bytes(about[:2], "little") not in _PLAIN:
         return None
     size = min(sound.size, source.size - sound.body)
-    if not sound.size or _is_unknown(sound.size):
+    if grown or not sound.size or _is_unknown(sound.size):
         size = source.size - sound.body
     sizes = b"".join(n.to_bytes(8, "little") for n in (size + 80 + len(about), size, 0))
     head = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + sizes + bytes(4)
@@ -170,8 +177,10 @@ def _mended(
     size = source.size - chunk.body
     if width == 8:
         told = (size + form.head * form.all_counted).to_bytes(width, form.order)
-        return [(start, place), told, (place + width, source.size)]
-    size = min(size, _LARGEST - chunk.body)
+        # BW64 is RF64 by another name.
+        mark = [b"RF64"] if source.read(start, 4) == b"BW64" else [(start, start + 4)]
+        return [*mark, (start + 4, place), told, (place + width, source.size)]
+    size = min(size, _LARGEST - (chunk.body - start))
     total = (chunk.body + size - start - 8).to_bytes(4, form.order)
     told = size.to_bytes(4, form.order)
     sound = (place + width, chunk.body + size)
@@ -208,8 +217,13 @@ def _find_end(source: Source, at: int, form: _Form, mark: bytes) -> int | None:
 
 
 def _is_more(source: Source, at: int) -> bool:
-    """Tell whether bytes behind the sound, as its size has it, are more of it: no text, no tag."""
-    return source.size - at > _SCRAPS and not _TEXT.match(source.read(at, 64))
+    """Tell whether bytes behind the sound, as its size has it, are more of it.
+
+    No text, no zeros, no tag and no chunk that writers put there, be it cut off.
+    """
+    behind = source.read(at, 65)
+    is_other = _TEXT.match(behind) or {behind[:4], behind[1:5]} & _CHUNKS_BEHIND
+    return source.size - at > _SCRAPS and not is_other
 
 
 def _is_unknown(size: int) -> bool:

@@ -14,7 +14,7 @@ _SIZES = {1: 192, **{k: 144 << k for k in range(2, 6)}, **{k: 1 << k for k in ra
 _LONGEST = 2**17
 _HEAD = 16  # Bytes that hold any header of a frame.
 # More than silence needs: what only looks like a header mostly names a sample far away.
-_SAMPLES_PER_BYTE = 2**13
+_SAMPLES_PER_BYTE = 2**10
 
 
 def find_end(source: Source, start: int, stop: int) -> int | None:
@@ -46,11 +46,16 @@ class Frames(NamedTuple):
         mark: Place of the mark ``fLaC``.
         start: Where they begin.
         stop: Behind the last one.
+        begin: Where they began, before some were left out.
+        base: Sample that the first of them begins with; what was cut out of a recording without
+            being decoded counts from where it was.
     """
 
     mark: int
     start: int
     stop: int
+    begin: int
+    base: int = 0
 
 
 def find_frames(source: Source, mark: int, stop: int) -> Frames:
@@ -59,7 +64,10 @@ def find_frames(source: Source, mark: int, stop: int) -> Frames:
     while not last and len(head := source.read(at, 4)) == 4:
         last = bool(head[0] & 0x80)
         at += 4 + int.from_bytes(head[1:], "big")
-    return Frames(mark, min(at, stop), stop)
+    at = min(at, stop)
+    block = int.from_bytes(source.read(mark + 10, 2), "big")
+    samples = _read_header(source.read(at, _HEAD), block)
+    return Frames(mark, at, stop, at, samples[0] if samples else 0)
 
 
 def find_next(source: Source, frames: Frames, done: int) -> tuple[int, int] | None:
@@ -68,10 +76,10 @@ def find_next(source: Source, frames: Frames, done: int) -> tuple[int, int] | No
     Args:
         source: The file.
         frames: Those that are looked at; the first one need not be whole.
-        done: Samples per channel that were decoded.
+        done: Samples per channel that were decoded, from the first frame on.
 
     Returns:
-        Its place and its first sample; None if there is none.
+        Its place and its first sample, counted in the same way; None if there is none.
     """
     info = source.read(frames.mark + 8, 18)
     block, at = int.from_bytes(info[2:4], "big"), frames.start
@@ -83,7 +91,8 @@ def find_next(source: Source, frames: Frames, done: int) -> tuple[int, int] | No
             # All frames of a stream have the same rate and bits.
             kind = head[:2], head[2] & 0x0F, head[3] & 0x0E
             wanted = wanted or kind
-            first, most = samples[0], _SAMPLES_PER_BYTE * (found - frames.start) + 2**17
+            first = samples[0] - frames.base
+            most = _SAMPLES_PER_BYTE * (found - frames.start) + 2**17
             if kind == wanted and done < first <= done + most:
                 return found, first
         at = found + 1

@@ -103,8 +103,10 @@ class Recording:
         self.n_samples, self.lacks = 0, self._foreign and self._streams[0].lacks
         with _as_fault(self.path):
             for block in self._decode_foreign() if self._foreign else self._decode():
-                self.n_samples += len(block)
-                yield block
+                # A resampler may have nothing ready yet.
+                if len(block):
+                    self.n_samples += len(block)
+                    yield block
 
     def _decode_foreign(self) -> Iterator[Floats]:
         for block in pyav.decode(self.path, self.rate, self.channels):
@@ -138,7 +140,11 @@ class Recording:
                 n = min(_STEP, first - done)
                 yield np.zeros((n, file.channels), np.float32)
                 done += n
-            with _open(self.path, stream) as rest:
+            try:
+                rest = _open(self.path, stream)
+            except InvalidInput:
+                break
+            with rest:
                 for block in self._read(rest, None):
                     done += len(block)
                     yield block

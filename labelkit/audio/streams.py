@@ -100,14 +100,19 @@ def _of_flac(source: Source, start: int) -> list[Stream]:
         pieces: list[Piece] = [(at, at + 18), unknown, (at + 26, stop)]
         stated = info & _FLAC_TOTAL
         length = None if stated in (0, _FLAC_TOTAL) else stated
-        whole = length is not None and flac.find_end(source, at, stop) == length
-        as_it_is = whole and (at, stop) == (0, source.size)
+        frames = flac.find_frames(source, at, stop)
+        end = flac.find_end(source, at, stop)
+        if frames.base and end is not None:
+            # Cut out without being decoded: the total is that of the whole.
+            length = end - frames.base
+        whole = length is not None and end is not None and end - frames.base == length
+        as_it_is = whole and not frames.base and (at, stop) == (0, source.size)
         streams.append(
             Stream(
                 None if as_it_is else pieces,
                 stated=length,
                 counted=length if whole else None,
-                frames=flac.find_frames(source, at, stop),
+                frames=frames,
             )
         )
     return streams or [Stream()]
@@ -133,9 +138,12 @@ def resume(path: Path, stream: Stream, done: int) -> tuple[Stream, int] | None:
             return None
         at, first = found
         mark = stream.frames.mark
-        begin = flac.find_frames(source, mark, stream.frames.stop).start
         info = int.from_bytes(source.read(mark + 18, 8), "big") & ~_FLAC_TOTAL
-    pieces: list[Piece] = [(mark, mark + 18), info.to_bytes(8, "big"), (mark + 26, begin)]
+    pieces: list[Piece] = [
+        (mark, mark + 18),
+        info.to_bytes(8, "big"),
+        (mark + 26, stream.frames.begin),
+    ]
     pieces.append((at, stream.frames.stop))
     return stream._replace(pieces=pieces, frames=stream.frames._replace(start=at)), first
 

@@ -18,7 +18,7 @@ from labelkit.label_studio.page import CONTROLS, NO_SOUND, NONE, UNSURE, choice_
 from labelkit.records import Review
 
 _ANSWERS = {NONE: "none", UNSURE: "unsure", NO_SOUND: "no_sound"}
-_EPOCH = datetime(1970, 1, 1)
+EPOCH = datetime(1970, 1, 1)
 _CORRECT = "correct the answer in Label Studio"
 
 
@@ -122,7 +122,7 @@ def _review(
         project=project,
         task_id=_whole_number(task.get("id")) or 0,
         annotation_id=_whole_number(fields.get("id")) or 0,
-        updated_at=updated_at or _EPOCH,
+        updated_at=updated_at or EPOCH,
         clip_id=clip_id,
         annotator_id=annotator_id,
         annotator=annotator,

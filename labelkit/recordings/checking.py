@@ -120,7 +120,8 @@ def check(
     pairs = [(*pair, 1.0) for group in groups for pair in itertools.combinations(group, 2)]
     issues += _copies(standing, "exact_duplicate", pairs)
     issues += _rates(found)
-    issues += _left_out(FeatureStore(project.features, recipe.features), standing)
+    computed = FeatureStore(project.features, recipe.features)
+    issues += _left_out(computed, standing, project.audio_dir)
     if not fast:
         try:
             issues += _compare(project, standing, probe or read_recipe("probe"), workers)
@@ -152,7 +153,7 @@ def _compare(
         RecordingsGone: If more of them are missing than may be.
     """
     store = compute_features(project, probe.features, workers=workers)
-    yield from _left_out(store, standing)
+    yield from _left_out(store, standing, project.audio_dir)
     use = usable_rows(store, standing.table)
     yield from _copies(standing, "near_duplicate", pair_near(store, standing.table.paths, use))
     yield from _outliers(project, standing, probe, workers)
@@ -209,10 +210,11 @@ def _faults(
             yield row, fault, faults.REASONS[fault] + why
 
 
-def _left_out(store: FeatureStore, standing: Standing) -> Iterator[Issue]:
-    """Yield what only the features show, as far as they were computed."""
+def _left_out(store: FeatureStore, standing: Standing, audio_dir: Path) -> Iterator[Issue]:
+    """Yield what only the features show, as far as they were computed of the files there are."""
+    stale = set(store.missing(audio_dir, standing.table.paths))
     for row, path in enumerate(standing.table.paths):
-        entry = store.entries.get(path)
+        entry = None if path in stale else store.entries.get(path)
         for fault in entry.faults if entry and not entry.length else ():
             if fault in faults.OF_FEATURES:
                 yield row, fault, faults.REASONS[fault]

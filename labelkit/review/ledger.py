@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.label_studio.answers import is_by_nobody, is_copy, read_answers, read_time
+from labelkit.label_studio.answers import EPOCH, is_by_nobody, is_copy, read_answers, read_time
 from labelkit.project import user
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.review.resolution import (
@@ -140,12 +140,13 @@ class Ledger:
         begun = {int(task["id"]): read_time(task.get("created_at")) for task in tasks}
         followed = {
             (task_id, clip_id)
-            for task_id, clip_id in known_tasks(self.session, self.project).items()
+            for task_id, clip_id in known_tasks(self.session, self.project, list(clips)).items()
             if clip_id is not None and clips.get(task_id, clip_id) != clip_id
         }
         for review in standing_reviews(self.session, self.project, task_ids=list(clips)):
             begun_at = begun[review.task_id]
-            is_older = begun_at is not None and review.updated_at < begun_at
+            # An answer without a time is of 1970, and tells nothing.
+            is_older = begun_at is not None and EPOCH < review.updated_at < begun_at
             if review.clip_id is not None and (is_older or clips[review.task_id] != review.clip_id):
                 followed.add((review.task_id, review.clip_id))
         return Counter(task_deleted=self.bury(followed)["task_deleted"])
@@ -157,12 +158,15 @@ class Ledger:
             How many answers were on them, as ``task_deleted``; they stay what they were.
         """
         tasks = set(tasks)
+        alone = {task_id for task_id, _ in tasks}
         standing = [
             replace(review, answer="task_deleted", labels=(), problem=None)
             for review in standing_reviews(
                 self.session, self.project, task_ids=[task_id for task_id, _ in tasks]
             )
+            # What nobody could read names no clip, and goes with its task.
             if (review.task_id, review.clip_id) in tasks
+            or (review.clip_id is None and review.task_id in alone)
         ]
         unanswered = tasks - {(review.task_id, review.clip_id) for review in standing}
         now = datetime.now(UTC).replace(tzinfo=None)

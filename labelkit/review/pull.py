@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         for page in client.pages(setup.project_id, since=since, include=INCLUDE):
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).take_tasks(page, users)
-        if full or (spec.consensus == BY_MODEL and counts):
+        if full or (spec.consensus == BY_MODEL and counts - Counter(unheard=counts["unheard"])):
             # Overlap and consensus may have changed since the answers came.
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
@@ -128,7 +128,8 @@ def watch(
     while True:
         try:
             report = pull(project, token_file=token_file)
-            if report != PullReport():
+            # What nobody listened for is counted whenever it is come upon, and is no news.
+            if replace(report, unheard=0) != PullReport():
                 yield report
         except (ServiceError, StoreBusy) as error:
             say(f"{error}; trying again in {every_s:g} s")

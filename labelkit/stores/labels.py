@@ -46,7 +46,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
 }
 # What DuckDB says of a file that another process has open.
-_HELD = re.compile(r"lock is held in (.*?) \(PID (\d+)\)")
+_HELD = re.compile(r"lock is held in (?:(.*?) \()?PID (\d+)")
 _RETRY_S = 0.2
 _FIRST_MARKED = 5
 # The log of commits, and what a checkpoint that was stopped may leave beside it.
@@ -321,7 +321,10 @@ class LabelStore:
                 held = _HELD.search(str(error))
                 if held is None:
                     raise _store_error(self.path, error) from error
-                holder = f"{held[1]} (PID {held[2]}), which opened it without labelkit"
+                # Of somebody else's process DuckDB knows the number alone.
+                holder = (
+                    f"{held[1] or 'a process'} (PID {held[2]}), which opened it without labelkit"
+                )
                 waited = time.monotonic() - begun
                 if waited >= self.timeout_s:
                     raise StoreBusy(

@@ -262,18 +262,28 @@ def known_versions(
 
 _NAMED_TASKS = (
     "select project, task_id, clip_id, batch_id from review_tasks where project = $project "
+    "and ($tasks is null or task_id in (select unnest($tasks))) "
     "union all select project, task_id, clip_id, batch_id from reviews "
-    "where project = $project and answer <> 'task_deleted'"
+    "where project = $project and ($tasks is null or task_id in (select unnest($tasks))) "
+    "and answer <> 'task_deleted'"
 )
 
 
-def known_tasks(session: Session, project: str) -> dict[int, int | None]:
-    """Read the clip id of every task that was sent or answered, and not found deleted since."""
+def known_tasks(
+    session: Session, project: str, task_ids: Sequence[int] | None = None
+) -> dict[int, int | None]:
+    """Read the clip id of every task that was sent or answered, and not found deleted since.
+
+    Args:
+        session: The open store.
+        project: Name of the project.
+        task_ids: Only of these tasks; of all if None.
+    """
     return dict(
         session.rows(
             f"select task_id, max_by(clip_id, batch_id) from ({_NAMED_TASKS}) t "
             f"where not {of_deleted_task('t')} group by task_id",
-            {"project": project},
+            {"project": project, "tasks": None if task_ids is None else list(task_ids)},
         )
     )
 
@@ -285,7 +295,7 @@ def clips_of_tasks(session: Session, project: str) -> dict[int, set[int]]:
         for task_id, clip_ids in session.rows(
             f"select task_id, list(distinct clip_id) from ({_NAMED_TASKS}) "
             "where clip_id is not null group by task_id",
-            {"project": project},
+            {"project": project, "tasks": None},
         )
     }
 
@@ -298,6 +308,7 @@ def answers_on_deleted_tasks(
     for clip_id, raw in session.rows(
         "select clip_id, raw from reviews r where project = ? and answer not in "
         "('deleted', 'task_deleted') and clip_id in (select unnest(?)) "
+        "and batch_id not in (select batch_id from taken_back) "
         f"and {of_deleted_task('r')} order by review_id",
         [project, list(clip_ids)],
     ):

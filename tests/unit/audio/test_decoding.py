@@ -155,6 +155,60 @@ def test_what_is_whole_is_not_called_cut(tmp_path, name):
     assert paths and not any("truncated" in faults.inspect(path).faults for path in paths)
 
 
+def test_a_flac_that_was_cut_out_without_being_decoded(tmp_path):
+    """Its frames count from where they were, and its header has the total of the whole."""
+    source = recordings.make_source(tmp_path / "s.wav", 8.0, 44100)
+    recordings.ffmpeg(source, tmp_path / "x.flac")
+    recordings.run("ffmpeg", "-v", "error", "-ss", "3", "-i", tmp_path / "x.flac", "-c", "copy",
+                   tmp_path / "cut.flac")  # fmt: skip
+    samples, recording = decode(tmp_path / "cut.flac")
+    expected = heard(tmp_path / "cut.flac", 44100, 1)
+    assert len(samples) == len(expected) and not recording.lacks
+    assert round(io.duration_s(tmp_path / "cut.flac") * 44100) == len(samples)
+    data = bytearray((tmp_path / "cut.flac").read_bytes())
+    data[len(data) // 2] ^= 0x55
+    (tmp_path / "cut.flac").write_bytes(data)
+    damaged, recording = decode(tmp_path / "cut.flac")
+    assert len(damaged) == len(samples) and recording.lacks
+
+
+BEHIND = {
+    "a list, cut off": b"LIST" + (9000).to_bytes(4, "little") + bytes(range(256)) * 30,
+    "tags, after a pad that was forgotten": b"\0id3 "
+    + (9000).to_bytes(4, "little")
+    + bytes(range(1, 255)) * 30,
+    "tags": b"ID3\4\0" + bytes(range(256)) * 30,
+    "text": b"<xmp>" + b"remarks " * 2000,
+    "zeros": bytes(20_000),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("coder", ["pcm_s16le", "pcm_u8"])
+def test_what_stands_behind_the_sound_is_not_heard(tmp_path, behind, coder):
+    source = recordings.make_source(tmp_path / "s.wav", 1.0)
+    recordings.ffmpeg(source, tmp_path / "x.wav", "-c:a", coder, "-bitexact")
+    before = decode(tmp_path / "x.wav")[0]
+    with (tmp_path / "x.wav").open("ab") as file:
+        file.write(BEHIND[behind])
+    np.testing.assert_array_equal(decode(tmp_path / "x.wav")[0], before)
+
+
+@pytest.mark.parametrize("n", [1, 10, 100])
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg"])
+def test_a_short_part_at_another_rate_ends_nothing(tmp_path, ending, n):
+    recordings.make_source(tmp_path / "a.wav", 1.0)
+    soundfile.write(tmp_path / "b.wav", np.full(n, 0.1), 44100)
+    parts = []
+    for name in ("a", "b"):
+        coded = tmp_path / f"{name}-coded{ending}"
+        recordings.ffmpeg(tmp_path / f"{name}.wav", coded)
+        parts.append(coded.read_bytes())
+    (tmp_path / f"x{ending}").write_bytes(b"".join(parts))
+    found = faults.inspect(tmp_path / f"x{ending}")
+    assert not found.unusable and found.n_samples >= 22050 - 4096
+
+
 def test_sizes_that_point_nowhere_are_no_error_of_reading(tmp_path):
     source = recordings.make_source(tmp_path / "s.wav", 0.5)
     for ending in (".caf", ".w64", ".aiff", ".au"):
