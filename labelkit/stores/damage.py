@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from labelkit.errors import StoreError
+from labelkit.errors import StoreBusy, StoreError
 from labelkit.files import replacing
 from labelkit.stores.high_water_mark import mark_path
 from labelkit.stores.labels import log_files
@@ -50,7 +50,7 @@ def find_torn_log(store: Path, error: StoreError) -> TornLog | None:
 
 def is_held(error: StoreError) -> bool:
     """Tell whether a store does not open because a program other than labelkit has it open."""
-    return "Could not set lock" in str(error)
+    return isinstance(error, StoreBusy)
 
 
 def cut_log(torn: TornLog) -> None:

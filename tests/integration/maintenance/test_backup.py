@@ -478,6 +478,7 @@ sys.stdin.read()
 def test_a_store_that_another_program_has_open_is_left_alone(project, tmp_path):
     backup(project, tmp_path / "b")
     before = project.store.path.read_bytes()
+    project.store.timeout_s = 0.5
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, project.store.path], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True,
@@ -486,7 +487,7 @@ def test_a_store_that_another_program_has_open_is_left_alone(project, tmp_path):
         assert holder.stdout.readline() == "open\n"
         for attempt in (lambda: restore(project, tmp_path / "b"),
                         lambda: backup(project, tmp_path / "b2")):  # fmt: skip
-            with pytest.raises(StoreError, match=f"Could not set lock.*PID {holder.pid}"):
+            with pytest.raises(StoreError, match=f"in use by .*PID {holder.pid}"):
                 attempt()
         [problem] = [f for f in examine(project) if f.state == "problem"]
         assert problem.check == "file" and problem.remedy.startswith("end that program")
