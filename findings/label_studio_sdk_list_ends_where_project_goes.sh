@@ -58,3 +58,4 @@ if ! diff wanted seen; then
   echo "this has changed: look again"
   exit 1
 fi
+echo "seen: $(tr '\n' ';' < seen)"
