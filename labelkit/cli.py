@@ -18,6 +18,7 @@ import click
 
 from labelkit import __version__
 from labelkit.commands import (
+    classes,
     cleaning,
     history,
     labels,
@@ -163,7 +164,8 @@ def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: boo
 
 
 for module in (
-    project, runs, cleaning, recordings, rehearsal, review, history, query, labels, maintenance
+    project, runs, cleaning, classes, recordings, rehearsal, review, history, query, labels,
+    maintenance,
 ):  # fmt: skip
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -26,6 +26,7 @@ from labelkit.runs.folds import freeze_folds
 from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
+from labelkit.stores.standing import move_logits
 from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
@@ -160,6 +161,7 @@ class ScoreInputs:
         with self.project.current.read() as session:
             trainings = read_trainings(session, self.run_id)
             before = session.labels(self.run["as_of"])
+            places = session.class_places(self.run_id)
         logged = [training for training in trainings if training.logged]
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         learnt = {int(i): labels for i, labels in zip(before.clip_ids, before.labels, strict=True)}
@@ -169,9 +171,9 @@ class ScoreInputs:
                 break
             clip_ids, logits = self.project.epochs.read(training.run_id, training.logged)
             column = {int(clip_id): k for k, clip_id in enumerate(clip_ids)}
-            # The columns are the run's training clips, whose labels chose its head.
+            logits = move_logits(logits, places, max(len(before.classes), logits.shape[2]))
             labels = multi_hot([learnt[int(i)] for i in clip_ids], logits.shape[2])
-            head = choose_head(self.run["settings"]["model"]["head"], labels)
+            head = choose_head(self.run["settings"]["model"]["head"], several=before.several)
             seen = [
                 i for i in training.trained_on
                 if i in row_of and learnt[i] == self.table.labels[self.rows[row_of[i]]]

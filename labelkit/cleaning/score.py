@@ -134,7 +134,9 @@ def score(
 
 def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
     """Return what is suggested for each judged clip, and why."""
-    return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
+    return suggest_and_explain(
+        inputs.labels, probs, inputs.table.classes, several=inputs.table.several
+    )
 
 
 def score_given(

@@ -16,7 +16,17 @@ from labelkit.folds import group_indices
 from labelkit.noise.simulate import Planted
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import Batch, Clip, LabelEvent, LabelTable, Verdict, multi_hot, verdicts_of
+from labelkit.records import (
+    ONE,
+    SEVERAL,
+    Batch,
+    Clip,
+    LabelEvent,
+    LabelTable,
+    Verdict,
+    multi_hot,
+    verdicts_of,
+)
 from labelkit.states import MACHINE_STATES, REJECTED, RELABELED, UNVERIFIED, VERIFIED
 from labelkit.stores.lock import locked
 from labelkit.types import Bools, Floats
@@ -166,7 +176,8 @@ def _fill(scratch: Project, source: Source, hidden: Bools, given: Bools) -> None
     ]
     batch = Batch(key="rehearsal", kind="import", actor=user(), by_person=True)
     with scratch.store.write() as session:
-        session.append(replace(batch, classes=table.classes, clips=clips))
+        facts = {"labels": SEVERAL if table.several else ONE}
+        session.append(replace(batch, classes=table.classes, clips=clips, facts=facts))
         now = session.labels()
         new_id = dict(zip(now.paths, now.clip_ids.tolist(), strict=True))
         ids = {int(table.clip_ids[i]): new_id[table.paths[i]] for i in kept}

@@ -99,21 +99,6 @@ def score(
 
 
 @click.command()
-@judge_options
-@as_of_option
-@json_option
-@click.pass_obj
-def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
-    """Show of each class how noisy its labels seem, and which class it is taken for."""
-    from labelkit.cleaning.inputs import read_inputs
-    from labelkit.cleaning.score import class_table
-
-    project, run_id = judged_by(place, run_id, probs)
-    inputs = read_inputs(project, run_id)
-    show(class_table(inputs), as_json)
-
-
-@click.command()
 @click.option(
     "--rule", required=True, metavar="NAME",
     help=f"Known: {', '.join(registry.names('selection'))}.",
@@ -185,4 +170,4 @@ def missing(
     show_facts(report, False, err=True)
 
 
-COMMANDS = (score, classes, select, missing)
+COMMANDS = (score, select, missing)

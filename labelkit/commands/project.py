@@ -26,12 +26,19 @@ from labelkit.terminal import echo
 
 @click.command()
 @click.argument("audio_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--labels", "kind", type=click.Choice(("one", "several")),
+    help="Whether a clip has one label or may have several; the first import tells if not given.",
+)  # fmt: skip
 @click.pass_obj
-def init(place: Place, audio_dir: Path) -> None:
+def init(place: Place, audio_dir: Path, kind: str | None) -> None:
     """Make a project in the current folder, on recordings that may lie anywhere."""
+    from labelkit.labels.kind import set_kind
     from labelkit.project import create_project
 
     project, new = create_project(place.folder or Path.cwd(), audio_dir)
+    if kind is not None:
+        set_kind(project, kind)
     echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
 
 

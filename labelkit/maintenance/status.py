@@ -25,6 +25,7 @@ def status(project: Project) -> list[Fact]:
         Fact("project", str(project.root.resolve())),
         Fact("audio", str(project.audio_dir.resolve())),
         Fact("classes", found.n_classes),
+        Fact("labels a clip", found.labels),
     ]
     facts += [Fact(f"{s.subset} clips {s.state}", s.n_clips) for s in found.states]
     facts += [

@@ -436,10 +436,10 @@ def _part_unheard(
 
 
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:
-    """Name the consensus ``auto`` stands for: by class, where clips came with several labels."""
+    """Name the consensus ``auto`` stands for: by class, where clips may have several labels."""
     if spec.consensus != "auto":
         return spec.consensus
-    return "per_class" if session.had_several_labels(but=(KIND, "undo")) else "majority"
+    return "per_class" if session.allows_several() else "majority"
 
 
 def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:

@@ -27,6 +27,7 @@ from labelkit.stores.scores import (
     rank_by_doubt,
 )
 from labelkit.stores.session import Session
+from labelkit.stores.standing import move_columns
 from labelkit.types import Floats
 
 NO_MODEL = "none"
@@ -153,7 +154,11 @@ def read_queue(
     wanted = list(dict.fromkeys(i for i in [*chosen, *waiting] if i in row))
     with project.store.read() as session:
         suggestions = newest_suggestions(session, wanted)
-    windows = _windows(project, {clip_id: found.judge for clip_id, found in suggestions.items()})
+    windows = _windows(
+        project,
+        {clip_id: found.judge for clip_id, found in suggestions.items()},
+        len(table.classes),
+    )
     items = [
         _describe(
             table, row[i], next((scores for scores in orderings if i in scores.values), None),
@@ -218,12 +223,15 @@ def _read_listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-def _windows(project: Project, models: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
+def _windows(
+    project: Project, models: Mapping[int, str], n_classes: int
+) -> dict[int, tuple[Floats, Floats]]:
     """Read start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
         models: The model that judged each clip, by clip id.
+        n_classes: How many there are now.
     """
     found: dict[int, tuple[Floats, Floats]] = {}
     for model in sorted(set(models.values())):
@@ -232,12 +240,15 @@ def _windows(project: Project, models: Mapping[int, str]) -> dict[int, tuple[Flo
         except StoreError:
             # A classifier on embeddings, or somebody else's model, judges whole clips.
             continue
+        with project.current.read() as session:
+            places = session.class_places(model)
+        probs = move_columns(windows.probs, places, n_classes)
         order = np.argsort(windows.clip_ids, kind="stable")
         ids, firsts = np.unique(windows.clip_ids[order], return_index=True)
         seconds = np.stack([windows.starts_s, windows.ends_s], axis=1)
         for clip_id, part in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
             if models.get(clip_id) == model:
-                found[clip_id] = (seconds[part], windows.probs[part])
+                found[clip_id] = (seconds[part], probs[part])
     return found
 
 

@@ -26,7 +26,7 @@ from labelkit.records import Frames, LabelTable, Windows, multi_hot
 from labelkit.runs.folds import freeze_folds
 from labelkit.states import REJECTED, RELABELED, TRUSTED_STATES, UNVERIFIED, VERIFIED
 from labelkit.stores.arrays import ArrayStore
-from labelkit.types import Array, Bools, Floats, Ints
+from labelkit.types import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from labelkit.training.crossfit import CrossFit
@@ -241,7 +241,7 @@ def read_dataset(
         unsure=unsure,
         folds=np.array([folds[i] for i in ids]),
         fold_set=fold_set,
-        head=choose_head(recipe.model.head, labels),
+        head=choose_head(recipe.model.head, several=table.several),
         learner=hear(project, recipe, arrays, chosen, workers, device),
     )
 
@@ -314,13 +314,19 @@ def _hear_embeddings(
     )
 
 
-def choose_head(head: str, labels: Array) -> str:
-    """Choose the head a recipe asks for, or the one that fits the labels.
+def choose_head(head: str, *, several: bool) -> str:
+    """Choose the head a recipe asks for, or the one that fits the project.
+
+    Args:
+        head: As the recipe says it.
+        several: Whether a clip may have several labels.
 
     Raises:
-        InvalidInput: If softmax is asked for and a clip has several labels.
+        InvalidInput: If softmax is asked for and it may.
     """
-    several = int((labels.sum(axis=1) > 1).sum())
     if head == "softmax" and several:
-        raise InvalidInput(f"model.head is softmax, but {several} clips have several labels")
+        raise InvalidInput(
+            "model.head is softmax, but clips of this project may have several labels; leave it "
+            "at auto, or say that they have one: labelkit labels one"
+        )
     return ("sigmoid" if several else "softmax") if head == "auto" else head
