@@ -114,7 +114,8 @@ def import_labels(
         left_out = _left_out(reading)
         return proposed, replace(report, left_out=left_out, format=format)
 
-    for line in [*reading.tell(), *_left_out(reading)]:
+    # How something was read that is no label file helps nobody.
+    for line in [] if len(reading.faults) > SHOWN_FAULTS or _is_none(reading) else _told(reading):
         say(line)
     if dry_run or ask is not None:
         with project.store.read() as session:
@@ -151,6 +152,15 @@ def _read(
 def _tell_odd(report: ImportReport) -> None:
     for line in report.odd:
         say(f"odd: {line}")
+
+
+def _is_none(reading: Reading) -> bool:
+    """Tell whether a file as a whole is at fault."""
+    return any(row == 0 for row, _ in reading.noted)
+
+
+def _told(reading: Reading) -> list[str]:
+    return [*reading.tell(), *_left_out(reading)]
 
 
 def _left_out(reading: Reading) -> list[str]:
