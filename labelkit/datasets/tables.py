@@ -70,7 +70,8 @@ def read_text(path: Path, found: Reading) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        around = content[max(error.start - 8, 0) : error.end + 8].decode("cp1252", "replace")
+        around = content[max(error.start - 9, 0) : error.end + 9].decode("cp1252", "replace")
+        around = next(part for part in around.splitlines() if not part.isascii())
         found.fault(
             0,
             f"not UTF-8 at byte {error.start}, in line {line}: {shown(around)} if it is cp1252",

@@ -265,7 +265,7 @@ def _look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None
             )
     reading.clips = found
     _tell_foreign(found)
-    changed = [clip.path for clip in found if said[clip.path] not in (None, clip.content_hash)]
+    changed = [clip.path for clip in found if said.get(clip.path) not in (None, clip.content_hash)]
     if changed:
         say(
             f"{len(changed)} recordings are not those whose hashes the file holds, for example "
