@@ -116,27 +116,31 @@ class OpenProject:
     def import_labels(
         self,
         source: str | Path,
-        format: str,
+        format: str | None = None,
         *,
         spec: FormatSpec | None = None,
         metadata_only: bool = False,
         add_classes: bool = False,
+        dry_run: bool = False,
     ) -> ImportReport:
         """Bring a label file into the store, whole or not at all; twice adds nothing.
 
         Args:
             source: The file or folder.
-            format: Name of a reader: ``csv``, ``jsonl``, ``folder``, ``fsdkaggle2018``, ...
+            format: Name of a reader: ``csv``, ``jsonl``, ``folder``, ``esc50``, ...; found out by
+                the file's columns if None.
             spec: What the format leaves open, names of columns say; its defaults if None.
             metadata_only: Do not look for the recordings.
             add_classes: Let new classes join a vocabulary that exists already.
+            dry_run: Say what it would do, and change nothing.
 
         Returns:
-            Counts of the clips read, added and changed, all classes, and clips by state.
+            Counts of the clips read, added and changed, all classes, clips by state and by class,
+            what was left out and why, and what looks odd.
 
         Raises:
             FaultyFile: If there is any fault; all of them are listed.
-            InvalidInput: If the source does not exist.
+            InvalidInput: If the source does not exist, or nobody can tell its format.
             UnknownName: If there is no such format.
         """
         self._refuse_past("import")
@@ -147,6 +151,7 @@ class OpenProject:
             spec or FormatSpec(),
             metadata_only=metadata_only,
             add_classes=add_classes,
+            dry_run=dry_run,
         )
 
     def check(

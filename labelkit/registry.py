@@ -68,6 +68,12 @@ TABLE: dict[str, dict[str, str]] = {
         "jsonl": "labelkit.datasets.formats:read_jsonl",
         "parquet": "labelkit.datasets.formats:read_parquet",
         "corrections": "labelkit.datasets.formats:read_corrections",
+        "esc50": "labelkit.datasets.published:read_esc50",
+        "urbansound8k": "labelkit.datasets.published:read_urbansound8k",
+        "fsd50k": "labelkit.datasets.published:read_fsd50k",
+        "dcase": "labelkit.datasets.published:read_dcase",
+        "birdclef": "labelkit.datasets.published:read_birdclef",
+        "audioset": "labelkit.datasets.published:read_audioset",
     },
     "loss": {
         "cross_entropy": "labelkit.training.losses:cross_entropy",

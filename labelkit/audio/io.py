@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What libsndfile decodes, and what PyAV does beyond.
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
-    ".caf", ".w64", ".rf64", ".mp2",
+    ".caf", ".w64", ".rf64", ".mp2", ".mpga", ".wave", ".bwf", ".aff", ".voc", ".sph", ".nist",
     *pyav.EXTENSIONS,
 )  # fmt: skip
 

@@ -13,7 +13,10 @@ from labelkit.audio.source import Pieced, Source
 from labelkit.errors import InvalidInput
 from labelkit.types import Floats
 
-EXTENSIONS = (".m4a", ".mp4", ".aac", ".webm", ".mka", ".mkv", ".wma", ".amr", ".3gp", ".ac3")
+EXTENSIONS = (
+    ".m4a", ".m4b", ".m4r", ".mp4", ".mov", ".aac", ".adts", ".webm", ".weba", ".mka", ".mkv",
+    ".wma", ".asf", ".amr", ".3gp", ".3g2", ".ac3", ".eac3", ".wv", ".tta", ".spx",
+)  # fmt: skip
 
 # FFmpeg finds something in any bytes; only files that say what they are are given to it.
 _MARKS = {

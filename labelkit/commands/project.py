@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -20,8 +22,11 @@ from labelkit.commands.options import (
 )
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
-from labelkit.output import show
+from labelkit.output import cell, show
 from labelkit.terminal import echo
+
+# Classes whose counts an import prints.
+SHOWN_CLASSES = 20
 
 
 @click.command()
@@ -45,36 +50,69 @@ def init(place: Place, audio_dir: Path, kind: str | None) -> None:
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "format_", type=click.Choice(registry.names("format")), required=True,
-    help="What the file or folder is.",
+    "--format", "format_", type=click.Choice(registry.names("format")),
+    help="What the file or folder is; found out by its columns if not given.",
 )  # fmt: skip
 @click.option("--metadata-only", is_flag=True, help="Do not look for the recordings.")
 @click.option("--add-classes", is_flag=True, help="Let new classes join the vocabulary.")
+@click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
+@click.option(
+    "--yes", is_flag=True, help="On a terminal, do not ask where something looks odd."
+)  # fmt: skip
 @options(FormatSpec)
 @click.pass_obj
 def import_(
     place: Place,
     source: Path,
-    format_: str,
+    format_: str | None,
     metadata_only: bool,
     add_classes: bool,
+    dry_run: bool,
+    yes: bool,
     spec: FormatSpec,
 ) -> None:
     """Bring labels into the store, whole or not at all; twice adds nothing.
 
-    What labelkit exported needs no option but --format.
+    What labelkit exported needs no option, nor do label files of published sets. What looks odd,
+    classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
     from labelkit.labels import importing
 
+    def ask(proposed: importing.ImportReport) -> None:
+        if proposed.odd:
+            _show_counts(proposed.counts)
+            click.confirm("Bring it in like this?", abort=True, err=True)
+
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     report = importing.import_labels(
-        place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
+        place.project(),
+        source,
+        format_,
+        spec,
+        metadata_only=metadata_only,
+        add_classes=add_classes,
+        dry_run=dry_run,
+        ask=ask if on_terminal and not yes else None,
     )
+    _show_counts(report.counts)
     states = ", ".join(f"{count} {state}" for state, count in report.states.items())
+    done = "would be added" if dry_run else "added"
     echo(
-        f"{report.read} rows ({states}): {report.added} clips added, {report.changed} changed; "
+        f"{report.read} rows ({states}): {report.added} clips {done}, {report.changed} changed; "
         f"{len(report.classes)} classes",
         err=True,
     )
+
+
+def _show_counts(counts: Mapping[str, int]) -> None:
+    """Print how many clips each class has, those of most clips first, to stderr."""
+    most = list(counts.items())[:SHOWN_CLASSES]
+    width = max((len(cell(name)) for name, _ in most), default=0)
+    for name, count in most:
+        echo(f"  {cell(name):{width}}  {count}", err=True)
+    if len(counts) > len(most):
+        rest = sum(list(counts.values())[SHOWN_CLASSES:])
+        echo(f"  ... and {len(counts) - len(most)} more classes, of {rest} labels", err=True)
 
 
 @click.command()

@@ -42,10 +42,18 @@ class FormatSpec:
         "State of all rows, where the file does not say it.",
         choices=("unverified", "verified"),
     )
-    subset: str = setting(
-        "train",
-        "Subset of all rows, where the file does not say it; test holds the clips out.",
+    subset: str | None = setting(
+        None,
+        "Subset of all rows, where the file does not say it; test holds the clips out, train if "
+        "not given.",
         choices=("train", "test"),
+    )
+    match: str | None = setting(
+        None,
+        "Where no recording lies at a path, take the one that is there: of the same name in "
+        "another folder (name), with another extension or none as well (stem), in another case as "
+        "well (nocase); where it is the only one. exact if not given, stem for published sets.",
+        choices=("exact", "name", "stem", "nocase"),
     )
     prefix: str = setting("", "Folder below the audio folder in which the file's paths lie.")
     follow_links: bool = setting(

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from labelkit.datasets.formats import read_fsdkaggle2019 as read_fsdkaggle2019
     from labelkit.datasets.formats import read_jsonl as read_jsonl
     from labelkit.datasets.formats import read_parquet as read_parquet
+    from labelkit.datasets.oddities import find_alike as find_alike
+    from labelkit.datasets.published import read_audioset as read_audioset
+    from labelkit.datasets.published import read_birdclef as read_birdclef
+    from labelkit.datasets.published import read_dcase as read_dcase
+    from labelkit.datasets.published import read_esc50 as read_esc50
+    from labelkit.datasets.published import read_fsd50k as read_fsd50k
+    from labelkit.datasets.published import read_urbansound8k as read_urbansound8k
     from labelkit.datasets.reading import Reading as Reading
     from labelkit.datasets.writers import fills_folder as fills_folder
     from labelkit.datasets.writers import write_csv as write_csv
@@ -41,6 +48,15 @@ if not TYPE_CHECKING:
                 "read_fsdkaggle2019",
                 "read_jsonl",
                 "read_parquet",
+            ),
+            "oddities": ("find_alike",),
+            "published": (
+                "read_audioset",
+                "read_birdclef",
+                "read_dcase",
+                "read_esc50",
+                "read_fsd50k",
+                "read_urbansound8k",
             ),
             "reading": ("Reading",),
             "writers": (

@@ -12,21 +12,23 @@ labelkit can also write is in ``datasets/writers.py``.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
-from labelkit.datasets.reading import REMOVE, Reading, shown, split_names, unquote
+from labelkit.datasets.cells import split_names
+from labelkit.datasets.columns import Columns, Split, named_columns, take_rows
+from labelkit.datasets.matching import STEM
+from labelkit.datasets.published import LAYOUTS, layout_columns, recognise
+from labelkit.datasets.reading import REMOVE, Reading, shown
+from labelkit.datasets.tables import Table, read_table, read_text
+from labelkit.datasets.walking import walk_recordings
 from labelkit.errors import InvalidInput
-from labelkit.paths import leads_out
 from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ CURATED, NOISY = "train_curated.csv", "train_noisy.csv"
 _MOST_ROWS = 20_000_000
 
 
-_OF_ANY_TABLE = {"subset", "prefix", "fold_column", "group_column", "follow_links"}
-_OF_ITEMS = {"state", "subset", "prefix", "follow_links"}
+_OF_ALL = {"subset", "prefix", "follow_links", "match"}
+_OF_ANY_TABLE = _OF_ALL | {"fold_column", "group_column"}
+_OF_ITEMS = _OF_ALL | {"state"}
 # What of a spec each format reads; of others' formats nobody knows.
 _READ = {
     "fsdkaggle2018": _OF_ANY_TABLE,
@@ -48,7 +51,8 @@ _READ = {
     "folder": {"state", "subset", "follow_links"},
     "jsonl": _OF_ITEMS,
     "parquet": _OF_ITEMS,
-    "corrections": {"separator", "prefix"},
+    "corrections": {"separator", "prefix", "match"},
+    **dict.fromkeys(LAYOUTS, _OF_ANY_TABLE | {"state"}),
 }
 
 
@@ -68,28 +72,55 @@ def refuse_unread(format: str, spec: FormatSpec) -> None:
             )
 
 
-def read_csv(path: Path, spec: FormatSpec) -> Reading:
-    """Read a CSV file whose columns the spec names, or one that labelkit exported.
+def read_csv(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
+    """Read a table whose columns the spec names, or one that labelkit exported.
 
     With columns path, labels and state it is taken for an exported one, whose other columns
-    count too; only there, or with a column of states, may a clip have no labels.
+    count too; only there, or with a column of states, may a clip have no labels. One that is
+    published with a set is read as that, as far as the spec does not say otherwise.
     """
-    return _read_table(path, spec, lambda text: split_names(text, spec.separator))
+    found = Reading(root=audio_dir)
+
+    def split(text: str) -> tuple[str, ...] | None:
+        return split_names(text, spec.separator)
+
+    table = read_table(path, found, lambda table: _fits(table, spec))
+    columns = Columns(at=_find_columns(table, spec), split=split, join=True)
+    known = recognise(table)
+    if known and (named_columns(spec) or not _has(table, columns.at.values())):
+        format, layout = known
+        columns = layout_columns(layout, path, table, spec, split)
+        found.match = STEM
+        found.notes.append(
+            f"by its columns this is a label file of {layout.title}, read as --format {format} does"
+        )
+    take_rows(table, columns, found, spec)
+    return found
 
 
-def read_fsdkaggle2018(path: Path, spec: FormatSpec) -> Reading:
+def _fits(table: Table, spec: FormatSpec) -> bool:
+    return bool(table.header) and (
+        _has(table, _find_columns(table, spec).values()) or recognise(table) is not None
+    )
+
+
+def _has(table: Table, columns: Iterable[str]) -> bool:
+    return all(table.place(column) is not None for column in columns)
+
+
+def read_fsdkaggle2018(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read FSDKaggle2018's training table: fname, one label, manually_verified."""
-    columns = _columns(spec, label_column="label", verified_column="manually_verified")
-    return _read_table(path, columns, lambda text: (text,))
+    at = {"path": "fname", "labels": "label", "verified": "manually_verified"}
+    return _read_fsdkaggle(path, spec, at, lambda text: (text,), audio_dir)
 
 
-def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
+def read_fsdkaggle2019(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read FSDKaggle2019's tables: fname and comma-joined labels.
 
     A folder stands for its ``train_curated.csv`` and ``train_noisy.csv``. The name of
     a file says which of the two it is; the curated labels count as verified.
     """
-    found = Reading()
+    found = Reading(root=audio_dir)
     files = [path / n for n in (CURATED, NOISY) if (path / n).exists()] if path.is_dir() else [path]
     if not files:
         found.fault(0, f"neither {CURATED} nor {NOISY} lies in {path}", "give the CSV file")
@@ -101,24 +132,37 @@ def read_fsdkaggle2019(path: Path, spec: FormatSpec) -> Reading:
         if state is None:
             found.fault(0, f"{file.name} is neither curated nor noisy by name", "give --state")
             continue
-        part = _read_table(
+        part = _read_fsdkaggle(
             file,
-            _columns(spec, label_column="labels", state=state),
+            replace(spec, state=state),
+            {"path": "fname", "labels": "labels"},
             lambda text: tuple(name.strip() for name in text.split(",")),
+            audio_dir,
             rows_needed=len(files) == 1,
         )
         found.noted += [(row, f"{file.name} {text}") for row, text in part.noted]
-        for clip in part.clips:
+        found.notes += part.notes
+        for clip in [*part.clips, *part.astray]:
             found.add(clip)
-    if path.is_dir() and not found.clips and not found.noted:
+    if path.is_dir() and not found.clips and not found.faults:
         found.fault(0, f"no rows in {CURATED} and {NOISY}", "add some")
     return found
 
 
-def _columns(spec: FormatSpec, **fixed: Any) -> FormatSpec:
-    kept = {"subset": spec.subset, "prefix": spec.prefix, "state": spec.state}
-    kept |= {"group_column": spec.group_column, "fold_column": spec.fold_column}
-    return FormatSpec(**(kept | {"path_column": "fname"} | fixed))
+def _read_fsdkaggle(
+    path: Path,
+    spec: FormatSpec,
+    at: dict[str, str],
+    split: Split,
+    audio_dir: Path | None,
+    *,
+    rows_needed: bool = True,
+) -> Reading:
+    found = Reading(root=audio_dir)
+    columns = Columns(at=at | named_columns(spec), split=split, literal=True)
+    table = read_table(path, found, lambda table: _has(table, columns.at.values()))
+    take_rows(table, columns, found, spec, rows_needed=rows_needed)
+    return found
 
 
 def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
@@ -138,40 +182,20 @@ def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) 
     if not path.is_dir():
         found.fault(0, f"{path} is not a folder", "give a folder with one folder per class")
         return found
-    files = sorted(_walk(path, path if audio_dir is None else audio_dir, spec, found))
+    around = path if audio_dir is None else audio_dir
+    files = sorted(
+        walk_recordings(path, around, found.left, follow_links=spec.follow_links),
+        key=lambda file: file.split("/"),
+    )
     for number, file in enumerate(files, 1):
-        parts = file.relative_to(path).parts
+        parts = file.split("/")
         if len(parts) < 2:
-            found.fault(number, f"{shown(parts[0])} lies in no class folder", "move it into one")
-        elif found.check_labels(parts[:1], number, parts[0]):
-            found.describe("/".join(parts), parts[:1], number, {}, spec)
+            found.fault(number, f"{shown(file)} lies in no class folder", "move it into one")
+        elif found.check_labels((parts[0],), number, parts[0]):
+            found.describe(file, (parts[0],), number, {}, spec)
     if not files:
         found.fault(0, f"no recordings below {path}", f"known: {', '.join(EXTENSIONS)}")
     return found
-
-
-def _walk(path: Path, audio_dir: Path, spec: FormatSpec, found: Reading) -> Iterator[Path]:
-    """Yield the recordings below a folder, links followed but for those into a folder above."""
-    root = audio_dir.resolve()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        here = Path(folder)
-        above = here.absolute().parent.resolve()
-        if here.is_symlink() and here.resolve() in (above, *above.parents):
-            folders.clear()
-            continue
-        for name in list(folders):
-            if not spec.follow_links and leads_out(root, str(here.absolute() / name)):
-                folders.remove(name)
-                found.linked_out.append((here / name).relative_to(path).as_posix())
-        folders.sort()
-        for name in names:
-            file = here / name
-            if not file.is_file():
-                continue
-            if file.suffix.lower() in EXTENSIONS:
-                yield file
-            else:
-                found.other[file.suffix.lower() or name] += 1
 
 
 def _below(audio_dir: Path, folder: Path) -> str:
@@ -186,14 +210,14 @@ def _below(audio_dir: Path, folder: Path) -> str:
     return "" if way == "." else way
 
 
-def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
+def read_jsonl(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read one JSON object a line: path, labels, and if wanted the keys of an exported file.
 
     These are state (or verified), fold, group, subset, content_hash, duration_s. The first
     line may be ``{"classes": [...]}``, the vocabulary in its order.
     """
-    found, first = Reading(), True
-    for number, line in enumerate(_text(path, found).split("\n"), 1):
+    found, first = Reading(root=audio_dir), True
+    for number, line in enumerate(read_text(path, found).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -211,7 +235,7 @@ def read_jsonl(path: Path, spec: FormatSpec) -> Reading:
     return found
 
 
-def read_parquet(path: Path, spec: FormatSpec) -> Reading:
+def read_parquet(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read a Parquet file with the columns of an exported one, of which two are needed.
 
     These are path (text) and labels (list of texts); the vocabulary in its order may stand
@@ -219,7 +243,7 @@ def read_parquet(path: Path, spec: FormatSpec) -> Reading:
     """
     import duckdb
 
-    found = Reading()
+    found = Reading(root=audio_dir)
     # As a pattern that only this name fits.
     source = [re.sub(r"([*?\[])", r"[\1]", str(path.absolute()))]
     table = "from read_parquet(?, hive_partitioning = false)"
@@ -276,7 +300,7 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     The clips come back as ``relabeled``, or ``rejected`` and without labels.
     """
     found = Reading(corrects=True)
-    text = _text(path, found)
+    text = read_text(path, found)
     if found.noted:
         return found
     try:
@@ -346,113 +370,13 @@ def _take_item(item: dict[str, Any], row: int, found: Reading, spec: FormatSpec)
         found.describe(path, tuple(labels), row, said, spec)
 
 
-def _text(path: Path, found: Reading) -> str:
-    try:
-        # Line ends stay as they are: a quoted cell may hold some.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        found.fault(0, f"not UTF-8 at byte {error.start}", "save the file as UTF-8")
-    except OSError as error:
-        found.fault(0, f"cannot be read ({error.strerror})", "give a readable file")
-    return ""
-
-
-def _read_table(
-    path: Path,
-    spec: FormatSpec,
-    split: Callable[[str], tuple[str, ...] | None],
-    *,
-    rows_needed: bool = True,
-) -> Reading:
-    """Read a CSV file; ``split`` makes labels of a cell, None if its quotes are wrong."""
-    found = Reading()
-    text = _text(path, found)
-    if found.noted:
-        return found
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = _lines(reader, found)
-    _, header = next(rows, (0, []))
-    columns = _find_columns(header, spec)
-    _check_columns(header, columns, found)
-    if found.noted:
-        return found
-    places = {key: header.index(column) for key, column in columns.items()}
-    reach = max(places.values())
-    n_rows = 0
-    for number, row in rows:
-        n_rows += 1
-        if len(row) <= reach:
-            found.fault(number, "too few cells", f"give {len(header)}")
-            continue
-        if len(row) > len(header):
-            found.fault(number, "too many cells", "put quotes around commas in a cell")
-            continue
-        cells = {key: row[place].strip() for key, place in places.items()}
-        name, said = unquote(cells.pop("path")), cells.pop("labels")
-        labels = split(said) if said or "state" not in cells else ()
-        if cells.get("group") == "":
-            del cells["group"]
-        elif "group" in cells:
-            cells["group"] = unquote(cells["group"])
-        if labels is None:
-            problem = f"label list {shown(said)} has a quote that ends in no name's end"
-            found.fault(number, problem, "double each quote of a name, and quote the name")
-        elif found.check_labels(labels, number, said):
-            found.describe(name, labels, number, cells, spec)
-    if not n_rows and rows_needed and not found.noted:
-        found.fault(0, "no rows below the header", "add some")
-    return found
-
-
-def _lines(reader: Any, found: Reading) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and cells of each line that is not blank."""
-    try:
-        for row in reader:
-            if row:
-                yield reader.line_num, row
-    except csv.Error as error:
-        found.fault(reader.line_num, f"not CSV: {error}", "mend the quotes")
-
-
-def _find_columns(header: list[str], spec: FormatSpec) -> dict[str, str]:
+def _find_columns(table: Table, spec: FormatSpec) -> dict[str, str]:
     """Find the column of each thing a clip has: the spec's, and those of an exported file."""
-    named = {
-        "path": spec.path_column,
-        "labels": spec.label_column,
-        "verified": spec.verified_column,
-        "state": spec.state_column,
-        "fold": spec.fold_column,
-        "group": spec.group_column,
-        "subset": spec.subset_column,
-        "content_hash": spec.hash_column,
-        "duration_s": spec.duration_column,
-    }
+    named = named_columns(spec)
     columns = {"path": "fname", "labels": "label"}
-    exported = set(COLUMNS[:3]) <= set(header)
-    if exported and named["path"] in (None, "path") and named["labels"] in (None, "labels"):
-        columns = {name: name for name in COLUMNS if name in header}
-        if named["verified"]:
+    exported = all(table.place(name) is not None for name in COLUMNS[:3])
+    if exported and named.get("path", "path") == "path" and named.get("labels") in (None, "labels"):
+        columns = {name: name for name in COLUMNS if table.place(name) is not None}
+        if "verified" in named:
             del columns["state"]
-    return columns | {key: column for key, column in named.items() if column}
-
-
-def _check_columns(header: list[str], columns: dict[str, str], found: Reading) -> None:
-    if found.noted:
-        return
-    if "verified" in columns and "state" in columns:
-        found.fault(0, "columns of both verified and state", "name one of them")
-    for column in columns.values():
-        if column not in header:
-            there = ", ".join(map(str.strip, header))
-            found.fault(
-                0, f"no column {column!r} in {_on_one_line(there) or 'an empty file'}",
-                "part the cells by commas" if ";" in "".join(header)
-                else "rename it, or name yours (see labelkit import --help)",
-            )  # fmt: skip
-        elif header.count(column) > 1:
-            found.fault(1, f"column {column!r} is there {header.count(column)} times", "keep one")
-
-
-def _on_one_line(text: str) -> str:
-    return text if len(text) < 400 and text.isprintable() else shown(text)
+    return columns | named

@@ -1,8 +1,4 @@
-"""What readers of label files share: the clips and faults they found, and cells of text.
-
-Cells hold names as they are, several parted by a separator. Where that would lose something,
-a separator in a name say, the name stands in quotes, as a cell does in CSV.
-"""
+"""What readers of label files share: the clips and faults they found, and what they tell."""
 
 from __future__ import annotations
 
@@ -10,24 +6,25 @@ import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
+from labelkit.datasets.cells import is_integral, is_missing, read_flag, read_whole
+from labelkit.datasets.matching import EXACT
+from labelkit.datasets.walking import Walk
 from labelkit.paths import CONTROL, is_clip_path
 from labelkit.records import Clip
 from labelkit.states import STATES, UNVERIFIED, VERIFIED
 
 REMOVE = "remove"
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
 _SUBSETS = ("train", "test")
 # Control characters, and halves of characters, which no UTF-8 holds.
 UNSAYABLE = re.compile(f"{CONTROL}|[\ud800-\udfff]")
 HALVES = re.compile("[\ud800-\udfff]")
 _HASH = re.compile("[0-9a-f]{32}")
-_QUOTED = re.compile(r'\s*+"((?:[^"]++|"")*+)"')
-_OPENED = re.compile(r'\s*+"')
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -57,19 +54,43 @@ def is_length(seconds: float) -> bool:
 class Reading:
     """What a reader found: clips in the order of the file, and its faults.
 
-    ``classes`` is the vocabulary in its order, where the file holds one. ``corrects`` says that
-    the clips are those of the store, to be given other labels, and no new ones. ``linked_out``
-    are paths left out because links take them out of the audio folder, ``other`` counts files that
-    are no recordings by their names.
+    Attributes:
+        root: The folder of the recordings, where the reader is told of it: absolute paths below
+            it are read as what they are there.
+        classes: The vocabulary in its order, where the file holds one.
+        corrects: The clips are those of the store, to be given other labels, and no new ones.
+        left: What a walk through a folder left out.
+        notes: How the file was read where that goes without saying nowhere, a line each.
+        match: How far from the file's paths the recordings may lie, where nobody says.
+        others: What a recording may be called besides its path, by that path.
+        astray: Clips whose paths lead out of every folder of recordings: no clips as they are.
+        respelt: Paths as the file has them, by those that the clips got.
+        parted: Cells that a separator parted, and how many clips have each.
+        n_joined: Rows that are further labels of a clip.
+        n_repeated: Rows that say what another said.
+        n_groupless: Cells of groups that say "nan" or the like.
+        quotes_groups: Groups stand in quotes, and are what they are.
+        quotes_labels: So do labels.
     """
 
     clips: list[Clip] = field(default_factory=list)
     noted: list[tuple[int, str]] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     corrects: bool = False
-    linked_out: list[str] = field(default_factory=list)
-    other: Counter[str] = field(default_factory=Counter)
-    _rows: dict[str, int] = field(default_factory=dict)
+    root: Path | None = None
+    left: Walk = field(default_factory=Walk)
+    notes: list[str] = field(default_factory=list)
+    match: str = EXACT
+    others: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    astray: list[Clip] = field(default_factory=list)
+    respelt: dict[str, str] = field(default_factory=dict)
+    parted: Counter[str] = field(default_factory=Counter)
+    n_joined: int = 0
+    n_repeated: int = 0
+    n_groupless: int = 0
+    quotes_groups: bool = False
+    quotes_labels: bool = False
+    _at: dict[str, int] = field(default_factory=dict)
 
     def fault(self, row: int, problem: str, remedy: str) -> None:
         """Note what is wrong with a row and how to mend it."""
@@ -79,27 +100,99 @@ class Reading:
     @property
     def faults(self) -> list[str]:
         """One line a fault, in the order of the rows, those of the whole file first."""
-        return [text for _, text in sorted(self.noted, key=lambda fault: fault[0])]
+        astray = [(clip.row, _astray(clip)) for clip in self.astray]
+        return [text for _, text in sorted(self.noted + astray, key=lambda fault: fault[0])]
 
-    def add(self, clip: Clip) -> None:
-        """Take a clip, unless its path cannot be one or was there before."""
-        parts = [part for part in clip.path.split("/") if part not in ("", ".")]
-        path = "/".join(parts)
+    def add(self, clip: Clip, *, join: bool = False) -> None:
+        """Take a clip, unless its path cannot be one or was there before.
+
+        Args:
+            clip: The clip; its path may have empty parts and dots, or be absolute.
+            join: A clip that was there before gets these labels as well, if all else is the same.
+        """
+        path = self._below_root(clip.path)
         if HALVES.search(path):
             # So Python gives bytes of a name that are not UTF-8.
             remedy = "its name is not UTF-8: rename the file, with convmv say"
             self.fault(clip.row, f"path {shown(clip.path)}", remedy)
-        elif clip.path.startswith("/") or not is_clip_path(path):
-            self.fault(clip.row, f"path {shown(clip.path)}", "give a path below the audio folder")
-        elif path in self._rows:
+        elif path.startswith("/") or not is_clip_path(path):
+            self.astray.append(clip)
+        elif path not in self._at:
+            self._at[path] = len(self.clips)
+            self.clips.append(clip if clip.path == path else replace(clip, path=path))
+        elif join:
+            self._join(self._at[path], clip)
+        else:
             self.fault(
                 clip.row,
-                f"duplicate file name {shown(path)}, first in row {self._rows[path]}",
-                "keep one of the two",
+                f"duplicate file name {shown(path)}, first in row {self._row_of(path)}",
+                "give all labels of a clip in one row",
             )
+
+    def move(self, moved: Mapping[str, str]) -> None:
+        """Give clips the paths of the recordings that were found for them.
+
+        Args:
+            moved: Their new paths by their old ones; none may be another clip's.
+        """
+        self.clips = [
+            replace(clip, path=moved[clip.path]) if clip.path in moved else clip
+            for clip in self.clips
+        ]
+        self._at = {clip.path: at for at, clip in enumerate(self.clips)}
+
+    def tell(self) -> list[str]:
+        """Tell how the file was read where somebody could have meant it otherwise."""
+        told = list(self.notes)
+        if self.n_joined:
+            first = next(clip for clip in self.clips if len(clip.labels) > 1)
+            told.append(
+                f"{self.n_joined} rows are further labels of clips, and are joined with their "
+                f"first: {shown(first.path)} say has {', '.join(first.labels)}"
+            )
+        if self.n_repeated:
+            told.append(f"{self.n_repeated} rows say again what others say, and count once")
+        if self.n_groupless:
+            told.append(f"{self.n_groupless} groups are nan, NA or the like, and taken as none")
+        if self.respelt:
+            new, old = next(iter(self.respelt.items()))
+            told.append(
+                f"{len(self.respelt)} paths are not quite those of the recordings; "
+                f"{shown(old)} say is taken for {shown(new)}"
+            )
+        return told
+
+    def _below_root(self, path: str) -> str:
+        """Write a path as that of a clip, one that is absolute as below the folder if it is."""
+        if path.startswith("/") and self.root is not None:
+            for root in (self.root.absolute(), self.root.resolve()):
+                if path.startswith(f"{root}/"):
+                    below = tidy(path[len(str(root)) :])
+                    self.respelt.setdefault(below, path)
+                    return below
+        below = tidy(path)
+        return f"/{below}" if path.startswith("/") else below
+
+    def _join(self, at: int, clip: Clip) -> None:
+        first = self.clips[at]
+        for what in ("state", "fold", "group", "subset", "content_hash", "duration_s"):
+            if getattr(clip, what) != getattr(first, what):
+                self.fault(
+                    clip.row,
+                    f"duplicate file name {shown(first.path)}, first in row {first.row}, but with "
+                    f"another {what.removesuffix('_s')}",
+                    "say the same in all rows of a clip, or give all its labels in one row",
+                )
+                return
+        new = tuple(label for label in clip.labels if label not in first.labels)
+        self.clips[at] = replace(first, labels=first.labels + new)
+        if new:
+            self.n_joined += 1
         else:
-            self._rows[path] = clip.row
-            self.clips.append(clip if clip.path == path else replace(clip, path=path))
+            self.n_repeated += 1
+
+    def _row_of(self, path: str) -> int:
+        return self.clips[self._at[path]].row
 
     def check_labels(self, labels: tuple[str, ...], row: int, said: object) -> bool:
         """Tell whether classes can have these names, each said once; note a fault if not."""
@@ -121,6 +214,8 @@ class Reading:
         row: int,
         said: Mapping[str, str],
         spec: FormatSpec,
+        *,
+        join: bool = False,
     ) -> None:
         """Take a clip of which the file says more, as text; what it does not, the spec does.
 
@@ -131,11 +226,14 @@ class Reading:
             said: Text of ``state`` or ``verified``, ``fold``, ``group``, ``subset``,
                 ``content_hash`` and ``duration_s``, as far as the file has them.
             spec: How the file is to be read.
+            join: Whether a clip may have several rows.
         """
         n_faults = len(self.noted)
         state = said.get("state", spec.state or UNVERIFIED)
-        subset = said.get("subset", spec.subset)
+        subset = said.get("subset", spec.subset or _SUBSETS[0])
         content_hash, group = said.get("content_hash") or None, said.get("group")
+        if content_hash is not None and is_missing(content_hash):
+            content_hash = None
         if "verified" in said:
             state = VERIFIED if self._flag(said["verified"], row) else UNVERIFIED
         if state not in STATES:
@@ -146,8 +244,9 @@ class Reading:
             self.fault(row, f"content_hash {shown(content_hash)}", "give 32 hex digits, or none")
         if group is not None and HALVES.search(group):
             self.fault(row, f"group {shown(group)}", "give a text that UTF-8 can hold")
+        prefix = f"{spec.prefix.rstrip('/')}/" if spec.prefix else ""
         clip = Clip(
-            path=f"{spec.prefix.rstrip('/')}/{path}" if spec.prefix else path,
+            path=path if path.startswith("/") else f"{prefix}{path}",
             labels=labels,
             state=state,
             fold=self._fold(said.get("fold", ""), row),
@@ -158,24 +257,42 @@ class Reading:
             row=row,
         )
         if len(self.noted) == n_faults:
-            self.add(clip)
+            self.add(clip, join=join)
+
+    def make_whole(self) -> None:
+        """Write groups and labels as whole numbers where all are floats that are, as of pandas."""
+        groups = {clip.group for clip in self.clips if clip.group is not None}
+        labels = {label for clip in self.clips for label in clip.labels}
+        if groups and all(map(is_integral, groups)) and not self.quotes_groups:
+            self.clips = [
+                clip if clip.group is None else replace(clip, group=read_whole(clip.group))
+                for clip in self.clips
+            ]
+            self.notes.append("all groups are whole numbers with .0, and are read without")
+        if labels and all(map(is_integral, labels)) and not self.quotes_labels:
+            self.clips = [
+                replace(clip, labels=tuple(map(read_whole, clip.labels))) for clip in self.clips
+            ]
+            self.notes.append("all labels are whole numbers with .0, and are read without")
 
     def _flag(self, text: str, row: int) -> bool:
-        if text.lower() not in _TRUE + _FALSE:
+        flag = read_flag(text)
+        if flag is None:
             self.fault(row, f"verified is {shown(text)}", "give 1 or 0")
-        return text.lower() in _TRUE
+        return bool(flag)
 
     def _fold(self, text: str, row: int) -> int | None:
-        if text == "":
+        if is_missing(text):
             return None
-        if not text.isdecimal() or len(text) > 4 or int(text) >= MOST_FOLDS:
+        number = read_whole(text)
+        if not number.isdecimal() or len(number) > 4 or int(number) >= MOST_FOLDS:
             remedy = f"give a whole number from 0 to {MOST_FOLDS - 1}"
             self.fault(row, f"fold is {shown(text)}", remedy)
             return None
-        return int(text)
+        return int(number)
 
     def _duration(self, text: str, row: int) -> float | None:
-        if text == "":
+        if is_missing(text):
             return None
         try:
             seconds = float(text)
@@ -187,50 +304,11 @@ class Reading:
         return seconds
 
 
-def split_names(text: str, separator: str) -> tuple[str, ...] | None:
-    """Split the names of a cell; None if a quote does not end where a name does.
-
-    Example:
-        >>> split_names('Dog, "Rain, heavy"', ",")
-        ('Dog', 'Rain, heavy')
-    """
-    if '"' not in text or '"' in separator:
-        return tuple(part.strip() for part in text.split(separator))
-    names, at = [], 0
-    while True:
-        quoted = _QUOTED.match(text, at)
-        if quoted and (quoted.end() == len(text) or text.startswith(separator, quoted.end())):
-            names.append(quoted[1].replace('""', '"'))
-            end = quoted.end()
-        elif _OPENED.match(text, at):
-            return None
-        else:
-            found = text.find(separator, at)
-            end = len(text) if found < 0 else found
-            names.append(text[at:end].strip())
-        if end == len(text):
-            return tuple(names)
-        at = end + len(separator)
+def tidy(path: str) -> str:
+    """Write a path without empty parts and dots that mean nothing."""
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
-def join_names(names: Iterable[str], separator: str) -> str:
-    """Make a cell that :func:`split_names` reads as these names.
-
-    Example:
-        >>> join_names(["Dog", "Rain, heavy"], ",")
-        'Dog,"Rain, heavy"'
-    """
-    return separator.join(quote(name, separator) for name in names)
-
-
-def quote(name: str, separator: str = "") -> str:
-    """Put a name in quotes where a reader would take it for another without."""
-    # One character of a longer separator is enough to move where it seems to stand.
-    plain = name == name.strip() and name[:1] not in ("", '"') and not set(separator) & set(name)
-    return name if plain else '"' + name.replace('"', '""') + '"'
-
-
-def unquote(text: str) -> str:
-    """Return the name that :func:`quote` wrote."""
-    quoted = _QUOTED.fullmatch(text)
-    return quoted[1].replace('""', '"') if quoted else text
+def _astray(clip: Clip) -> str:
+    where = f"row {clip.row}: " if clip.row else ""
+    return f"{where}path {shown(clip.path)}; give a path below the audio folder"

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from labelkit.datasets.cells import join_names, quote
 from labelkit.datasets.formats import COLUMNS, CURATED, NOISY
-from labelkit.datasets.reading import join_names, quote
 from labelkit.errors import InvalidInput
 from labelkit.files import replacing, sync_folder
 from labelkit.records import Clip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +15,11 @@ from labelkit import registry
 from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
+from labelkit.datasets.matching import NAME, Recordings
+from labelkit.datasets.oddities import find_odd, tell_alike
 from labelkit.datasets.reading import Reading, shown
+from labelkit.datasets.sniffing import find_format
+from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
 from labelkit.paths import leads_out
@@ -26,95 +31,250 @@ from labelkit.stores.session import Session
 
 # Recordings that a thread looks at, one after the other, and such handfuls that wait for one.
 _HANDFUL, _BLOCK = 16, 256
+# Missing recordings for which the nearest name is looked for: it takes a while.
+_GUESSES = 3
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """What an import did, or would do.
+
+    Attributes:
+        read: Clips that the file describes.
+        added: Of these, new ones.
+        changed: Clips of the store that got other labels.
+        classes: The vocabulary afterwards.
+        states: Clips of the file by state.
+        counts: Clips of the file by class, most of all first.
+        left_out: What was left out and why, with an example, a line each.
+        odd: What looks odd, a line each.
+        format: How the file was read.
+    """
 
     read: int
     added: int
     changed: int
     classes: list[str]
     states: dict[str, int]
+    counts: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    format: str = ""
+
+
+# Called before anything is kept, with what would be; what it raises is raised.
+Ask = Callable[[ImportReport], None]
 
 
 def import_labels(
     project: Project,
     source: Path,
-    format: str,
+    format: str | None,
     spec: FormatSpec,
     *,
     metadata_only: bool = False,
     add_classes: bool = False,
+    dry_run: bool = False,
+    ask: Ask | None = None,
 ) -> ImportReport:
     """Bring a label file into the store, whole or not at all; twice adds nothing.
 
     Args:
         project: Where to.
         source: The file or folder.
-        format: Name of a reader.
+        format: Name of a reader; found out if None.
         spec: What the format leaves open.
         metadata_only: Do not look for the recordings.
         add_classes: Let new classes join a vocabulary that exists already.
+        dry_run: Say what it would do, and change nothing.
+        ask: Called before anything is kept; the store is free in the meantime.
 
     Raises:
         FaultyFile: If there is any fault; all of them are listed.
-        InvalidInput: If the source does not exist.
+        InvalidInput: If the source does not exist, or nobody can tell what it is.
     """
     refuse_special(source)
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
+    if format is None:
+        format = find_format(source)
+        say(f"{source.name} is read as --format {format}")
+    reading = _read(project, source, format, spec, metadata_only=metadata_only)
+    # A name need not be UTF-8, the reason must.
+    name = source.name.encode(errors="backslashreplace").decode()
+    batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
+    if not (metadata_only or reading.corrects):
+        _look_at_files(project, reading, spec)
+    plan = _plan_corrections if reading.corrects else _plan_clips
+
+    def propose(session: Session) -> tuple[Batch | None, ImportReport]:
+        proposed, report = plan(session, reading, spec, add_classes, batch)
+        if reading.faults:
+            raise FaultyFile(str(source), reading.faults)
+        left_out = _left_out(reading)
+        return proposed, replace(report, left_out=left_out, format=format)
+
+    # How something was read that is no label file helps nobody.
+    for line in [] if len(reading.faults) > SHOWN_FAULTS or _is_none(reading) else _told(reading):
+        say(line)
+    if dry_run or ask is not None:
+        with project.store.read() as session:
+            _, report = propose(session)
+        _tell_odd(report)
+        if dry_run:
+            return report
+        if ask is not None:
+            ask(report)
+    with project.store.write() as session:
+        proposed, report = propose(session)
+        if proposed is not None:
+            session.append(proposed)
+    if ask is None:
+        _tell_odd(report)
+    return report
+
+
+def _read(
+    project: Project, source: Path, format: str, spec: FormatSpec, *, metadata_only: bool
+) -> Reading:
     read = registry.resolve("format", format)
     refuse_unread(format, spec)
     wants_place = "audio_dir" in inspect.signature(read).parameters
     place = {"audio_dir": project.audio_dir} if wants_place else {}
     reading: Reading = read(source, spec, **place)
-    # A name need not be UTF-8, the reason must.
-    name = source.name.encode(errors="backslashreplace").decode()
-    batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
-    if reading.corrects:
-        return _import_corrections(project, source, reading, batch, add_classes=add_classes)
-    clips = reading.clips
-    if not metadata_only:
-        clips = _look_at_files(project, reading, follow_links=spec.follow_links)
-    if reading.linked_out:
-        say(
-            f"{len(reading.linked_out)} links lead out of the audio folder, "
-            f"{shown(reading.linked_out[0])} say; they are left out, --follow-links takes them"
+    if metadata_only and spec.match is not None and not reading.corrects:
+        raise InvalidInput(
+            "--match looks for the recordings, --metadata-only does not; leave one of them out"
         )
-    if reading.other:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in reading.other.most_common(5))
-        say(f"{reading.other.total()} files are left out, by their names no recordings: {kinds}")
-    with project.store.write() as session:
-        classes = _new_classes(session, reading, add_classes)
-        new = _new_clips(session, clips, reading)
-        check_kinship(session, new, reading)
-        if reading.noted:
-            raise FaultyFile(str(source), reading.faults)
-        if new or classes:
-            key = f"import:{session.last_batch()}:{fingerprint([vars(clip) for clip in new])}"
-            session.append(replace(batch, key=key, classes=classes, clips=new))
-        vocabulary = session.classes()
-    return ImportReport(len(clips), len(new), 0, vocabulary, _count_states(clips))
+    return reading
+
+
+def _tell_odd(report: ImportReport) -> None:
+    for line in report.odd:
+        say(f"odd: {line}")
+
+
+def _is_none(reading: Reading) -> bool:
+    """Tell whether a file as a whole is at fault."""
+    return any(row == 0 for row, _ in reading.noted)
+
+
+def _told(reading: Reading) -> list[str]:
+    return [*reading.tell(), *_left_out(reading)]
+
+
+def _left_out(reading: Reading) -> list[str]:
+    """Say what is left out and why, by count and example."""
+    left = reading.left
+    lines = []
+    if left.linked_out:
+        lines.append(
+            f"{len(left.linked_out)} links lead out of the audio folder, "
+            f"{shown(left.linked_out[0])} say; they are left out, --follow-links takes them"
+        )
+    if left.linked_in:
+        lines.append(
+            f"{len(left.linked_in)} folders are links into the audio folder, "
+            f"{shown(left.linked_in[0])} say; what lies there is taken under both names"
+        )
+    if left.other:
+        kinds = Counter(PurePosixPath(file).suffix.lower() or file for file in left.other)
+        said = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
+        lines.append(
+            f"{len(left.other)} files are left out, by their names no recordings: {said}, "
+            f"{shown(left.other[0])} say"
+        )
+    if left.junk:
+        lines.append(
+            f"{len(left.junk)} hidden files and folders, and those that computers make for "
+            f"themselves, are left out: {shown(left.junk[0])} say"
+        )
+    if left.not_utf8:
+        first = left.not_utf8[0]
+        kind = "folder" if first.endswith("/") else "file"
+        meant = os.fsencode(first).decode("cp1252", "replace")
+        lines.append(
+            f"{len(left.not_utf8)} names are not UTF-8 and left out, {shown(first)} say "
+            f"({shown(meant)} if it is cp1252); rename the {kind}: "
+            "convmv -r -f cp1252 -t utf8 --notest FOLDER"
+        )
+    return lines
 
 
 def _count_states(clips: Sequence[Clip]) -> dict[str, int]:
     return dict(sorted(Counter(clip.state for clip in clips).items()))
 
 
-def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) -> list[Clip]:
+def _count_classes(clips: Sequence[Clip]) -> dict[str, int]:
+    counts = Counter(label for clip in clips for label in clip.labels)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _plan_clips(
+    session: Session, reading: Reading, spec: FormatSpec, add_classes: bool, batch: Batch
+) -> tuple[Batch | None, ImportReport]:
+    """Say which clips and classes come in; what cannot is noted as a fault."""
+    clips, known = reading.clips, session.classes()
+    classes = _new_classes(session, reading, add_classes)
+    new = _new_clips(session, clips, reading)
+    check_kinship(session, new, reading)
+    odd = find_odd(clips, known, reading.parted if spec.separator == "," else {})
+    report = ImportReport(
+        len(clips), len(new), 0, [*known, *classes], _count_states(clips), _count_classes(clips),
+        odd=odd,
+    )  # fmt: skip
+    if not (new or classes) or reading.faults:
+        return None, report
+    key = f"import:{session.last_batch()}:{fingerprint([vars(clip) for clip in new])}"
+    return replace(batch, key=key, classes=classes, clips=new), report
+
+
+def _look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
     """Hash every recording and read its length; a missing one is a fault.
 
     Those that links take out of the audio folder are left out, unless they are to be followed.
+    Where none lies at a path, the one that is meant is looked for.
 
     What the file says of both is told where it differs; that of the recording counts.
     """
-    root = project.audio_dir.resolve()
-    if not follow_links:
+    if not spec.follow_links:
+        root = project.audio_dir.resolve()
         out = {clip.path for clip in reading.clips if leads_out(root, clip.path)}
-        reading.linked_out += sorted(out)
+        reading.left.linked_out += sorted(out)
         reading.clips = [clip for clip in reading.clips if clip.path not in out]
+    said = {clip.path: clip.content_hash for clip in reading.clips}
+    looked = _look(project, reading.clips)
+    missing = [clip for clip in reading.clips if looked[clip.path] is None]
+    if missing or reading.astray:
+        moved = _find_moved(project, reading, missing, spec)
+        reading.move(moved)
+        said = {moved.get(path, path): value for path, value in said.items()}
+        there = {clip.path for clip in reading.clips}
+        looked = {path: seen for path, seen in looked.items() if path in there}
+        looked |= _look(project, [clip for clip in reading.clips if looked.get(clip.path) is None])
+    found = []
+    for clip in reading.clips:
+        seen = looked[clip.path]
+        if isinstance(seen, Clip):
+            found.append(seen)
+        elif isinstance(seen, OSError):
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} cannot be read ({seen.strerror or seen})",
+                "make it readable (chmod, chown), or import with --metadata-only",
+            )
+    reading.clips = found
+    _tell_foreign(found)
+    changed = [clip.path for clip in found if said.get(clip.path) not in (None, clip.content_hash)]
+    if changed:
+        say(
+            f"{len(changed)} recordings are not those whose hashes the file holds, for example "
+            f"{shown(changed[0])}; they are taken as they are"
+        )
+
+
+def _look(project: Project, clips: Sequence[Clip]) -> dict[str, Clip | OSError | None]:
+    """Hash recordings and read their lengths, by path; None where there is none."""
 
     def look(clip: Clip) -> Clip | OSError | None:
         path = project.audio_dir / clip.path
@@ -131,9 +291,9 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
     def look_at(clips: Sequence[Clip]) -> list[Clip | OSError | None]:
         return [look(clip) for clip in clips]
 
-    n = len(reading.clips)
+    n = len(clips)
     # A clip is looked at in less time than it takes to hand it to a thread.
-    handfuls = [reading.clips[at : at + _HANDFUL] for at in range(0, n, _HANDFUL)]
+    handfuls = [clips[at : at + _HANDFUL] for at in range(0, n, _HANDFUL)]
     with ThreadPoolExecutor() as pool:
         # What is handed to the pool waits there whole, in far more memory than a clip takes.
         blocks = (
@@ -141,29 +301,66 @@ def _look_at_files(project: Project, reading: Reading, *, follow_links: bool) ->
         )
         done = chain.from_iterable(chain.from_iterable(blocks))
         found = list(track(done, n, "looking at recordings"))
-    for clip, seen in zip(reading.clips, found, strict=True):
-        if seen is None:
+    return {clip.path: seen for clip, seen in zip(clips, found, strict=True)}
+
+
+def _find_moved(
+    project: Project, reading: Reading, missing: Sequence[Clip], spec: FormatSpec
+) -> dict[str, str]:
+    """Find the recordings that are meant where none lies at a path, by the path of the clip.
+
+    Where none is found, or the wrong one could be, that is a fault.
+    """
+    walk = walk_recordings(
+        project.audio_dir, project.audio_dir, Walk(), follow_links=spec.follow_links
+    )
+    recordings = Recordings(walk)
+    match = spec.match or reading.match
+    taken = {clip.path: clip.row for clip in reading.clips}
+    moved: dict[str, str] = {}
+    n_guesses = 0
+    astray, reading.astray = reading.astray, []
+    strays = set(map(id, astray))
+    for clip in [*missing, *astray]:
+        others = reading.others.get(clip.path, ())
+        hits = recordings.find(clip.path, match, others)
+        if len(hits) != 1:
+            how, hits = recordings.suggest(clip.path, others)
+            guess = None
+            if not hits and n_guesses < _GUESSES:
+                guess, n_guesses = recordings.guess(clip.path), n_guesses + 1
+            reading.fault(clip.row, *_missing(project, clip, how, hits, guess))
+        elif hits[0] in taken:
             reading.fault(
                 clip.row,
-                f"no recording {shown(clip.path)} in {project.audio_dir}",
-                "put it there, give --prefix, or import with --metadata-only",
+                f"{shown(clip.path)} and {shown(reading.respelt.get(hits[0], hits[0]))} in row "
+                f"{taken[hits[0]]} are the same recording, {shown(hits[0])}",
+                "keep one of them, or give both paths as they are",
             )
-        elif isinstance(seen, OSError):
-            reading.fault(
-                clip.row,
-                f"{shown(clip.path)} cannot be read ({seen.strerror or seen})",
-                "make it readable (chmod, chown), or import with --metadata-only",
-            )
-    looked = [clip for clip in found if isinstance(clip, Clip)]
-    _tell_foreign(looked)
-    said = {clip.path: clip.content_hash for clip in reading.clips}
-    changed = [clip.path for clip in looked if said[clip.path] not in (None, clip.content_hash)]
-    if changed:
-        say(
-            f"{len(changed)} recordings are not those whose hashes the file holds, for example "
-            f"{shown(changed[0])}; they are taken as they are"
-        )
-    return looked
+        else:
+            taken[hits[0]] = clip.row
+            reading.respelt[hits[0]] = clip.path
+            if id(clip) in strays:
+                reading.add(replace(clip, path=hits[0]))
+            else:
+                moved[clip.path] = hits[0]
+    return moved
+
+
+def _missing(
+    project: Project, clip: Clip, how: str, hits: Sequence[str], guess: str | None
+) -> tuple[str, str]:
+    """Say that a recording is missing, what there is instead, and what to do."""
+    problem = f"no recording {shown(clip.path)} in {project.audio_dir}"
+    if len(hits) == 1:
+        return f"{problem}, but {shown(hits[0])}", f"give its path, or take it with --match {how}"
+    if hits:
+        more = f" and {len(hits) - 2} more" if len(hits) > 2 else ""
+        there = f"{shown(hits[0])}, {shown(hits[1])}{more}"
+        return f"{problem}, but several that could be meant: {there}", "give the path of one"
+    if guess is not None:
+        problem += f"; the nearest name is {shown(guess)}"
+    return problem, "put it there, give --prefix, or import with --metadata-only"
 
 
 def _tell_foreign(clips: Sequence[Clip]) -> None:
@@ -252,67 +449,61 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
     return [clip for clip in clips if clip.path not in before]
 
 
-def _import_corrections(
-    project: Project, source: Path, reading: Reading, batch: Batch, *, add_classes: bool
-) -> ImportReport:
+def _plan_corrections(
+    session: Session, reading: Reading, spec: FormatSpec, add_classes: bool, batch: Batch
+) -> tuple[Batch | None, ImportReport]:
     """Turn corrections into events on clips of the store; what holds already is left."""
-    with project.store.write() as session:
-        table = session.labels()
-        known = set(table.classes)
-        said = {name for clip in reading.clips for name in clip.labels}
-        added = sorted(said - known) if add_classes else []
-        table.classes.extend(added)
-        index = {path: number for number, path in enumerate(table.paths)}
-        by_name: dict[str, list[str]] = defaultdict(list)
-        for path in table.paths:
-            by_name[PurePosixPath(path).name].append(path)
-        class_id = {name: number for number, name in enumerate(table.classes)}
-        events: list[LabelEvent] = []
-        verdicts: list[Verdict] = []
-        row_of: dict[str, int] = {}
-        for clip in reading.clips:
-            paths = [clip.path] if clip.path in index else by_name.get(clip.path, [])
-            unknown = [name for name in clip.labels if name not in class_id]
-            if len(paths) != 1:
-                problem = "is in the store under several paths" if paths else "is not in the store"
-                reading.fault(
-                    clip.row, f"clip {shown(clip.path)} {problem}", "give the path of one"
+    table = session.labels()
+    known = set(table.classes)
+    said = {name for clip in reading.clips for name in clip.labels}
+    added = sorted(said - known) if add_classes else []
+    table.classes.extend(added)
+    index = {path: number for number, path in enumerate(table.paths)}
+    recordings = Recordings(table.paths)
+    class_id = {name: number for number, name in enumerate(table.classes)}
+    events: list[LabelEvent] = []
+    verdicts: list[Verdict] = []
+    row_of: dict[str, int] = {}
+    for clip in reading.clips:
+        paths = recordings.find(clip.path, spec.match or NAME)
+        unknown = [name for name in clip.labels if name not in class_id]
+        if len(paths) != 1:
+            problem, remedy = "is in the store under several paths", "give the path of one"
+            if not paths:
+                problem = "is not in the store"
+                how, near = recordings.suggest(clip.path)
+                if len(near) == 1:
+                    problem, remedy = f"{problem}, but {shown(near[0])}", f"give --match {how}"
+            reading.fault(clip.row, f"clip {shown(clip.path)} {problem}", remedy)
+            continue
+        if row_of.setdefault(paths[0], clip.row) != clip.row:
+            problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
+            reading.fault(clip.row, problem, "keep one of the two")
+        for name in unknown:
+            # To look for the nearest takes long, and nobody reads so many.
+            few = len(reading.noted) < SHOWN_FAULTS
+            near_name = f"{registry.suggestion(name, table.classes)}, or " if few else ""
+            problem = f"unknown class {shown(name)} for {shown(clip.path)}"
+            reading.fault(clip.row, problem, f"{near_name}import with --add-classes")
+        if not unknown:
+            number = index[paths[0]]
+            labels = sorted(class_id[name] for name in clip.labels)
+            if (table.states[number], table.labels[number]) != (clip.state, labels):
+                event = LabelEvent(
+                    clip_id=int(table.clip_ids[number]),
+                    state=clip.state,
+                    labels=labels,
+                    source="corrections",
                 )
-                continue
-            if row_of.setdefault(paths[0], clip.row) != clip.row:
-                problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
-                reading.fault(clip.row, problem, "keep one of the two")
-            for name in unknown:
-                # To look for the nearest takes long, and nobody reads so many.
-                few = len(reading.noted) < SHOWN_FAULTS
-                near = f"{registry.suggestion(name, table.classes)}, or " if few else ""
-                problem = f"unknown class {shown(name)} for {shown(clip.path)}"
-                reading.fault(clip.row, problem, f"{near}import with --add-classes")
-            if not unknown:
-                number = index[paths[0]]
-                labels = sorted(class_id[name] for name in clip.labels)
-                if (table.states[number], table.labels[number]) != (clip.state, labels):
-                    event = LabelEvent(
-                        clip_id=int(table.clip_ids[number]),
-                        state=clip.state,
-                        labels=labels,
-                        source="corrections",
-                    )
-                    events.append(event)
-                    verdicts += verdicts_of(event, "corrections", table.labels[number])
-        if reading.noted:
-            raise FaultyFile(str(source), reading.faults)
-        if events:
-            content = [(clip.path, clip.labels, clip.state) for clip in reading.clips]
-            session.append(
-                replace(
-                    batch,
-                    key=f"corrections:{session.last_batch()}:{fingerprint(content)}",
-                    classes=added,
-                    events=events,
-                    verdicts=verdicts,
-                )
-            )
-    return ImportReport(
-        len(reading.clips), 0, len(events), table.classes, _count_states(reading.clips)
-    )
+                events.append(event)
+                verdicts += verdicts_of(event, "corrections", table.labels[number])
+    clips = reading.clips
+    report = ImportReport(
+        len(clips), 0, len(events), table.classes, _count_states(clips), _count_classes(clips),
+        odd=tell_alike([name for name in said if name not in known], known),
+    )  # fmt: skip
+    if not events:
+        return None, report
+    content = [(clip.path, clip.labels, clip.state) for clip in clips]
+    key = f"corrections:{session.last_batch()}:{fingerprint(content)}"
+    return replace(batch, key=key, classes=added, events=events, verdicts=verdicts), report

@@ -10,7 +10,8 @@ import pytest
 from labelkit import registry
 from labelkit.audio.io import hash_file
 from labelkit.config import FormatSpec
-from labelkit.datasets.reading import split_names
+from labelkit.datasets.cells import split_names
+from labelkit.datasets.published import LAYOUTS
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
 from tests.support.clips import write_csv
@@ -64,6 +65,14 @@ def sound_folder(folder):
     return folder
 
 
+def text_file(name, text):
+    def write(folder):
+        (folder / name).write_text(text)
+        return folder / name
+
+    return write
+
+
 def sound_corrections(folder):
     path = folder / "x.json"
     path.write_text('{"a.wav": "Cat,Dog", "b.wav": "remove"}')
@@ -87,6 +96,48 @@ SOUND = {
     "corrections": (
         sound_corrections, FormatSpec(),
         {"a.wav": (("Cat", "Dog"), "relabeled"), "b.wav": ((), "rejected")},
+    ),
+    "esc50": (
+        text_file("esc50.csv", "filename,fold,target,category,esc10,src_file,take\n"
+                  "1-7-A-0.wav,1,0,dog,True,7,A\n5-9-B-1.wav,5,1,rooster,False,9,B\n"),
+        FormatSpec(),
+        {"1-7-A-0.wav": (("dog",), "unverified"), "5-9-B-1.wav": (("rooster",), "unverified")},
+    ),
+    "urbansound8k": (
+        text_file("UrbanSound8K.csv", "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
+                  "7-3-0-0.wav,7,0.0,0.3,1,5,3,dog_bark\n9-2-0-1.wav,9,5,9,1,10,2,drilling\n"),
+        FormatSpec(state="verified"),
+        {"fold5/7-3-0-0.wav": (("dog_bark",), "verified"),
+         "fold10/9-2-0-1.wav": (("drilling",), "verified")},
+    ),
+    "fsd50k": (
+        text_file("dev.csv", 'fname,labels,mids,split\n64760,"Guitar,Music","/m/1,/m/2",train\n'
+                  '16399,Speech,/m/3,val\n'),
+        FormatSpec(),
+        {"64760": (("Guitar", "Music"), "unverified"), "16399": (("Speech",), "unverified")},
+    ),
+    "dcase": (
+        text_file("meta.csv", "filename\tscene_label\tidentifier\tsource_label\n"
+                  "audio/airport-a-0.wav\tairport\ta-0\ta\naudio/bus-b-1.wav\tbus\tb-1\ta\n"),
+        FormatSpec(),
+        {"audio/airport-a-0.wav": (("airport",), "unverified"),
+         "audio/bus-b-1.wav": (("bus",), "unverified")},
+    ),
+    "birdclef": (
+        text_file("train_metadata.csv", "primary_label,secondary_labels,type,author,filename\n"
+                  "abe,\"['xyz', 'uvw']\",['call'],Anna,abe/XC1.ogg\nxyz,[],[''],Ben,xyz/XC2.ogg\n"
+                  "uvw,[''],[''],Ben,uvw/XC3.ogg\n"),
+        FormatSpec(),
+        {"abe/XC1.ogg": (("abe", "xyz", "uvw"), "unverified"),
+         "xyz/XC2.ogg": (("xyz",), "unverified"), "uvw/XC3.ogg": (("uvw",), "unverified")},
+    ),
+    "audioset": (
+        text_file("balanced_train_segments.csv", "# Segments csv created some day\n"
+                  "# num_ytids=2, num_segs=2, num_unique_labels=2, num_positive_labels=3\n"
+                  "# YTID, start_seconds, end_seconds, positive_labels\n"
+                  '--x, 30.000, 40.000, "/m/1,/t/2"\n_y, 0.000, 10.000, "/m/1"\n'),
+        FormatSpec(),
+        {"--x": (("/m/1", "/t/2"), "unverified"), "_y": (("/m/1",), "unverified")},
     ),
 }  # fmt: skip
 
@@ -160,7 +211,22 @@ def broken_corrections(folder):
     return path, ["row 1: label list", "is no correction", "row 4: duplicate file name 'b.wav'"]
 
 
+def broken_published(name):
+    """A published file with another table's columns, and one with a path that leads out."""
+
+    def write(folder):
+        path = SOUND[name][0](folder)
+        header, text = path.read_text().rpartition("\n")[0].rsplit("\n", 1)
+        cells = text.replace("5-9", "../5-9").replace("10,2", "x,2").replace("16399", "/16399")
+        cells = cells.replace("audio/", "../audio/").replace("uvw/", "../uvw/").replace("_y", "/y")
+        path.write_text(f"{header}\n{cells}\n")
+        return path, ["fold is 'x'" if name == "urbansound8k" else "give a path below"]
+
+    return write
+
+
 BROKEN = {
+    **{name: (broken_published(name), FormatSpec()) for name in LAYOUTS},
     "csv": (broken_csv, VERIFIED_COLUMN),
     "fsdkaggle2018": (broken_csv, FormatSpec()),
     "fsdkaggle2019": (broken_2019, FormatSpec()),
@@ -308,8 +374,10 @@ def test_another_group_of_an_imported_clip_is_a_fault(tone_project):
 
 
 def test_a_path_said_in_two_ways_is_one_clip(tone_project):
+    columns = ("fname", "label", "ok")
     with pytest.raises(FaultyFile, match=r"row 3: duplicate file name '0.wav', first in row 2"):
-        import_csv(tone_project, [("./0.wav", "A"), ("0.wav", "B")])
+        spec = FormatSpec(verified_column="ok")
+        import_csv(tone_project, [("./0.wav", "A", 1), ("0.wav", "B", 0)], columns, spec)
     assert import_csv(tone_project, [(".//0.wav", "A")]).added == 1
     assert import_csv(tone_project, [("0.wav", "A")]).added == 0
 
@@ -459,7 +527,8 @@ def test_many_clips_of_which_few_have_labels(tone_project):
         ('fname,label\na.wav,"Dog\nb.wav,Cat\n', "not CSV"),
         ('fname,label\na.wav,"Dog\nbark"\n', "a name no class can have"),
         ("fname,label,label\na.wav,Dog,Cat\n", "column 'label' is there 2 times"),
-        ("fname;label\na.wav;Dog\n", "part the cells by commas"),
+        ("file;label\na.wav;Dog\n", "no column 'fname' in file, label"),
+        ("fname,label\na.wav,nan\n", 'a class of this name is """nan"""'),
         ("fname,label\na.wav,remove\n", "a name no class can have"),
     ],
 )
@@ -532,16 +601,18 @@ def test_real_metadata(shared_data, tmp_path):
 
 
 # What each format reads of a spec; every other setting must be refused.
+OF_TABLES = {"fold_column", "group_column", "subset", "prefix", "follow_links", "match"}
 READ = {
     "csv": {"path_column", "label_column", "verified_column", "state_column", "fold_column",
             "group_column", "subset_column", "hash_column", "duration_column", "separator",
-            "state", "subset", "prefix", "follow_links"},
-    "fsdkaggle2018": {"fold_column", "group_column", "subset", "prefix", "follow_links"},
-    "fsdkaggle2019": {"fold_column", "group_column", "subset", "prefix", "follow_links", "state"},
+            "state", "subset", "prefix", "follow_links", "match"},
+    "fsdkaggle2018": OF_TABLES,
+    "fsdkaggle2019": OF_TABLES | {"state"},
     "folder": {"subset", "state", "follow_links"},
-    "jsonl": {"subset", "prefix", "state", "follow_links"},
-    "parquet": {"subset", "prefix", "state", "follow_links"},
-    "corrections": {"separator", "prefix"},
+    "jsonl": {"subset", "prefix", "state", "follow_links", "match"},
+    "parquet": {"subset", "prefix", "state", "follow_links", "match"},
+    "corrections": {"separator", "prefix", "match"},
+    **dict.fromkeys(LAYOUTS, OF_TABLES | {"state"}),
 }  # fmt: skip
 
 
@@ -549,7 +620,13 @@ READ = {
 def test_a_setting_that_a_format_does_not_read_is_refused(tone_project, format):
     source = tone_project.root / "x.csv"
     source.write_text("nothing of any use")
-    changes = {"state": "verified", "subset": "test", "follow_links": True, "separator": ";"}
+    changes = {
+        "state": "verified",
+        "subset": "test",
+        "follow_links": True,
+        "separator": ";",
+        "match": "stem",
+    }
     for field in dataclasses.fields(FormatSpec):
         spec = FormatSpec(**{field.name: changes.get(field.name, "x")})
         option = f"--{field.name.replace('_', '-')} is nothing that {format} reads"

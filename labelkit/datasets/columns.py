@@ -1,0 +1,196 @@
+"""From the rows of a table to clips: which column says what, and how its cells are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from labelkit.config import FormatSpec
+from labelkit.datasets.cells import is_missing, read_list, unquote
+from labelkit.datasets.reading import Reading, shown
+from labelkit.datasets.tables import Table
+
+# A row, by the names of its columns.
+Row = Mapping[str, str]
+Split = Callable[[str], "tuple[str, ...] | None"]
+_DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column says what of a clip, and how its cells are read.
+
+    Attributes:
+        at: Column of ``path`` and ``labels``, and of what else the table says of a clip.
+        split: Makes labels of a cell, None if its quotes are wrong.
+        join: A clip may have several rows, a label each.
+        literal: A cell of labels is what it says, also where it says "nan".
+        may_be_empty: A row need not have a label; one with a state never needs any.
+        path_of: Makes the path of a row, where that takes more than its column.
+        others_of: What the recording of a row may be called besides.
+        more_labels_of: Labels of a row that stand in other columns.
+        groups: The group of a path, where no column says it.
+        subset: Of all rows, where the spec does not say it.
+    """
+
+    at: Mapping[str, str]
+    split: Split
+    join: bool = False
+    literal: bool = False
+    may_be_empty: bool = False
+    path_of: Callable[[Row], str] | None = None
+    others_of: Callable[[Row], tuple[str, ...]] | None = None
+    more_labels_of: Callable[[Row], tuple[str, ...]] | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+    subset: str | None = None
+
+
+def named_columns(spec: FormatSpec) -> dict[str, str]:
+    """Return the columns that somebody named, by what they say."""
+    named = {
+        "path": spec.path_column,
+        "labels": spec.label_column,
+        "verified": spec.verified_column,
+        "state": spec.state_column,
+        "fold": spec.fold_column,
+        "group": spec.group_column,
+        "subset": spec.subset_column,
+        "content_hash": spec.hash_column,
+        "duration_s": spec.duration_column,
+    }
+    return {key: column for key, column in named.items() if column}
+
+
+def take_rows(
+    table: Table, columns: Columns, found: Reading, spec: FormatSpec, *, rows_needed: bool = True
+) -> None:
+    """Take the clips of a table's rows, or note what is wrong with them.
+
+    Args:
+        table: Its rows can be read once.
+        columns: Which column says what.
+        found: Where clips and faults go.
+        spec: What the table leaves open.
+        rows_needed: Whether a table without any is at fault.
+    """
+    _check(table, columns.at, found)
+    if found.noted:
+        return
+    places = {key: table.place(column) or 0 for key, column in columns.at.items()}
+    reach, width = max(places.values()), len(table.header)
+    listed: list[str] = []
+    n_rows = 0
+    for number, row in table.rows:
+        n_rows += 1
+        if len(row) <= reach:
+            found.fault(number, "too few cells", f"give {width}")
+        elif len(row) > width:
+            found.fault(number, "too many cells", "put quotes around commas in a cell")
+        else:
+            cells = {key: row[place].strip() for key, place in places.items()}
+            whole = dict(zip(table.header, (cell.strip() for cell in row), strict=False))
+            _take_row(number, cells, whole, table, columns, found, spec, listed)
+    if listed:
+        found.notes.append(
+            f"{len(listed)} cells of labels are lists as Python writes them: {shown(listed[0])} "
+            f"say is read as {', '.join(read_list(listed[0]) or ['none'])}"
+        )
+    found.make_whole()
+    if not n_rows and rows_needed and not found.noted:
+        found.fault(0, "no rows below the header", "add some")
+
+
+def _take_row(
+    number: int,
+    cells: dict[str, str],
+    whole: Row,
+    table: Table,
+    columns: Columns,
+    found: Reading,
+    spec: FormatSpec,
+    listed: list[str],
+) -> None:
+    path, said = unquote(cells.pop("path")), cells.pop("labels")
+    if columns.path_of is not None:
+        path = columns.path_of(whole)
+    if columns.others_of is not None:
+        found.others.setdefault(path, columns.others_of(whole))
+    labels = _read_labels(said, "state" in cells, columns, number, found)
+    if labels is None:
+        return
+    if columns.more_labels_of is not None:
+        more = columns.more_labels_of(whole)
+        labels += tuple(name for name in more if name and name not in labels)
+    if not columns.literal:
+        found.quotes_labels |= '"' in said
+        if read_list(said) is not None:
+            listed.append(said)
+        elif len(labels) > 1 and '"' not in said:
+            found.parted[said] += 1
+    if table.has_decimal_commas:
+        for key in ("duration_s", "fold"):
+            if _DECIMAL_COMMA.fullmatch(cells.get(key, "")):
+                cells[key] = cells[key].replace(",", ".")
+    if is_missing(cells.get("group", "")):
+        found.n_groupless += bool(cells.pop("group", ""))
+    else:
+        found.quotes_groups |= cells["group"].startswith('"')
+        cells["group"] = unquote(cells["group"])
+    if "group" not in cells and path in columns.groups:
+        cells["group"] = columns.groups[path]
+    if columns.subset and spec.subset is None:
+        cells.setdefault("subset", columns.subset)
+    if found.check_labels(labels, number, said):
+        found.describe(path, labels, number, cells, spec, join=columns.join)
+
+
+def _read_labels(
+    said: str, has_state: bool, columns: Columns, number: int, found: Reading
+) -> tuple[str, ...] | None:
+    """Read a cell of labels; None if it is at fault."""
+    may_be_empty = has_state or columns.may_be_empty
+    is_none = is_missing(said) and not columns.literal
+    if may_be_empty and (not said or is_none):
+        return ()
+    if said and is_none:
+        found.fault(
+            number,
+            f"label list {shown(said)} is how programs write that there is none",
+            f"give a class or remove the row; a class of this name is {_in_quotes(said)}",
+        )
+        return None
+    labels = columns.split(said)
+    if labels is None:
+        problem = f"label list {shown(said)} has a quote that ends in no name's end"
+        found.fault(number, problem, "double each quote of a name, and quote the name")
+    elif not labels and not may_be_empty:
+        found.fault(number, f"label list {shown(said)} is empty", "give a class or remove the row")
+        return None
+    return labels
+
+
+def _in_quotes(name: str) -> str:
+    """Write a cell of CSV that holds a name in quotes."""
+    return '"""' + name + '"""'
+
+
+def _check(table: Table, columns: Mapping[str, str], found: Reading) -> None:
+    """Note columns that are not there, or more than once."""
+    if found.noted:
+        return
+    if "verified" in columns and "state" in columns:
+        found.fault(0, "columns of both verified and state", "name one of them")
+    for column in columns.values():
+        if table.place(column) is None:
+            there = ", ".join(table.header)
+            found.fault(
+                0, f"no column {column!r} in {_on_one_line(there) or 'an empty file'}",
+                "rename it, or name yours (see labelkit import --help)",
+            )  # fmt: skip
+        elif table.count(column) > 1:
+            found.fault(1, f"column {column!r} is there {table.count(column)} times", "keep one")
+
+
+def _on_one_line(text: str) -> str:
+    return text if len(text) < 400 and text.isprintable() else shown(text)

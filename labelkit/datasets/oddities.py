@@ -1,0 +1,202 @@
+"""What looks odd in labels that are right by the letter: told before anything is kept."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from labelkit.datasets.cells import is_missing
+from labelkit.datasets.reading import shown
+from labelkit.records import Clip
+
+# Letters of Greek and Cyrillic that look like Latin ones (Unicode Technical Standard 39).
+_CONFUSABLE = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501"
+    "\u051b\u051d\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f"
+    "\u03a1\u03a4\u03a5\u03a7\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420"
+    "\u0421\u0422\u0423\u0425\u0406\u0408\u0405\u03bf\u03bd\u03c1",
+    "aeopcyxijshdqwABEZHIKMNOPTYXABEKMHOPCTYXIJSovp",
+)  # fmt: skip
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
+                        "\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")  # fmt: skip
+_SPACES = re.compile(r"[\s_]+")
+_SEPARATORS = {";": "';'", "|": "'|'", "\t": "TABs", ",": "','", "/": "'/'", "&": "'&'", "+": "'+'"}
+# Of clips or groups; of fewer nothing is odd.
+_SOME = 10
+# The share of the clips that one group may have; a fold would hold more than it should.
+_GIANT = 0.25
+_NAMED = 5
+
+
+def find_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    r"""Find names that people take for the same, by how they look on a page.
+
+    They differ by case, by spaces of any kind or underscores, by how an accent is put together,
+    by characters that cannot be seen, or by letters of another alphabet that look alike.
+
+    Args:
+        names: Names, of classes say; each counts once.
+
+    Returns:
+        Names that look alike, in their order, each group of them together.
+
+    Example:
+        >>> find_alike(["Dog bark", "Cat", "dog\u00a0bark", "Dog_bark"])
+        [('Dog bark', 'dog\xa0bark', 'Dog_bark')]
+    """
+    alike: list[list[str]] = []
+    by_look: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        looks = _looks(name)
+        same = next((by_look[look] for look in looks if look in by_look), None)
+        if same is None:
+            same = []
+            alike.append(same)
+        same.append(name)
+        for look in looks:
+            by_look.setdefault(look, same)
+    return [tuple(found) for found in alike if len(found) > 1]
+
+
+def tell_alike(new: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+    """Tell which names look alike, a line each, where a new one is among them.
+
+    Characters other than ASCII are written by their codes, so that they can be told apart.
+    """
+    new = set(new)
+    lines = []
+    for names in find_alike([*known, *sorted(new)]):
+        if not new.isdisjoint(names):
+            said = ", ".join(map(ascii, names))
+            differ = describe_difference(names)
+            lines.append(f"classes that look alike differ only in {differ}: {said}")
+    return lines
+
+
+def describe_difference(names: Sequence[str]) -> str:
+    """Say in what names that look alike differ."""
+    kinds = {
+        "case": lambda name: name.casefold(),
+        "how accents are written": lambda name: unicodedata.normalize("NFC", name),
+        "spaces": lambda name: " ".join(_SPACES.split(name)),
+        "characters that cannot be seen": lambda name: _INVISIBLE.sub("", name),
+        "letters of another alphabet": lambda name: name.translate(_CONFUSABLE),
+    }
+    differ = [kind for kind, plain in kinds.items() if len(set(map(plain, names))) < len(names)]
+    return " and ".join(differ) or "how they are written"
+
+
+def find_odd(
+    clips: Sequence[Clip], known: Collection[str] = (), parted: Mapping[str, int] | None = None
+) -> list[str]:
+    """Tell what looks odd in the labels and groups of clips, a line each, the worst first.
+
+    Args:
+        clips: Clips that come in.
+        known: Classes that are there already.
+        parted: Cells that a comma parted into several labels, and how many clips have each.
+    """
+    counts = Counter(label for clip in clips for label in clip.labels)
+    lines = tell_alike(counts, known)
+    lines += _unparted(counts)
+    lines += _overparted(clips, parted or {})
+    lines += _nameless(counts)
+    lines += _groups(clips)
+    single = [name for name, n in counts.items() if n == 1 and name not in known]
+    if single and len(clips) >= _SOME:
+        lines.append(
+            f"{_classes(len(single))} of one clip: {_some(single)}; no model can learn from one"
+        )
+    if len(counts) == 1 and not known and len(clips) >= _SOME:
+        lines.append(f"all clips are of one class, {shown(next(iter(counts)))}")
+    return lines
+
+
+def _looks(name: str) -> tuple[str, str]:
+    """Write a name in two ways of which names that look alike share one.
+
+    Letters that look alike in one case need not do so in the other.
+    """
+    plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", unicodedata.normalize("NFKC", name)))
+    plain = _SPACES.sub(" ", plain).strip()
+    folded, latin = plain.casefold(), plain.translate(_CONFUSABLE).casefold()
+    return unicodedata.normalize("NFC", folded), unicodedata.normalize("NFC", latin)
+
+
+def _unparted(counts: Mapping[str, int]) -> list[str]:
+    """Tell of names that hold what parts labels elsewhere."""
+    lines = []
+    for mark, said in _SEPARATORS.items():
+        holding = {name: [part.strip() for part in name.split(mark)] for name in counts
+                   if mark in name.strip(mark)}  # fmt: skip
+        parts = Counter(part for names in holding.values() for part in set(names))
+        # Its parts are classes themselves, or come again in other names.
+        sure = [
+            name for name, names in holding.items()
+            if all(part in counts or parts[part] > 1 for part in names)
+        ]  # fmt: skip
+        many = mark in ";|\t" or (mark == "," and len(holding) > len(counts) / 2)
+        odd = sure or (list(holding) if many else [])
+        if odd:
+            option = f"--separator {mark!r}" if mark != "\t" else "--separator $'\\t'"
+            lines.append(
+                f"{_classes(len(odd))} with {said} in the name: {_some(odd)}; if these are several "
+                f"labels, give {option}"
+            )
+    return lines
+
+
+def _overparted(clips: Sequence[Clip], parted: Mapping[str, int]) -> list[str]:
+    """Tell of cells parted into labels that are never seen but together: one name, perhaps."""
+    odd = []
+    times = Counter(label for clip in clips for label in clip.labels)
+    for cell, n in parted.items():
+        labels = [label.strip() for label in cell.split(",")]
+        if ", " in cell and all(times[label] == n for label in labels):
+            odd.append(cell)
+    if not odd:
+        return []
+    return [
+        f"{len(odd)} cells are read as several labels of a clip that never come alone: "
+        f"{shown(odd[0])} say; if that is one name, give a --separator that no name holds, "
+        "--separator ';' say"
+    ]
+
+
+def _nameless(counts: Mapping[str, int]) -> list[str]:
+    return [
+        f"class {shown(name)} ({n}) is called as programs write that there is none"
+        for name, n in counts.items() if is_missing(name)
+    ]  # fmt: skip
+
+
+def _groups(clips: Sequence[Clip]) -> list[str]:
+    groups = Counter(clip.group for clip in clips if clip.group is not None)
+    total = groups.total()
+    if total < _SOME:
+        return []
+    lines = []
+    name, most = groups.most_common(1)[0]
+    if most > max(_GIANT * len(clips), 1):
+        lines.append(
+            f"group {shown(name)} has {most} of {len(clips)} clips; no fold parts a group, so that "
+            "one fold gets them all"
+        )
+    single = sum(n == 1 for n in groups.values())
+    if single > 0.9 * total:
+        lines.append(
+            f"{single} of {len(groups)} groups have one clip, so that they hold nothing together; "
+            "is it the right column?"
+        )
+    return lines
+
+
+def _classes(n: int) -> str:
+    return "1 class" if n == 1 else f"{n} classes"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(shown, names[:_NAMED])) + more

@@ -1,0 +1,95 @@
+"""What a label file is, where nobody says it: by its first bytes, its columns, or its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from labelkit import registry
+from labelkit.datasets.formats import COLUMNS, CURATED, NOISY
+from labelkit.datasets.published import recognise
+from labelkit.datasets.reading import Reading
+from labelkit.datasets.tables import Table, read_table
+from labelkit.errors import InvalidInput
+
+# Of a file that is read to find out what it is.
+_LOOKED_AT = 64 * 2**20
+
+
+def find_format(source: Path) -> str:
+    r"""Find out which format a file or folder has.
+
+    Args:
+        source: It is there.
+
+    Raises:
+        InvalidInput: If that cannot be told.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "esc50.csv"
+        >>> _ = file.write_text("filename,fold,target,category,esc10,src_file,take\n")
+        >>> find_format(file)
+        'esc50'
+    """
+    if source.is_dir():
+        return "fsdkaggle2019" if any((source / n).exists() for n in (CURATED, NOISY)) else "folder"
+    try:
+        with source.open("rb") as file:
+            head = file.read(_LOOKED_AT)
+    except OSError as error:
+        raise InvalidInput(
+            f"{source} cannot be read ({error.strerror}); make it readable (chmod, chown)"
+        ) from error
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    found = _of_json(head) if start in (b"{", b"[") else _of_table(source)
+    if found is None:
+        raise InvalidInput(
+            f"{source.name}: nobody can tell what it is by its first lines; give --format, one of "
+            f"{', '.join(registry.names('format'))}"
+        )
+    return found
+
+
+def _of_json(head: bytes) -> str | None:
+    text = head.decode("utf-8-sig", "replace")
+    line = next((line for line in text.split("\n") if line.strip()), "")
+    first = _parse(line)
+    if isinstance(first, dict) and ("path" in first or list(first) == ["classes"]):
+        return "jsonl"
+    whole = first if first is not None and line.strip() == text.strip() else _parse(text)
+    if isinstance(whole, dict) and whole:
+        said = all(isinstance(value, str | list) for value in whole.values())
+        return "corrections" if said else None
+    return None
+
+
+def _of_table(source: Path) -> str | None:
+    found = Reading()
+    table = read_table(source, found, lambda table: _name(table, source) is not None)
+    return None if found.noted else _name(table, source)
+
+
+def _name(table: Table, source: Path) -> str | None:
+    has = {name for name in ("fname", "label", "labels", "manually_verified", *COLUMNS)
+           if table.place(name) is not None}  # fmt: skip
+    if has.issuperset(COLUMNS[:3]):
+        return "csv"
+    if has.issuperset({"fname", "label", "manually_verified"}):
+        return "fsdkaggle2018"
+    known = recognise(table)
+    if known is not None:
+        return known[0]
+    if has.issuperset({"fname", "labels"}) and ("curated" in source.stem or "noisy" in source.stem):
+        return "fsdkaggle2019"
+    return "csv" if has.issuperset({"fname", "label"}) else None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

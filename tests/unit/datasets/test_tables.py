@@ -1,0 +1,220 @@
+"""Tables as spreadsheets, pandas, R and people write them come to the same clips, and are told."""
+
+import codecs
+
+import pandas as pd
+import pytest
+
+from labelkit import registry
+from labelkit.config import FormatSpec
+from labelkit.datasets.cells import MISSING, read_list, split_names
+
+DOG_AND_CAT = [("a.wav", ("Dog",)), ("b.wav", ("Cat",))]
+# Text or bytes of a file, and what is told of how it was read.
+SNIFFED = {
+    "commas": ("fname,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "TABs": ("fname\tlabel\na.wav\tDog\nb.wav\tCat\n", "parted by TABs"),
+    "semicolons": ("fname;label\na.wav;Dog\nb.wav;Cat\n", "parted by semicolons"),
+    "strokes": ("fname|label\na.wav|Dog\nb.wav|Cat\n", "parted by upright strokes"),
+    "semicolons, commas in another column": (
+        "fname;label;note, or more\na.wav;Dog;x, y, z\nb.wav;Cat;\n", "parted by semicolons",
+    ),
+    "a space after each comma": ("fname, label\na.wav, Dog\nb.wav, Cat\n", ""),
+    "a space before a quote": ('fname, "label"\n"a.wav", "Dog"\nb.wav, "Cat"\n', ""),
+    "a space before a quote, TABs": ('fname\t "label"\na.wav\t "Dog"\nb.wav\tCat\n', "TABs"),
+    "spaces at the end of a name": ("fname ,label\t \na.wav,Dog\nb.wav,Cat\n", ""),
+    "another case": ("FName,Label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "a mark of UTF-8": (b"\xef\xbb\xbffname,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "two marks of UTF-8": (codecs.BOM_UTF8 * 2 + b"fname,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "Excel's Unicode text": (
+        "fname\tlabel\r\na.wav\tDog\r\nb.wav\tCat\r\n".encode("utf-16"), "read as UTF-16",
+    ),
+    "UTF-16, the other end first": (
+        codecs.BOM_UTF16_BE + "fname,label\na.wav,Dog\nb.wav,Cat\n".encode("utf-16-be"), "UTF-16",
+    ),
+    "Excel's first line": ("sep=;\nfname;label\na.wav;Dog\nb.wav;Cat\n", "semicolons"),
+    "Excel's first line, in quotes": ('"sep=|"\r\nfname|label\r\na.wav|Dog\r\nb.wav|Cat\r\n', "st"),
+    "Excel's empty rows": ("fname;label\n;\na.wav;Dog\n ; \nb.wav;Cat\n;;\n;;\n", "semicolons"),
+    "a delimiter at the end of each row": ("fname,label\na.wav,Dog,\nb.wav,Cat,,\n", ""),
+    "pandas' index": (",fname,label\n0,a.wav,Dog\n1,b.wav,Cat\n", ""),
+    "pandas' index, read and written": ("Unnamed: 0,fname,label\n0,a.wav,Dog\n1,b.wav,Cat\n", ""),
+    "two of them": ("Unnamed: 0.1,Unnamed: 0,fname,label\n0,0,a.wav,Dog\n1,1,b.wav,Cat\n", ""),
+    "readr's index": ("...1,fname,label\n1,a.wav,Dog\n2,b.wav,Cat\n", ""),
+    "R's write.csv": ('"","fname","label"\n"1","a.wav","Dog"\n"2","b.wav","Cat"\n', ""),
+    "R's write.table": (
+        '"fname" "label"\n'.replace(" ", ",") + '"1","a.wav","Dog"\n"2","b.wav","Cat"\n',
+        "the first cell of each row is its number",
+    ),
+    "R's write.table, TABs": ("fname\tlabel\n1\ta.wav\tDog\n2\tb.wav\tCat\n", "is its number"),
+    "an index from 0, not named": ("fname,label\n0,a.wav,Dog\n1,b.wav,Cat\n", "is its number"),
+    "comments above": ("# made by me\n# on a Monday\nfname,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "the header is a comment": ("#fname,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "the header is the last comment": ("# mine\n# fname\tlabel\na.wav\tDog\nb.wav\tCat\n", "TABs"),
+    "blank lines above": ("\n\nfname,label\n\na.wav,Dog\n\nb.wav,Cat\n", ""),
+    "old line ends": (b"fname,label\ra.wav,Dog\rb.wav,Cat\r", ""),
+    "lists of pandas": ("fname,label\na.wav,['Dog']\nb.wav,['Cat']\n", "are lists"),
+    "lists of JSON": ('fname,label\na.wav,"[""Dog""]"\nb.wav,"[""Cat""]"\n', "are lists"),
+    "whole numbers of pandas": ("fname,label,n\na.wav,Dog,1.0\nb.wav,Cat,2.0\n", ""),
+}  # fmt: skip
+
+
+def read(tmp_path, content, **options):
+    source = tmp_path / "x.csv"
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return registry.resolve("format", "csv")(source, FormatSpec(**options))
+
+
+@pytest.mark.parametrize(("content", "told"), SNIFFED.values(), ids=SNIFFED)
+def test_the_same_table_however_it_is_written(tmp_path, content, told):
+    found = read(tmp_path, content)
+    assert found.faults == []
+    assert [(clip.path, clip.labels) for clip in found.clips] == DOG_AND_CAT
+    assert told in "\n".join(found.tell()) and bool(found.tell()) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        # Labels that stand unquoted are no row numbers, nor are they lost.
+        ("fname,label\na.wav,Dog,Cat\nb.wav,Cat,Dog\n", "row 2: too many cells"),
+        ("fname,label\n64760,Dog,Cat\n64761,Cat,Dog\n", "row 2: too many cells"),
+        ("fname,label\n1,a.wav,Dog\n3,b.wav,Cat\n", "row 2: too many cells"),
+        ("fname;label\na.wav\n", "row 2: too few cells"),
+        ('sep=;\nfname;label\na.wav;"Dog\n', "not CSV"),
+        ("# c\n# c\nfname;label\na.wav;\n", "row 4: label list ''"),
+        (b"fname,label\na.wav,V\xf6gel\n", "in line 2: 'a.wav,Vögel' if it is cp1252; save"),
+        (b"\xff\xfef\0n\0", "no column 'fname' in fn"), (b"\xff\xfef\0n", "not UTF-16"),
+        ("fname,label\na.wav,[]\n", "label list '[]' is empty"),
+        ("fname,label\na.wav,\"['Dog', '']\"\n", "has an empty entry"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_told_by_its_line(tmp_path, text, fault):
+    found = read(tmp_path, text)
+    assert fault in "\n".join(found.faults), found.faults
+
+
+@pytest.mark.parametrize("word", [*MISSING, *(word.upper() for word in MISSING), "NaN", "None"])
+def test_what_programs_write_for_none_is_none(tmp_path, word):
+    rows = f"a.wav,Dog,{word},{word},1\nb.wav,Cat,2,{word},0\nc.wav,Cat,2.0,x,\n"
+    options = {"fold_column": "f", "group_column": "g", "verified_column": "v"}
+    found = read(tmp_path, f"fname,label,f,g,v\n{rows}", **options)
+    assert found.faults == []
+    assert [(c.fold, c.group) for c in found.clips] == [(None, None), (2, None), (2, "x")]
+    assert "2 groups are nan, NA or the like, and taken as none" in found.tell()
+    # A label that is none is nothing to guess at, but a class may be called so in quotes.
+    [fault] = read(tmp_path, f"fname,label\na.wav,{word}\n").faults
+    assert "how programs write that there is none" in fault
+    assert read(tmp_path, f'fname,label\na.wav,"""{word}"""\n').clips[0].labels == (word,)
+    own = read(tmp_path, f"path,labels,state\na.wav,{word},rejected\n")
+    assert own.faults == [] and own.clips[0].labels == ()
+
+
+@pytest.mark.parametrize("flag", ["True", "TRUE", "true", "1", "1.0", "yes", "T"])
+def test_booleans_of_every_program(tmp_path, flag):
+    other = {"True": "False", "TRUE": "FALSE", "1.0": "0.0", "T": "F"}.get(flag, "0")
+    text = f"fname,label,ok\na.wav,Dog,{flag}\nb.wav,Dog,{other}\nc.wav,Dog,NaN\n"
+    found = read(tmp_path, text, verified_column="ok")
+    assert [clip.state for clip in found.clips] == ["verified", "unverified", "unverified"]
+
+
+@pytest.mark.parametrize("column", ["group", "label"])
+def test_whole_numbers_are_whole_unless_they_stand_in_quotes(tmp_path, column):
+    def one(*cells):
+        rows = "\n".join(f"{n}.wav,x,{cell}" for n, cell in enumerate(cells))
+        where = {"group_column": "g"} if column == "group" else {"label_column": "g"}
+        clips = read(tmp_path, f"fname,label,g\n{rows}\n", **where).clips
+        return [clip.group if column == "group" else clip.labels[0] for clip in clips]
+
+    assert one("1.0", "20.00") == ["1", "20"]
+    assert one("1.0", "1.5") == ["1.0", "1.5"] and one("1.0", "x") == ["1.0", "x"]
+    assert one('"""1.0"""', '"""2.0"""') == ["1.0", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        ("['Dog', 'Cat']", ("Dog", "Cat")), ("['Dog' 'Cat']", ("Dog", "Cat")),
+        ('["Dog","Cat"]', ("Dog", "Cat")), ("['Dog'\n 'Cat']", ("Dog", "Cat")),
+        ("[np.str_('Dog'), np.str_('Cat')]", ("Dog", "Cat")), ("[]", ()), ("[ 'Dog', ]", ("Dog",)),
+        ("['it\\'s', \"5'\"]", ("it's", "5'")), ('["Dog, big"]', ("Dog, big",)),
+        ('["V\\u00f6gel"]', ("Vögel",)), ("['a]', 'b']", ("a]", "b")),
+        ("[Dog]", None), ("['Dog'", None), ("['Dog'; 'Cat']", None), ("[1, 2]", None),
+        ("['Dog', ['Cat']]", None), ("'Dog'", None), ("", None),
+    ],
+)  # fmt: skip
+def test_lists_in_cells(cell, names):
+    assert read_list(cell) == names
+    if names:
+        assert split_names(cell, ",") == names
+
+
+CLIPS = [
+    ("a.wav", ("Dog",), "verified", 1, "7", 1.25),
+    ("b.wav", ("Cat", "Rain, heavy"), "unverified", 0, "x y", 0.5),
+    ("ü.wav", (), "rejected", None, None, None), ("d.wav", ("nan",), "relabeled", 1, "NA", 2.0),
+    ("e.wav", ("[x]", 'say "so"'), "self_verified", 3, "1.0", 10.0),
+]  # fmt: skip
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """A file that labelkit wrote, with names that other programs could take for something else."""
+    from labelkit.datasets.writers import write_csv
+    from labelkit.records import Clip
+
+    clips = [
+        Clip(path=path, labels=labels, state=state, fold=fold, group=group, duration_s=seconds,
+             content_hash=f"{n}a" * 16)
+        for n, (path, labels, state, fold, group, seconds) in enumerate(CLIPS)
+    ]  # fmt: skip
+    write_csv(tmp_path / "out.csv", clips, ["Dog"])
+    return tmp_path / "out.csv"
+
+
+def as_excel(frame, file):
+    """As Excel writes it where a comma is the decimal point."""
+    seconds = [f"{x:g}".replace(".", ",") if x == x else "" for x in frame.duration_s]
+    frame = frame.assign(duration_s=seconds)
+    file.write_bytes(b"\xef\xbb\xbf" + frame.to_csv(sep=";", index=False).encode())
+
+
+def as_r(frame, file):
+    """As write.csv of R does: row names, every text in quotes, and NA without."""
+
+    def cell(value):
+        if value != value:
+            return "NA"
+        return f"{value:g}" if isinstance(value, float) else '"' + value.replace('"', '""') + '"'
+
+    lines = [",".join(['""', *(f'"{name}"' for name in frame.columns)])]
+    for number, row in enumerate(frame.itertuples(index=False), 1):
+        lines.append(",".join([f'"{number}"', *map(cell, row)]))
+    file.write_text("\n".join(lines) + "\n")
+
+
+REWRITES = {
+    "pandas": lambda frame, file: frame.to_csv(file),
+    "pandas without index": lambda frame, file: frame.to_csv(file, index=False),
+    "pandas, with nan": lambda frame, file: frame.to_csv(file, na_rep="nan"),
+    "pandas, twice": lambda frame, file: frame.reset_index().to_csv(file),
+    "pandas, all in quotes": lambda frame, file: frame.to_csv(file, quoting=1),
+    "pandas, TABs": lambda frame, file: frame.to_csv(file, sep="\t"),
+    "pandas, other columns first": lambda frame, file: frame[frame.columns[::-1]].to_csv(file),
+    "pandas, its own types": lambda frame, file: frame.convert_dtypes().to_csv(file),
+    "pandas, a flag more": lambda frame, file: frame.assign(ok=True).to_csv(file),
+    "Excel": as_excel,
+    "Excel, Unicode text": lambda frame, file: frame.to_csv(file, sep="\t", encoding="utf-16"),
+    "R": as_r,
+}
+
+
+@pytest.mark.parametrize("rewrite", REWRITES.values(), ids=REWRITES)
+def test_an_export_comes_back_whatever_wrote_it_again(exported, tmp_path, rewrite):
+    read = registry.resolve("format", "csv")
+    want = read(exported, FormatSpec())
+    assert [(c.path, c.labels, c.state, c.fold, c.group, c.duration_s) for c in want.clips] == CLIPS
+    rewrite(pd.read_csv(exported), tmp_path / "again.csv")
+    found = read(tmp_path / "again.csv", FormatSpec())
+    assert found.faults == []
+    drop = {"row": 0}
+    assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
