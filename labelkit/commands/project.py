@@ -12,9 +12,9 @@ from labelkit.commands.options import (
     Place,
     as_of_option,
     device_option,
-    json_option,
     options,
     recipe_options,
+    table_options,
     tell_unread,
     workers_option,
 )
@@ -79,7 +79,7 @@ def import_(
 @recipe_options
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def check(
     place: Place,
@@ -147,7 +147,7 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
     "--n", type=click.IntRange(2, MOST_FOLDS), help="Number of folds; 5 where there are none."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
-@json_option
+@table_options
 @click.pass_obj
 def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
     """Deal the clips into folds that stay; clips that came later join them.
@@ -164,7 +164,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
 @click.command()
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labelkit.commands.options import Finite, Place, json_option, options
+from labelkit.commands.options import Finite, Place, json_option, options, table_options
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput
 from labelkit.output import as_row, show, show_facts
@@ -98,7 +98,7 @@ def _ask_for_address(project: Project) -> None:
 @click.option("--follow-links", is_flag=True,
               help="Upload recordings, too, that links take out of the audio folder.")  # fmt: skip
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def push(
     place: Place,
@@ -175,7 +175,7 @@ def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
 
 @click.command()
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
@@ -190,7 +190,7 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
 @click.command()
 @click.option("--url", help="Address to check before anything is set up.")
 @token_option
-@json_option
+@table_options
 @click.pass_context
 def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json: bool) -> None:
     """Check address, token, version, project, page, storage and a recording.
@@ -216,7 +216,7 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
@@ -226,7 +226,7 @@ def disagreements(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
@@ -236,7 +236,7 @@ def annotators(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""
