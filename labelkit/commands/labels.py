@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from labelkit import registry
+from labelkit.commands.hints import Hinting
 from labelkit.commands.options import Place, as_of_option, table_options
 from labelkit.output import show, show_facts
 from labelkit.terminal import echo
@@ -52,7 +53,7 @@ def export(
         echo(f"bring it in with: labelkit import --separator {separator!r}", err=True)
 
 
-@click.group()
+@click.group(cls=Hinting)
 def changes() -> None:
     """Carry what became of labels from one copy of a data set to another.
 

@@ -230,3 +230,10 @@ def record_option(command: Command) -> Command:
 def table_options(command: Command) -> Command:
     """Add ``--json`` and ``--wide``."""
     return json_option(wide_option(command))
+
+
+def tell_next(project: Any) -> None:
+    """Say what to type next, on stderr."""
+    from labelkit.maintenance.status import next_step
+
+    echo(f"next: {next_step(project)}", err=True)

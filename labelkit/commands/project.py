@@ -15,6 +15,7 @@ from labelkit.commands.options import (
     options,
     recipe_options,
     table_options,
+    tell_next,
     tell_unread,
     workers_option,
 )
@@ -33,6 +34,7 @@ def init(place: Place, audio_dir: Path) -> None:
 
     project, new = create_project(place.folder or Path.cwd(), audio_dir)
     echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+    tell_next(project)
 
 
 @click.command("import")
@@ -59,8 +61,9 @@ def import_(
     """
     from labelkit.labels import importing
 
+    project = place.project()
     report = importing.import_labels(
-        place.project(), source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
+        project, source, format_, spec, metadata_only=metadata_only, add_classes=add_classes
     )
     states = ", ".join(f"{count} {state}" for state, count in report.states.items())
     echo(
@@ -68,6 +71,7 @@ def import_(
         f"{len(report.classes)} classes",
         err=True,
     )
+    tell_next(project)
 
 
 @click.command()

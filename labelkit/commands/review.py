@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labelkit.commands.hints import Hinting
 from labelkit.commands.options import Finite, Place, json_option, options, table_options
 from labelkit.config import ReviewSpec
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.output import as_row, show, show_facts
 from labelkit.terminal import echo, visible
 
@@ -24,7 +25,7 @@ token_option = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Hinting)
 def review() -> None:
     """Let people decide in Label Studio.
 
@@ -94,7 +95,11 @@ def _ask_for_address(project: Project) -> None:
               help="Clips of labels_now, with their scores of review_queue.")  # fmt: skip
 @click.option("--clips", type=click.Path(path_type=Path), help="Clips of a file, a path a line.")
 @click.option("--disagreements", is_flag=True, help="Clips people differ on, to one more of them.")
-@click.option("--dry-run", is_flag=True, help="Send nothing, show what would be sent.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing, show what would be; asks no server, needs no token.",
+)
 @click.option("--follow-links", is_flag=True,
               help="Upload recordings, too, that links take out of the audio folder.")  # fmt: skip
 @token_option
@@ -121,7 +126,8 @@ def push(
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
     project = place.project()
-    _ask_for_address(project)
+    if not dry_run:
+        _ask_for_address(project)
     clips, report = send(
         project, choice, dry_run=dry_run, token_file=token_file, follow_links=follow_links
     )
@@ -156,15 +162,40 @@ def pull(
         raise click.UsageError("--from excludes --full and --watch")
     project = place.project()
     if file is not None:
-        show_facts(_brought(pulling.pull_file(project, file), as_json), as_json)
+        _tell_pulled(project, pulling.pull_file(project, file), as_json)
         return
     _ask_for_address(project)
     if watch is None:
         report = pulling.pull(project, full=full, token_file=token_file)
-        show_facts(_brought(report, as_json), as_json)
+        _tell_pulled(project, report, as_json)
     else:
         for report in pulling.watch(project, watch, token_file=token_file):
             show_facts(_brought(report, as_json), as_json)
+
+
+def _tell_pulled(project: Project, report: PullReport, as_json: bool) -> None:
+    """Print what a pull brought, and what to do about it."""
+    show_facts(_brought(report, as_json), as_json)
+    if not as_json:
+        echo(f"next: {_after_pull(project, report)}", err=True)
+
+
+def _after_pull(project: Project, report: PullReport) -> str:
+    from labelkit.review.status import list_disagreements
+
+    if report.quarantined:
+        return "labelkit review quarantine, for the answers that could not be read"
+    try:
+        differing = list_disagreements(project)
+    except NotYet:  # Answers came in a file, and nothing was set up here.
+        differing = []
+    if differing:
+        return "labelkit push --disagreements, for the clips on which people differ"
+    if report.verified or report.relabeled or report.rejected:
+        return "labelkit train --trusted"
+    return (
+        "labelkit pull again when people have answered; labelkit review status says how far it is"
+    )
 
 
 def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from labelkit import config
+from labelkit.commands.hints import Hinting
 from labelkit.commands.options import (
     Place,
     as_of_option,
@@ -15,6 +16,7 @@ from labelkit.commands.options import (
     options,
     set_option,
     table_options,
+    tell_next,
     training_options,
 )
 from labelkit.config import RULES, VerifySpec
@@ -50,7 +52,7 @@ def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     show_facts(summary, as_json)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Hinting, invoke_without_command=True)
 @table_options
 @click.pass_context
 def recipes(ctx: click.Context, as_json: bool) -> None:
@@ -115,7 +117,8 @@ def verify(
         for line in class_lines(row["per_class"]):
             echo(line, err=as_json)
 
-    summary = self_verify(place.project(), recipe, on_round=tell, **kwargs)
+    project = place.project()
+    summary = self_verify(project, recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
         echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:
@@ -129,6 +132,8 @@ def verify(
     if as_json:
         show([{"run_id": summary["run_id"], **row} for row in rounds], True)
     show_facts(summary, False, err=as_json)
+    if not as_json:
+        tell_next(project)
 
 
 def round_line(row: dict[str, Any]) -> str:
