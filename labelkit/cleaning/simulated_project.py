@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.files import replacing
 from labelkit.folds import group_indices
 from labelkit.noise.simulate import Planted
@@ -59,7 +59,7 @@ def read_source(project: Project, say: Callable[[str], None]) -> Source:
     labels = multi_hot(table.labels, len(table.classes))
     human = np.isin(table.states, (VERIFIED, RELABELED)) & (table.subsets == "train")
     if not human.any():
-        raise InvalidInput(
+        raise NotYet(
             "no training clip is verified; a rehearsal hides some of those and needs others to "
             "learn from: import or verify some"
         )

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from labelkit.commands.cleaning import judge_options, judged_by
-from labelkit.commands.options import Place, as_of_option, json_option
+from labelkit.commands.options import Place, as_of_option, json_option, table_options
 from labelkit.output import show, show_facts
 
 
 @click.group(invoke_without_command=True)
 @judge_options
 @as_of_option
-@json_option
+@table_options
 @click.pass_context
 def classes(ctx: click.Context, run_id: str | None, probs: Path | None, as_json: bool) -> None:
     """Show of each class how noisy its labels seem, and which class it is taken for.

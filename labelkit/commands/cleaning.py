@@ -14,9 +14,9 @@ from labelkit.commands.options import (
     Finite,
     Place,
     as_of_option,
-    json_option,
     probe_option,
     rule_options,
+    table_options,
     workers_option,
 )
 from labelkit.output import as_row, show, show_facts
@@ -70,7 +70,7 @@ def judge_options(command: Command) -> Command:
 @probe_option
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def score(
     place: Place,
@@ -114,7 +114,7 @@ def score(
 @click.option("--add", is_flag=True, help="Leave what a machine trusted before trusted.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, show what would change.")
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def select(
     place: Place,
@@ -152,7 +152,7 @@ def select(
 @probe_option
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def missing(
     place: Place, /, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any

@@ -14,9 +14,10 @@ from labelkit.commands.options import (
     Place,
     as_of_option,
     device_option,
-    json_option,
     options,
     recipe_options,
+    table_options,
+    tell_next,
     tell_unread,
     workers_option,
 )
@@ -45,6 +46,7 @@ def init(place: Place, audio_dir: Path, kind: str | None) -> None:
     if kind is not None:
         set_kind(project, kind)
     echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+    tell_next(project)
 
 
 @click.command("import")
@@ -84,8 +86,9 @@ def import_(
             click.confirm("Bring it in like this?", abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    project = place.project()
     report = importing.import_labels(
-        place.project(),
+        project,
         source,
         format_,
         spec,
@@ -102,6 +105,8 @@ def import_(
         f"{len(report.classes)} classes",
         err=True,
     )
+    if not dry_run:
+        tell_next(project)
 
 
 def _show_counts(counts: Mapping[str, int]) -> None:
@@ -124,7 +129,7 @@ def _show_counts(counts: Mapping[str, int]) -> None:
 @recipe_options
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def check(
     place: Place,
@@ -192,7 +197,7 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
     "--n", type=click.IntRange(2, MOST_FOLDS), help="Number of folds; 5 where there are none."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
-@json_option
+@table_options
 @click.pass_obj
 def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
     """Deal the clips into folds that stay; clips that came later join them.
@@ -209,7 +214,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
 @click.command()
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labelkit.commands.options import Finite, Place, json_option, options
+from labelkit.commands.hints import Hinting
+from labelkit.commands.options import Finite, Place, json_option, options, table_options
 from labelkit.config import ReviewSpec
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.output import as_row, show, show_facts
 from labelkit.terminal import echo, visible
 
@@ -24,7 +25,7 @@ token_option = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Hinting)
 def review() -> None:
     """Let people decide in Label Studio.
 
@@ -94,11 +95,15 @@ def _ask_for_address(project: Project) -> None:
               help="Clips of labels_now, with their scores of review_queue.")  # fmt: skip
 @click.option("--clips", type=click.Path(path_type=Path), help="Clips of a file, a path a line.")
 @click.option("--disagreements", is_flag=True, help="Clips people differ on, to one more of them.")
-@click.option("--dry-run", is_flag=True, help="Send nothing, show what would be sent.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing, show what would be; asks no server, needs no token.",
+)
 @click.option("--follow-links", is_flag=True,
               help="Upload recordings, too, that links take out of the audio folder.")  # fmt: skip
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def push(
     place: Place,
@@ -121,7 +126,8 @@ def push(
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
     project = place.project()
-    _ask_for_address(project)
+    if not dry_run:
+        _ask_for_address(project)
     clips, report = send(
         project, choice, dry_run=dry_run, token_file=token_file, follow_links=follow_links
     )
@@ -156,15 +162,40 @@ def pull(
         raise click.UsageError("--from excludes --full and --watch")
     project = place.project()
     if file is not None:
-        show_facts(_brought(pulling.pull_file(project, file), as_json), as_json)
+        _tell_pulled(project, pulling.pull_file(project, file), as_json)
         return
     _ask_for_address(project)
     if watch is None:
         report = pulling.pull(project, full=full, token_file=token_file)
-        show_facts(_brought(report, as_json), as_json)
+        _tell_pulled(project, report, as_json)
     else:
         for report in pulling.watch(project, watch, token_file=token_file):
             show_facts(_brought(report, as_json), as_json)
+
+
+def _tell_pulled(project: Project, report: PullReport, as_json: bool) -> None:
+    """Print what a pull brought, and what to do about it."""
+    show_facts(_brought(report, as_json), as_json)
+    if not as_json:
+        echo(f"next: {_after_pull(project, report)}", err=True)
+
+
+def _after_pull(project: Project, report: PullReport) -> str:
+    from labelkit.review.status import list_disagreements
+
+    if report.quarantined:
+        return "labelkit review quarantine, for the answers that could not be read"
+    try:
+        differing = list_disagreements(project)
+    except NotYet:  # Answers came in a file, and nothing was set up here.
+        differing = []
+    if differing:
+        return "labelkit push --disagreements, for the clips on which people differ"
+    if report.verified or report.relabeled or report.rejected:
+        return "labelkit train --trusted"
+    return (
+        "labelkit pull again when people have answered; labelkit review status says how far it is"
+    )
 
 
 def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
@@ -175,7 +206,7 @@ def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
 
 @click.command()
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
@@ -190,7 +221,7 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
 @click.command()
 @click.option("--url", help="Address to check before anything is set up.")
 @token_option
-@json_option
+@table_options
 @click.pass_context
 def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json: bool) -> None:
     """Check address, token, version, project, page, storage and a recording.
@@ -216,7 +247,7 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
@@ -226,7 +257,7 @@ def disagreements(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
@@ -236,7 +267,7 @@ def annotators(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labelkit import registry
 from labelkit.datasets.writers import LEFT_OUT, folder_files
-from labelkit.errors import InvalidInput, UnknownName
+from labelkit.errors import InvalidInput, NotYet, UnknownName
 from labelkit.files import sync_folder
 from labelkit.project import Project, check_target
 from labelkit.records import Clip
@@ -84,7 +84,7 @@ def export_labels(
         clips = read_clips(session, fold_set)
         classes = session.classes()
     if not clips:
-        raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+        raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     if files and not target.exists():
         with _new_folder(target) as partial:
             unsaid = write(partial, clips, classes, **options)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from labelkit.maintenance.gc import find_garbage
 from labelkit.project import Project
-from labelkit.stores.overview import read_overview
+from labelkit.states import SELF_VERIFIED, UNVERIFIED
+from labelkit.stores.overview import Overview, read_overview
+from labelkit.stores.reviews import last_project
+
+_GPU = Path("/dev/nvidiactl")
+# Clips a person hears at one go.
+_HEARD = 200
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,48 @@ def status(project: Project) -> list[Fact]:
             if folder.is_dir() and folder.name not in found.run_ids
         ]
     facts.append(Fact("last batch", found.last_batch))
+    if project.store.as_of is None:
+        facts.append(Fact("next", next_step(project)))
     if project.store.as_of is None and (garbage := find_garbage(project)):
         freed = sum(one.size_mb for one in garbage)
         facts.append(Fact("needed no more", f"{freed:.1f} MB; see: labelkit gc --dry-run"))
     return facts
+
+
+def next_step(project: Project) -> str:
+    """Say what to type next, as far as the store tells how far the project is.
+
+    Args:
+        project: The project; what it was at an earlier moment is no matter.
+
+    Returns:
+        The command, with what speaks for it where that is not plain.
+    """
+    with project.current.read() as session:
+        found, in_review = read_overview(session), last_project(session) is not None
+    if not found.states:
+        return "labelkit import FILE --format NAME (labelkit import --help lists the formats)"
+    kinds = [run.run_id.partition("-")[0] for run in found.last_runs]
+    trained = next((kind for kind in kinds if kind in ("verify", "train")), None)
+    if trained is None:
+        return f"labelkit check, then {_first_training(found)}"
+    states = {count.state for count in found.states if count.subset == "train"}
+    if trained == "verify" and SELF_VERIFIED in states:
+        return "labelkit train --trusted, or labelkit score for the most doubtful labels"
+    if kinds[0] != "score":
+        return "labelkit score, for the most doubtful labels"
+    if in_review:
+        return f"labelkit push --lowest fusion {_HEARD}"
+    return "labelkit review init --url URL --project TITLE, so that people hear the doubtful clips"
+
+
+def _first_training(found: Overview) -> str:
+    """Choose what to begin with: verify where there are labels to trust and to check."""
+    states = {count.state for count in found.states if count.subset == "train"}
+    command = "verify" if UNVERIFIED in states and states - {UNVERIFIED} else "train"
+    if _GPU.exists():
+        return f"labelkit {command}"
+    return (
+        f"labelkit {command} --recipe probe (there is no GPU: a classifier on embeddings takes "
+        f"seconds, the network of labelkit {command} minutes)"
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from labelkit.cleaning.missing import METRIC as MISSING
-from labelkit.errors import InvalidInput, StoreError
+from labelkit.errors import InvalidInput, NotYet, StoreError
 from labelkit.files import parse_json, refuse_special
 from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
@@ -181,9 +181,7 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     if choice.missing:
         found = newest_pair_scores(session, MISSING)
         if found is None:
-            raise InvalidInput(
-                f"no clip has the score {MISSING!r} yet; make it with: labelkit missing"
-            )
+            raise NotYet(f"no clip has the score {MISSING!r} yet; make it with: labelkit missing")
         return found
     if choice.lowest is None:
         return None
@@ -194,7 +192,7 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
         make = f"labelkit score --method {metric}"
         if metric.startswith("pair_"):
             make = f"labelkit score --pairs {metric.removeprefix('pair_')}"
-        raise InvalidInput(
+        raise NotYet(
             f"no clip has the score {metric!r} of the newest model; make it with: "
             f"{'labelkit missing' if metric == MISSING else make}"
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.config import ReviewSpec, create_spec, fingerprint
-from labelkit.errors import InvalidInput, ServiceError
+from labelkit.errors import InvalidInput, NotYet, ServiceError
 from labelkit.label_studio.access import check_url, find_origin, is_loopback, read_token
 from labelkit.label_studio.audio import Share, share_folder
 from labelkit.label_studio.client import Client
@@ -76,15 +76,25 @@ def connect(
             f"sent it; confirm the address with: labelkit review confirm {unconfirmed}, or "
             f"set LABEL_STUDIO_URL={unconfirmed} in the environment"
         )
-    if token_file is not None and token_file.resolve().is_relative_to(project.root.resolve()):
-        raise InvalidInput(
-            f"{token_file} lies in the project, where a token could be published with it; "
-            "move it elsewhere"
-        )
+    if token_file is not None:
+        check_token_file(project, token_file)
     client = Client(url, read_token(token_file))
     if client.url.lower().startswith("http:") and not is_loopback(client.url):
         say(f"{client.url} is plain http: token and answers can be read on their way; use https")
     return client
+
+
+def check_token_file(project: Project, token_file: Path) -> None:
+    """Refuse a token in the project, with which it could be published.
+
+    Raises:
+        InvalidInput: If it lies there.
+    """
+    if token_file.resolve().is_relative_to(project.root.resolve()):
+        raise InvalidInput(
+            f"{token_file} lies in the project, where a token could be published with it; "
+            "move it elsewhere"
+        )
 
 
 def set_up(
@@ -121,7 +131,7 @@ def set_up(
         # As rows, which is what the names of projects that are there were made of.
         store = fingerprint([first] if first else [])
         if not classes:
-            raise InvalidInput("the project has no classes; bring some in with: labelkit import")
+            raise NotYet("the project has no classes; bring some in with: labelkit import")
         client = connect(project, url, token_file, given=True)
         if find_unconfirmed(client.url):
             confirm_address(find_origin(client.url))
@@ -166,7 +176,7 @@ def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
     with project.store.read() as session:
         found = last_project(session)
     if found is None:
-        raise InvalidInput(
+        raise NotYet(
             "no project in Label Studio yet; make it with: "
             "labelkit review init --url URL --project TITLE"
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.config import Recipe, fingerprint
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.probe import check_probe
 from labelkit.progress import say
 from labelkit.project import Project
@@ -209,7 +209,7 @@ def read_dataset(
         check_probe(recipe.probe)
     with project.store.read() as session:
         if not session.labels().paths:
-            raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+            raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     arrays: ArrayStore
     if classifies:
         arrays = compute_embeddings(
@@ -265,9 +265,9 @@ def _usable_clips(
         why = ", ".join(f"{n} {fault} ({_first(left_out, fault)} say)" for fault, n in kinds)
         say(f"trained on {len(train)} of {wanted} clips; of all recordings are left out: {why}")
     if not len(train):
-        raise InvalidInput("no usable training clip; see: labelkit check")
+        raise NotYet("no usable training clip; see: labelkit check")
     if len(table.classes) < 2:
-        raise InvalidInput("the project has a single class; nothing can be told from it")
+        raise NotYet("the project has a single class; nothing can be told from it")
     return train, np.flatnonzero(usable & (table.subsets == "test"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import make_folds
 from labelkit.progress import say
 from labelkit.project import Project, user
@@ -67,7 +67,7 @@ def _fixed(table: LabelTable, standing: dict[int, int]) -> tuple[Ints, Ints]:
     """Indices of the training clips, and the folds they stand in, -1 where there is none."""
     train = np.flatnonzero(table.subsets == "train")
     if not len(train):
-        raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+        raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     return train, np.array([standing.get(int(i), -1) for i in table.clip_ids[train]], int)
 
 

@@ -200,7 +200,9 @@ def test_a_run_of_an_older_vocabulary_is_taken_as_it_was_meant(project):
     meant = [["Vogel"], ["Dog"], ["Dog"], []]
     assert [rows(project, "select labels from labels_now where clip_id = ?", [int(i)])[0][0]
             for i in ids] == meant  # fmt: skip
-    found = rows(project, "select suggested from suggestions where run_id = 'late' order by clip_id")
+    found = rows(
+        project, "select suggested from suggestions where run_id = 'late' order by clip_id"
+    )
     assert sorted(map(tuple, (s for (s,) in found))) == [(0,), (0, 1), (1,), (1,)]
     assert len(rows(project, "from scores where metric = 'pairs'")) == 3
     sound(project)
@@ -252,7 +254,9 @@ def test_what_it_was_is_seen_as_it_was(project):
     moment = rows(project, "select max(batch_id) from batches")[0][0]
     call(project, "classes", "merge", "Car", "Dog")
     call(project, "classes", "rename", "Bird", "Vogel")
-    done = call(project, "query", "--json", "--as-of", moment, "select path, labels from labels_now")
+    done = call(
+        project, "query", "--json", "--as-of", moment, "select path, labels from labels_now"
+    )
     assert {row["path"]: row["labels"] for row in json.loads(done.stdout)} == told
 
 

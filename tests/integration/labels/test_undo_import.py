@@ -103,7 +103,9 @@ def test_the_right_file_can_come_in_its_place(project, tmp_path):
     assert call(project, "undo", "3").exit_code == 0
     assert bring(project, "l", lines, "--separator", ";").exit_code == 0
     assert rows(project, "select name from classes order by 1") == [("Cat",), ("Dog",)]
-    assert rows(project, "select labels from labels_now where path = 'a.wav'") == [(["Cat", "Dog"],)]
+    assert rows(project, "select labels from labels_now where path = 'a.wav'") == [
+        (["Cat", "Dog"],)
+    ]
     sound(project)
     # Now the first import cannot come back: its clips are there.
     done = call(project, "undo", "4")
