@@ -13,7 +13,7 @@ from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import check_page
 from labelkit.maintenance.findings import OK, PROBLEM, Finding
 from labelkit.project import Project
-from labelkit.review.setup import connect, read_setup, read_version
+from labelkit.review.setup import allows_several, connect, read_setup, read_version
 
 
 def examine(
@@ -64,9 +64,9 @@ def examine(
     if existing is None:
         return checks
     with project.store.read() as session:
-        classes = session.classes()
+        classes, several = session.classes(), allows_several(session)
         path = session.first_path()
-    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    faults = check_page(existing["label_config"], classes, blind=spec.blind, several=several)
     checks += [Finding("page", PROBLEM, fault) for fault in faults]
     if not faults:
         what = f"{len(classes)} classes, as the vocabulary has them"
