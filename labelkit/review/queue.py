@@ -62,8 +62,8 @@ class Choice:
         )  # fmt: skip
         if sum(part is not None for part in given) != 1:
             raise InvalidInput(
-                "say which clips: N for the N most doubtful, or one of --lowest SCORE N, "
-                "--lowest-lwlrap N, --missing N, --where SQL, --clips FILE, --disagreements"
+                "say which clips: N for the N most doubtful, or one of --lowest-lwlrap N, "
+                "--lowest SCORE N, --missing N, --where SQL, --clips FILE, --disagreements"
             )
         pair = self.lowest is None or isinstance(self.lowest, tuple | list)
         if not pair or (self.lowest and [type(part) for part in self.lowest] != [str, int]):
