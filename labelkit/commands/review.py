@@ -11,7 +11,7 @@ import click
 from labelkit.commands.hints import Hinting
 from labelkit.commands.options import Finite, Place, json_option, options, table_options
 from labelkit.config import ReviewSpec
-from labelkit.errors import InvalidInput, NotYet
+from labelkit.errors import InvalidInput, LabelkitError, NotYet
 from labelkit.output import as_row, show, show_facts
 from labelkit.terminal import echo, visible
 
@@ -76,17 +76,19 @@ def is_at_terminal() -> bool:
 def _ask_for_address(project: Project) -> None:
     """Ask somebody at a terminal, once, whether the token may go where the store says."""
     from labelkit.personal import confirm_address
-    from labelkit.review.setup import find_unconfirmed, read_setup
+    from labelkit.review.setup import find_last, find_unconfirmed
 
-    if not is_at_terminal():
+    setup = find_last(project)
+    if setup is None or not is_at_terminal():
         return
-    address = find_unconfirmed(read_setup(project)[0].url)
+    address = find_unconfirmed(setup.url)
     question = f"This store names Label Studio at {address}. Shall your token go there?"
     if address and click.confirm(visible(question), err=True):
         confirm_address(address)
 
 
 @click.command()
+@click.argument("first", type=int, required=False, metavar="[N]")
 @click.option("--lowest-lwlrap", type=int, metavar="N", help="The N clips of lowest lwlrap.")
 @click.option("--lowest", nargs=2, type=(str, int), metavar="SCORE N",
               help="The N clips of another score that is lowest, fusion say.")  # fmt: skip
@@ -116,7 +118,11 @@ def push(
     as_json: bool,
     **kwargs: Any,
 ) -> None:
-    """Send clips to annotators, the most doubtful first; twice sends nothing twice."""
+    """Send the N most doubtful clips to annotators, or others; twice sends nothing twice.
+
+    N are the first rows of the view review_queue: by fusion where clips have it, by lwlrap
+    where they do not.
+    """
     from labelkit.review.push import push as send
     from labelkit.review.queue import Choice
 
@@ -146,9 +152,9 @@ def push(
               help="Take the answers of a JSON export; no server is asked.")  # fmt: skip
 @token_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def pull(
-    place: Place,
+    ctx: click.Context,
     full: bool,
     watch: float | None,
     file: Path | None,
@@ -160,9 +166,13 @@ def pull(
 
     if file is not None and (full or watch is not None):
         raise click.UsageError("--from excludes --full and --watch")
-    project = place.project()
+    project = ctx.obj.project()
     if file is not None:
-        _tell_pulled(project, pulling.pull_file(project, file), as_json)
+        report = pulling.pull_file(project, file)
+        _tell_pulled(project, report, as_json)
+        if report.foreign:
+            # The lines above say which, and what takes them in.
+            ctx.exit(LabelkitError.exit_code)
         return
     _ask_for_address(project)
     if watch is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from labelkit.config import ReviewSpec
 from labelkit.label_studio.audio import Share, local_url, web_url
-from labelkit.label_studio.page import SUGGESTION_KEYS
+from labelkit.label_studio.page import EXAMPLE_KEYS, SUGGESTION_KEYS
 from labelkit.label_studio.tasks import create_prediction, create_task
 from labelkit.review.queue import Item, Queue
+from labelkit.stores.scores import Example
 
 # Fields of tasks that a comparison reads.
 INCLUDE = (
@@ -60,24 +61,40 @@ class Plan:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Tasks as they should be: those of a queue, in a project with its settings."""
+    """Tasks as they should be: those of a queue, in a project with its settings.
+
+    ``several`` tells whether a clip may have several labels; ``examples`` are the URLs of clips
+    to compare others with, by clip id, None where they are uploaded first.
+    """
 
     queue: Queue
     spec: ReviewSpec
     share: Share
+    several: bool = True
+    examples: Mapping[int, str] | None = field(default_factory=dict)
 
     def task(self, item: Item, audio: str) -> dict[str, Any]:
         """Make a task without its prediction."""
         return create_task(
             audio=audio, clip_id=item.clip_id, path=item.path, given=item.given,
             suggested=item.suggested, reason=item.reason, blind=self.spec.blind,
+            given_example=self._example(item.given_example),
+            suggested_example=self._example(item.suggested_example),
         )  # fmt: skip
+
+    def _example(self, example: tuple[str, Example] | None) -> tuple[str, str] | None:
+        """Return class and URL of a clip to compare with, if the browser can get it."""
+        if example is None:
+            return None
+        name, clip = example
+        url = (self.examples or {}).get(clip.clip_id)
+        return None if url is None else (name, url)
 
     def prediction(self, item: Item) -> dict[str, Any]:
         """Make the prediction: what is suggested, and the place in the queue."""
         return create_prediction(
             item.suggested, score=item.score, model_version=self.queue.model_version,
-            region=item.seconds, blind=self.spec.blind,
+            region=item.seconds, blind=self.spec.blind, several=self.several,
         )  # fmt: skip
 
     def url(self, item: Item, before: str | None = None) -> str | None:
@@ -155,6 +172,11 @@ def _compare_task(wanted: Wanted, item: Item, task: dict[str, Any], plan: Plan) 
     # Keys that others added stay; a suggestion of before the blind mode does not.
     kept = {key: value for key, value in task["data"].items() if key not in SUGGESTION_KEYS}
     data = kept | wanted.task(item, url or "")["data"]
+    if wanted.examples is None:
+        # Which of them are there is not known before they are uploaded.
+        data |= {
+            key: task["data"][key] for key in EXAMPLE_KEYS if key in task["data"] and key in data
+        }
     if data != task["data"]:
         plan.changed[clip_id] = data
     prediction = wanted.prediction(item)

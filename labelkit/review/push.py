@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError
 from labelkit.label_studio.access import read_token
-from labelkit.label_studio.audio import check_urls, probe_audio
+from labelkit.label_studio.audio import Share, check_urls, local_url, probe_audio, web_url
 from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import choice_names, read_page
 from labelkit.label_studio.tasks import check_task
@@ -117,7 +117,11 @@ def push(
         client = connect(project, setup.url, token_file)
         setup = update_page(project, client, setup, spec)
         queue, _ = _read_wanted(project, setup, spec, choice)
-        sender = _Sender(project, client, setup, Wanted(queue, spec, share), follow_links)
+        with project.store.read() as session:
+            several = session.allows_several()
+        examples = _example_urls(project, queue, share)
+        wanted = Wanted(queue, spec, share, several=several, examples=examples)
+        sender = _Sender(project, client, setup, wanted, follow_links)
         first = sender.compare()
         sender.send(first)
     return _tell(queue, first.becomes, sender.faults, setup.project_id)
@@ -252,8 +256,32 @@ def _read_wanted(
         or any(review.answer == "quarantined" for review in answers)
     }  # fmt: skip
     waiting = sorted(set(sent) - answered)
-    queue = read_queue(project, choice, answered=answered, disputed=disputed, waiting=waiting)
+    queue = read_queue(
+        project, choice, answered=answered, disputed=disputed, waiting=waiting, blind=spec.blind
+    )
     return _tell_left_out(queue), answered
+
+
+def _examples_of(queue: Queue) -> dict[int, str]:
+    """List the clips that others are compared with, by id, with their paths."""
+    pairs = (pair for item in queue.items for pair in (item.given_example, item.suggested_example))
+    return {pair[1].clip_id: pair[1].path for pair in pairs if pair is not None}
+
+
+def _example_urls(project: Project, queue: Queue, share: Share) -> dict[int, str] | None:
+    """Find where the browser gets the clips to compare with; None if they are uploaded first.
+
+    One that is not there is left out: it is a help, and no clip that somebody asked for.
+    """
+    if share.mode == "upload":
+        return None
+    if share.mode == "url":
+        return {clip_id: web_url(share, path) for clip_id, path in _examples_of(queue).items()}
+    return {
+        clip_id: local_url(share, path)
+        for clip_id, path in _examples_of(queue).items()
+        if (project.audio_dir / path).is_file()
+    }
 
 
 _GONE = "the recording is not there; see: labelkit check"
@@ -294,6 +322,9 @@ class _Sender:
                 f"on: {', '.join(map(str, task_ids))}; all are pulled, delete what is too much"
             )
         self._bury_deleted(plan)
+        if self.wanted.examples is None and _examples_of(self.wanted.queue):
+            self._upload_examples()
+            plan = self.compare()
         failure: ServiceError | None = None
         for _ in range(ROUNDS):
             if plan.done:
@@ -347,6 +378,21 @@ class _Sender:
             self.client.import_predictions(project_id, chunk)
         for clip_id, overlap in plan.reopened.items():
             self.client.update_task(plan.task_ids[clip_id], overlap=overlap, is_labeled=False)
+
+    def _upload_examples(self) -> None:
+        """Upload the clips to compare with; one that cannot be sent is left out."""
+        root = self.project.audio_dir.resolve()
+        paths = {
+            clip_id: path for clip_id, path in _examples_of(self.wanted.queue).items()
+            if self.follow_links or not leads_out(root, path)
+        }  # fmt: skip
+        with self.project.store.read() as session:
+            hashes = session.content_hashes()
+        urls, _ = upload_clips(
+            self.client, self.wanted.share.box_project_id or 0,
+            [(i, self.project.audio_dir / path, hashes[i]) for i, path in paths.items()],
+        )  # fmt: skip
+        self.wanted = replace(self.wanted, examples=urls)
 
     def _make_tasks(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
         """List tasks fit to be sent, in the order they are to be heard; the others are told."""

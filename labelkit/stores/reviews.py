@@ -466,3 +466,19 @@ def _append_pulls(session: WriteSession, pulls: Sequence[Pull], batch_id: int) -
         },
         "select project, watermark::timestamp, batch_id from arrays",
     )
+
+
+def repair_reasons(session: Session, project: str, word: str) -> list[str]:
+    """Read the reasons of a project's batches of answers that hold a word and stand, in order."""
+    rows = session.rows(
+        "select reason from batches where kind = ? and contains(reason, ?) and batch_id in "
+        "(select batch_id from reviews where project = ?) "
+        "and batch_id not in (select batch_id from taken_back) order by batch_id",
+        [REVIEW, word, project],
+    )
+    return [reason for (reason,) in rows]
+
+
+def answered_projects(session: Session) -> list[str]:
+    """List the names of the projects that answers which stand are of, set up here or not."""
+    return [name for (name,) in session.rows("select distinct project from reviews_now order by 1")]

@@ -111,6 +111,17 @@ class Vocabulary:
         return all(len(log) == 1 for log in self.log)
 
     @property
+    def former(self) -> dict[str, str]:
+        """What classes of former names are called now; of a name that several had, the last."""
+        names, places = self.names, self.places
+        found = sorted(
+            (naming.batch_id, naming.name, place)
+            for log, place in zip(self.log, places, strict=True) if place is not None
+            for naming in log
+        )  # fmt: skip
+        return {name: names[place] for _, name, place in found if name not in names}
+
+    @property
     def joined(self) -> dict[int, int]:
         """The batch that last merged other classes with one, by number in ``class_rows``."""
         groups: dict[int, list[int]] = {}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from labelkit.cleaning.external import import_probs
-from labelkit.cleaning.score import class_table, score
 from labelkit.cleaning.inputs import read_inputs
+from labelkit.cleaning.score import class_table, score
 from labelkit.cleaning.selection import select
 from labelkit.labels.history import history
 from labelkit.labels.undo import undo
