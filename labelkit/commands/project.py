@@ -105,6 +105,12 @@ def import_(
         f"{len(report.classes)} classes",
         err=True,
     )
+    if report.labels:
+        echo(
+            f"{report.labels} label{'s' if report.labels == 'several' else ''} a clip, from now "
+            "on; labelkit labels shows and changes it",
+            err=True,
+        )
     if not dry_run:
         tell_next(project)
 
