@@ -232,6 +232,22 @@ def table_options(command: Command) -> Command:
     return json_option(wide_option(command))
 
 
+def refuse_beside(ctx: click.Context, option: str, *fitting: str) -> None:
+    """Refuse options that somebody gave beside one that makes no use of them.
+
+    Args:
+        ctx: Of the command.
+        option: The one.
+        fitting: Names of parameters that may stand beside it, and its own.
+    """
+    allowed = {*fitting, option.lstrip("-").replace("-", "_")}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if given and parameter.expose_value and name not in allowed:
+            raise click.UsageError(f"{parameter.opts[0]} has no effect with {option}; leave it out")
+
+
 def tell_next(project: Any) -> None:
     """Say what to type next, on stderr."""
     from labelkit.maintenance.status import next_step

@@ -16,6 +16,7 @@ from labelkit.commands.options import (
     device_option,
     options,
     recipe_options,
+    refuse_beside,
     table_options,
     tell_next,
     tell_unread,
@@ -129,6 +130,11 @@ def _show_counts(counts: Mapping[str, int]) -> None:
 @click.command()
 @click.option("--fast", is_flag=True, help="Leave out near-duplicates and outliers.")
 @click.option(
+    "--moved", is_flag=True,
+    help="Instead, give clips whose recordings were renamed or moved the paths these have now.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="--moved: change nothing, show what would be.")
+@click.option(
     "--probe", default="probe", show_default=True,
     help="Recipe of the spectrograms and embeddings by which clips are compared.",
 )  # fmt: skip
@@ -136,10 +142,12 @@ def _show_counts(counts: Mapping[str, int]) -> None:
 @workers_option
 @as_of_option
 @table_options
-@click.pass_obj
+@click.pass_context
 def check(
-    place: Place,
+    ctx: click.Context,
     fast: bool,
+    moved: bool,
+    dry_run: bool,
     probe: str,
     recipe: config.Recipe,
     workers: int | None,
@@ -153,10 +161,23 @@ def check(
     in several folds or subsets only one is used. What is true of most clips is one line.
     """
     from labelkit.audio.faults import UNUSABLE
+    from labelkit.datasets.oddities import tell_alike
     from labelkit.recordings import checking
+    from labelkit.recordings.moving import MOVED, move_clips
 
+    project = ctx.obj.project()
+    if moved:
+        refuse_beside(ctx, "--moved", "dry_run", "as_json")
+        if project.store.as_of is not None:
+            raise click.UsageError("--moved is of now; leave --as-of out")
+        missing = move_clips(project, dry_run=dry_run)
+        show(missing, as_json)
+        n, done = sum(clip.what == MOVED for clip in missing), "would be" if dry_run else "were"
+        echo(f"{len(missing)} recordings are not at their place; {n} clips {done} moved", err=True)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run is for --moved; a check changes nothing")
     tell_unread(recipe, "features", "input")
-    project = place.project()
     issues = checking.check(
         project,
         recipe,
@@ -165,6 +186,10 @@ def check(
         workers=workers,
     )
     show(issues if as_json else checking.gather(issues, project), as_json)
+    with project.store.read() as session:
+        names = session.classes()
+    for line in tell_alike(names):
+        echo(f"{line}; make them one with: labelkit classes merge", err=True)
     clips = {issue.path for issue in issues}
     faulty = {issue.path for issue in issues if issue.issue in UNUSABLE}
     others = len({issue.path for issue in issues if not issue.used} - faulty)
@@ -173,6 +198,8 @@ def check(
         + (f", {others} are held out, rejected or copies of others" if others else ""),
         err=True,
     )
+    if any(issue.issue == "missing" for issue in issues):
+        echo("if some were renamed, their clips follow with: labelkit check --moved", err=True)
 
 
 @click.command()

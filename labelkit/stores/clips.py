@@ -97,3 +97,9 @@ def find_clips_with_several(session: Session, most: int = 3) -> tuple[list[str],
         [most],
     )
     return [path for path, _ in rows], rows[0][1] if rows else 0
+
+
+def find_import(session: Session, path: str) -> int | None:
+    """Find the batch that brought the clip of a path in; None if there is no such clip."""
+    rows = session.rows("select batch_id from clips where path = ?", [path])
+    return rows[0][0] if rows else None
