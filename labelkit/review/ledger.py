@@ -328,9 +328,9 @@ class Ledger:
                 events[cause[-1].annotator].append(event)
         return events, verdicts
 
-    def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, list[str]]:
         wanted = [task["data"]["clip_id"] for task in tasks]
-        return self.session.paths_of([i for i in wanted if type(i) is int])
+        return self.session.all_paths_of([i for i in wanted if type(i) is int])
 
     def _add_shown_model(self, review: Review) -> Review:
         """Add the model whose suggestion the annotator saw, where the answer does not say it."""
@@ -506,13 +506,13 @@ def _tell_standing(review: Review, standing: Sequence[Review], session: Session)
     return f"; until then its earlier answer on {path!r} stands"
 
 
-def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:
+def _misplaced(task: Mapping[str, Any], paths: Mapping[int, Sequence[str]]) -> str | None:
     """Tell why a task is not of this store, if it is not."""
     clip_id, path = task["data"]["clip_id"], task["data"].get("path")
     if type(clip_id) is not int or clip_id not in paths:
         return f"no clip {clip_id!r} in this store; is it another store's task?"
-    if path is not None and path != paths[clip_id]:
-        return (
-            f"clip {clip_id} is {paths[clip_id]!r} here, not {path!r}; is it another store's task?"
-        )
+    # A task keeps the path that its clip had when it was sent.
+    if path is not None and path not in paths[clip_id]:
+        here = paths[clip_id][0]
+        return f"clip {clip_id} is {here!r} here, not {path!r}; is it another store's task?"
     return None

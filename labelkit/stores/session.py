@@ -186,6 +186,17 @@ class Session:
         sql = "select clip_id, path from clips where clip_id in (select unnest($ids))"
         return dict(self.rows(sql, {"ids": list(clip_ids)}))
 
+    def all_paths_of(self, clip_ids: Sequence[int]) -> dict[int, list[str]]:
+        """Read where those of some clips that are there lie, and where they lay before, by id."""
+        rows = self.rows(
+            "select c.clip_id, list_prepend(c.path, list(p.path)) from clips c join ("
+            "select clip_id, path from clip_rows union select clip_id, path from clip_changes"
+            ") p on p.clip_id = c.clip_id where c.clip_id in (select unnest($ids)) "
+            "group by c.clip_id, c.path",
+            {"ids": list(clip_ids)},
+        )
+        return dict(rows)
+
     def first_path(self) -> str | None:
         """Read the path of the clip that came in first."""
         rows = self.rows("select path from clips order by clip_id limit 1")
