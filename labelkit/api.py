@@ -122,6 +122,8 @@ class OpenProject:
         metadata_only: bool = False,
         add_classes: bool = False,
         dry_run: bool = False,
+        actor: str | None = None,
+        by: str = "person",
     ) -> ImportReport:
         """Bring a label file into the store, whole or not at all; twice adds nothing.
 
@@ -133,6 +135,9 @@ class OpenProject:
             metadata_only: Do not look for the recordings.
             add_classes: Let new classes join a vocabulary that exists already.
             dry_run: Say what it would do, and change nothing.
+            actor: Who brings it in, for the history; whoever runs this if None.
+            by: Whether ``person`` or ``machine`` made corrections; those of a machine stay
+                unverified, and leave what people decided as it is.
 
         Returns:
             Counts of the clips read, added and changed, all classes, clips by state and by class,
@@ -152,6 +157,8 @@ class OpenProject:
             metadata_only=metadata_only,
             add_classes=add_classes,
             dry_run=dry_run,
+            actor=actor,
+            by=by,
         )
 
     def check(

@@ -40,7 +40,8 @@ STATE_CHANGES = (
     StateChange(CORRECTION, REJECTED, "`remove`"),
     StateChange(
         MACHINE, UNVERIFIED,
-        "from `self_verified`, when a later round or rule no longer trusts it",
+        "from `self_verified`, when a later round or rule no longer trusts it; with other labels, "
+        "corrections `--by machine`",
     ),
     StateChange(
         MACHINE, SELF_VERIFIED,

@@ -50,6 +50,14 @@ def init(place: Place, audio_dir: Path) -> None:
 @click.option("--add-classes", is_flag=True, help="Let new classes join the vocabulary.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
 @click.option(
+    "--actor", metavar="NAME", help="Who brings it in, for the history; you if not given."
+)
+@click.option(
+    "--by", type=click.Choice(["person", "machine"]), default="person", show_default=True,
+    help="corrections: who made them; those of a machine stay unverified, and leave what people "
+         "decided as it is.",
+)  # fmt: skip
+@click.option(
     "--yes", is_flag=True, help="On a terminal, do not ask where something looks odd."
 )  # fmt: skip
 @options(FormatSpec)
@@ -61,6 +69,8 @@ def import_(
     metadata_only: bool,
     add_classes: bool,
     dry_run: bool,
+    actor: str | None,
+    by: str,
     yes: bool,
     spec: FormatSpec,
 ) -> None:
@@ -85,6 +95,8 @@ def import_(
         metadata_only=metadata_only,
         add_classes=add_classes,
         dry_run=dry_run,
+        actor=actor,
+        by=by,
         ask=ask if on_terminal and not yes else None,
     )
     _show_counts(report.counts)
