@@ -43,7 +43,7 @@ def init(place: Place, audio_dir: Path) -> None:
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "format_", type=click.Choice(registry.names("format")),
+    "--format", "format_", type=click.Choice([*registry.names("format"), "labelstudio"]),
     help="What the file or folder is; found out by its columns if not given.",
 )  # fmt: skip
 @click.option("--metadata-only", is_flag=True, help="Do not look for the recordings.")
@@ -79,15 +79,16 @@ def import_(
     What labelkit exported needs no option, nor do label files of published sets. What looks odd,
     classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
-    from labelkit.labels import importing
+    from labelkit.labels.importing import ImportReport
+    from labelkit.review.foreign import import_file
 
-    def ask(proposed: importing.ImportReport) -> None:
+    def ask(proposed: ImportReport) -> None:
         if proposed.odd:
             _show_counts(proposed.counts)
             click.confirm("Bring it in like this?", abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    report = importing.import_labels(
+    report = import_file(
         place.project(),
         source,
         format_,

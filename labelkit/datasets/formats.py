@@ -52,6 +52,7 @@ _READ = {
     "jsonl": _OF_ITEMS,
     "parquet": _OF_ITEMS,
     "corrections": {"separator", "prefix", "match", "path_column", "label_column"},
+    "labelstudio": _OF_ALL | {"path_column", "label_column"},
     **dict.fromkeys(LAYOUTS, _OF_ANY_TABLE | {"state"}),
 }
 

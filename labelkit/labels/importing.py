@@ -18,7 +18,7 @@ from labelkit.datasets.formats import refuse_unread
 from labelkit.datasets.matching import NAME, Recordings
 from labelkit.datasets.oddities import find_odd, tell_alike
 from labelkit.datasets.reading import Reading, shown
-from labelkit.datasets.sniffing import find_format
+from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
@@ -119,7 +119,7 @@ def import_labels(
         reason=f"{format} {name}",
     )  # fmt: skip
     if not (metadata_only or reading.corrects):
-        _look_at_files(project, reading, spec)
+        look_at_files(project, reading, spec)
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
@@ -163,6 +163,10 @@ def _actor(name: str | None, by: str) -> str:
 def _read(
     project: Project, source: Path, format: str, spec: FormatSpec, *, metadata_only: bool
 ) -> Reading:
+    if format == LABEL_STUDIO:
+        raise InvalidInput(
+            f"{source.name} holds answers of people; labelkit.review.foreign.import_file takes them"
+        )
     read = registry.resolve("format", format)
     refuse_unread(format, spec)
     wants_place = "audio_dir" in inspect.signature(read).parameters
@@ -258,7 +262,7 @@ def _plan_clips(
     return replace(batch, key=key, classes=classes, clips=new), report
 
 
-def _look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
+def look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
     """Hash every recording and read its length; a missing one is a fault.
 
     Those that links take out of the audio folder are left out, unless they are to be followed.

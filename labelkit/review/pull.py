@@ -152,7 +152,13 @@ def pull_file(project: Project, file: Path) -> PullReport:
     Raises:
         InvalidInput: If the file cannot be read as an export.
     """
-    tasks = _read_export(file)
+    tasks = read_export(file)
+    foreign = sum("clip_id" not in task["data"] for task in tasks)
+    if foreign:
+        say(
+            f"{foreign} of {len(tasks)} tasks are not labelkit's, and are left out; take their "
+            f"answers with: labelkit import {file} --format labelstudio"
+        )
     with project.store.read() as session:
         setups = read_projects(session)
     counts: Counter[str] = Counter()
@@ -303,7 +309,12 @@ def _read_time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
 
 
-def _read_export(file: Path) -> list[dict[str, Any]]:
+def read_export(file: Path) -> list[dict[str, Any]]:
+    """Read the tasks of an export, each with data, number and annotations.
+
+    Raises:
+        InvalidInput: If it is none.
+    """
     wanted = "export the project as JSON (not JSON_MIN), and give that file"
     refuse_special(file)
     try:
