@@ -18,13 +18,13 @@ from labelkit.cleaning.external import import_probs
 from labelkit.cleaning.score import ScoredClip, ScoredLabel
 from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recipe
 from labelkit.errors import InvalidInput, UnknownName
-from labelkit.labels import importing
 from labelkit.labels import query as querying
 from labelkit.labels.importing import ImportReport
 from labelkit.progress import say
 from labelkit.project import Project, create_project, find_root, fix_as_of, open_project
 from labelkit.recordings import checking
 from labelkit.recordings.checking import ClipIssue
+from labelkit.review import foreign
 from labelkit.review import pull as pulling
 from labelkit.review import push as pushing
 from labelkit.review.queue import Choice
@@ -122,17 +122,22 @@ class OpenProject:
         metadata_only: bool = False,
         add_classes: bool = False,
         dry_run: bool = False,
+        actor: str | None = None,
+        by: str = "person",
     ) -> ImportReport:
         """Bring a label file into the store, whole or not at all; twice adds nothing.
 
         Args:
             source: The file or folder.
-            format: Name of a reader: ``csv``, ``jsonl``, ``folder``, ``esc50``, ...; found out by
-                the file's columns if None.
+            format: Name of a reader: ``csv``, ``jsonl``, ``folder``, ``esc50``, ``labelstudio``,
+                ...; found out by the file's columns if None.
             spec: What the format leaves open, names of columns say; its defaults if None.
             metadata_only: Do not look for the recordings.
             add_classes: Let new classes join a vocabulary that exists already.
             dry_run: Say what it would do, and change nothing.
+            actor: Who brings it in, for the history; whoever runs this if None.
+            by: Whether ``person`` or ``machine`` made corrections; those of a machine stay
+                unverified, and leave what people decided as it is.
 
         Returns:
             Counts of the clips read, added and changed, all classes, clips by state and by class,
@@ -144,7 +149,7 @@ class OpenProject:
             UnknownName: If there is no such format.
         """
         self._refuse_past("import")
-        return importing.import_labels(
+        return foreign.import_file(
             self.project,
             Path(source),
             format,
@@ -152,6 +157,8 @@ class OpenProject:
             metadata_only=metadata_only,
             add_classes=add_classes,
             dry_run=dry_run,
+            actor=actor,
+            by=by,
         )
 
     def check(

@@ -44,7 +44,8 @@ STATE_CHANGES = (
     StateChange(BY_HAND, REJECTED, "`--reject`"),
     StateChange(
         MACHINE, UNVERIFIED,
-        "from `self_verified`, when a later round or rule no longer trusts it",
+        "from `self_verified`, when a later round or rule no longer trusts it; with other labels, "
+        "corrections `--by machine`",
     ),
     StateChange(
         MACHINE, SELF_VERIFIED,

@@ -53,12 +53,20 @@ def init(place: Place, audio_dir: Path, kind: str | None) -> None:
 @click.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "format_", type=click.Choice(registry.names("format")),
+    "--format", "format_", type=click.Choice([*registry.names("format"), "labelstudio"]),
     help="What the file or folder is; found out by its columns if not given.",
 )  # fmt: skip
 @click.option("--metadata-only", is_flag=True, help="Do not look for the recordings.")
 @click.option("--add-classes", is_flag=True, help="Let new classes join the vocabulary.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
+@click.option(
+    "--actor", metavar="NAME", help="Who brings it in, for the history; you if not given."
+)
+@click.option(
+    "--by", type=click.Choice(["person", "machine"]), default="person", show_default=True,
+    help="corrections: who made them; those of a machine stay unverified, and leave what people "
+         "decided as it is.",
+)  # fmt: skip
 @click.option(
     "--yes", is_flag=True, help="On a terminal, do not ask where something looks odd."
 )  # fmt: skip
@@ -71,6 +79,8 @@ def import_(
     metadata_only: bool,
     add_classes: bool,
     dry_run: bool,
+    actor: str | None,
+    by: str,
     yes: bool,
     spec: FormatSpec,
 ) -> None:
@@ -79,16 +89,17 @@ def import_(
     What labelkit exported needs no option, nor do label files of published sets. What looks odd,
     classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
-    from labelkit.labels import importing
+    from labelkit.labels.importing import ImportReport
+    from labelkit.review.foreign import import_file
 
-    def ask(proposed: importing.ImportReport) -> None:
+    def ask(proposed: ImportReport) -> None:
         if proposed.odd:
             _show_counts(proposed.counts)
             click.confirm("Bring it in like this?", abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     project = place.project()
-    report = importing.import_labels(
+    report = import_file(
         project,
         source,
         format_,
@@ -96,6 +107,8 @@ def import_(
         metadata_only=metadata_only,
         add_classes=add_classes,
         dry_run=dry_run,
+        actor=actor,
+        by=by,
         ask=ask if on_terminal and not yes else None,
     )
     _show_counts(report.counts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from labelkit.config import FormatSpec
 from labelkit.datasets.cells import is_missing, read_list, unquote
-from labelkit.datasets.reading import Reading, shown
+from labelkit.datasets.reading import REMOVE, Reading, shown
 from labelkit.datasets.tables import Table
 
 # A row, by the names of its columns.
@@ -26,6 +26,7 @@ class Columns:
         split: Makes labels of a cell, None if its quotes are wrong.
         join: A clip may have several rows, a label each.
         literal: A cell of labels is what it says, also where it says "nan".
+        removes: A cell of labels may say that the clip is no use.
         may_be_empty: A row need not have a label; one with a state never needs any.
         path_of: Makes the path of a row, where that takes more than its column.
         others_of: What the recording of a row may be called besides.
@@ -38,6 +39,7 @@ class Columns:
     split: Split
     join: bool = False
     literal: bool = False
+    removes: bool = False
     may_be_empty: bool = False
     path_of: Callable[[Row], str] | None = None
     others_of: Callable[[Row], tuple[str, ...]] | None = None
@@ -141,7 +143,7 @@ def _take_row(
         cells["group"] = columns.groups[path]
     if columns.subset and spec.subset is None:
         cells.setdefault("subset", columns.subset)
-    if found.check_labels(labels, number, said):
+    if (columns.removes and labels == (REMOVE,)) or found.check_labels(labels, number, said):
         found.describe(path, labels, number, cells, spec, join=columns.join)
 
 

@@ -51,7 +51,8 @@ _READ = {
     "folder": {"state", "subset", "follow_links"},
     "jsonl": _OF_ITEMS,
     "parquet": _OF_ITEMS,
-    "corrections": {"separator", "prefix", "match"},
+    "corrections": {"separator", "prefix", "match", "path_column", "label_column"},
+    "labelstudio": _OF_ALL | {"path_column", "label_column"},
     **dict.fromkeys(LAYOUTS, _OF_ANY_TABLE | {"state"}),
 }
 
@@ -294,15 +295,24 @@ def _take_parquet(
 def read_corrections(path: Path, spec: FormatSpec) -> Reading:
     """Read corrections of clips that are in the store: ``{fname: "new,labels" or "remove"}``.
 
-    A list of labels may stand for the string, where a class name holds the separator.
+    A list of labels may stand for the string, where a class name holds the separator. A table of
+    path (or fname) and labels (or label) says the same, a row a clip.
 
     The form in which argus (1st place, Freesound 2019) published its hand corrections.
     The clips come back as ``relabeled``, or ``rejected`` and without labels.
+
+    Raises:
+        InvalidInput: If columns are named of what is no table.
     """
     found = Reading(corrects=True)
     text = read_text(path, found)
     if found.noted:
         return found
+    if not text.lstrip().startswith(("{", "[")):
+        found.notes.clear()
+        return _read_corrections_table(path, spec)
+    if named_columns(spec):
+        raise InvalidInput(f"{path.name} is JSON, and has no columns to name; leave them out")
     try:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
@@ -322,6 +332,34 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
         if found.check_labels(labels, number, said):
             clip = {"state": REJECTED if said == REMOVE else RELABELED}
             found.describe(name, labels, number, clip, spec)
+    return found
+
+
+def _read_corrections_table(path: Path, spec: FormatSpec) -> Reading:
+    """Read a table of corrections: a row a clip, or a row a label."""
+    found = Reading(corrects=True)
+
+    def columns(table: Table) -> dict[str, str]:
+        named = named_columns(spec)
+        for what, usual in (("path", ("path", "fname")), ("labels", ("labels", "label"))):
+            there = [name for name in usual if table.place(name) is not None]
+            named.setdefault(what, there[0] if there else usual[0])
+        return named
+
+    def split(text: str) -> tuple[str, ...] | None:
+        return (REMOVE,) if text == REMOVE else split_names(text, spec.separator)
+
+    table = read_table(path, found, lambda table: _has(table, columns(table).values()))
+    at = columns(table)
+    take_rows(table, Columns(at=at, split=split, join=True, removes=True), found, spec)
+    found.clips = [
+        replace(clip, state=REJECTED if clip.labels == (REMOVE,) else RELABELED,
+                labels=() if clip.labels == (REMOVE,) else clip.labels)
+        for clip in found.clips
+    ]  # fmt: skip
+    for clip in found.clips:
+        if REMOVE in clip.labels:
+            found.fault(clip.row, f"{shown(clip.path)} is removed and labelled", "keep one of them")
     return found
 
 

@@ -210,7 +210,7 @@ def recognise(table: Table, format: str | None = None) -> tuple[str, Layout] | N
     """
     for name, layouts in LAYOUTS.items():
         for layout in layouts if format in (None, name) else ():
-            if all(table.place(column) is not None for column in layout.needs):
+            if set(layout.needs) <= set(table.header):
                 return name, layout
     return None
 

@@ -13,6 +13,8 @@ from labelkit.datasets.reading import Reading
 from labelkit.datasets.tables import Table, read_table
 from labelkit.errors import InvalidInput
 
+# The answers of people, which the review takes.
+LABEL_STUDIO = "labelstudio"
 # Of a file that is read to find out what it is.
 _LOOKED_AT = 64 * 2**20
 
@@ -49,7 +51,7 @@ def find_format(source: Path) -> str:
     if found is None:
         raise InvalidInput(
             f"{source.name}: nobody can tell what it is by its first lines; give --format, one of "
-            f"{', '.join(registry.names('format'))}"
+            f"{', '.join([*registry.names('format'), LABEL_STUDIO])}"
         )
     return found
 
@@ -61,6 +63,8 @@ def _of_json(head: bytes) -> str | None:
     if isinstance(first, dict) and ("path" in first or list(first) == ["classes"]):
         return "jsonl"
     whole = first if first is not None and line.strip() == text.strip() else _parse(text)
+    if isinstance(whole, list) and whole and all(isinstance(item, dict) for item in whole):
+        return LABEL_STUDIO if "annotations" in whole[0] and "data" in whole[0] else None
     if isinstance(whole, dict) and whole:
         said = all(isinstance(value, str | list) for value in whole.values())
         return "corrections" if said else None

@@ -113,7 +113,9 @@ def _plain(name: str) -> str:
 
 
 def _clean(name: str) -> str:
-    return name.strip().strip("\ufeff").strip()
+    """Take off what stands around a name, also the mark of a header that is a comment."""
+    plain = name.strip().strip("\ufeff").strip()
+    return plain.lstrip("#").strip() or plain
 
 
 def _told_delimiter(text: str) -> tuple[int, str]:

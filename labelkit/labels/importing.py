@@ -18,7 +18,7 @@ from labelkit.datasets.formats import refuse_unread
 from labelkit.datasets.matching import NAME, Recordings
 from labelkit.datasets.oddities import find_odd, tell_alike
 from labelkit.datasets.reading import Reading, shown
-from labelkit.datasets.sniffing import find_format
+from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
@@ -27,6 +27,7 @@ from labelkit.paths import leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip, LabelEvent, Verdict, verdicts_of
+from labelkit.states import MACHINE_STATES, REJECTED, UNVERIFIED
 from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
 
@@ -65,6 +66,7 @@ class ImportReport:
     labels: str = ""
 
 
+PERSON, MACHINE = "person", "machine"
 # Called before anything is kept, with what would be; what it raises is raised.
 Ask = Callable[[ImportReport], None]
 
@@ -78,6 +80,8 @@ def import_labels(
     metadata_only: bool = False,
     add_classes: bool = False,
     dry_run: bool = False,
+    actor: str | None = None,
+    by: str = PERSON,
     ask: Ask | None = None,
 ) -> ImportReport:
     """Bring a label file into the store, whole or not at all; twice adds nothing.
@@ -90,6 +94,9 @@ def import_labels(
         metadata_only: Do not look for the recordings.
         add_classes: Let new classes join a vocabulary that exists already.
         dry_run: Say what it would do, and change nothing.
+        actor: Who brings it in, for the history; whoever runs this if None.
+        by: Whether ``person`` or ``machine`` made corrections. Those of a machine leave what people
+            decided as it is, and what they change stays unverified.
         ask: Called before anything is kept; the store is free in the meantime.
 
     Raises:
@@ -103,11 +110,19 @@ def import_labels(
         format = find_format(source)
         say(f"{source.name} is read as --format {format}")
     reading = _read(project, source, format, spec, metadata_only=metadata_only)
+    if by == MACHINE and not reading.corrects:
+        raise InvalidInput(
+            "--by machine is for corrections; labels that come in with their clips are unverified, "
+            "unless the file or --state says otherwise: leave it out"
+        )
     # A name need not be UTF-8, the reason must.
     name = source.name.encode(errors="backslashreplace").decode()
-    batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
+    batch = Batch(
+        key="", kind="import", actor=_actor(actor, by), by_person=by == PERSON,
+        reason=f"{format} {name}",
+    )  # fmt: skip
     if not (metadata_only or reading.corrects):
-        _look_at_files(project, reading, spec)
+        look_at_files(project, reading, spec)
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
@@ -115,7 +130,7 @@ def import_labels(
         proposed, report = plan(session, reading, spec, add_classes, batch)
         if reading.faults:
             raise FaultyFile(str(source), reading.faults)
-        left_out = _left_out(reading)
+        left_out = [*_left_out(reading), *report.left_out]
         report = replace(report, left_out=left_out, format=format, labels=facts.get(KIND, ""))
         return proposed and replace(proposed, facts=facts), report
 
@@ -125,7 +140,7 @@ def import_labels(
     if dry_run or ask is not None:
         with project.store.read() as session:
             _, report = propose(session)
-        _tell_odd(report)
+        _tell_odd(report, reading)
         if dry_run:
             return report
         if ask is not None:
@@ -135,13 +150,28 @@ def import_labels(
         if proposed is not None:
             session.append(proposed)
     if ask is None:
-        _tell_odd(report)
+        _tell_odd(report, reading)
     return report
+
+
+def _actor(name: str | None, by: str) -> str:
+    """Say who brings labels in."""
+    if by not in (PERSON, MACHINE):
+        raise InvalidInput(f"by {by!r}: give {PERSON} or {MACHINE}")
+    if name is None:
+        return user()
+    if not name.strip() or not name.isprintable():
+        raise InvalidInput(f"actor {shown(name)}: give a name")
+    return name.strip()
 
 
 def _read(
     project: Project, source: Path, format: str, spec: FormatSpec, *, metadata_only: bool
 ) -> Reading:
+    if format == LABEL_STUDIO:
+        raise InvalidInput(
+            f"{source.name} holds answers of people; labelkit.review.foreign.import_file takes them"
+        )
     read = registry.resolve("format", format)
     refuse_unread(format, spec)
     wants_place = "audio_dir" in inspect.signature(read).parameters
@@ -165,7 +195,10 @@ def _kind_of(session: Session, reading: Reading) -> dict[str, str]:
     return {}
 
 
-def _tell_odd(report: ImportReport) -> None:
+def _tell_odd(report: ImportReport, reading: Reading) -> None:
+    """Tell what only the store knew, and what looks odd."""
+    for line in report.left_out[len(_left_out(reading)) :]:
+        say(line)
     for line in report.odd:
         say(f"odd: {line}")
 
@@ -245,7 +278,7 @@ def _plan_clips(
     return replace(batch, key=key, classes=classes, clips=new), report
 
 
-def _look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
+def look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
     """Hash every recording and read its length; a missing one is a fault.
 
     Those that links take out of the audio folder are left out, unless they are to be followed.
@@ -480,6 +513,7 @@ def _plan_corrections(
     events: list[LabelEvent] = []
     verdicts: list[Verdict] = []
     row_of: dict[str, int] = {}
+    decided: list[str] = []
     for clip in reading.clips:
         paths = recordings.find(clip.path, spec.match or NAME)
         unknown = [name for name in clip.labels if name not in class_id]
@@ -501,13 +535,21 @@ def _plan_corrections(
             near_name = f"{registry.suggestion(name, table.classes)}, or " if few else ""
             problem = f"unknown class {shown(name)} for {shown(clip.path)}"
             reading.fault(clip.row, problem, f"{near_name}import with --add-classes")
-        if not unknown:
-            number = index[paths[0]]
+        number = index[paths[0]]
+        before = str(table.states[number])
+        if not batch.by_person and clip.state == REJECTED and before in MACHINE_STATES:
+            problem = f"a machine cannot remove {shown(clip.path)}"
+            reading.fault(clip.row, problem, "leave it out, or give --by person if one decided it")
+        elif not batch.by_person and before not in MACHINE_STATES:
+            decided.append(paths[0])
+        elif not unknown:
             labels = sorted(class_id[name] for name in clip.labels)
-            if (table.states[number], table.labels[number]) != (clip.state, labels):
+            state = clip.state if batch.by_person else UNVERIFIED
+            same = table.labels[number] == labels
+            if not same or (batch.by_person and before != state):
                 event = LabelEvent(
                     clip_id=int(table.clip_ids[number]),
-                    state=clip.state,
+                    state=state,
                     labels=labels,
                     source="corrections",
                 )
@@ -516,6 +558,8 @@ def _plan_corrections(
     clips = reading.clips
     report = ImportReport(
         len(clips), 0, len(events), table.classes, _count_states(clips), _count_classes(clips),
+        left_out=[f"{len(decided)} clips stay as people decided them, {shown(decided[0])} say"]
+        if decided else [],
         odd=tell_alike([name for name in said if name not in known], known),
     )  # fmt: skip
     if not events:

@@ -172,7 +172,7 @@ def pull_file(project: Project, file: Path) -> PullReport:
     Raises:
         InvalidInput: If the file cannot be read as an export, or no task of it is labelkit's.
     """
-    tasks = _read_export(file)
+    tasks = read_export(file)
     others = _count_foreign(tasks)
     if others:
         remedy = f"take them with: {IMPORT_COMMAND.replace('export.json', shlex.quote(str(file)))}"
@@ -350,7 +350,12 @@ def _reported(counts: Counter[str]) -> dict[str, int]:
     return {field.name: counts[field.name] for field in fields(PullReport)}
 
 
-def _read_export(file: Path) -> list[dict[str, Any]]:
+def read_export(file: Path) -> list[dict[str, Any]]:
+    """Read the tasks of an export, each with data, number and annotations.
+
+    Raises:
+        InvalidInput: If it is none.
+    """
     wanted = "export the project as JSON (not JSON_MIN), and give that file"
     refuse_special(file)
     try:

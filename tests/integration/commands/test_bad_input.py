@@ -41,7 +41,7 @@ def snapshot(project):
     ("header", "lines", "message"),
     [
         (("fname", "tag", "verified"), SOUND, "no column 'label' in fname, tag, verified; rename"),
-        (HEADER, [*SOUND, ("0.wav", "Low", 1)], "row 8: duplicate file name '0.wav', first in"),
+        (HEADER, [*SOUND, ("0.wav", "Low", 0)], "row 8: duplicate file name '0.wav', first in"),
         (HEADER, [*SOUND[:5], ("5.wav", "Low,,High", 0)], "'Low,,High' has an empty entry"),
         (HEADER, [*SOUND, ("nowhere.wav", "Low", 0)], "row 8: no recording 'nowhere.wav' in"),
     ],

@@ -35,7 +35,7 @@ METHODS = {
 # What an option is called in Python, and those that Python leaves to settings or to functions.
 NAMES = {"set_": "settings", "format_": "format", "timeout": "timeout_s"}
 LEFT_OUT = {
-    "import": [field.name for field in dataclasses.fields(FormatSpec)],
+    "import": ["yes", *(field.name for field in dataclasses.fields(FormatSpec))],
     "score": ["pairs"],
     "verify": [field.name for field in dataclasses.fields(VerifySpec)],
     "push": ["lowest_lwlrap"],

@@ -611,7 +611,7 @@ READ = {
     "folder": {"subset", "state", "follow_links"},
     "jsonl": {"subset", "prefix", "state", "follow_links", "match"},
     "parquet": {"subset", "prefix", "state", "follow_links", "match"},
-    "corrections": {"separator", "prefix", "match"},
+    "corrections": {"separator", "prefix", "match", "path_column", "label_column"},
     **dict.fromkeys(LAYOUTS, OF_TABLES | {"state"}),
 }  # fmt: skip
 

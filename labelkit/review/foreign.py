@@ -1,0 +1,290 @@
+"""Answers from projects in Label Studio that labelkit did not make, into the store.
+
+Who comes to labelkit often has answers already. Each counts as a review by whoever gave it, as
+if the clip had been sent; only which clip it is of must be found by the recording's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from labelkit import registry
+from labelkit.config import FormatSpec, ReviewSpec, fingerprint
+from labelkit.datasets.formats import refuse_unread
+from labelkit.datasets.matching import NAME, Recordings
+from labelkit.datasets.oddities import find_odd
+from labelkit.datasets.reading import Reading, is_class_name, shown
+from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
+from labelkit.datasets.walking import Walk, walk_recordings
+from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.label_studio.exports import ForeignExport, ForeignTask, read_foreign
+from labelkit.labels.importing import (
+    PERSON,
+    Ask,
+    ImportReport,
+    check_kinship,
+    import_labels,
+    look_at_files,
+)
+from labelkit.progress import say
+from labelkit.project import Project, user
+from labelkit.records import Batch, Clip
+from labelkit.review.ledger import Ledger
+from labelkit.review.pull import read_export
+from labelkit.review.setup import lock_review
+from labelkit.states import REJECTED, RELABELED, VERIFIED
+from labelkit.stores.append import WriteSession
+
+
+class _OnlyTried(Exception):
+    """Nothing of what was written is to be kept."""
+
+
+@dataclass
+class _Matched:
+    """Tasks by the path of their clip, clips that are new, and tasks without a recording."""
+
+    tasks: dict[str, list[ForeignTask]] = field(default_factory=lambda: defaultdict(list))
+    new: list[Clip] = field(default_factory=list)
+    missing: list[ForeignTask] = field(default_factory=list)
+    unclear: list[tuple[ForeignTask, list[str]]] = field(default_factory=list)
+
+
+def import_file(
+    project: Project,
+    source: Path,
+    format: str | None,
+    spec: FormatSpec,
+    *,
+    metadata_only: bool = False,
+    add_classes: bool = False,
+    dry_run: bool = False,
+    actor: str | None = None,
+    by: str = PERSON,
+    ask: Ask | None = None,
+) -> ImportReport:
+    """Bring in a label file, or the answers of a foreign export of Label Studio.
+
+    Args:
+        project: Where to.
+        source: The file or folder.
+        format: Name of a reader, or ``labelstudio``; found out if None.
+        spec: What the format leaves open.
+        metadata_only: Do not look for the recordings.
+        add_classes: Let new classes join a vocabulary that exists already.
+        dry_run: Say what it would do, and change nothing.
+        actor: Who brings it in; whoever runs this if None.
+        by: Whether ``person`` or ``machine`` made corrections.
+        ask: Called before anything is kept.
+
+    Raises:
+        FaultyFile: If there is any fault; all of them are listed.
+        InvalidInput: If the source does not exist, or nobody can tell what it is.
+    """
+    if format is None and source.is_file() and find_format(source) == LABEL_STUDIO:
+        say(f"{source.name} is read as --format {LABEL_STUDIO}")
+        format = LABEL_STUDIO
+    if format != LABEL_STUDIO:
+        return import_labels(
+            project, source, format, spec, metadata_only=metadata_only, add_classes=add_classes,
+            dry_run=dry_run, actor=actor, by=by, ask=ask,
+        )  # fmt: skip
+    if by != PERSON or actor is not None:
+        raise InvalidInput("an export says itself who answered; leave --by and --actor out")
+    return _import_export(
+        project, source, spec, metadata_only=metadata_only, add_classes=add_classes,
+        dry_run=dry_run, ask=ask,
+    )  # fmt: skip
+
+
+def _import_export(
+    project: Project,
+    source: Path,
+    spec: FormatSpec,
+    *,
+    metadata_only: bool,
+    add_classes: bool,
+    dry_run: bool,
+    ask: Ask | None,
+) -> ImportReport:
+    refuse_unread(LABEL_STUDIO, spec)
+    if not source.exists():
+        raise InvalidInput(f"{source}: no such file or folder; give the file to import")
+    export = read_foreign(read_export(source), key=spec.path_column, control=spec.label_column)
+    with lock_review(project):
+        matched = _match(project, export, spec, metadata_only=metadata_only)
+        left_out = _tell(export, matched)
+        for line in left_out:
+            say(line)
+        reading = Reading(clips=matched.new)
+        if matched.new:
+            look_at_files(project, reading, spec)
+        tried = dry_run or ask is not None
+
+        def take(*, keep: bool) -> ImportReport:
+            with project.store.write() as session:
+                report = _take(session, source, matched, reading, add_classes)
+                if not keep:
+                    raise _OnlyTried(replace(report, left_out=left_out + report.left_out))
+            return replace(report, left_out=left_out + report.left_out)
+
+        if tried:
+            try:
+                take(keep=False)
+            except _OnlyTried as only:
+                report: ImportReport = only.args[0]
+            _tell_odd(report, len(left_out))
+            if ask is not None and not dry_run:
+                ask(report)
+        if dry_run:
+            return report
+        report = take(keep=True)
+    if ask is None:
+        _tell_odd(report, len(left_out))
+    return report
+
+
+def _tell_odd(report: ImportReport, n_told: int) -> None:
+    for line in [*report.left_out[n_told:], *(f"odd: {line}" for line in report.odd)]:
+        say(line)
+
+
+def _match(
+    project: Project, export: ForeignExport, spec: FormatSpec, *, metadata_only: bool
+) -> _Matched:
+    """Find the clip of each task: in the store, or else among the recordings."""
+    match, found = spec.match or NAME, _Matched()
+    with project.store.read() as session:
+        known = Recordings(session.labels().paths)
+    there: Recordings | None = None
+    new: dict[str, Clip] = {}
+    for task in export.tasks:
+        names = tuple(f"{spec.prefix.rstrip('/')}/{n}" if spec.prefix else n for n in task.names)
+        hits = known.find(names[0], match, names[1:])
+        if not hits and not metadata_only:
+            if there is None:
+                walk = walk_recordings(
+                    project.audio_dir, project.audio_dir, Walk(), follow_links=spec.follow_links
+                )
+                there = Recordings(walk)
+            hits = there.find(names[0], match, names[1:])
+            if len(hits) == 1:
+                new.setdefault(hits[0], Clip(path=hits[0], subset=spec.subset or "train"))
+        if len(hits) == 1:
+            found.tasks[hits[0]].append(task)
+        elif hits:
+            found.unclear.append((task, hits))
+        else:
+            found.missing.append(task)
+    found.new = list(new.values())
+    return found
+
+
+def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
+    """Say what is left out and why, by count and example."""
+    lines = []
+    if export.own:
+        lines.append(
+            f"{export.own} tasks are labelkit's own and left out; take them with: "
+            "labelkit pull --from FILE"
+        )
+    if export.nameless:
+        lines.append(
+            f"{len(export.nameless)} tasks name no recording and are left out, task "
+            f"{export.nameless[0]} say; --path-column names the key of their data that does"
+        )
+    if matched.missing:
+        name = shown(matched.missing[0].names[0])
+        lines.append(
+            f"{len(matched.missing)} tasks are left out, as their recordings are neither in the "
+            f"store nor in the audio folder: {name} say; --match stem or nocase goes further"
+        )
+    if matched.unclear:
+        task, hits = matched.unclear[0]
+        lines.append(
+            f"{len(matched.unclear)} tasks are left out, as several recordings could be meant: "
+            f"{shown(task.names[0])} say is {shown(hits[0])} or {shown(hits[1])}"
+        )
+    if export.unticked:
+        lines.append(f"{export.unticked} annotations tick no choice, and count as not answered")
+    if export.seconds:
+        lines.append(f"{export.seconds} marks of some seconds are left out, choices are of clips")
+    return lines
+
+
+def _take(
+    session: WriteSession, source: Path, matched: _Matched, reading: Reading, add_classes: bool
+) -> ImportReport:
+    known = session.classes()
+    counts: Counter[str] = Counter()
+    for tasks in matched.tasks.values():
+        for task in tasks:
+            counts.update(task.labels)
+    new_names = sorted(name for name in counts if name not in known)
+    for name in new_names:
+        if not is_class_name(name):
+            reading.fault(0, f"choice {shown(name)} has a name no class can have", "rename it")
+        elif known and not add_classes:
+            near = registry.suggestion(name, known)
+            reading.fault(
+                0, f"unknown class {shown(name)}", f"{near}, or import with --add-classes"
+            )
+    check_kinship(session, reading.clips, reading)
+    if reading.faults:
+        raise FaultyFile(str(source), reading.faults)
+    if not matched.tasks:
+        raise InvalidInput(f"{source.name}: no task is of a recording that is here")
+    if new_names or reading.clips:
+        content = [new_names, [clip.path for clip in reading.clips], session.last_batch()]
+        session.append(
+            Batch(
+                key=f"import:{session.last_batch()}:{fingerprint(content)}", kind="import",
+                actor=user(), by_person=True, classes=new_names, clips=reading.clips,
+                reason=f"{LABEL_STUDIO} {source.name.encode(errors='backslashreplace').decode()}",
+            )
+        )  # fmt: skip
+    table = session.labels()
+    clip_ids = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
+    by_project: dict[str, list[dict[str, object]]] = defaultdict(list)
+    for path, tasks in matched.tasks.items():
+        for task in tasks:
+            number = "" if task.project is None else f"-{task.project}"
+            by_project[f"{LABEL_STUDIO}{number}"].append(
+                {"id": task.number, "data": {"clip_id": clip_ids[path], "path": path},
+                 "annotations": task.annotations}
+            )  # fmt: skip
+    done: Counter[str] = Counter()
+    for name, its_tasks in by_project.items():
+        done += Ledger(session, name, ReviewSpec()).take_tasks(its_tasks, {}, whole=False)
+    return _report(session, matched, reading, counts, done, known)
+
+
+def _report(
+    session: WriteSession,
+    matched: _Matched,
+    reading: Reading,
+    counts: Counter[str],
+    done: Counter[str],
+    known: Sequence[str],
+) -> ImportReport:
+    left_out = []
+    if n := done["unheard"]:
+        left_out.append(
+            f"{n} annotations were made of predictions or of others, or imported: nobody "
+            "listened, and they count as not answered"
+        )
+    if n := done["quarantined"]:
+        left_out.append(f"{n} answers cannot be read, see: labelkit review quarantine")
+    clips = [
+        Clip(path=path, labels=tuple(dict.fromkeys(name for task in tasks for name in task.labels)))
+        for path, tasks in matched.tasks.items()
+    ]
+    states = {state: done[state] for state in (RELABELED, REJECTED, VERIFIED) if done[state]}
+    changed = sum(states.values())
+    return ImportReport(
+        len(clips), len(reading.clips), changed, session.classes(), states,
+        dict(counts.most_common()), left_out, find_odd(clips, known), LABEL_STUDIO,
+    )  # fmt: skip

@@ -1,0 +1,237 @@
+"""Exports of Label Studio that labelkit did not make: whose answer it is, and on which clip."""
+
+import json
+
+import pytest
+
+from labelkit.config import FormatSpec
+from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.label_studio.exports import read_foreign
+from labelkit.review.foreign import import_file
+from labelkit.review.pull import pull_file
+from tests.support.commands import call, refused, rows
+
+ANNA, BEN = {"id": 4, "email": "anna@example.org"}, {"id": 5, "email": "ben@example.org"}
+
+
+def answer(number, *names, by=ANNA, control="sound", **more):
+    """An annotation as Label Studio exports it, of somebody who took two seconds."""
+    item = {
+        "id": "x", "from_name": control, "to_name": "audio", "type": "choices", "origin": "manual",
+        "value": {"choices": list(names)},
+    }  # fmt: skip
+    return {
+        "id": number, "completed_by": by, "was_cancelled": False, "lead_time": 2.0,
+        "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
+        "parent_prediction": None, "parent_annotation": None, "result": [item] if names else [],
+    } | more  # fmt: skip
+
+
+def task(number, audio, *annotations, **more):
+    return {
+        "id": number, "project": 7, "data": {"audio": audio}, "annotations": list(annotations),
+        "file_upload": None,
+    } | more  # fmt: skip
+
+
+def write(project, *tasks):
+    file = project.root / "export.json"
+    file.write_text(json.dumps(tasks))
+    return file
+
+
+def stands(project):
+    found = rows(project, "select path, list_sort(labels), state from labels_now")
+    return {path: (labels, state) for path, labels, state in found}
+
+
+def bring(project, *tasks, spec=None, **options):
+    return import_file(
+        project, write(project, *tasks), "labelstudio", spec or FormatSpec(), **options
+    )
+
+
+@pytest.fixture
+def known(tone_project):
+    """Two of the six recordings are in the store, with the class Low."""
+    source = tone_project.root / "l.csv"
+    source.write_text("fname,label\n0.wav,Low\n1.wav,High\n")
+    import_file(tone_project, source, "csv", FormatSpec())
+    return tone_project
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        "0.wav", "/data/upload/7/0a1b2c3d-0.wav", "/data/local-files/?d=clips/0.wav",
+        "/data/local-files/?d=0.wav", "http://host:8080/x/0.wav?token=1", "s3://bucket/a/0.wav",
+        "https://host/a%20b/0.wav", "/0.wav", "clips\\0.wav", "gs://b/deadbeef-0.wav",
+    ],
+)  # fmt: skip
+def test_a_recording_is_found_however_the_export_names_it(known, audio):
+    report = bring(known, task(1, audio, answer(11, "High")))
+    assert (report.read, report.added, report.changed) == (1, 0, 1)
+    assert stands(known)["0.wav"] == (["High"], "relabeled")
+    assert stands(known)["1.wav"] == (["High"], "unverified")
+
+
+def test_answers_are_those_of_whoever_gave_them(known):
+    tasks = [
+        task(1, "0.wav", answer(11, "High"), answer(12, "High", by=BEN)),
+        task(2, "1.wav", answer(13, "High", by=BEN)),
+    ]
+    report = bring(known, *tasks)
+    assert report.states == {"relabeled": 1, "verified": 1} and report.counts == {"High": 3}
+    assert rows(known, "select distinct actor, by_person from batches where kind <> 'import' "
+                       "order by 1") == [(ANNA["email"], True), (BEN["email"], True)]  # fmt: skip
+    found = rows(known, "select annotator, answer, labels from reviews_now order by annotation_id")
+    assert found == [
+        ("anna@example.org", "labels", ["High"]), ("ben@example.org", "labels", ["High"]),
+        ("ben@example.org", "labels", ["High"]),
+    ]  # fmt: skip
+    # Twice is once.
+    before = rows(known, "from batches")
+    assert bring(known, *tasks).changed == 0
+    assert rows(known, "from batches") == before
+
+
+def test_where_people_differ_nothing_is_decided_for_them(known):
+    bring(known, task(1, "0.wav", answer(11, "High"), answer(12, "Low", by=BEN)))
+    assert stands(known)["0.wav"] == (["Low"], "unverified")
+    assert len(rows(known, "from disagreements")) >= 1
+
+
+def test_new_recordings_come_in_and_the_rest_is_told(known, capsys):
+    report = bring(
+        known, task(1, "3.wav", answer(11, "Low")), task(2, "nowhere.wav", answer(12, "Low")),
+        task(3, "5.wav"), {**task(4, "x"), "data": {"text": "no sound"}},
+    )  # fmt: skip
+    assert (report.read, report.added, report.changed) == (2, 2, 1)
+    assert stands(known)["3.wav"] == (["Low"], "relabeled")
+    assert stands(known)["5.wav"] == ([], "unverified")
+    said = capsys.readouterr().err
+    assert "1 tasks are left out, as their recordings are neither" in said
+    assert "'nowhere.wav' say" in said and "1 tasks name no recording" in said and "task 4" in said
+
+
+@pytest.mark.parametrize("audio", ["/data/upload/7/0a1b2c3d-0", "0.mp3", "0.WAV", "x/0"])
+def test_match_goes_further(known, audio):
+    tasks = task(1, audio, answer(11, "High"))
+    spec = FormatSpec(match="nocase", path_column="audio")
+    assert bring(known, tasks, spec=spec).changed == 1
+    with pytest.raises(InvalidInput, match="no task is of a recording"):
+        bring(known, tasks, spec=FormatSpec(match="exact", path_column="audio"))
+
+
+NOBODY = {
+    "of a prediction": {"lead_time": None, "parent_prediction": 3},
+    "propagated": {"lead_time": None, "parent_annotation": 3},
+    "imported": {"lead_time": None},
+}
+
+
+@pytest.mark.parametrize("more", NOBODY.values(), ids=NOBODY)
+def test_what_nobody_made_does_not_count_and_is_told(known, more, capsys):
+    made = answer(11, "Bird", **more)
+    del made["result"][0]["origin"]
+    report = bring(known, task(1, "0.wav", made), task(2, "1.wav", answer(12, "Low")))
+    assert stands(known)["0.wav"] == (["Low"], "unverified") and "Bird" not in report.classes
+    assert "1 annotations were made of predictions or of others" in capsys.readouterr().err
+
+
+def test_what_ticks_nothing_or_some_seconds_is_told(known, capsys):
+    marked = answer(12, "High")
+    marked["result"].append({"from_name": "l", "type": "labels", "value": {"start": 0, "end": 1}})
+    skipped = answer(13, "High", was_cancelled=True)
+    bring(known, task(1, "0.wav", answer(11)), task(2, "1.wav", marked), task(3, "2.wav", skipped))
+    said = capsys.readouterr().err
+    assert "1 annotations tick no choice" in said and "1 marks of some seconds" in said
+    assert stands(known)["0.wav"] == (["Low"], "unverified")
+    assert stands(known)["2.wav"] == ([], "unverified")
+
+
+def test_new_classes_need_a_word(known):
+    tasks = task(1, "0.wav", answer(11, "Lov"))
+    before = rows(known, "from batches")
+    with pytest.raises(
+        FaultyFile, match=r"unknown class 'Lov'; did you mean 'Low', or import with"
+    ):
+        bring(known, tasks)
+    assert rows(known, "from batches") == before
+    report = bring(known, tasks, add_classes=True)
+    assert report.classes == ["High", "Low", "Lov"]
+    assert stands(known)["0.wav"] == (["Lov"], "relabeled")
+
+
+def test_an_empty_project_gets_its_classes(tone_project):
+    report = bring(tone_project, task(1, "0.wav", answer(11, "Bird", "Car, loud")))
+    assert report.classes == ["Bird", "Car, loud"]
+    assert stands(tone_project) == {"0.wav": (["Bird", "Car, loud"], "relabeled")}
+
+
+def test_a_dry_run_changes_nothing(known):
+    file = write(known, task(1, "0.wav", answer(11, "Bird")), task(2, "3.wav", answer(12, "Low")))
+    before = rows(known, "from batches"), stands(known)
+    options = ("--format", "labelstudio", "--add-classes")
+    tried = call(known, "import", file, *options, "--dry-run")
+    assert (rows(known, "from batches"), stands(known)) == before
+    done = call(known, "import", file, *options)
+    assert tried.exit_code == done.exit_code == 0
+    assert "2 rows (2 relabeled): 1 clips would be added, 2 changed; 3 classes" in tried.stderr
+    assert (
+        tried.stderr.replace("would be added", "added").splitlines()[-1]
+        == (done.stderr.splitlines()[-1])
+    )
+
+
+def test_the_format_is_found_out_and_pull_names_it(known, capsys):
+    file = write(known, task(1, "0.wav", answer(11, "High")))
+    pull_file(known, file)
+    said = capsys.readouterr().err
+    assert "1 of 1 tasks are not labelkit's" in said and "--format labelstudio" in said
+    assert call(known, "import", file).exit_code == 0
+    assert stands(known)["0.wav"] == (["High"], "relabeled")
+    own = {**task(1, "0.wav"), "data": {"clip_id": 0, "path": "0.wav"}}
+    file = write(known, own, task(2, "1.wav", answer(12, "Low")))
+    assert "1 tasks are labelkit's own" in call(known, "import", file).stderr
+
+
+def test_which_choices_are_classes_is_asked_where_there_are_several(known):
+    both = answer(11, "High")
+    both["result"].append(
+        {**both["result"][0], "from_name": "quality", "value": {"choices": ["good"]}}
+    )
+    with pytest.raises(InvalidInput, match="several choices are in the answers, quality, sound"):
+        bring(known, task(1, "0.wav", both))
+    assert bring(known, task(1, "0.wav", both), spec=FormatSpec(label_column="sound")).changed == 1
+    with pytest.raises(InvalidInput, match="no choices called 'x' in the answers; there are: "):
+        bring(known, task(1, "0.wav", both), spec=FormatSpec(label_column="x"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--separator", ";"], ["--state", "verified"], ["--fold-column", "x"], ["--by", "machine"],
+     ["--actor", "me"], ["--group-column", "g"], ["--hash-column", "h"]],
+)  # fmt: skip
+def test_options_without_effect_are_refused(known, options):
+    file = write(known, task(1, "0.wav", answer(11, "High")))
+    refused(call(known, "import", file, "--format", "labelstudio", *options), options[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '[{"id": 1}]', '[{"audio": "a", "choice": "b"}]']
+)
+def test_what_is_no_export_is_refused(known, text):
+    file = known.root / "export.json"
+    file.write_text(text)
+    refused(call(known, "import", file, "--format", "labelstudio"), "export the project as JSON")
+
+
+def test_other_keys_and_file_names():
+    def names(data, **more):
+        found = read_foreign([{**task(1, ""), "data": data, **more}])
+        return found.tasks[0].names if found.tasks else None
+
+    assert names({"id": "x", "wav": "a/b.flac"}) == ("a/b.flac",)
+    assert names({"url": ""}, file_upload="0a1b2c3d-b.wav") == ("b.wav", "0a1b2c3d-b.wav")
+    assert names({"text": "Hello. World"}) is None and names({"n": 3}) is None

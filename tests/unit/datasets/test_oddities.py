@@ -1,0 +1,118 @@
+"""What looks odd is told, and what does not is not."""
+
+import unicodedata
+
+import pytest
+
+from labelkit.datasets.oddities import find_alike, find_odd
+from labelkit.records import Clip
+
+NFC, NFD = (unicodedata.normalize(form, "Vögel") for form in ("NFC", "NFD"))
+ALIKE = {
+    "case": ("Dog bark", "dog bark", "only in case:"),
+    "case of other alphabets": ("Собака", "собака", "only in case:"),
+    "sharp s": ("Straße", "STRASSE", "only in case:"),
+    "accents": (NFC, NFD, "how accents are written"),
+    "accents and case": (NFC, NFD.upper(), "look alike differ only in"),
+    "a no-break space": ("Dog bark", "Dog\u00a0bark", "only in spaces"),
+    "two spaces": ("Dog bark", "Dog  bark", "only in spaces"),
+    "a thin space": ("Dog bark", "Dog\u2009bark", "only in spaces"),
+    "an underscore": ("Dog bark", "Dog_bark", "only in spaces"),
+    "an underscore and case": ("Dog bark", "dog_bark", "differ only in"),
+    "a space of no width": ("Dogbark", "Dog\u200bbark", "cannot be seen"),
+    "a soft hyphen": ("Dogbark", "Dog\u00adbark", "cannot be seen"),
+    "a mark of byte order": ("Dog", "\ufeffDog", "cannot be seen"),
+    "a mark of direction": ("Dog", "Dog\u200e", "cannot be seen"),
+    "Cyrillic letters": ("cop", "\u0441\u043e\u0440", "letters of another alphabet"),
+    "one Cyrillic letter": ("Bark", "B\u0430rk", "letters of another alphabet"),
+    "a Greek letter": ("Alarm", "\u0391larm", "letters of another alphabet"),
+    "wide letters": ("Dog", "\uff24\uff4f\uff47", "how they are written"),
+}
+UNLIKE = ["Dog", "Dogs", "Cat", "A-B", "AB", "-1", "1", "\u00e9", "e", "B", "8", "l", "I", "\u30ab",
+          "\u30ac"]  # fmt: skip
+
+
+def clips(*labels, groups=None):
+    return [
+        Clip(path=f"{n}.wav", labels=(names,) if isinstance(names, str) else names,
+             group=groups[n] if groups else None)
+        for n, names in enumerate(labels)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other", "differ"), ALIKE.values(), ids=ALIKE)
+def test_names_that_look_alike(one, other, differ):
+    assert find_alike(["Cat", one, "Rain", other, one]) == [(one, other)]
+    [line] = [line for line in find_odd(clips("Cat", one, other)) if "look alike" in line]
+    assert differ in line and ascii(one) in line and ascii(other) in line
+    # A name that comes in is compared with those that are there.
+    assert any("look alike" in line for line in find_odd(clips(one), known=["Cat", other]))
+    assert find_odd(clips("Cat"), known=[one, other]) == []
+
+
+def test_six_names_of_which_four_look_the_same():
+    names = ["Dog bark", "dog bark", "Dog\u00a0bark", "Dog  bark", NFC, NFD]
+    assert find_alike(names) == [tuple(names[:4]), tuple(names[4:])]
+
+
+def test_names_that_do_not_look_alike():
+    assert find_alike(UNLIKE) == [] and find_alike([]) == []
+    assert find_odd(clips(*UNLIKE)[:9]) == []
+
+
+# Labels of clips, cells that a comma parted, and what is told.
+ODD = {
+    "a separator between classes": (["Dog;Cat", "Cat", "Dog"], {}, "--separator ';'"),
+    "a separator between classes, one of them new": (["Dog;Cat", "Dog;Bird", "Cat"], {}, "';'"),
+    "a stroke": (["Dog|Cat", "Cat", "Dog"], {}, "--separator '|'"),
+    "a stroke in every name": (["Dog|Cat", "Bird|Cow"], {}, "2 classes with '|' in the name"),
+    "a TAB": (["Dog\tCat"], {}, "$'\\t'"),
+    "commas, where something else parts": (["Dog,Cat", "Cat", "Dog"], {}, "--separator ','"),
+    "slashes between classes": (["Dog/Cat", "Cat", "Dog"], {}, "1 class with '/' in the name"),
+    "and between classes": (["Dog & Cat", "Cat", "Dog"], {}, "1 class with '&'"),
+    "names with commas": (
+        [("Vehicle horn", "car horn", "honking"), "Dog"],
+        {"Vehicle horn, car horn, honking": 1}, "read as several labels of a clip",
+    ),
+    "names with commas, often": (
+        [("Male speech", "man speaking")] * 3, {"Male speech, man speaking": 3}, "never come alone",
+    ),
+    "no class": (["nan", "Dog"], {}, "class 'nan' (1) is called as programs write"),
+    "NA": (["NA", "Dog"], {}, "class 'NA' (1)"),
+    "a class of one clip": (["Dog"] * 9 + ["Solo"], {}, "1 class of one clip: 'Solo'"),
+    "many classes of one clip": ([f"c{n}" for n in range(12)], {}, "12 classes of one clip"),
+    "one class": (["Dog"] * 10, {}, "all clips are of one class, 'Dog'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "parted", "told"), ODD.values(), ids=ODD)
+def test_what_looks_odd_is_told(labels, parted, told):
+    assert any(told in line for line in find_odd(clips(*labels), parted=parted))
+
+
+@pytest.mark.parametrize(
+    ("labels", "parted"),
+    [
+        (["Male speech/man", "Dog"], {}), (["R&B", "Rock & Roll"], {}), (["/m/09", "/t/dd00"], {}),
+        ([("Dog", "Cat"), "Dog", "Cat"], {"Dog, Cat": 1}), ([("Dog", "Cat")] * 2, {"Dog,Cat": 2}),
+        (["Dog", "Cat"] * 6, {}), (["C++", "C"], {}), (["Bark, loud", "Cat", "Rain"], {}),
+    ],
+)  # fmt: skip
+def test_what_does_not_look_odd_is_not_told(labels, parted):
+    assert find_odd(clips(*labels), parted=parted) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        (["nan"] * 6 + list("abcdef"), "group 'nan' has 6 of 12 clips"),
+        (["x"] * 12, "group 'x' has 12 of 12 clips"),
+        ([f"g{n}" for n in range(12)], "12 of 12 groups have one clip"),
+        ([f"g{n // 3}" for n in range(15)], None),
+        ([None] * 6 + list("aabbcc"), None),
+        (list("aab"), None),
+    ],
+)
+def test_groups_that_part_nothing_or_all(groups, told):
+    found = find_odd(clips(*(["Dog", "Cat"] * 8)[: len(groups)], groups=groups))
+    assert [told in line for line in found] == ([True] if told else [])
