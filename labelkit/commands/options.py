@@ -135,6 +135,27 @@ def training_options(command: Command) -> Command:
     return recipe_options(command)
 
 
+def is_given(name: str) -> bool:
+    """Tell whether an option of the running command was typed, be it its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_given(why: str, **options: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        why: What makes them pointless; the option follows.
+        **options: Each flag, by the name of its value.
+
+    Raises:
+        click.UsageError: If one was typed.
+    """
+    for name, flag in options.items():
+        if is_given(name):
+            raise click.UsageError(f"{why}; leave out {flag}")
+
+
 def tell_unread(recipe: config.Recipe, *tables: str) -> None:
     """Tell of settings somebody changed of tables that a command does not read."""
     for change in recipe.changes:

@@ -14,6 +14,7 @@ from labelkit.commands.options import (
     device_option,
     options,
     recipe_options,
+    refuse_given,
     table_options,
     tell_next,
     tell_unread,
@@ -103,6 +104,8 @@ def check(
     from labelkit.audio.faults import UNUSABLE
     from labelkit.recordings import checking
 
+    if fast:
+        refuse_given("--fast compares no clips", probe="--probe")
     tell_unread(recipe, "features", "input")
     project = place.project()
     issues = checking.check(
@@ -158,9 +161,11 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.runs.folds import fold_table, freeze_folds
+    from labelkit.runs.folds import fold_table, freeze_folds, known_folds
 
     project = place.project()
+    if n is None and (known := known_folds(project)):
+        refuse_given(f"fold set {known} stands, and without --n no other is made", seed="--seed")
     fold_set = freeze_folds(project, n=n, seed=seed)
     show(fold_table(project, fold_set), as_json)
     echo(f"fold set {fold_set}", err=True)

@@ -73,6 +73,8 @@ def import_labels(
     # A name need not be UTF-8, the reason must.
     name = source.name.encode(errors="backslashreplace").decode()
     batch = Batch(key="", kind="import", actor=user(), by_person=True, reason=f"{format} {name}")
+    if reading.corrects and metadata_only:
+        raise InvalidInput(f"{format} looks for no recordings; leave out --metadata-only")
     if reading.corrects:
         return _import_corrections(project, source, reading, batch, add_classes=add_classes)
     clips = reading.clips
