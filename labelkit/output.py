@@ -15,8 +15,9 @@ from typing import Any
 from labelkit.terminal import columns as terminal_columns
 from labelkit.terminal import cut, echo, visible, visible_json, width
 
-# Columns of a terminal that a text gets at least in a table, and between two of them.
-_LEAST, _GAP = 8, 2
+# Columns of a terminal that a text gets in a table if there is room, those it gets at least, and
+# those between two of them.
+_WANTED, _LEAST, _GAP = 14, 8, 2
 # A column of a table in a file is no wider; longer values push what follows to the right.
 _WIDEST = 300
 
@@ -119,7 +120,9 @@ def _show_table(
     if room is not None:
         texts = {name for name in columns if any(_is_text(row[name]) for row in rows)}
         for name in (*spare, None):
-            if (fitting := fit_widths({n: widths[n] for n in shown}, texts, room)) is not None:
+            kept = {n: widths[n] for n in shown}
+            least = _LEAST if name is None else _WANTED
+            if (fitting := fit_widths(kept, texts, room, least=least)) is not None:
                 break
             if name in shown:
                 shown.remove(name)
@@ -148,13 +151,16 @@ def _print_line(texts: Sequence[str], widths: dict[str, int], shown: Sequence[st
     echo((" " * _GAP).join(padded).rstrip())
 
 
-def fit_widths(widths: dict[str, int], texts: Collection[str], room: int) -> dict[str, int] | None:
+def fit_widths(
+    widths: dict[str, int], texts: Collection[str], room: int, *, least: int = _LEAST
+) -> dict[str, int] | None:
     """Choose widths of columns that fit a terminal: short columns stay whole, long texts give way.
 
     Args:
         widths: What each column would take.
         texts: The columns that may be cut.
         room: Columns of the terminal.
+        least: What a text gets at least, if it is not shorter.
 
     Returns:
         Widths, in the same order; None if there is no room for all.
@@ -166,7 +172,7 @@ def fit_widths(widths: dict[str, int], texts: Collection[str], room: int) -> dic
     left = room - _GAP * (len(widths) - 1)
     left -= sum(n for name, n in widths.items() if name not in texts)
     narrowing = sorted((n, name) for name, n in widths.items() if name in texts)
-    if left < sum(min(n, _LEAST) for n, _ in narrowing):
+    if left < sum(min(n, least) for n, _ in narrowing):
         return None
     found = dict(widths)
     for done, (n, name) in enumerate(narrowing):

@@ -15,8 +15,10 @@ from labelkit.commands.options import (
     Place,
     as_of_option,
     probe_option,
+    refuse_given,
     rule_options,
     table_options,
+    tell_unread,
     workers_option,
 )
 from labelkit.output import as_row, show, show_facts
@@ -89,7 +91,11 @@ def score(
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
     if pairs and (methods or fuse):
         raise click.UsageError("--pairs excludes --method and --fuse")
+    tell_unread(kwargs["probe"], "embedding", "features", "probe")
     doubtful: Sequence[object]
+    if not pairs and not scoring.reads_probe(methods or scoring.DEFAULT):
+        named = ", ".join(methods)
+        refuse_given(f"{named} reads no embeddings", probe="--probe", set_="--set")
     if pairs:
         doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
@@ -164,6 +170,7 @@ def missing(
     """
     from labelkit.cleaning.missing import find_missing_labels
 
+    tell_unread(kwargs["probe"], "embedding", "features", "probe")
     project, run_id = judged_by(place, run_id, probs)
     labels, report = find_missing_labels(project, run_id=run_id, **kwargs)
     show(labels, as_json)

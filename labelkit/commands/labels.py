@@ -50,7 +50,10 @@ def export(
     folds = f" with the folds of {report.fold_set}" if report.fold_set else ""
     echo(f"wrote {report.clips} clips to {file}{folds}", err=True)
     if separator not in (None, ","):
-        echo(f"bring it in with: labelkit import --separator {separator!r}", err=True)
+        echo(
+            f"bring it in with: labelkit import {file} --format csv --separator {separator!r}",
+            err=True,
+        )
 
 
 @click.group(cls=Hinting)

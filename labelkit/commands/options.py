@@ -135,6 +135,27 @@ def training_options(command: Command) -> Command:
     return recipe_options(command)
 
 
+def is_given(name: str) -> bool:
+    """Tell whether an option of the running command was typed, be it its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_given(why: str, **options: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        why: What makes them pointless; the option follows.
+        **options: Each flag, by the name of its value.
+
+    Raises:
+        click.UsageError: If one was typed.
+    """
+    for name, flag in options.items():
+        if is_given(name):
+            raise click.UsageError(f"{why}; leave out {flag}")
+
+
 def tell_unread(recipe: config.Recipe, *tables: str) -> None:
     """Tell of settings somebody changed of tables that a command does not read."""
     for change in recipe.changes:
@@ -230,22 +251,6 @@ def record_option(command: Command) -> Command:
 def table_options(command: Command) -> Command:
     """Add ``--json`` and ``--wide``."""
     return json_option(wide_option(command))
-
-
-def refuse_beside(ctx: click.Context, option: str, *fitting: str) -> None:
-    """Refuse options that somebody gave beside one that makes no use of them.
-
-    Args:
-        ctx: Of the command.
-        option: The one.
-        fitting: Names of parameters that may stand beside it, and its own.
-    """
-    allowed = {*fitting, option.lstrip("-").replace("-", "_")}
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        if given and parameter.expose_value and name not in allowed:
-            raise click.UsageError(f"{parameter.opts[0]} has no effect with {option}; leave it out")
 
 
 def tell_next(project: Any) -> None:

@@ -16,7 +16,7 @@ from labelkit.commands.options import (
     device_option,
     options,
     recipe_options,
-    refuse_beside,
+    refuse_given,
     table_options,
     tell_next,
     tell_unread,
@@ -180,7 +180,10 @@ def check(
 
     project = ctx.obj.project()
     if moved:
-        refuse_beside(ctx, "--moved", "dry_run", "as_json")
+        refuse_given(
+            "--moved looks for recordings alone", fast="--fast", probe="--probe",
+            recipe="--recipe", flavour="--flavour", set_="--set", workers="--workers",
+        )  # fmt: skip
         if project.store.as_of is not None:
             raise click.UsageError("--moved is of now; leave --as-of out")
         missing = move_clips(project, dry_run=dry_run)
@@ -190,6 +193,8 @@ def check(
         return
     if dry_run:
         raise click.UsageError("--dry-run is for --moved; a check changes nothing")
+    if fast:
+        refuse_given("--fast compares no clips", probe="--probe")
     tell_unread(recipe, "features", "input")
     issues = checking.check(
         project,
@@ -250,9 +255,11 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.runs.folds import fold_table, freeze_folds
+    from labelkit.runs.folds import fold_table, freeze_folds, known_folds
 
     project = place.project()
+    if n is None and (known := known_folds(project)):
+        refuse_given(f"fold set {known} stands, and without --n no other is made", seed="--seed")
     fold_set = freeze_folds(project, n=n, seed=seed)
     show(fold_table(project, fold_set), as_json)
     echo(f"fold set {fold_set}", err=True)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labelkit.commands.hints import Hinting
-from labelkit.commands.options import Finite, Place, json_option, options, table_options
+from labelkit.commands.options import (
+    Finite,
+    Place,
+    json_option,
+    options,
+    refuse_given,
+    table_options,
+)
 from labelkit.config import ReviewSpec
 from labelkit.errors import InvalidInput, LabelkitError, NotYet
 from labelkit.output import as_row, show, show_facts
@@ -166,6 +173,10 @@ def pull(
 
     if file is not None and (full or watch is not None):
         raise click.UsageError("--from excludes --full and --watch")
+    if file is not None:
+        refuse_given("--from asks no server", token_file="--token-file")
+    if full and watch is not None:
+        raise click.UsageError("--full and --watch exclude one another: pull --full once before")
     project = ctx.obj.project()
     if file is not None:
         report = pulling.pull_file(project, file)

@@ -59,6 +59,10 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
     """List the trainings that come with labelkit; show one with: recipes show NAME."""
     if ctx.invoked_subcommand is None:
         show(config.recipe_table(), as_json)
+    elif as_json:
+        raise click.UsageError(
+            f"--json before {ctx.invoked_subcommand} is of the list; put it behind"
+        )
 
 
 @recipes.command("show")

@@ -177,7 +177,9 @@ def _read(
     wants_place = "audio_dir" in inspect.signature(read).parameters
     place = {"audio_dir": project.audio_dir} if wants_place else {}
     reading: Reading = read(source, spec, **place)
-    if metadata_only and spec.match is not None and not reading.corrects:
+    if metadata_only and reading.corrects:
+        raise InvalidInput(f"{format} looks for no recordings; leave out --metadata-only")
+    if metadata_only and spec.match is not None:
         raise InvalidInput(
             "--match looks for the recordings, --metadata-only does not; leave one of them out"
         )

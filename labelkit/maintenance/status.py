@@ -8,7 +8,7 @@ from pathlib import Path
 from labelkit.maintenance.gc import find_garbage
 from labelkit.project import Project
 from labelkit.states import SELF_VERIFIED, UNVERIFIED
-from labelkit.stores.overview import Overview, read_overview
+from labelkit.stores.overview import read_overview
 from labelkit.stores.reviews import last_project
 
 _GPU = Path("/dev/nvidiactl")
@@ -52,7 +52,9 @@ def status(project: Project) -> list[Fact]:
         ]
     facts.append(Fact("last batch", found.last_batch))
     if project.store.as_of is None:
-        facts.append(Fact("next", next_step(project)))
+        command, why = _choose_next(project)
+        facts.append(Fact("next", command))
+        facts += [Fact("why so", why)] if why else []
     if project.store.as_of is None and (garbage := find_garbage(project)):
         freed = sum(one.size_mb for one in garbage)
         facts.append(Fact("needed no more", f"{freed:.1f} MB; see: labelkit gc --dry-run"))
@@ -66,33 +68,34 @@ def next_step(project: Project) -> str:
         project: The project; what it was at an earlier moment is no matter.
 
     Returns:
-        The command, with what speaks for it where that is not plain.
+        The command, and in brackets what speaks for it where that is not plain.
     """
+    command, why = _choose_next(project)
+    return f"{command} ({why})" if why else command
+
+
+def _choose_next(project: Project) -> tuple[str, str]:
+    """Choose a command, and say what speaks for it; nothing where that is plain."""
     with project.current.read() as session:
         found, in_review = read_overview(session), last_project(session) is not None
     if not found.states:
-        return "labelkit import FILE --format NAME (labelkit import --help lists the formats)"
+        return "labelkit import FILE --format NAME", "labelkit import --help lists the formats"
     kinds = [run.run_id.partition("-")[0] for run in found.last_runs]
     trained = next((kind for kind in kinds if kind in ("verify", "train")), None)
+    states = {count.state for count in found.states if count.subset == "train"}
     if trained is None:
-        return f"labelkit check, then {_first_training(found)}"
-    states = {count.state for count in found.states if count.subset == "train"}
+        # To verify takes labels that are trusted, and others that are to be.
+        verb = "verify" if UNVERIFIED in states and states - {UNVERIFIED} else "train"
+        if _GPU.exists():
+            return f"labelkit check, then labelkit {verb}", ""
+        return (
+            f"labelkit check, then labelkit {verb} --recipe probe",
+            "no GPU: probe takes seconds, a network minutes",
+        )
     if trained == "verify" and SELF_VERIFIED in states:
-        return "labelkit train --trusted, or labelkit score for the most doubtful labels"
+        return "labelkit train --trusted", "or labelkit score, for the most doubtful labels"
     if kinds[0] != "score":
-        return "labelkit score, for the most doubtful labels"
+        return "labelkit score", "for the most doubtful labels"
     if in_review:
-        return f"labelkit push --lowest fusion {_HEARD}"
-    return "labelkit review init --url URL --project TITLE, so that people hear the doubtful clips"
-
-
-def _first_training(found: Overview) -> str:
-    """Choose what to begin with: verify where there are labels to trust and to check."""
-    states = {count.state for count in found.states if count.subset == "train"}
-    command = "verify" if UNVERIFIED in states and states - {UNVERIFIED} else "train"
-    if _GPU.exists():
-        return f"labelkit {command}"
-    return (
-        f"labelkit {command} --recipe probe (there is no GPU: a classifier on embeddings takes "
-        f"seconds, the network of labelkit {command} minutes)"
-    )
+        return f"labelkit push --lowest fusion {_HEARD}", ""
+    return "labelkit review init --url URL --project TITLE", "people hear the doubtful clips"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from labelkit import registry
 from labelkit.cleaning.missing import METRIC as MISSING
+from labelkit.cleaning.score import FUSED
 from labelkit.errors import InvalidInput, NotYet, StoreError
 from labelkit.files import parse_json, refuse_special
 from labelkit.noise.suggestion import explain_missing
@@ -201,7 +203,10 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     if choice.missing:
         found = newest_pair_scores(session, MISSING)
         if found is None:
-            raise NotYet(f"no clip has the score {MISSING!r} yet; make it with: labelkit missing")
+            raise NotYet(
+                f"no clip has the score {MISSING!r} yet; make it with: labelkit missing, "
+                "with a lower --percentile where that finds none"
+            )
         return found
     if choice.lowest is None:
         return None
@@ -210,6 +215,11 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     found = newest_scores(session, metric) or newest_pair_scores(session, metric)
     if found is None:
         make = f"labelkit score --method {metric}"
+        if metric == FUSED:
+            make = "labelkit score --fuse"
+        elif metric != MISSING and not metric.startswith("pair_"):
+            # What is no score at all nothing makes.
+            registry.check("score", metric)
         if metric.startswith("pair_"):
             make = f"labelkit score --pairs {metric.removeprefix('pair_')}"
         raise NotYet(

@@ -131,7 +131,7 @@ def set_up(
         # As rows, which is what the names of projects that are there were made of.
         store = fingerprint([first] if first else [])
         if not classes:
-            raise NotYet("the project has no classes; bring some in with: labelkit import")
+            raise NotYet("the project has no classes; bring some in with: labelkit import FILE")
         client = connect(project, url, token_file, given=True)
         if find_unconfirmed(client.url):
             confirm_address(find_origin(client.url))

@@ -56,6 +56,13 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
     return fold_set
 
 
+def known_folds(project: Project) -> str | None:
+    """Name the set that is taken where no number of folds is given; None where there is none."""
+    with project.store.read() as session:
+        sets = session.fold_sets()
+    return sets[-1] if sets else None
+
+
 def _name(n: int | None, seed: int, known: Sequence[str]) -> str:
     """The set that is asked for: who names no number goes on with the one there is."""
     if n is None and known:

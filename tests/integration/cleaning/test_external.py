@@ -239,7 +239,7 @@ def test_a_file_of_locked_clips_alone(project, tmp_path):
     file = write_probs(tmp_path / "a.csv", judge()[N:], PATHS[N:])
     done = call(project, "score", "--probs", file)
     assert (
-        done.exit_code == 2
+        done.exit_code == 1
         and "judged no clip that is neither held out nor rejected" in (done.stderr.splitlines()[-1])
     )
 
@@ -308,7 +308,7 @@ def test_a_file_is_the_last_run_until_another_one_is(project, tmp_path):
     assert call(project, "classes").stdout == call(project, "classes", "--run", second).stdout
     # It is no model that a training could start from.
     done = call(project, "train", "--start", first)
-    assert done.exit_code == 2 and "Traceback" not in done.stderr
+    assert done.exit_code == 1 and "Traceback" not in done.stderr
 
 
 def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
@@ -320,7 +320,7 @@ def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
     look = ["select", "--rule", "lwlrap", "--run", run_id, "--dry-run"]
     before = snapshot(project)
     done = call(project, *look)
-    refused(done, "some clips have no fold yet; deal them with: labelkit folds")
+    refused(done, "some clips have no fold yet; deal them with: labelkit folds", code=1)
     assert snapshot(project) == before
     assert call(project, "folds", "--n", 2).exit_code == 0
     before = snapshot(project)

@@ -202,10 +202,10 @@ def test_init_and_import_say_what_comes_next(tones, tmp_path, monkeypatch):
     rows = [(f"{n}.wav", "AB"[n % 2], int(n < 3)) for n in range(6)]
     source = write_csv(tmp_path / "l.csv", ("fname", "label", "ok"), rows)
     words = ["import", source, "--format", "csv", "--verified-column", "ok"]
-    assert after(project, *words).startswith("check, then labelkit verify --recipe probe (there")
+    assert after(project, *words).startswith("check, then labelkit verify --recipe probe (no")
     assert after(project, "init", tmp_path / "audio").startswith("check, then labelkit verify")
     shown = call(project, "status").stdout
-    assert "labelkit verify --recipe probe" in shown and "no GPU" in shown
+    assert "labelkit verify --recipe probe\n" in shown and "no GPU: probe" in shown
     (tmp_path / "no device").touch()
     assert next_step(project) == "labelkit check, then labelkit verify"
     assert "next" not in call(project, "status", "--as-of", "1").stdout
@@ -232,7 +232,7 @@ def test_next_fits_the_runs(labelled, tmp_path):
 @pytest.mark.slow
 def test_verify_and_pull_say_what_comes_next(verified_project, tmp_path):
     project = copy_project(verified_project[0], tmp_path / "p")
-    assert next_step(project) == "labelkit score, for the most doubtful labels"
+    assert next_step(project) == "labelkit score (for the most doubtful labels)"
     (tmp_path / "export.json").write_text("[]")
     words = ["pull", "--from", tmp_path / "export.json"]
     assert after(project, *words).startswith("pull again")
