@@ -359,7 +359,7 @@ class _Sender:
             task = self.client.task(task_id)
             if task is not None and not has_work(task):
                 self.client.delete_task(task_id)
-        for chunk in _chunks(self._make_tasks(list(plan.new))):
+        for chunk in _chunks(self._make_tasks(plan)):
             self.client.import_tasks(project_id, chunk)
         self._find_audio([self.items[clip_id] for clip_id in sorted(plan.without_audio)])
         for clip_id, data in plan.changed.items():
@@ -371,7 +371,10 @@ class _Sender:
         for prediction_id in plan.stale_predictions:
             self.client.delete_prediction(prediction_id)
         rows = [
-            {"task": task_id, **self.wanted.prediction(self.items[clip_id])}
+            {
+                "task": task_id,
+                **self.wanted.prediction(self.items[clip_id], plan.places[clip_id]),
+            }
             for clip_id, task_id in plan.unpredicted.items()
         ]
         for chunk in _chunks(rows):
@@ -394,16 +397,16 @@ class _Sender:
         )  # fmt: skip
         self.wanted = replace(self.wanted, examples=urls)
 
-    def _make_tasks(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def _make_tasks(self, plan: Plan) -> list[dict[str, Any]]:
         """List tasks fit to be sent, in the order they are to be heard; the others are told."""
-        items = [self.items[clip_id] for clip_id in clip_ids if clip_id not in self.faults]
+        items = [self.items[clip_id] for clip_id in plan.new if clip_id not in self.faults]
         self._find_audio([item for item in items if item.clip_id not in self.urls])
         tasks = []
         for item in items:
             if item.clip_id in self.faults:
                 continue
             task = self.wanted.task(item, self.urls[item.clip_id])
-            task["predictions"] = [self.wanted.prediction(item)]
+            task["predictions"] = [self.wanted.prediction(item, plan.places[item.clip_id])]
             problem = check_task(task, self.names, keys=self.keys, duration_s=item.duration_s)
             if problem is None:
                 tasks.append(task)
