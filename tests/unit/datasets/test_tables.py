@@ -87,7 +87,7 @@ def test_the_same_table_however_it_is_written(tmp_path, content, told):
         ("fname,label\n64760,Dog,Cat\n64761,Cat,Dog\n", "row 2: too many cells"),
         ("fname,label\n1,a.wav,Dog\n3,b.wav,Cat\n", "row 2: too many cells"),
         ("fname;label\na.wav\n", "row 2: too few cells"),
-        ("file,tag\na.wav,Dog\n", "no column 'fname' in file, tag; rename it, or name yours by --p"),
+        ("file,tag\na.wav,Dog\n", "no column 'fname' in file, tag; rename it, or name yours"),
         ("fname,tag\na.wav,Dog\n", "name yours by --label-column"),
         ('sep=;\nfname;label\na.wav;"Dog\n', "not CSV"),
         ("# c\n# c\nfname;label\na.wav;\n", "row 4: label list ''"),
