@@ -384,6 +384,7 @@ class OpenProject:
     def push(
         self,
         *,
+        first: int | None = None,
         lowest: tuple[str, int] | None = None,
         missing: int | None = None,
         where: str | None = None,
@@ -395,9 +396,10 @@ class OpenProject:
     ) -> tuple[list[pushing.PushedClip], pushing.PushReport]:
         """Send clips to Label Studio, the most doubtful first; twice sends nothing twice.
 
-        Exactly one of the first five says which clips.
+        Exactly one of the first six says which clips.
 
         Args:
+            first: So many of the first rows of ``review_queue``.
             lowest: A score and how many clips: ``("lwlrap", 200)``.
             missing: So many clips that a label is likely missing of.
             where: SQL condition on ``labels_now`` with the scores of ``review_queue``.
@@ -418,6 +420,7 @@ class OpenProject:
         """
         self._refuse_past("push")
         choice = Choice(
+            first=first,
             lowest=lowest,
             missing=missing,
             where=where,

@@ -18,6 +18,7 @@ import click
 
 from labelkit import __version__
 from labelkit.commands import (
+    classes,
     cleaning,
     history,
     labels,
@@ -29,6 +30,7 @@ from labelkit.commands import (
     review,
     runs,
 )
+from labelkit.commands.hints import Hinting, hinting_options
 from labelkit.commands.options import Finite, Place
 from labelkit.errors import LabelkitError
 from labelkit.terminal import echo, visible
@@ -74,13 +76,14 @@ def _ending_in_order() -> Iterator[None]:
 def _speaking_plainly() -> Iterator[None]:
     """Write out what would steer a terminal in errors that click prints itself."""
     try:
-        yield
+        with hinting_options():
+            yield
     except click.ClickException as error:
         error.message = visible(error.message)  # type: ignore[misc]  # Final only for readers.
         raise
 
 
-class Cli(click.Group):
+class Cli(Hinting):
     """Turns every error into one line on stderr and an exit code."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -157,13 +160,15 @@ class Cli(click.Group):
 def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: bool) -> None:
     """Find and fix wrong labels in audio datasets.
 
-    Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 store, 4 outside service, 75 store busy.
+    Exit codes: 0 done, 1 failed or an earlier step is missing, 2 bad usage or input, 3 store,
+    4 outside service, 75 store busy.
     """
     ctx.obj = Place(folder, lock_timeout)
 
 
 for module in (
-    project, runs, cleaning, recordings, rehearsal, review, history, query, labels, maintenance
+    project, runs, cleaning, classes, recordings, rehearsal, review, history, query, labels,
+    maintenance,
 ):  # fmt: skip
     for command in module.COMMANDS:
         cli.add_command(command)

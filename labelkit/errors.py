@@ -5,7 +5,8 @@ LabelkitError            1   something failed
 │   ├── UnknownName      2   a name in no registry table
 │   ├── NoProject        2   no project here or above
 │   ├── MissingPackage   2   a package that an extra brings is not installed
-│   └── FaultyFile       2   a label file with faults, all of them listed
+│   ├── FaultyFile       2   a label file with faults, all of them listed
+│   └── NotYet           1   nothing can be done before a step that comes earlier
 ├── WorkerDied           1   a worker process ended without an answer
 ├── RecordingsGone       1   the audio folder, or much of what lay in it, is not there
 ├── ServiceError         4   an outside service, Label Studio say, failed or refused
@@ -44,6 +45,15 @@ class NoProject(InvalidInput):
 
 class MissingPackage(InvalidInput):
     """A package is not installed that only some commands need."""
+
+
+class NotYet(InvalidInput):
+    """Nothing can be done before a step that comes earlier; the message names its command.
+
+    What was typed is right, so this is no bad usage.
+    """
+
+    exit_code = 1
 
 
 def check_count(name: str, value: object) -> None:

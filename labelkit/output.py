@@ -6,16 +6,37 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from labelkit.terminal import echo, visible, visible_json
+from labelkit.terminal import columns as terminal_columns
+from labelkit.terminal import cut, echo, visible, visible_json, width
 
-# Characters of a cell in a table.
-WIDEST = 300
+# Columns of a terminal that a text gets in a table if there is room, those it gets at least, and
+# those between two of them.
+_WANTED, _LEAST, _GAP = 14, 8, 2
+# A column of a table in a file is no wider; longer values push what follows to the right.
+_WIDEST = 300
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is printed.
+
+    Args:
+        wide: Nothing is cut or left out to fit a terminal.
+        record: A line a field, in place of a line a row.
+    """
+
+    wide: bool = False
+    record: bool = False
+
+
+# Under which a command's context knows its Layout.
+LAYOUT = "labelkit.layout"
 
 
 def as_row(record: Any) -> dict[str, Any]:
@@ -49,23 +70,128 @@ def as_row(record: Any) -> dict[str, Any]:
     return row
 
 
-def show(records: Iterable[Any], as_json: bool, columns: Sequence[str] = ()) -> None:
-    """Print dataclasses or rows as a JSON array of objects, or as a table."""
+def show(
+    records: Iterable[Any],
+    as_json: bool,
+    columns: Sequence[str] = (),
+    *,
+    spare: Sequence[str] = (),
+    layout: Layout | None = None,
+) -> None:
+    """Print dataclasses or rows as a JSON array of objects, or as a table.
+
+    On a terminal a table fits its width: long texts are cut, and columns are left out that may be
+    spared; a table that does not fit even so is printed a line a field. In a file it is whole.
+
+    Args:
+        records: What is printed.
+        as_json: As JSON, whole.
+        columns: Which columns, in which order; those of the first row if not given.
+        spare: Columns that may be left out, those that say least first.
+        layout: How; as the options of the command say if not given.
+    """
     rows = [as_row(record) for record in records]
     if as_json:
         echo(_as_json(_plain(rows)))
         return
-    columns = columns or (list(rows[0]) if rows else [])
-    cells = [[_shorten(cell(row[column])) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for line in [columns, ["-" * width for width in widths], *cells] if columns else []:
-        text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
-        echo(text.rstrip())
+    columns = list(columns or (rows[0] if rows else ()))
+    layout = layout or _asked_layout()
+    if layout.record:
+        _show_records(columns, rows)
+    elif columns:
+        _show_table(columns, rows, None if layout.wide else terminal_columns(), spare)
 
 
-def _shorten(text: str) -> str:
-    """Cut a text to what fits in a column; --json has all of it."""
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+def _asked_layout() -> Layout:
+    """Return what the options of the running command say."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    layout: Layout = context.meta.get(LAYOUT, Layout()) if context else Layout()
+    return layout
+
+
+def _show_table(
+    columns: list[str], rows: Sequence[dict[str, Any]], room: int | None, spare: Sequence[str]
+) -> None:
+    cells = {name: [cell(row[name]) for row in rows] for name in columns}
+    widths = {name: max(map(width, [name, *cells[name]])) for name in columns}
+    shown, left_out = list(columns), []
+    if room is not None:
+        texts = {name for name in columns if any(_is_text(row[name]) for row in rows)}
+        for name in (*spare, None):
+            kept = {n: widths[n] for n in shown}
+            least = _LEAST if name is None else _WANTED
+            if (fitting := fit_widths(kept, texts, room, least=least)) is not None:
+                break
+            if name in shown:
+                shown.remove(name)
+                left_out.append(name)
+        if fitting is None:
+            _show_records(columns, rows)
+            return
+        widths = fitting
+    else:
+        widths = {name: min(n, _WIDEST) for name, n in widths.items()}
+    _print_line([cut(name, widths[name]) if room else name for name in shown], widths, shown)
+    _print_line(["-" * widths[name] for name in shown], widths, shown)
+    for number in range(len(rows)):
+        texts_of = [cells[name][number] for name in shown]
+        if room:
+            texts_of = [cut(t, widths[n]) for t, n in zip(texts_of, shown, strict=True)]
+        _print_line(texts_of, widths, shown)
+    if left_out:
+        echo(f"not shown, for want of width: {', '.join(left_out)}; --wide shows all", err=True)
+
+
+def _print_line(texts: Sequence[str], widths: dict[str, int], shown: Sequence[str]) -> None:
+    padded = (
+        text + " " * (widths[name] - width(text)) for text, name in zip(texts, shown, strict=True)
+    )
+    echo((" " * _GAP).join(padded).rstrip())
+
+
+def fit_widths(
+    widths: dict[str, int], texts: Collection[str], room: int, *, least: int = _LEAST
+) -> dict[str, int] | None:
+    """Choose widths of columns that fit a terminal: short columns stay whole, long texts give way.
+
+    Args:
+        widths: What each column would take.
+        texts: The columns that may be cut.
+        room: Columns of the terminal.
+        least: What a text gets at least, if it is not shorter.
+
+    Returns:
+        Widths, in the same order; None if there is no room for all.
+
+    Example:
+        >>> fit_widths({"n": 4, "path": 30, "reason": 90, "state": 10}, ["path", "reason"], 60)
+        {'n': 4, 'path': 20, 'reason': 20, 'state': 10}
+    """
+    left = room - _GAP * (len(widths) - 1)
+    left -= sum(n for name, n in widths.items() if name not in texts)
+    narrowing = sorted((n, name) for name, n in widths.items() if name in texts)
+    if left < sum(min(n, least) for n, _ in narrowing):
+        return None
+    found = dict(widths)
+    for done, (n, name) in enumerate(narrowing):
+        found[name] = min(n, left // (len(narrowing) - done))
+        left -= found[name]
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str | list | tuple | dict | bytes)
+
+
+def _show_records(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Print a line a field; rows are parted by a line with their number."""
+    widest = max(map(width, columns), default=0)
+    for number, row in enumerate(rows, 1):
+        echo(f"-- {number} of {len(rows)} --")
+        for name in columns:
+            echo(f"{name}{' ' * (widest - width(name))}  {cell(row[name])}")
 
 
 def show_facts(facts: Any, as_json: bool, *, err: bool = False) -> None:
@@ -107,6 +233,9 @@ def cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}"
+    if isinstance(value, datetime):
+        # To the second, as people read it; --json and --csv have all of it.
+        return value.isoformat(" ", "seconds")
     if isinstance(value, list | tuple):
         return ", ".join(map(cell, value))
     return visible(" ".join(str(value).split()))

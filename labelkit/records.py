@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from labelkit.errors import InvalidInput
 from labelkit.states import TRUSTED_STATES, UNVERIFIED
 from labelkit.types import Floats, Ints, Objects, Strings
 
+# Whether a clip has one label or may have several: a fact of the project.
+ONE, SEVERAL = "one", "several"
 # What a person may answer in Label Studio, and what may become of an answer.
 ANSWERS = (
     "labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted", "task_deleted",
@@ -243,6 +245,28 @@ class Pull:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassChange:
+    """What a class is from a batch on: renamed, merged into another one, retired, or back.
+
+    ``class_id`` and ``into`` are numbers as of ``class_rows``, which never change.
+    """
+
+    class_id: int
+    name: str
+    into: int | None = None
+    retired: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipChange:
+    """Where a clip lies from a batch on; ``gone`` if its import was taken back."""
+
+    clip_id: int
+    path: str
+    gone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One atomic append. Its ``key`` is the caller's: the same key is written only once.
 
@@ -271,6 +295,9 @@ class Batch:
     review_tasks: Sequence[ReviewTask] = ()
     reviews: Sequence[Review] = ()
     pulls: Sequence[Pull] = ()
+    class_changes: Sequence[ClassChange] = ()
+    clip_changes: Sequence[ClipChange] = ()
+    facts: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,7 +310,10 @@ class Receipt:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable:
-    """The current state of every clip, one entry each, in the order of the clip ids."""
+    """The current state of every clip, one entry each, in the order of the clip ids.
+
+    ``several`` says whether a clip may have several labels.
+    """
 
     clip_ids: Ints
     paths: list[str]
@@ -294,6 +324,7 @@ class LabelTable:
     content_hashes: list[str | None]
     classes: list[str]
     as_of: int
+    several: bool = False
 
     def names(self, clip: int) -> list[str]:
         """Return the class names of the clip at index ``clip``."""

@@ -17,8 +17,9 @@ STATES = (UNVERIFIED, VERIFIED, SELF_VERIFIED, RELABELED, REJECTED)
 TRUSTED_STATES = (VERIFIED, RELABELED, SELF_VERIFIED)
 
 REVIEW, CORRECTION, MACHINE = "a person, in Label Studio", "corrections", "a machine"
+BY_HAND = "a person, by `label`"
 IMPORT, UNDO = "an import of new clips", "an undo"
-ACTORS = (REVIEW, CORRECTION, MACHINE, IMPORT, UNDO)
+ACTORS = (REVIEW, CORRECTION, BY_HAND, MACHINE, IMPORT, UNDO)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ STATE_CHANGES = (
     StateChange(REVIEW, REJECTED, "no usable sound"),
     StateChange(CORRECTION, RELABELED, "yes, also with the same labels"),
     StateChange(CORRECTION, REJECTED, "`remove`"),
+    StateChange(BY_HAND, VERIFIED, "the labels are those the clip had"),
+    StateChange(BY_HAND, RELABELED, "they are others, or none"),
+    StateChange(BY_HAND, REJECTED, "`--reject`"),
     StateChange(
         MACHINE, UNVERIFIED,
         "from `self_verified`, when a later round or rule no longer trusts it; with other labels, "

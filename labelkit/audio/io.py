@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelkit.audio import pyav
+from labelkit.audio.quiet import quietly
 from labelkit.audio.source import Pieced
 from labelkit.audio.spool import InMemory, Samples, chunks
 from labelkit.audio.streams import Stream, find_streams, resume
@@ -161,7 +162,8 @@ class Recording:
             block, n = np.empty((size, file.channels), np.float32), 0
             while n < size and left:
                 try:
-                    step = len(file.read(out=block[n : n + min(_STEP, left)]))
+                    with quietly():
+                        step = len(file.read(out=block[n : n + min(_STEP, left)]))
                 except soundfile.LibsndfileError as error:
                     if error.code == _SYSTEM_ERROR:
                         raise OSError(f"{self.path}: {_words(error)}") from error
@@ -271,7 +273,8 @@ def _open(path: Path, stream: Stream) -> soundfile.SoundFile:
     else:
         source = Pieced(path.open("rb"), stream.pieces, stream.claim)
     try:
-        return _endless(soundfile)(source)
+        with quietly():
+            return _endless(soundfile)(source)
     except soundfile.LibsndfileError as error:
         if isinstance(source, Pieced):
             source.close()

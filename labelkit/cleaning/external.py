@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
+import posixpath
+import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,9 @@ from labelkit.registry import suggestion
 from labelkit.stores.foreign_arrays import UNREADABLE, explain, map_array, open_arrays
 from labelkit.types import Array, Floats, Ints
 
+# How far a row of probabilities may be from 1: of 80 classes, rounded to three digits.
+SUM_TOLERANCE = 0.05
+
 
 def import_probs(project: Project, file: Path) -> str:
     """Keep probabilities of a file as a run; the same file again is the same run.
@@ -32,7 +39,8 @@ def import_probs(project: Project, file: Path) -> str:
 
     Args:
         project: Where to.
-        file: CSV with the path first and a column for each class; ``.npz`` with ``paths``,
+        file: CSV with the path first and a column for each class, delimited by comma, semicolon
+            or TAB, numbers of rows and ids beside it or not; ``.npz`` with ``paths``,
             ``classes`` and ``probs``; or ``.npy``, a row for every clip in the order of the
             sorted paths, columns in the order of the project's classes.
 
@@ -60,9 +68,10 @@ def import_probs(project: Project, file: Path) -> str:
         raise InvalidInput(
             f"{file} cannot be read ({explain(error)}); give a CSV, npz or npy"
         ) from error
-    rows = _rows_of(file, table, paths)
+    rows = _rows_of(file, table, _as_clips(file, project, table, paths))
     probs = probs[:, _columns_of(file, table, names)]
     _check_values(file, paths, probs)
+    _tell_sums(file, table, paths, probs)
     _check_order(file, table, rows, probs, named=file.suffix.lower() != ".npy")
     silent = table.subsets == "train"
     silent[rows] = False
@@ -99,25 +108,81 @@ def import_probs(project: Project, file: Path) -> str:
     return run_id
 
 
+# What programs write before or beside a table, and no class is called: numbers of rows, and ids.
+_INDEX = re.compile(r"|unnamed: \d+|index|rownames|row|id|clip_id|uid", re.IGNORECASE)
+
+
 def _read_csv(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
-    with file.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.reader(text)
-        header = next(reader, [])
-        paths, rows = [], []
-        for number, row in enumerate(reader, 2):
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ValueError(f"line {number} has {len(row)} fields, the header {len(header)}")
-            paths.append(row[0])
-            try:
-                values = np.array(row[1:], np.float64)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from error
-            # What float32 cannot hold is infinite in it, and no probability either.
-            with np.errstate(over="ignore"):
-                rows.append(values.astype(np.float32))
-    return paths, header[1:], np.array(rows, np.float32).reshape(len(rows), len(header[1:]))
+    """Read a table as programs write it: any delimiter, spaces in the header, columns of an id."""
+    lines, delimiter = _read_lines(file, table.classes)
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    rows = lines[1:]
+    if rows and all(len(row) == len(header) + 1 for _, row in rows):
+        # R writes the names of rows, and no name above them.
+        header = ["", *header]
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"line {number} has {len(row)} fields, the header {len(header)}")
+    place = _find_paths(header, rows, table)
+    columns = [
+        k for k, name in enumerate(header)
+        if k != place and (name in table.classes or not _INDEX.fullmatch(name))
+    ]  # fmt: skip
+    ignored = [header[k] for k in range(len(header)) if k != place and k not in columns]
+    if ignored:
+        say(f"{file.name}: {', '.join(map(shown, ignored))} hold no probabilities; left out")
+    paths, values = [row[place].strip() for _, row in rows], []
+    for number, row in rows:
+        cells = [row[k].strip() for k in columns]
+        if delimiter != ",":
+            cells = [cell.replace(",", ".") for cell in cells]
+        try:
+            found = np.array(cells, np.float64)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        # What float32 cannot hold is infinite in it, and no probability either.
+        with np.errstate(over="ignore"):
+            values.append(found.astype(np.float32))
+    names = [header[k] for k in columns]
+    return paths, names, np.array(values, np.float32).reshape(len(values), len(names))
+
+
+def _read_lines(file: Path, classes: Sequence[str]) -> tuple[list[tuple[int, list[str]]], str]:
+    """Read the rows that hold anything, numbered from 1, and the delimiter that names most classes.
+
+    A comma is taken where others do no better.
+    """
+    text = file.read_text(encoding="utf-8-sig")
+    found: dict[str, list[str]] = {}
+    for delimiter in (",", "\t", ";"):
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        found[delimiter] = next(reader, [])
+    known = {d: sum(name.strip() in classes for name in names) for d, names in found.items()}
+    delimiter = max(found, key=lambda d: (known[d], d == ",", len(found[d])))
+    if not known[delimiter]:
+        delimiter = max(found, key=lambda d: len(found[d]))
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=delimiter != "\t"
+    )
+    return [(number, row) for number, row in enumerate(reader, 1) if any(row)], delimiter
+
+
+def _find_paths(
+    header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], table: LabelTable
+) -> int:
+    """Find the column of the paths: the first, but for numbers of rows and ids before it."""
+    stems = {PurePosixPath(path).name for path in table.paths}
+
+    def count(k: int) -> int:
+        return sum(re.split(r"[/\\]", row[k].strip())[-1] in stems for _, row in rows[:100])
+
+    for k, name in enumerate(header):
+        if not _INDEX.fullmatch(name) or name in table.classes:
+            break
+        if any(count(later) > count(k) for later in range(k + 1, len(header))):
+            continue
+        return k
+    return min(k, len(header) - 1) if header else 0
 
 
 def _read_npz(file: Path, table: LabelTable) -> tuple[list[str], list[str], Floats]:
@@ -151,6 +216,25 @@ def _as_numbers(saved: Array) -> Floats:
     # A signalling NaN would warn of itself; it is refused later, as whatever is no probability.
     with np.errstate(invalid="ignore"):
         return np.array(saved, float)
+
+
+def _as_clips(file: Path, project: Project, table: LabelTable, paths: list[str]) -> list[str]:
+    """Write paths as the project has them: with ``/``, below the audio folder, without ``./``."""
+    known, found = set(table.paths), list(paths)
+    folders = [f"{folder}/" for folder in {project.audio_dir, project.audio_dir.resolve()}]
+    for k, path in enumerate(paths):
+        for text in (path, path.replace("\\", "/")):
+            inner = next((text.removeprefix(f) for f in folders if text.startswith(f)), text)
+            clean = posixpath.normpath(inner)
+            if path not in known and clean in known:
+                found[k] = clean
+    changed = [k for k, path in enumerate(paths) if found[k] != path]
+    if changed:
+        k = changed[0]
+        say(
+            f"{file.name}: {len(changed)} paths are read as clips, {paths[k]!r} as {found[k]!r} say"
+        )
+    return found
 
 
 def _rows_of(file: Path, table: LabelTable, paths: list[str]) -> Ints:
@@ -195,6 +279,25 @@ def _check_values(file: Path, paths: list[str], probs: Floats) -> None:
             f"{file}: {len(bad)} numbers are no probabilities, {probs[row, column]:g} of "
             f"{paths[row]!r} is the first; bring them to [0, 1]"
         )
+
+
+def _tell_sums(file: Path, table: LabelTable, paths: list[str], probs: Floats) -> None:
+    """Tell of rows that do not sum to 1, where every clip has one label at most."""
+    if any(len(labels) > 1 for labels in table.labels):
+        return
+    sums = probs.sum(axis=1)
+    odd = np.flatnonzero(abs(sums - 1) > SUM_TOLERANCE)
+    if not len(odd):
+        return
+    k = odd[abs(sums[odd] - 1).argmax()]
+    told = (
+        f"{file.name}: {len(odd)} of {len(paths)} rows do not sum to 1, {sums[k]:g} of "
+        f"{paths[k]!r} say, although every clip has one label"
+    )
+    if 2 * len(odd) > len(paths):
+        say(f"{told}; those of a sigmoid for each class do not, and are taken as they are")
+    else:
+        say(f"{told}; are they whole? they are taken as they are")
 
 
 def _check_order(file: Path, table: LabelTable, rows: Ints, probs: Floats, *, named: bool) -> None:

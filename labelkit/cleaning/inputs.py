@@ -12,7 +12,7 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.config import Recipe, read_recipe
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import group_indices
 from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
 from labelkit.noise.probe import Probe, cross_probs
@@ -26,6 +26,7 @@ from labelkit.runs.folds import freeze_folds
 from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
+from labelkit.stores.standing import move_logits
 from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
@@ -143,7 +144,7 @@ class ScoreInputs:
             fold_set = self.run["fold_set"] or next(reversed(session.fold_sets()), None)
         folds = self._read_folds(fold_set) if fold_set else np.full(len(self.rows), -1)
         if (folds < 0).any():
-            raise InvalidInput("some clips have no fold yet; deal them with: labelkit folds")
+            raise NotYet("some clips have no fold yet; deal them with: labelkit folds")
         return folds
 
     def _read_folds(self, fold_set: str) -> Ints:
@@ -160,6 +161,7 @@ class ScoreInputs:
         with self.project.current.read() as session:
             trainings = read_trainings(session, self.run_id)
             before = session.labels(self.run["as_of"])
+            places = session.class_places(self.run_id)
         logged = [training for training in trainings if training.logged]
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         learnt = {int(i): labels for i, labels in zip(before.clip_ids, before.labels, strict=True)}
@@ -169,9 +171,9 @@ class ScoreInputs:
                 break
             clip_ids, logits = self.project.epochs.read(training.run_id, training.logged)
             column = {int(clip_id): k for k, clip_id in enumerate(clip_ids)}
-            # The columns are the run's training clips, whose labels chose its head.
+            logits = move_logits(logits, places, max(len(before.classes), logits.shape[2]))
             labels = multi_hot([learnt[int(i)] for i in clip_ids], logits.shape[2])
-            head = choose_head(self.run["settings"]["model"]["head"], labels)
+            head = choose_head(self.run["settings"]["model"]["head"], several=before.several)
             seen = [
                 i for i in training.trained_on
                 if i in row_of and learnt[i] == self.table.labels[self.rows[row_of[i]]]
@@ -305,19 +307,20 @@ def read_inputs(
     with project.current.read() as session:
         run = session.run(wanted) if wanted else None
         if run is None or wanted is None:
-            raise InvalidInput(
-                f"no finished run {run_id!r}; see: labelkit status" if run_id
-                else "no finished run; make one with: labelkit train"
+            if run_id:
+                raise InvalidInput(f"no finished run {run_id!r}; see: labelkit status")
+            raise NotYet(
+                "no finished run; make one with: labelkit train"
                 if project.store.as_of is None
                 else "no run was finished by then; name a later one with --run"
-            )  # fmt: skip
+            )
         clip_ids, judges, probs = session.predictions(wanted)
     known = np.isin(clip_ids, table.clip_ids)
     clip_ids, judges, probs = clip_ids[known], judges[known], probs[known, : len(table.classes)]
     rows = np.searchsorted(table.clip_ids, clip_ids)
     keep = (table.subsets[rows] == "train") & (table.states[rows] != REJECTED)
     if not keep.any():
-        raise InvalidInput(
+        raise NotYet(
             f"run {wanted} judged no clip that is neither held out nor rejected; train anew"
         )
     probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))

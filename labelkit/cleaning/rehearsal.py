@@ -29,7 +29,7 @@ from labelkit.cleaning.simulated_project import (
     write_scratch,
 )
 from labelkit.config import Recipe, fingerprint, round_stages
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.classes import class_similarity
 from labelkit.project import Project
 from labelkit.recordings.features import compute_features
@@ -231,7 +231,7 @@ def _read_similarity(
     starts, lengths = features.places(table.paths)
     clips = np.flatnonzero(known & (lengths > 0))
     if not len(clips):
-        raise InvalidInput("no verified clip has a spectrogram; see: labelkit check")
+        raise NotYet("no verified clip has a spectrogram; see: labelkit check")
     frames = np.memmap(features.frames_path, np.float16, "r").reshape(-1, recipe.features.n_mels)
     means = [
         frames[starts[clip] : starts[clip] + lengths[clip]].mean(axis=0, dtype=np.float32)

@@ -132,9 +132,16 @@ def score(
     ]
 
 
+def reads_probe(methods: Sequence[str]) -> bool:
+    """Tell whether one of these scores reads embeddings, or a classifier on them."""
+    return any({"embeddings", "probe_probs"} & {*list_inputs(name)} for name in methods)
+
+
 def _suggest(inputs: ScoreInputs, probs: Floats) -> tuple[list[list[int]], list[str]]:
     """Return what is suggested for each judged clip, and why."""
-    return suggest_and_explain(inputs.labels, probs, inputs.table.classes)
+    return suggest_and_explain(
+        inputs.labels, probs, inputs.table.classes, several=inputs.table.several
+    )
 
 
 def score_given(

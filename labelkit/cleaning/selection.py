@@ -244,7 +244,7 @@ def _read_list(file: Path | None, inputs: ScoreInputs) -> Bools:
     if (named & ~listed).any():
         say(
             f"{file.name}: {(named & ~listed).sum()} clips have other labels there and are not "
-            "kept; bring those in with: labelkit import --format corrections"
+            "kept; bring those in with: labelkit import FILE --format corrections"
         )
     return listed
 

@@ -10,13 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.files import replacing
 from labelkit.folds import group_indices
 from labelkit.noise.simulate import Planted
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
-from labelkit.records import Batch, Clip, LabelEvent, LabelTable, Verdict, multi_hot, verdicts_of
+from labelkit.records import (
+    ONE,
+    SEVERAL,
+    Batch,
+    Clip,
+    LabelEvent,
+    LabelTable,
+    Verdict,
+    multi_hot,
+    verdicts_of,
+)
 from labelkit.states import MACHINE_STATES, REJECTED, RELABELED, UNVERIFIED, VERIFIED
 from labelkit.stores.lock import locked
 from labelkit.types import Bools, Floats
@@ -49,7 +59,7 @@ def read_source(project: Project, say: Callable[[str], None]) -> Source:
     labels = multi_hot(table.labels, len(table.classes))
     human = np.isin(table.states, (VERIFIED, RELABELED)) & (table.subsets == "train")
     if not human.any():
-        raise InvalidInput(
+        raise NotYet(
             "no training clip is verified; a rehearsal hides some of those and needs others to "
             "learn from: import or verify some"
         )
@@ -166,7 +176,8 @@ def _fill(scratch: Project, source: Source, hidden: Bools, given: Bools) -> None
     ]
     batch = Batch(key="rehearsal", kind="import", actor=user(), by_person=True)
     with scratch.store.write() as session:
-        session.append(replace(batch, classes=table.classes, clips=clips))
+        facts = {"labels": SEVERAL if table.several else ONE}
+        session.append(replace(batch, classes=table.classes, clips=clips, facts=facts))
         now = session.labels()
         new_id = dict(zip(now.paths, now.clip_ids.tolist(), strict=True))
         ids = {int(table.clip_ids[i]): new_id[table.paths[i]] for i in kept}

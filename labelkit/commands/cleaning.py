@@ -14,9 +14,11 @@ from labelkit.commands.options import (
     Finite,
     Place,
     as_of_option,
-    json_option,
     probe_option,
+    refuse_given,
     rule_options,
+    table_options,
+    tell_unread,
     workers_option,
 )
 from labelkit.output import as_row, show, show_facts
@@ -70,7 +72,7 @@ def judge_options(command: Command) -> Command:
 @probe_option
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def score(
     place: Place,
@@ -89,28 +91,17 @@ def score(
     methods, fuse = kwargs.pop("methods"), kwargs.pop("fuse")
     if pairs and (methods or fuse):
         raise click.UsageError("--pairs excludes --method and --fuse")
+    tell_unread(kwargs["probe"], "embedding", "features", "probe")
     doubtful: Sequence[object]
+    if not pairs and not scoring.reads_probe(methods or scoring.DEFAULT):
+        named = ", ".join(methods)
+        refuse_given(f"{named} reads no embeddings", probe="--probe", set_="--set")
     if pairs:
         doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:
         kwargs |= {"methods": methods or scoring.DEFAULT, "fuse": fuse}
         doubtful = scoring.score(project, run_id=run_id, lowest=lowest, **kwargs)
     show(doubtful, as_json)
-
-
-@click.command()
-@judge_options
-@as_of_option
-@json_option
-@click.pass_obj
-def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool) -> None:
-    """Show of each class how noisy its labels seem, and which class it is taken for."""
-    from labelkit.cleaning.inputs import read_inputs
-    from labelkit.cleaning.score import class_table
-
-    project, run_id = judged_by(place, run_id, probs)
-    inputs = read_inputs(project, run_id)
-    show(class_table(inputs), as_json)
 
 
 @click.command()
@@ -129,7 +120,7 @@ def classes(place: Place, run_id: str | None, probs: Path | None, as_json: bool)
 @click.option("--add", is_flag=True, help="Leave what a machine trusted before trusted.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, show what would change.")
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def select(
     place: Place,
@@ -167,7 +158,7 @@ def select(
 @probe_option
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def missing(
     place: Place, /, run_id: str | None, probs: Path | None, as_json: bool, **kwargs: Any
@@ -179,10 +170,11 @@ def missing(
     """
     from labelkit.cleaning.missing import find_missing_labels
 
+    tell_unread(kwargs["probe"], "embedding", "features", "probe")
     project, run_id = judged_by(place, run_id, probs)
     labels, report = find_missing_labels(project, run_id=run_id, **kwargs)
     show(labels, as_json)
     show_facts(report, False, err=True)
 
 
-COMMANDS = (score, classes, select, missing)
+COMMANDS = (score, select, missing)

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
-from labelkit.commands.options import Place, as_of_option, json_option
+from labelkit.commands.options import (
+    Place,
+    as_of_option,
+    json_option,
+    record_option,
+    table_options,
+)
 from labelkit.output import show, show_facts
 from labelkit.terminal import echo
 
+if TYPE_CHECKING:
+    from labelkit.stores.history import ChangedClip
+
 # Batches that fit on a screen.
 _MOST = 30
+# What a narrow terminal shows last, the first of each goes first.
+_SPARE_OF_LOG = ("undoes", "by_person", "labels", "run_id", "undone_by")
+_SPARE_OF_HISTORY = (
+    "event_id", "iteration", "by_person", "evidence", "run_id", "score", "source", "undone",
+    "batch_id", "kind",
+)  # fmt: skip
+_SPARE_OF_BLAME = (
+    "said_score", "said_by_person", "rule", "said_in", "evidence", "by_person", "run_id", "score",
+    "source", "said_at", "said_by", "batch_id", "verdict",
+)  # fmt: skip
+# What is told of each clip that changed; why stands above them.
+_CHANGES = ("path", "before", "after", "state_before", "state_after")
 
 
 @click.command()
@@ -23,7 +47,8 @@ _MOST = 30
 @click.option("--limit", type=click.IntRange(min=1), default=_MOST, show_default=True,
               help="How many to show.")  # fmt: skip
 @as_of_option
-@json_option
+@table_options
+@record_option
 @click.pass_obj
 def log(
     place: Place,
@@ -44,7 +69,7 @@ def log(
     batches, n = of_labels.log(
         place.project(), clip, kind=kind, actor=actor, since=since, limit=limit
     )
-    show(batches, as_json)
+    show(batches, as_json, spare=_SPARE_OF_LOG)
     if n > len(batches):
         echo(f"{len(batches)} of {n} batches; more with --limit", err=True)
 
@@ -52,7 +77,8 @@ def log(
 @click.command()
 @click.argument("clip")
 @as_of_option
-@json_option
+@table_options
+@record_option
 @click.pass_obj
 def history(place: Place, clip: str, as_json: bool) -> None:
     """Show what was said of a clip, named by its path below the audio folder.
@@ -62,14 +88,15 @@ def history(place: Place, clip: str, as_json: bool) -> None:
     """
     from labelkit.labels import history as of_labels
 
-    show(of_labels.history(place.project(), clip), as_json)
+    show(of_labels.history(place.project(), clip), as_json, spare=_SPARE_OF_HISTORY)
 
 
 @click.command()
 @click.argument("clip")
 @click.option("--all", "all_", is_flag=True, help="Also classes that were called absent or unsure.")
 @as_of_option
-@json_option
+@table_options
+@record_option
 @click.pass_obj
 def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
     """Show who gave a clip each of its labels, when and why, and who vouched for it last.
@@ -79,7 +106,7 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
     from labelkit.labels import history as of_labels
 
     labels = of_labels.blame(place.project(), clip, all_=all_)
-    show(labels, as_json)
+    show(labels, as_json, spare=_SPARE_OF_BLAME)
     if not labels:
         echo(f"{clip} has no labels", err=True)
 
@@ -87,18 +114,38 @@ def blame(place: Place, clip: str, all_: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("a")
 @click.argument("b", required=False)
-@json_option
+@table_options
 @click.pass_obj
 def diff(place: Place, a: str, b: str | None, as_json: bool) -> None:
     """Show which clips changed from moment A to moment B, or to now.
 
     A moment is a batch (its number), the end of a day, a time (UTC), or the labels a run read.
+    Clips that changed for the same reason stand together.
     """
     from labelkit.labels import history as of_labels
 
     clips = of_labels.diff(place.project(), a, b)
-    show(clips, as_json)
+    if as_json:
+        show(clips, True)
+    else:
+        _show_by_reason(clips)
     echo(of_labels.describe_diff(clips), err=True)
+
+
+def _show_by_reason(clips: Sequence[ChangedClip]) -> None:
+    """Print a table for each reason that clips changed for, the most frequent first."""
+    groups: dict[tuple[str, str, str], list[ChangedClip]] = {}
+    for clip in clips:
+        groups.setdefault((clip.reason, clip.kind, clip.actor), []).append(clip)
+    for number, ((reason, kind, actor), members) in enumerate(
+        sorted(groups.items(), key=lambda group: -len(group[1]))
+    ):
+        batches = sorted({clip.batch_id for clip in members})
+        found = f"{len(members)} clip{'s' if len(members) > 1 else ''}"
+        which = f"batch{'es' if len(batches) > 1 else ''} {', '.join(map(str, batches))}"
+        gap = "\n" if number else ""
+        echo(f"{gap}{found}, {kind} by {actor} ({which}): {' '.join(reason.split())}")
+        show(members, False, _CHANGES)
 
 
 @click.command()

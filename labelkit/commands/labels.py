@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from labelkit import registry
-from labelkit.commands.options import Place, as_of_option, json_option
+from labelkit.commands.hints import Hinting
+from labelkit.commands.options import Place, as_of_option, table_options
 from labelkit.output import show, show_facts
 from labelkit.terminal import echo
 
@@ -49,10 +50,13 @@ def export(
     folds = f" with the folds of {report.fold_set}" if report.fold_set else ""
     echo(f"wrote {report.clips} clips to {file}{folds}", err=True)
     if separator not in (None, ","):
-        echo(f"bring it in with: labelkit import --separator {separator!r}", err=True)
+        echo(
+            f"bring it in with: labelkit import {file} --format csv --separator {separator!r}",
+            err=True,
+        )
 
 
-@click.group()
+@click.group(cls=Hinting)
 def changes() -> None:
     """Carry what became of labels from one copy of a data set to another.
 
@@ -84,7 +88,7 @@ def export_changes(place: Place, file: Path, since: str | None, people: bool, fo
 @changes.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Change nothing, show what would be.")
-@json_option
+@table_options
 @click.pass_obj
 def import_changes(place: Place, file: Path, dry_run: bool, as_json: bool) -> None:
     """Bring a change set in, whole or not at all; twice adds nothing.

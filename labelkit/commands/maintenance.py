@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from labelkit.commands.options import Place, json_option
+from labelkit.commands.options import Place, table_options
 from labelkit.output import show, show_facts
 from labelkit.terminal import echo
 
@@ -48,7 +48,7 @@ def restore(place: Place, file: Path) -> None:
     "--repair", is_flag=True,
     help="Mend what can be mended first; whatever is changed is copied beside it before.",
 )  # fmt: skip
-@json_option
+@table_options
 @click.pass_context
 def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
     """Examine the label store and what belongs to it; works on damaged ones, too.
@@ -74,7 +74,7 @@ def doctor(ctx: click.Context, fast: bool, repair: bool, as_json: bool) -> None:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Remove nothing, show what would go.")
 @click.option("--keep", metavar="RUN", multiple=True, help="Keep what this run needs, too.")
-@json_option
+@table_options
 @click.pass_obj
 def gc(place: Place, dry_run: bool, keep: tuple[str, ...], as_json: bool) -> None:
     """Remove what nothing needs any more: weights, windows and logs of superseded runs, old copies.

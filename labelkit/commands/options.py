@@ -13,6 +13,7 @@ import click
 
 from labelkit import config, registry
 from labelkit.config import create_spec, value_type
+from labelkit.output import LAYOUT, Layout
 from labelkit.terminal import echo
 
 Command = Callable[..., Any]
@@ -134,6 +135,27 @@ def training_options(command: Command) -> Command:
     return recipe_options(command)
 
 
+def is_given(name: str) -> bool:
+    """Tell whether an option of the running command was typed, be it its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_given(why: str, **options: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        why: What makes them pointless; the option follows.
+        **options: Each flag, by the name of its value.
+
+    Raises:
+        click.UsageError: If one was typed.
+    """
+    for name, flag in options.items():
+        if is_given(name):
+            raise click.UsageError(f"{why}; leave out {flag}")
+
+
 def tell_unread(recipe: config.Recipe, *tables: str) -> None:
     """Tell of settings somebody changed of tables that a command does not read."""
     for change in recipe.changes:
@@ -191,3 +213,48 @@ device_option = click.option(
     help="Where to compute; auto is cuda where there is one.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
+
+
+# Options that print something else than a table, by the name of their values.
+_NO_TABLES = {"as_json": "--json", "as_csv": "--csv", "parquet": "--parquet"}
+
+
+def _lay_out(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    if given:
+        before = ctx.meta.get(LAYOUT, Layout())
+        ctx.meta[LAYOUT] = replace(before, **{str(option.name): True})
+
+
+wide_option = click.option(
+    "--wide", is_flag=True, callback=_lay_out, expose_value=False,
+    help="Cut nothing to fit the terminal; in a file or a pipe nothing is cut anyway.",
+)  # fmt: skip
+
+
+def record_option(command: Command) -> Command:
+    """Add ``--record``, of tables with many columns; what is no table is refused beside it."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        others = [flag for key, flag in _NO_TABLES.items() if kwargs.get(key)]
+        layout = click.get_current_context().meta.get(LAYOUT, Layout())
+        if layout.record and others:
+            raise click.UsageError(f"--record and {others[0]} exclude one another")
+        return command(*args, **kwargs)
+
+    return click.option(
+        "--record", is_flag=True, callback=_lay_out, expose_value=False,
+        help="Print a line a field in place of a line a row.",
+    )(run)  # fmt: skip
+
+
+def table_options(command: Command) -> Command:
+    """Add ``--json`` and ``--wide``."""
+    return json_option(wide_option(command))
+
+
+def tell_next(project: Any) -> None:
+    """Say what to type next, on stderr."""
+    from labelkit.maintenance.status import next_step
+
+    echo(f"next: {next_step(project)}", err=True)

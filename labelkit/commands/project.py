@@ -14,9 +14,11 @@ from labelkit.commands.options import (
     Place,
     as_of_option,
     device_option,
-    json_option,
     options,
     recipe_options,
+    refuse_given,
+    table_options,
+    tell_next,
     tell_unread,
     workers_option,
 )
@@ -31,13 +33,21 @@ SHOWN_CLASSES = 20
 
 @click.command()
 @click.argument("audio_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--labels", "kind", type=click.Choice(("one", "several")),
+    help="Whether a clip has one label or may have several; the first import tells if not given.",
+)  # fmt: skip
 @click.pass_obj
-def init(place: Place, audio_dir: Path) -> None:
+def init(place: Place, audio_dir: Path, kind: str | None) -> None:
     """Make a project in the current folder, on recordings that may lie anywhere."""
+    from labelkit.labels.kind import set_kind
     from labelkit.project import create_project
 
     project, new = create_project(place.folder or Path.cwd(), audio_dir)
+    if kind is not None:
+        set_kind(project, kind)
     echo(f"{'Made a' if new else 'There is a'} project in {project.root.resolve()}", err=True)
+    tell_next(project)
 
 
 @click.command("import")
@@ -91,8 +101,9 @@ def import_(
             click.confirm("Bring it in like this?", abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    project = place.project()
     report = import_file(
-        place.project(),
+        project,
         source,
         format_,
         spec,
@@ -112,6 +123,14 @@ def import_(
         f"{len(report.classes)} classes",
         err=True,
     )
+    if report.labels:
+        echo(
+            f"{report.labels} label{'s' if report.labels == 'several' else ''} a clip, from now "
+            "on; labelkit labels shows and changes it",
+            err=True,
+        )
+    if not dry_run:
+        tell_next(project)
 
 
 def _show_counts(counts: Mapping[str, int]) -> None:
@@ -128,17 +147,24 @@ def _show_counts(counts: Mapping[str, int]) -> None:
 @click.command()
 @click.option("--fast", is_flag=True, help="Leave out near-duplicates and outliers.")
 @click.option(
+    "--moved", is_flag=True,
+    help="Instead, give clips whose recordings were renamed or moved the paths these have now.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="--moved: change nothing, show what would be.")
+@click.option(
     "--probe", default="probe", show_default=True,
     help="Recipe of the spectrograms and embeddings by which clips are compared.",
 )  # fmt: skip
 @recipe_options
 @workers_option
 @as_of_option
-@json_option
-@click.pass_obj
+@table_options
+@click.pass_context
 def check(
-    place: Place,
+    ctx: click.Context,
     fast: bool,
+    moved: bool,
+    dry_run: bool,
     probe: str,
     recipe: config.Recipe,
     workers: int | None,
@@ -152,10 +178,28 @@ def check(
     in several folds or subsets only one is used. What is true of most clips is one line.
     """
     from labelkit.audio.faults import UNUSABLE
+    from labelkit.datasets.oddities import tell_alike
     from labelkit.recordings import checking
+    from labelkit.recordings.moving import MOVED, move_clips
 
+    project = ctx.obj.project()
+    if moved:
+        refuse_given(
+            "--moved looks for recordings alone", fast="--fast", probe="--probe",
+            recipe="--recipe", flavour="--flavour", set_="--set", workers="--workers",
+        )  # fmt: skip
+        if project.store.as_of is not None:
+            raise click.UsageError("--moved is of now; leave --as-of out")
+        missing = move_clips(project, dry_run=dry_run)
+        show(missing, as_json)
+        n, done = sum(clip.what == MOVED for clip in missing), "would be" if dry_run else "were"
+        echo(f"{len(missing)} recordings are not at their place; {n} clips {done} moved", err=True)
+        return
+    if dry_run:
+        raise click.UsageError("--dry-run is for --moved; a check changes nothing")
+    if fast:
+        refuse_given("--fast compares no clips", probe="--probe")
     tell_unread(recipe, "features", "input")
-    project = place.project()
     issues = checking.check(
         project,
         recipe,
@@ -164,6 +208,10 @@ def check(
         workers=workers,
     )
     show(issues if as_json else checking.gather(issues, project), as_json)
+    with project.store.read() as session:
+        names = session.classes()
+    for line in tell_alike(names):
+        echo(f"{line}; make them one with: labelkit classes merge", err=True)
     clips = {issue.path for issue in issues}
     faulty = {issue.path for issue in issues if issue.issue in UNUSABLE}
     others = len({issue.path for issue in issues if not issue.used} - faulty)
@@ -172,6 +220,8 @@ def check(
         + (f", {others} are held out, rejected or copies of others" if others else ""),
         err=True,
     )
+    if any(issue.issue == "missing" for issue in issues):
+        echo("if some were renamed, their clips follow with: labelkit check --moved", err=True)
 
 
 @click.command()
@@ -202,16 +252,18 @@ def features(place: Place, recipe: config.Recipe, workers: int | None, device: s
     "--n", type=click.IntRange(2, MOST_FOLDS), help="Number of folds; 5 where there are none."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
-@json_option
+@table_options
 @click.pass_obj
 def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
     """Deal the clips into folds that stay; clips that came later join them.
 
     Another --n makes another set, which train and verify take from then on.
     """
-    from labelkit.runs.folds import fold_table, freeze_folds
+    from labelkit.runs.folds import fold_table, freeze_folds, known_folds
 
     project = place.project()
+    if n is None and (known := known_folds(project)):
+        refuse_given(f"fold set {known} stands, and without --n no other is made", seed="--seed")
     fold_set = freeze_folds(project, n=n, seed=seed)
     show(fold_table(project, fold_set), as_json)
     echo(f"fold set {fold_set}", err=True)
@@ -219,7 +271,7 @@ def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
 
 @click.command()
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, as_json: bool) -> None:
     """Show what the project holds."""

@@ -8,9 +8,15 @@ from typing import Any
 
 import click
 
-from labelkit.commands.options import Place, as_of_option, json_option
+from labelkit.commands.options import (
+    Place,
+    as_of_option,
+    record_option,
+    table_options,
+    wide_option,
+)
 from labelkit.errors import InvalidInput, needing
-from labelkit.output import show, show_csv_rows, show_json_rows
+from labelkit.output import Layout, show, show_csv_rows, show_json_rows
 from labelkit.terminal import echo
 
 # What a person still scrolls through, and what fits into memory as a table.
@@ -28,7 +34,8 @@ max_rows_option = click.option(
 @click.command()
 @click.argument("sql", required=False)
 @click.option("--file", type=click.Path(path_type=Path), help="File of the statement.")
-@json_option
+@table_options
+@record_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: NULL empty, lists as JSON.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="Write Parquet.")
 @click.option("--force", is_flag=True, help="Write over the file of --parquet.")
@@ -73,6 +80,8 @@ def query(
 @click.command("sql")
 @max_rows_option
 @timeout_option
+@wide_option
+@record_option
 @as_of_option
 @click.pass_obj
 def sql(place: Place, max_rows: int | None, timeout: float) -> None:
@@ -97,7 +106,7 @@ def sql(place: Place, max_rows: int | None, timeout: float) -> None:
 def print_answer(
     project: Any, sql: str, mode: str, *, timeout_s: float, max_rows: int | None = None
 ) -> None:
-    """Print the answer of one SELECT as a table, JSON or CSV.
+    """Print the answer of one SELECT as a table, a line a field, JSON or CSV.
 
     Raises:
         InvalidInput: If the statement does not only read, or is too long for a table.
@@ -106,7 +115,7 @@ def print_answer(
     from labelkit.labels import query as querying
 
     most, on_screen = max_rows, sys.stdout.isatty()
-    if mode == "table" and most is None:
+    if mode in ("table", "record") and most is None:
         most = SCREEN_ROWS if on_screen else TABLE_ROWS
     with querying.ask(project, sql, timeout_s=timeout_s, max_rows=most) as reply:
         if reply.more and max_rows is None and not on_screen:
@@ -121,7 +130,8 @@ def print_answer(
             show_csv_rows(reply.columns, rows)
         else:
             table = [dict(zip(reply.columns, row, strict=True)) for row in rows]
-            show(table, False, reply.columns)
+            layout = Layout(record=True) if mode == "record" else None
+            show(table, False, reply.columns, layout=layout)
     if reply.more:
         echo(f"There are more than these {most} rows; --max-rows N shows more.", err=True)
 

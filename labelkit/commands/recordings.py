@@ -12,8 +12,8 @@ from labelkit.commands.options import (
     Place,
     as_of_option,
     device_option,
-    json_option,
     probe_option,
+    table_options,
     tell_unread,
     workers_option,
 )
@@ -31,7 +31,7 @@ _NAMED = 10
 )  # fmt: skip
 @workers_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def duplicates(place: Place, threshold: float | None, workers: int | None, as_json: bool) -> None:
     """List pairs of clips that are copies: the same bytes, or re-encoded, louder, fainter, cut.
@@ -64,7 +64,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
 @workers_option
 @device_option
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def similar(
     place: Place,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labelkit import registry
-from labelkit.commands.options import Place, as_of_option, json_option, training_options
+from labelkit.commands.options import Place, as_of_option, table_options, training_options
 from labelkit.output import show, show_facts
 from labelkit.terminal import echo
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @training_options
 @as_of_option
-@json_option
+@table_options
 @click.pass_obj
 def rehearse(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     """Say what verify would find, repair and destroy on this data, before a label is touched.

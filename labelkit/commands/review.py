@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labelkit.commands.options import Finite, Place, json_option, options
+from labelkit.commands.hints import Hinting
+from labelkit.commands.options import (
+    Finite,
+    Place,
+    json_option,
+    options,
+    refuse_given,
+    table_options,
+)
 from labelkit.config import ReviewSpec
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, LabelkitError, NotYet
 from labelkit.output import as_row, show, show_facts
 from labelkit.terminal import echo, visible
 
@@ -24,7 +32,7 @@ token_option = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Hinting)
 def review() -> None:
     """Let people decide in Label Studio.
 
@@ -75,17 +83,19 @@ def is_at_terminal() -> bool:
 def _ask_for_address(project: Project) -> None:
     """Ask somebody at a terminal, once, whether the token may go where the store says."""
     from labelkit.personal import confirm_address
-    from labelkit.review.setup import find_unconfirmed, read_setup
+    from labelkit.review.setup import find_last, find_unconfirmed
 
-    if not is_at_terminal():
+    setup = find_last(project)
+    if setup is None or not is_at_terminal():
         return
-    address = find_unconfirmed(read_setup(project)[0].url)
+    address = find_unconfirmed(setup.url)
     question = f"This store names Label Studio at {address}. Shall your token go there?"
     if address and click.confirm(visible(question), err=True):
         confirm_address(address)
 
 
 @click.command()
+@click.argument("first", type=int, required=False, metavar="[N]")
 @click.option("--lowest-lwlrap", type=int, metavar="N", help="The N clips of lowest lwlrap.")
 @click.option("--lowest", nargs=2, type=(str, int), metavar="SCORE N",
               help="The N clips of another score that is lowest, fusion say.")  # fmt: skip
@@ -94,11 +104,15 @@ def _ask_for_address(project: Project) -> None:
               help="Clips of labels_now, with their scores of review_queue.")  # fmt: skip
 @click.option("--clips", type=click.Path(path_type=Path), help="Clips of a file, a path a line.")
 @click.option("--disagreements", is_flag=True, help="Clips people differ on, to one more of them.")
-@click.option("--dry-run", is_flag=True, help="Send nothing, show what would be sent.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing, show what would be; asks no server, needs no token.",
+)
 @click.option("--follow-links", is_flag=True,
               help="Upload recordings, too, that links take out of the audio folder.")  # fmt: skip
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def push(
     place: Place,
@@ -111,7 +125,11 @@ def push(
     as_json: bool,
     **kwargs: Any,
 ) -> None:
-    """Send clips to annotators, the most doubtful first; twice sends nothing twice."""
+    """Send the N most doubtful clips to annotators, or others; twice sends nothing twice.
+
+    N are the first rows of the view review_queue: by fusion where clips have it, by lwlrap
+    where they do not.
+    """
     from labelkit.review.push import push as send
     from labelkit.review.queue import Choice
 
@@ -121,7 +139,8 @@ def push(
         lowest = ("lwlrap", lowest_lwlrap)
     choice = Choice(lowest=lowest, **kwargs)
     project = place.project()
-    _ask_for_address(project)
+    if not dry_run:
+        _ask_for_address(project)
     clips, report = send(
         project, choice, dry_run=dry_run, token_file=token_file, follow_links=follow_links
     )
@@ -140,9 +159,9 @@ def push(
               help="Take the answers of a JSON export; no server is asked.")  # fmt: skip
 @token_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def pull(
-    place: Place,
+    ctx: click.Context,
     full: bool,
     watch: float | None,
     file: Path | None,
@@ -154,17 +173,50 @@ def pull(
 
     if file is not None and (full or watch is not None):
         raise click.UsageError("--from excludes --full and --watch")
-    project = place.project()
     if file is not None:
-        show_facts(_brought(pulling.pull_file(project, file), as_json), as_json)
+        refuse_given("--from asks no server", token_file="--token-file")
+    if full and watch is not None:
+        raise click.UsageError("--full and --watch exclude one another: pull --full once before")
+    project = ctx.obj.project()
+    if file is not None:
+        report = pulling.pull_file(project, file)
+        _tell_pulled(project, report, as_json)
+        if report.foreign:
+            # The lines above say which, and what takes them in.
+            ctx.exit(LabelkitError.exit_code)
         return
     _ask_for_address(project)
     if watch is None:
         report = pulling.pull(project, full=full, token_file=token_file)
-        show_facts(_brought(report, as_json), as_json)
+        _tell_pulled(project, report, as_json)
     else:
         for report in pulling.watch(project, watch, token_file=token_file):
             show_facts(_brought(report, as_json), as_json)
+
+
+def _tell_pulled(project: Project, report: PullReport, as_json: bool) -> None:
+    """Print what a pull brought, and what to do about it."""
+    show_facts(_brought(report, as_json), as_json)
+    if not as_json:
+        echo(f"next: {_after_pull(project, report)}", err=True)
+
+
+def _after_pull(project: Project, report: PullReport) -> str:
+    from labelkit.review.status import list_disagreements
+
+    if report.quarantined:
+        return "labelkit review quarantine, for the answers that could not be read"
+    try:
+        differing = list_disagreements(project)
+    except NotYet:  # Answers came in a file, and nothing was set up here.
+        differing = []
+    if differing:
+        return "labelkit push --disagreements, for the clips on which people differ"
+    if report.verified or report.relabeled or report.rejected:
+        return "labelkit train --trusted"
+    return (
+        "labelkit pull again when people have answered; labelkit review status says how far it is"
+    )
 
 
 def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
@@ -175,7 +227,7 @@ def _brought(report: PullReport, as_json: bool) -> dict[str, Any]:
 
 @click.command()
 @token_option
-@json_option
+@table_options
 @click.pass_obj
 def status(place: Place, token_file: Path | None, as_json: bool) -> None:
     """Show how far the review is."""
@@ -190,7 +242,7 @@ def status(place: Place, token_file: Path | None, as_json: bool) -> None:
 @click.command()
 @click.option("--url", help="Address to check before anything is set up.")
 @token_option
-@json_option
+@table_options
 @click.pass_context
 def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json: bool) -> None:
     """Check address, token, version, project, page, storage and a recording.
@@ -216,7 +268,7 @@ def doctor(ctx: click.Context, url: str | None, token_file: Path | None, as_json
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def disagreements(place: Place, as_json: bool) -> None:
     """Show clips on which people differ; send them back with: push --disagreements."""
@@ -226,7 +278,7 @@ def disagreements(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def annotators(place: Place, as_json: bool) -> None:
     """Show of each annotator how much was answered, and how far others agree."""
@@ -236,7 +288,7 @@ def annotators(place: Place, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
+@table_options
 @click.pass_obj
 def quarantine(place: Place, as_json: bool) -> None:
     """Show answers that could not be read, with why; mend them with: review repair."""

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from labelkit import config
+from labelkit.commands.hints import Hinting
 from labelkit.commands.options import (
     Place,
     as_of_option,
@@ -14,11 +15,16 @@ from labelkit.commands.options import (
     json_option,
     options,
     set_option,
+    table_options,
+    tell_next,
     training_options,
 )
 from labelkit.config import RULES, VerifySpec
 from labelkit.output import as_row, cell, plain_setting, show, show_facts
-from labelkit.terminal import echo
+from labelkit.terminal import columns, echo, width
+
+# What a line takes in a file.
+_LINE = 100
 
 
 @click.command()
@@ -46,13 +52,17 @@ def train(place: Place, /, as_json: bool, **kwargs: Any) -> None:
     show_facts(summary, as_json)
 
 
-@click.group(invoke_without_command=True)
-@json_option
+@click.group(cls=Hinting, invoke_without_command=True)
+@table_options
 @click.pass_context
 def recipes(ctx: click.Context, as_json: bool) -> None:
     """List the trainings that come with labelkit; show one with: recipes show NAME."""
     if ctx.invoked_subcommand is None:
         show(config.recipe_table(), as_json)
+    elif as_json:
+        raise click.UsageError(
+            f"--json before {ctx.invoked_subcommand} is of the list; put it behind"
+        )
 
 
 @recipes.command("show")
@@ -60,7 +70,7 @@ def recipes(ctx: click.Context, as_json: bool) -> None:
 @flavour_option
 @set_option
 @click.option("--all", "all_", is_flag=True, help="Every stage and default, one row each.")
-@json_option
+@table_options
 def show_recipe(
     name: str, flavour: str | None, set_: tuple[str, ...], all_: bool, as_json: bool
 ) -> None:
@@ -108,12 +118,11 @@ def verify(
 
     def tell(row: dict[str, Any]) -> None:
         echo(round_line(row), err=as_json)
-        for kind in ("proposed", "accepted", "revoked"):
-            counts = ", ".join(f"{name} {n}" for name, n in row["per_class"][kind].items())
-            if counts:
-                echo(f"    {kind}: {counts}", err=as_json)
+        for line in class_lines(row["per_class"]):
+            echo(line, err=as_json)
 
-    summary = self_verify(place.project(), recipe, on_round=tell, **kwargs)
+    project = place.project()
+    summary = self_verify(project, recipe, on_round=tell, **kwargs)
     if summary["finished_before"]:
         echo(f"{summary['run_id']} is finished, nothing was changed:", err=True)
         if "superseded_by" in summary:
@@ -127,6 +136,8 @@ def verify(
     if as_json:
         show([{"run_id": summary["run_id"], **row} for row in rounds], True)
     show_facts(summary, False, err=as_json)
+    if not as_json:
+        tell_next(project)
 
 
 def round_line(row: dict[str, Any]) -> str:
@@ -141,6 +152,19 @@ def round_line(row: dict[str, Any]) -> str:
         f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
         f"{row['revoked']} revoked, {row['self_verified']} self-verified; {score}"
     )
+
+
+def class_lines(per_class: dict[str, dict[str, int]]) -> list[str]:
+    """Describe what a round did in each class, where that is a line for each kind at most.
+
+    Counts of many classes are for programs, which get them by ``--json``.
+    """
+    lines = [
+        f"    {kind}: {', '.join(f'{name} {n}' for name, n in per_class[kind].items())}"
+        for kind in ("proposed", "accepted", "revoked")
+        if per_class[kind]
+    ]
+    return lines if all(width(line) <= (columns() or _LINE) for line in lines) else []
 
 
 COMMANDS = (train, recipes, verify)

@@ -13,12 +13,12 @@ from labelkit.stores.completion import Names, is_complete, read_definitions, spl
 from labelkit.stores.query import check_limits
 from labelkit.terminal import echo
 
-MODES = ("table", "json", "csv")
+MODES = ("table", "record", "json", "csv")
 HELP = """\
 A statement ends with a semicolon; Ctrl-C stops it, Ctrl-D leaves.
 .tables          what can be asked
 .schema NAME     how a table, a view or a macro is made
-.mode MODE       print as table, json or csv
+.mode MODE       print as table, record (a line a field), json or csv
 .timeout S       seconds a statement may take
 .help            this
 .quit            leave"""

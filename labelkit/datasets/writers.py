@@ -50,6 +50,17 @@ def folder_files(write: Callable[..., Unsaid]) -> tuple[str, ...]:
     return getattr(write, "files", ())
 
 
+def without_folds(write: _Writer) -> _Writer:
+    """Declare that what a writer makes has no place for folds."""
+    vars(write)["folds"] = False
+    return write
+
+
+def holds_folds(write: Callable[..., Unsaid]) -> bool:
+    """Tell whether folds stand in what a writer makes."""
+    return getattr(write, "folds", True)
+
+
 def write_csv(
     file: Path, clips: Sequence[Clip], classes: Sequence[str], *, separator: str = ","
 ) -> Unsaid:
@@ -118,6 +129,7 @@ def write_parquet(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> 
     return {}
 
 
+@without_folds
 def write_fsdkaggle2018(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
     """Write FSDKaggle2018's training table: clips of one label, and whether people checked it."""
     unsaid = _Losses()
@@ -128,6 +140,7 @@ def write_fsdkaggle2018(file: Path, clips: Sequence[Clip], classes: Sequence[str
     return unsaid.tell(kept, classes)
 
 
+@without_folds
 @fills_folder(CURATED, NOISY)
 def write_fsdkaggle2019(folder: Path, clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
     """Write FSDKaggle2019's two tables, curated and noisy, with comma-joined labels.

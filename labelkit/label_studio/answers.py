@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,6 +22,8 @@ from labelkit.records import Review
 _ANSWERS = {NONE: "none", UNSURE: "unsure", NO_SOUND: "no_sound"}
 EPOCH = datetime(1970, 1, 1)
 _CORRECT = "correct the answer in Label Studio"
+# What lets a clip have several labels, in a project where it has one.
+SEVERAL_COMMAND = "labelkit labels several"
 
 
 class _Unreadable(Exception):
@@ -33,6 +37,7 @@ def read_answers(
     project: str,
     users: Mapping[int, str] | None = None,
     renames: Mapping[str, str] | None = None,
+    several: bool = True,
 ) -> list[Review]:
     """Read the annotations of a task, one review each.
 
@@ -42,6 +47,8 @@ def read_answers(
         project: Name of the review project.
         users: E-mail address of each annotator id.
         renames: What a label in Label Studio is called in the vocabulary, where they differ.
+        several: Whether a clip may have several labels; where it may not, an answer with several
+            comes of another page, or of none, and ends in quarantine.
 
     Returns:
         Reviews in the order of the annotations; odd content ends in quarantine. An id that
@@ -63,7 +70,41 @@ def read_answers(
     annotations = content.get("annotations")
     # Without a list there is no telling what was answered: the task itself stands for it.
     found = annotations if isinstance(annotations, list) else [task]
-    return [_review(a, content, known, order, project, users or {}) for a in found]
+    reviews = [_review(a, content, known, order, project, users or {}) for a in found]
+    return reviews if several else [_refuse_several(review) for review in reviews]
+
+
+def _refuse_several(review: Review) -> Review:
+    """Put an answer with several labels into quarantine, where a clip has one."""
+    if review.answer != "labels" or len(review.labels) < 2:
+        return review
+    ticked = " and ".join(_brief(name) for name in review.labels[:3])
+    more = f" and {n} more" if (n := len(review.labels) - 3) > 0 else ""
+    problem = (
+        f"{ticked}{more} are ticked, but a clip has one label in this project; {_CORRECT}, "
+        f"or let clips have several with: {SEVERAL_COMMAND}"
+    )
+    return replace(review, answer="quarantined", labels=(), problem=problem)
+
+
+def is_foreign(task: object) -> bool:
+    """Tell whether a task was not made by labelkit, whose tasks name clip and path.
+
+    Example:
+        >>> is_foreign({"data": {"audio": "/a.wav"}}), is_foreign({"data": {"clip_id": 7}})
+        (True, False)
+    """
+    data = _mapping(_mapping(task).get("data"))
+    return "clip_id" not in data or (type(data["clip_id"]) is not int and "path" not in data)
+
+
+def read_labels(annotation: object) -> list[str]:
+    """List the labels that are ticked in an annotation, as far as it can be read."""
+    found: list[str] = []
+    for item in _items_of(_mapping(annotation), "labels"):
+        with suppress(_Unreadable):
+            found += _read_item(item)[1]
+    return found
 
 
 def is_by_nobody(annotation: object) -> bool:

@@ -23,7 +23,10 @@ VERDICTS = (NONE, UNSURE, NO_SOUND)
 VERDICT_KEYS = ("n", "u", "x")
 DOUBTFUL = "doubtful"
 # Data keys every task has, and those only a task that is not blind has.
-KEYS, SUGGESTION_KEYS = ("audio", "clip_id", "path", "given"), ("suggested", "reason")
+# An example is a recording of a class that is trusted, and the class it is of; or empty.
+KEYS = ("audio", "clip_id", "path", "given", "given_example", "given_example_of")
+SUGGESTION_KEYS = ("suggested", "reason", "suggested_example", "suggested_example_of")
+EXAMPLE_KEYS = tuple(key for key in (*KEYS, *SUGGESTION_KEYS) if "_example" in key)
 CONTROLS = {"labels": "Choices", "verdict": "Choices", "seconds": "Labels", "comment": "TextArea"}
 
 _UNHOLDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -36,6 +39,28 @@ _TABLE = (
 )
 _APART = "display: flex; align-items: center; justify-content: space-between; gap: 2em"
 _BESIDE = "display: flex; gap: 1em; align-items: flex-start"
+_CENTRED = "display: flex; gap: 1em; align-items: center"
+_ROW = "display: flex; align-items: center; justify-content: space-between; gap: 1em"
+_SMALL = "font-size: 0.7em; line-height: 1.2; opacity: 0.8"
+# Label Studio fetches what computes a spectrogram when the first recording is decoded, and does
+# not draw again when it has come; a change of width makes it draw. The steps become rarer, for a
+# browser that is slow; what is drawn already is drawn from memory.
+_STYLE = """
+@keyframes labelkit-draw {
+  0% { padding-right: 0 } 4% { padding-right: 1px } 8% { padding-right: 2px }
+  16% { padding-right: 3px } 33% { padding-right: 4px } 100% { padding-right: 5px }
+}
+.labelkit-sound { animation: labelkit-draw 30s step-end forwards }
+.labelkit-example audio { height: 2em; width: 16em; vertical-align: middle }
+.labelkit-example audio:not([src]) { display: none }
+"""
+# Label Studio places its numbers at the frequency axis as if the scale were linear, whatever it
+# is: on the mel scale, which is the first, a tone of 2 kHz lies beside its "8 kHz".
+AXES = (
+    "Time (h:min:s) to the right, frequency (Hz) upwards to half the sampling rate. The numbers "
+    "between are right on the linear scale (gear > Spectrogram); the first scale is mel."
+)
+_TITLES = {True: "What do you hear? Tick everything.", False: "What do you hear? Tick one."}
 _REMEDY = "write it anew with labelkit review init"
 
 
@@ -45,13 +70,15 @@ class Page:
 
     ``labels`` and ``verdicts`` are the choices as results name them, ``controls`` maps the
     name of everything an annotator can fill in, and of the sound, to its tag; ``keys`` are the
-    data keys that the page asks of every task.
+    data keys that the page asks of every task; ``several`` tells whether it lets several labels
+    be ticked.
     """
 
     labels: tuple[str, ...]
     verdicts: tuple[str, ...]
     controls: dict[str, str]
     keys: frozenset[str]
+    several: bool
 
 
 def choice_name(name: str) -> str:
@@ -89,7 +116,7 @@ def readable(text: str) -> str:
     return _UNHOLDABLE.sub("\ufffd", text)
 
 
-def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
+def create_page(classes: Sequence[str], *, blind: bool = False, several: bool = True) -> str:
     """Write the labelling page of a vocabulary.
 
     Label Studio fills in ``$word`` wherever it stands, in class names too; a zero-width space
@@ -98,6 +125,7 @@ def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
     Args:
         classes: Class names, in the order in which they are shown.
         blind: Leave out what is suggested and why, for an unbiased opinion.
+        several: Let several labels be ticked; one alone otherwise.
 
     Returns:
         XML, Label Studio's ``label_config``.
@@ -112,19 +140,24 @@ def create_page(classes: Sequence[str], *, blind: bool = False) -> str:
     """
     names = choice_names(classes)
     view = ElementTree.Element("View")
-    _add(view, "Audio", name="audio", value="$audio", spectrogram="true")
+    _add(view, "Style").text = _STYLE
+    sound = _add(view, "View", className="labelkit-sound")
+    _add(sound, "Audio", name="audio", value="$audio", spectrogram="true")
+    _add(_add(view, "View", style=_SMALL), "Text", name="axes", value=AXES)
     facts = _add(view, "View", style=_TABLE)
-    _add_text(facts, "given", "Labels so far")
+    _add_text(facts, "path", "File")
+    _add_text(facts, "given", "Labels so far", example=True)
     if not blind:
-        _add_text(facts, "suggested", "Suggested")
+        _add_text(facts, "suggested", "Suggested", example=True)
         _add_text(facts, "reason", "Why you are asked")
     line = _add(view, "View", style=_APART)
-    _add(line, "Header", value="What do you hear? Tick everything.", size="5")
+    _add(line, "Header", value=_TITLES[several], size="5")
     box = _add(line, "View", style="flex: 0 0 16em")
     # With a key of its own it leaves the first one to the first class.
     _add(box, "Filter", name="filter", toName="labels", minlength="0", hotkey="f",
          placeholder="Find a class")  # fmt: skip
-    choices = _add_control(view, "labels", choice="multiple", showInline="true")
+    kind = "multiple" if several else "single"
+    choices = _add_control(view, "labels", choice=kind, showInline="true")
     for name, shown in zip(names, _display_names(classes), strict=True):
         alias = {} if shown == name else {"alias": name}
         _add(choices, "Choice", value=shown, **alias)
@@ -168,16 +201,23 @@ def read_page(xml: str) -> Page:
         verdicts=_choices_of(root, "verdict"),
         controls={k: tag for k, tag in tags.items() if k in fillable or k == "audio"},
         keys=frozenset(key for keys in asked for key in keys),
+        several=any(
+            element.get("name") == "labels" and element.get("choice") == "multiple"
+            for element in root.iter("Choices")
+        ),
     )
 
 
-def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list[str]:
+def check_page(
+    xml: str, classes: Sequence[str], *, blind: bool = False, several: bool = True
+) -> list[str]:
     """Compare a page on the server with the vocabulary; the layout is the user's own business.
 
     Args:
         xml: The page as the server has it.
         classes: Class names of the vocabulary.
         blind: Whether tasks are sent without suggestions.
+        several: Whether a clip may have several labels.
 
     Returns:
         One line a fault, with its remedy.
@@ -205,6 +245,10 @@ def check_page(xml: str, classes: Sequence[str], *, blind: bool = False) -> list
     if page.controls.get("labels") == "Choices":
         lost = [name for choice, name in names.items() if choice not in counts]
         faults += [f"lacks class {name!r}; {_REMEDY}" for name in lost]
+        if page.several and not several:
+            faults.append(f"lets several labels be ticked, where a clip has one; {_REMEDY}")
+        elif several and not page.several:
+            faults.append(f"lets one label be ticked, where a clip may have several; {_REMEDY}")
     if page.controls.get("verdict") == "Choices":
         faults += [f"lacks verdict {v!r}; {_REMEDY}" for v in VERDICTS if v not in page.verdicts]
     faults += [
@@ -244,9 +288,22 @@ def _add(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTre
     return ElementTree.SubElement(parent, tag, attributes)
 
 
-def _add_text(view: ElementTree.Element, key: str, header: str) -> None:
+def _add_text(view: ElementTree.Element, key: str, header: str, *, example: bool = False) -> None:
+    """Add a row of the facts; with an example, a player of a recording to compare with.
+
+    The player is the browser's own: another of Label Studio's would decode its recording before
+    the page can be used, and try out the browser for a second.
+    """
     _add(view, "Header", value=header, size="6")
-    _add(view, "Text", name=key, value=f"${key}")
+    if not example:
+        _add(view, "Text", name=key, value=f"${key}")
+        return
+    row = _add(view, "View", style=_ROW)
+    _add(row, "Text", name=key, value=f"${key}")
+    beside = _add(row, "View", style=_CENTRED, className="labelkit-example")
+    _add(beside, "Text", name=f"{key}_example_of", value=f"${key}_example_of")
+    player = f"<audio controls preload='none' src=\"${key}_example\"></audio>"
+    _add(beside, "HyperText", name=f"{key}_example", value=player, inline="true")
 
 
 def _add_control(view: ElementTree.Element, name: str, **attributes: str) -> ElementTree.Element:

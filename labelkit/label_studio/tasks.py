@@ -11,7 +11,14 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard
 
-from labelkit.label_studio.page import CONTROLS, DOUBTFUL, KEYS, choice_name, readable
+from labelkit.label_studio.page import (
+    CONTROLS,
+    DOUBTFUL,
+    EXAMPLE_KEYS,
+    KEYS,
+    choice_name,
+    readable,
+)
 
 
 def create_task(
@@ -24,6 +31,8 @@ def create_task(
     reason: str = "",
     prediction: dict[str, Any] | None = None,
     blind: bool = False,
+    given_example: tuple[str, str] | None = None,
+    suggested_example: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Describe a clip to the annotator.
 
@@ -36,16 +45,21 @@ def create_task(
         reason: Why the clip is asked about, in plain words.
         prediction: Result of :func:`create_prediction` to send along.
         blind: Leave out what is suggested and why.
+        given_example: Class and URL of a recording to compare with, of a label so far.
+        suggested_example: The same of a suggested one.
 
     Returns:
         A task: ``data``, and ``predictions`` if there is one.
 
     Example:
-        >>> create_task(audio="/a.wav", clip_id=7, path="a.wav", given=["Dog", "Cat"], blind=True)
-        {'data': {'audio': '/a.wav', 'clip_id': 7, 'path': 'a.wav', 'given': 'Dog, Cat'}}
+        >>> task = create_task(audio="/a.wav", clip_id=7, path="a.wav", given=["Dog", "Cat"])
+        >>> task["data"]["given"], task["data"]["suggested"]
+        ('Dog, Cat', 'nothing')
     """
     data = {"audio": audio, "clip_id": clip_id, "path": path, "given": _in_words(given)}
+    data |= _example("given", given_example)
     if not blind:
+        data |= _example("suggested", suggested_example)
         data |= {
             "suggested": _in_words(suggested) if suggested else "nothing",
             "reason": readable(reason) or "not said",
@@ -60,6 +74,7 @@ def create_prediction(
     model_version: str,
     region: tuple[float, float] | None = None,
     blind: bool = False,
+    several: bool = True,
 ) -> dict[str, Any]:
     """Fill in the page for the annotator, or in blind mode only give the clip its place.
 
@@ -69,13 +84,15 @@ def create_prediction(
         model_version: Which model suggests it.
         region: Start and end of the doubtful seconds.
         blind: Tick and mark nothing.
+        several: Tick several classes, too; where a clip has one, several are a question of which,
+            and none is ticked.
 
     Example:
         >>> create_prediction(["Dog"], score=0.25, model_version="r1")["result"][0]["value"]
         {'choices': ['Dog']}
     """
     result = []
-    if suggested and not blind:
+    if suggested and not blind and (several or len(suggested) == 1):
         result.append(_item("labels", {"choices": [choice_name(name) for name in suggested]}))
     if region and not blind:
         start, end = region
@@ -114,6 +131,12 @@ def check_task(
     return problem and f"clip {data.get('path')!r}: {problem}"
 
 
+def _example(key: str, example: tuple[str, str] | None) -> dict[str, str]:
+    """Write an example's class and URL into the data of a task; both are empty without one."""
+    name, url = example or ("", "")
+    return {f"{key}_example": url, f"{key}_example_of": f"{readable(name)}:" if name else ""}
+
+
 def _in_words(names: Sequence[str]) -> str:
     return readable(", ".join(names)) or "none"
 
@@ -129,7 +152,10 @@ def _data_problem(data: dict[str, Any], keys: Collection[str]) -> str | None:
         return f"the task has no {missing[0]!r}, which the page asks for; take it out of the page"
     if type(data["clip_id"]) is not int:
         return f"clip_id must be a whole number, got {data['clip_id']!r}; take it from the store"
-    wrong = [key for key, value in data.items() if key != "clip_id" and not _is_text(value)]
+    wrong = [
+        key for key, value in data.items()
+        if key != "clip_id" and not _is_text(value) and not (key in EXAMPLE_KEYS and value == "")
+    ]  # fmt: skip
     if wrong:
         return f"{wrong[0]} must be a text, got {data[wrong[0]]!r}; give one"
     return None

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelkit import registry
-from labelkit.datasets.writers import LEFT_OUT, folder_files
-from labelkit.errors import InvalidInput, UnknownName
+from labelkit.datasets.writers import LEFT_OUT, folder_files, holds_folds
+from labelkit.errors import InvalidInput, NotYet, UnknownName
 from labelkit.files import sync_folder
 from labelkit.project import Project, check_target
 from labelkit.records import Clip
@@ -77,6 +77,8 @@ def export_labels(
     options = {} if separator is None else {"separator": separator}
     if not options.keys() <= inspect.signature(write).parameters.keys():
         raise InvalidInput(f"{format} has no separator; leave it out, or export as csv")
+    if fold_set is not None and not holds_folds(write):
+        raise InvalidInput(f"{format} holds no folds; leave out --fold-set, or export as csv")
     files = folder_files(write)
     target = _find_target(project, file, format, files, force=force)
     with project.store.read() as session:
@@ -84,14 +86,15 @@ def export_labels(
         clips = read_clips(session, fold_set)
         classes = session.classes()
     if not clips:
-        raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+        raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     if files and not target.exists():
         with _new_folder(target) as partial:
             unsaid = write(partial, clips, classes, **options)
     else:
         unsaid = write(target, clips, classes, **options)
     left_out = sum(len(names) for what, names in unsaid.items() if what.startswith(LEFT_OUT))
-    return ExportReport(len(clips) - left_out, fold_set, unsaid)
+    written = fold_set if holds_folds(write) else None
+    return ExportReport(len(clips) - left_out, written, unsaid)
 
 
 def read_clips(session: Session, fold_set: str | None) -> list[Clip]:

@@ -55,7 +55,7 @@ def log(
     with project.store.connect(read_only=True) as con:
         session = Session(con)
         wanted = BatchFilter(
-            clip_id=None if clip is None else _find_clip(session, clip), kind=kind, actor=actor
+            clip_id=None if clip is None else find_known_clip(session, clip), kind=kind, actor=actor
         )
         if since is not None:
             wanted = _from(session, con, since, wanted)
@@ -89,7 +89,7 @@ def history(project: Project, clip: str) -> list[HistoryEntry]:
         InvalidInput: If there is no such clip.
     """
     with project.store.read() as session:
-        return read_history(session, _find_clip(session, clip))
+        return read_history(session, find_known_clip(session, clip))
 
 
 def blame(project: Project, clip: str, *, all_: bool = False) -> list[BlamedLabel]:
@@ -110,7 +110,7 @@ def blame(project: Project, clip: str, *, all_: bool = False) -> list[BlamedLabe
         InvalidInput: If there is no such clip.
     """
     with project.store.read() as session:
-        return read_blame(session, _find_clip(session, clip), every_class=all_)
+        return read_blame(session, find_known_clip(session, clip), every_class=all_)
 
 
 def diff(project: Project, a: str, b: str | None = None) -> list[ChangedClip]:
@@ -149,8 +149,8 @@ def describe_diff(clips: Sequence[ChangedClip]) -> str:
     return f"{len(changed)} clips changed{told}; {len(clips) - len(changed)} came in"
 
 
-def _find_clip(session: Session, path: str) -> int:
-    """Find the id of a clip.
+def find_known_clip(session: Session, path: str) -> int:
+    """Find the id of a clip by its path.
 
     Raises:
         InvalidInput: If there is none of this path.

@@ -22,10 +22,11 @@ from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
+from labelkit.labels.kind import KIND, REMEDY
 from labelkit.paths import leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project, user
-from labelkit.records import Batch, Clip, LabelEvent, Verdict, verdicts_of
+from labelkit.records import ONE, SEVERAL, Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.states import MACHINE_STATES, REJECTED, UNVERIFIED
 from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
@@ -50,6 +51,7 @@ class ImportReport:
         left_out: What was left out and why, with an example, a line each.
         odd: What looks odd, a line each.
         format: How the file was read.
+        labels: How many labels a clip may have, ``one`` or ``several``, where this import said so.
     """
 
     read: int
@@ -61,6 +63,7 @@ class ImportReport:
     left_out: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     format: str = ""
+    labels: str = ""
 
 
 PERSON, MACHINE = "person", "machine"
@@ -123,11 +126,13 @@ def import_labels(
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
+        facts = _kind_of(session, reading)
         proposed, report = plan(session, reading, spec, add_classes, batch)
         if reading.faults:
             raise FaultyFile(str(source), reading.faults)
         left_out = [*_left_out(reading), *report.left_out]
-        return proposed, replace(report, left_out=left_out, format=format)
+        report = replace(report, left_out=left_out, format=format, labels=facts.get(KIND, ""))
+        return proposed and replace(proposed, facts=facts), report
 
     # How something was read that is no label file helps nobody.
     for line in [] if len(reading.faults) > SHOWN_FAULTS or _is_none(reading) else _told(reading):
@@ -172,11 +177,24 @@ def _read(
     wants_place = "audio_dir" in inspect.signature(read).parameters
     place = {"audio_dir": project.audio_dir} if wants_place else {}
     reading: Reading = read(source, spec, **place)
-    if metadata_only and spec.match is not None and not reading.corrects:
+    if metadata_only and reading.corrects:
+        raise InvalidInput(f"{format} looks for no recordings; leave out --metadata-only")
+    if metadata_only and spec.match is not None:
         raise InvalidInput(
             "--match looks for the recordings, --metadata-only does not; leave one of them out"
         )
     return reading
+
+
+def _kind_of(session: Session, reading: Reading) -> dict[str, str]:
+    """State how many labels a clip may have where nobody has; note what breaks it as a fault."""
+    several = [clip for clip in reading.clips if len(clip.labels) > 1]
+    if not session.is_kind_known():
+        return {KIND: SEVERAL if several else ONE}
+    if not session.allows_several():
+        for clip in several:
+            reading.fault(clip.row, f"{len(clip.labels)} labels for {shown(clip.path)}", REMEDY)
+    return {}
 
 
 def _tell_odd(report: ImportReport, reading: Reading) -> None:

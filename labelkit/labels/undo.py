@@ -14,18 +14,22 @@ from labelkit.stores.append import WriteSession
 from labelkit.stores.as_of import read_number
 from labelkit.stores.session import Session
 from labelkit.stores.undo import (
+    RestoredThings,
     batches_of_run,
-    brought_clips,
     count_decided_clips,
     deciding_batches,
+    find_built_on,
     find_root,
     has_batch,
     read_batch,
     restored_events,
+    restored_things,
     undo_line,
 )
 
 KIND = "undo"
+# Of what stands in the way, and of classes, so many are named.
+_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class _Undone:
     kind: str
     clips: int
     verdicts: int
+    things: bool
 
 
 class _OnlyTried(Exception):
@@ -66,6 +71,9 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> UndoR
     taken back like any other; what it had undone then stands again. Of a run each batch that
     stands is taken back by one of its own, all of them or none.
 
+    Clips that an import brought in are gone without it, and classes that no other clip has; so
+    are new names of classes, and new places of clips.
+
     Args:
         project: Where the batch is.
         target: The number of the batch, or the id of the run.
@@ -75,8 +83,8 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> UndoR
         The new batches, what they take back, and counts.
 
     Raises:
-        InvalidInput: If there is no such batch or run, it was taken back already, it brought
-            clips in, or it changed nothing.
+        InvalidInput: If there is no such batch or run, it was taken back already, something was
+            built on the clips or classes it brought, or it changed nothing.
     """
     word = str(target).strip()
     found: list[_Undone] = []
@@ -123,8 +131,14 @@ def _tip(session: Session, batch_id: int) -> int:
     line = undo_line(session, batch_id)
     if not len(line) % 2:
         raise InvalidInput(f"batch {batch_id} was taken back by batch {line[-1]} already")
-    if brought_clips(session, batch_id):
-        raise InvalidInput(f"batch {batch_id} brought clips in; their import cannot be undone")
+    built = find_built_on(session, batch_id)
+    if built:
+        more = f", and {len(built) - _NAMED} more" if len(built) > _NAMED else ""
+        raise InvalidInput(
+            f"batch {batch_id} brought clips in on which was built: {', '.join(built[:_NAMED])}"
+            f"{more}; take that back first where it decided labels (labelkit undo), or set clips "
+            "aside one by one: labelkit label CLIP --reject"
+        )
     return line[-1]
 
 
@@ -149,6 +163,13 @@ def _take_back(session: WriteSession, batch_id: int) -> _Undone:
     """Append the undo of one batch."""
     batch = read_batch(session, batch_id)
     events = restored_events(session, batch.root, KIND, {"undoes": batch_id})
+    things = restored_things(session, batch_id)
+    if things.overruled and not things:
+        name, later = things.overruled[0]
+        raise InvalidInput(
+            f"{name} was changed since by batch {later}; take that back first: "
+            f"labelkit undo {later}"
+        )
     receipt = session.append(
         Batch(
             key=f"{KIND}:{batch_id}",
@@ -159,11 +180,35 @@ def _take_back(session: WriteSession, batch_id: int) -> _Undone:
             reason=f"takes back batch {batch_id}: {batch.reason}",
             undoes=batch_id,
             events=events,
+            class_changes=things.classes,
+            clip_changes=things.clips,
+            facts=things.facts,
         )
     )
+    _tell_things(things)
     n_clips, n_verdicts = len(events.clip_ids), batch.verdicts + batch.answers
-    return _Undone(receipt.batch_id, batch_id, batch.kind, n_clips, n_verdicts)
+    n_clips += len({change.clip_id for change in things.clips} - set(events.clip_ids.tolist()))
+    return _Undone(receipt.batch_id, batch_id, batch.kind, n_clips, n_verdicts, bool(things))
+
+
+def _tell_things(things: RestoredThings) -> None:
+    """Say what became of clips and classes, which no count of labels tells."""
+    gone = sum(change.gone for change in things.clips)
+    parts = [
+        f"{gone} clips are gone from the project (their recordings stay where they are)",
+        f"{len(things.clips) - gone} clips are back, or where they were",
+        *(
+            f"class {change.name!r} is {'gone' if change.retired else 'back'}"
+            for change in things.classes[:_NAMED]
+        ),
+        f"{len(things.classes) - _NAMED} more classes likewise",
+    ]
+    counts = [gone, len(things.clips) - gone, *[1] * len(things.classes[:_NAMED])]
+    counts.append(max(0, len(things.classes) - _NAMED))
+    told = [part for part, n in zip(parts, counts, strict=True) if n]
+    if told:
+        say("; ".join(told))
 
 
 def _is_empty(done: _Undone) -> bool:
-    return not done.clips and not done.verdicts
+    return not done.clips and not done.verdicts and not done.things

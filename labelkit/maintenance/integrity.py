@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labelkit.datasets.oddities import tell_alike
 from labelkit.maintenance.derived_state import (
     REPLAY,
     check_large_runs,
@@ -104,6 +105,14 @@ def _leaks(session: Session) -> Iterator[Finding]:
     yield Finding("leaks", PROBLEM, f"{what}clip {seen}", "labelkit train with another --seed")
 
 
+def _class_names(session: Session) -> Iterator[Finding]:
+    alike = tell_alike(session.classes())
+    for line in alike:
+        yield Finding("class names", WARNING, line, "labelkit classes merge OLD NEW")
+    if not alike:
+        yield Finding("class names", OK, "no two classes look alike")
+
+
 _CHECKS: dict[str, Check | tuple[Rule, ...]] = {
     "numbers": _numbers,
     "references": _references,
@@ -150,9 +159,10 @@ _CHECKS: dict[str, Check | tuple[Rule, ...]] = {
             checks.find_confusable_paths,
             "{n} paths differ from others only in how accents are written: {named}",
             state=WARNING,
-            remedy="rename the recordings and import again, or reject one of each",
+            remedy="rename the recordings, then: labelkit check --moved",
         ),
     ),
+    "class names": _class_names,
     "recordings twice": (
         Rule(
             checks.find_copies,

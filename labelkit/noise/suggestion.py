@@ -48,14 +48,15 @@ def suggest(labels: Array, probs: Floats, *, several: bool) -> list[list[int]]:
 
 
 def suggest_and_explain(
-    labels: Array, probs: Floats, classes: Sequence[str]
+    labels: Array, probs: Floats, classes: Sequence[str], *, several: bool
 ) -> tuple[list[list[int]], list[str]]:
     """List what a model would give each clip of a set, and why.
 
     Args:
-        labels: Multi-hot labels, ``(n_clips, n_classes)``; where one clip has several, all may.
+        labels: Multi-hot labels, ``(n_clips, n_classes)``.
         probs: Probabilities of the same shape.
         classes: Names of the classes.
+        several: Whether clips may have several labels.
 
     Returns:
         Class ids of each clip as of :func:`suggest`, and a sentence each.
@@ -63,7 +64,6 @@ def suggest_and_explain(
     Raises:
         InvalidInput: If the arrays do not fit or hold NaN.
     """
-    several = bool((labels.sum(axis=1) > 1).any())
     suggested = suggest(labels, probs, several=several)
     given = [row.nonzero()[0].tolist() for row in labels]
     rows = zip(given, suggested, probs, strict=True)

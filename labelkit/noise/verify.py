@@ -15,7 +15,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.config import VerifySpec
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.selection import find_passing, select_confident
 from labelkit.types import Array, Bools, Floats, Ints
 
@@ -109,7 +109,7 @@ def self_verify(
             f"labels has {len(labels)} clips, verified {len(verified)}, folds {len(folds)}"
         )
     if not verified.any():
-        raise InvalidInput("no clip is verified; self-verification needs some to start from")
+        raise NotYet("no clip is verified; self-verification needs some to start from")
     candidates = ~verified if candidates is None else np.asarray(candidates, bool) & ~verified
     single = bool((labels.sum(axis=1) <= 1).all())
     numbers = np.unique(folds).tolist()

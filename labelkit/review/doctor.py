@@ -64,9 +64,9 @@ def examine(
     if existing is None:
         return checks
     with project.store.read() as session:
-        classes = session.classes()
+        classes, several = session.classes(), session.allows_several()
         path = session.first_path()
-    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    faults = check_page(existing["label_config"], classes, blind=spec.blind, several=several)
     checks += [Finding("page", PROBLEM, fault) for fault in faults]
     if not faults:
         what = f"{len(classes)} classes, as the vocabulary has them"

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.label_studio.answers import EPOCH, is_by_nobody, is_copy, read_answers, read_time
+from labelkit.label_studio.answers import (
+    EPOCH,
+    is_by_nobody,
+    is_copy,
+    is_foreign,
+    read_answers,
+    read_time,
+)
+from labelkit.label_studio.page import choice_name, choice_names
 from labelkit.project import user
 from labelkit.records import Batch, LabelEvent, Review, ReviewTask, Verdict
 from labelkit.review.resolution import (
@@ -30,6 +38,7 @@ from labelkit.stores.reviews import (
     known_versions,
     read_clips,
     read_quarantine,
+    repair_reasons,
     said_before,
     sent_versions,
     standing_reviews,
@@ -41,6 +50,8 @@ KIND = REVIEW
 _KIND_NAMES = {
     "none": "none of these", "no_sound": "no usable sound", "task_deleted": "of deleted tasks",
 }  # fmt: skip
+# Behind it a batch of repaired answers says, in JSON, what labels are called in the vocabulary.
+_READ_WITH = "; read with "
 # Versions that end an answer rather than give one.
 _ENDS = ("deleted", "task_deleted")
 
@@ -65,6 +76,8 @@ class Ledger:
         self.session, self.project, self.spec, self.probs = session, project, spec, probs
         self.classes = session.classes()
         self.class_id = {name: index for index, name in enumerate(self.classes)}
+        self.several = session.allows_several()
+        self.renames = read_renames(session, project)
         self.sent: dict[int, list[tuple[datetime, ReviewTask]]] = {}
         self.earlier_verdicts: dict[tuple[int, str], list[tuple[int, str]]] = {}
         # How good an annotator is, is told by all of her answers: that is for the end.
@@ -89,13 +102,14 @@ class Ledger:
             whole: Whether every annotation there is comes with its task; an export may be old.
         """
         # Others may have tasks of their own in the project.
-        tasks = [task for task in tasks if "clip_id" in (task.get("data") or {})]
+        tasks = [task for task in tasks if not is_foreign(task)]
         ids = [int(task["id"]) for task in tasks]
         # What was taken for deleted and is there has come back; an export may just be old.
         known = known_versions(self.session, self.project, ids, revive=whole)
         paths = self._read_paths(tasks)
         counts = self._bury_followed(tasks) if whole else Counter[str]()
         gone_answers = answers_on_deleted_tasks(self.session, self.project, list(paths))
+        standing = standing_reviews(self.session, self.project, task_ids=ids)
         found: dict[tuple[int, int | None], Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
@@ -104,7 +118,10 @@ class Ledger:
             said = gone_answers.get(clip_id, []) if type(clip_id) is int else []
             heard, unheard = _part_unheard(task, said)
             counts["unheard"] += len(unheard)
-            reviews = read_answers(heard, self.classes, project=self.project, users=users)
+            reviews = read_answers(
+                heard, self.classes, project=self.project, users=users, renames=self.renames,
+                several=self.several,
+            )  # fmt: skip
             # What was taken for an answer before is still there.
             listed = {review.annotation_id for review in reviews} | unheard
             if 0 not in listed:
@@ -112,8 +129,9 @@ class Ledger:
             for review in reviews:
                 if problem:
                     review = replace(
-                        review, answer="quarantined", labels=(), clip_id=None, problem=problem
-                    )
+                        review, answer="quarantined", labels=(), clip_id=None,
+                        problem=problem + _tell_standing(review, standing, self.session),
+                    )  # fmt: skip
                 if review.annotation_id == 0:
                     # Without a number of its own an answer is known by what it says.
                     number = int(fingerprint([review.task_id, review.raw]), 16)
@@ -126,8 +144,10 @@ class Ledger:
                     found[key] = review
         gone = [
             replace(review, answer="deleted", labels=(), problem=None)
-            for review in standing_reviews(self.session, self.project, task_ids=list(there))
-            if whole and review.annotation_id not in there[review.task_id]
+            for review in standing
+            if whole
+            and review.task_id in there
+            and review.annotation_id not in there[review.task_id]
         ]
         return counts + self.take([*found.values(), *gone])
 
@@ -198,6 +218,9 @@ class Ledger:
     def repair(self, renames: Mapping[str, str], drop: Collection[int], actor: str) -> Counter[str]:
         """Read what is in quarantine again.
 
+        Names that were put right are remembered with the answers they helped to read: answers
+        that come later are read with them, too, until all of those are taken back.
+
         Args:
             renames: Name in Label Studio to class.
             drop: Ids of answers that are taken for skipped.
@@ -213,7 +236,10 @@ class Ledger:
                 "id": old.task_id, "data": {"clip_id": old.clip_id},
                 "annotations": [json.loads(old.raw)],
             }  # fmt: skip
-            new = read_answers(task, self.classes, project=self.project, renames=renames)[0]
+            [new] = read_answers(
+                task, self.classes, project=self.project, renames=self.renames | dict(renames),
+                several=self.several,
+            )  # fmt: skip
             if ids[old.task_id, old.annotation_id] in drop:
                 new = replace(new, answer="skipped", labels=(), problem=None)
             if new.answer != "quarantined":
@@ -223,14 +249,21 @@ class Ledger:
                         comment=new.comment, origin=new.origin,
                     )
                 )  # fmt: skip
-        return self.take(found, actor=actor)
+        return self.take(found, actor=actor, renames=renames)
 
-    def take(self, reviews: Sequence[Review], *, actor: str | None = None) -> Counter[str]:
+    def take(
+        self,
+        reviews: Sequence[Review],
+        *,
+        actor: str | None = None,
+        renames: Mapping[str, str] | None = None,
+    ) -> Counter[str]:
         """Write new versions of answers, and what follows from them for the clips.
 
         Args:
             reviews: Versions the store does not have yet.
             actor: Who brings them, where it is not the annotators themselves.
+            renames: Name in Label Studio to class, to be remembered with them.
 
         Returns:
             How many answers of each kind there were, and how many clips became what.
@@ -239,7 +272,7 @@ class Ledger:
             return Counter()
         reviews = sorted(reviews, key=lambda review: review.updated_at)
         events, verdicts = self._decide(reviews)
-        self._write(reviews, verdicts, events, actor)
+        self._write(reviews, verdicts, events, actor, renames)
         counts = Counter(review.answer for review in reviews)
         return counts + Counter(e.state for found in events.values() for e in found)
 
@@ -295,9 +328,9 @@ class Ledger:
                 events[cause[-1].annotator].append(event)
         return events, verdicts
 
-    def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, list[str]]:
         wanted = [task["data"]["clip_id"] for task in tasks]
-        return self.session.paths_of([i for i in wanted if type(i) is int])
+        return self.session.all_paths_of([i for i in wanted if type(i) is int])
 
     def _add_shown_model(self, review: Review) -> Review:
         """Add the model whose suggestion the annotator saw, where the answer does not say it."""
@@ -385,7 +418,9 @@ class Ledger:
         verdicts: Mapping[str, list[Verdict]],
         events: Mapping[str, list[LabelEvent]],
         actor: str | None,
+        renames: Mapping[str, str] | None = None,
     ) -> None:
+        read_with = f"{_READ_WITH}{json.dumps(dict(renames))}" if renames else ""
         by_annotator: dict[str, list[Review]] = defaultdict(list)
         for review in reviews:
             by_annotator[review.annotator].append(self._add_shown_model(review))
@@ -405,7 +440,7 @@ class Ledger:
                     kind=KIND,
                     actor=name,
                     by_person=True,
-                    reason=f"answers in Label Studio: {answers or 'counted anew'}{by}",
+                    reason=f"answers in Label Studio: {answers or 'counted anew'}{read_with}{by}",
                     events=events.get(name, []),
                     verdicts=verdicts.get(name, []),
                     reviews=by_annotator[name],
@@ -435,20 +470,49 @@ def _part_unheard(
     return {**task, "annotations": kept}, {a["id"] for a in unheard if type(a.get("id")) is int}
 
 
+def read_renames(session: Session, project: str) -> dict[str, str]:
+    """Read what labels in Label Studio are called in the vocabulary, of former names.
+
+    Classes were renamed or merged since the page was made, or a repair that stands said so. What
+    is a class of its own meanwhile is called as it is.
+    """
+    former = session.vocabulary().former
+    found = {choice_name(old): new for old, new in former.items()}
+    for reason in repair_reasons(session, project, _READ_WITH):
+        found |= json.JSONDecoder().raw_decode(reason.partition(_READ_WITH)[2])[0]
+    if not found:
+        return {}
+    known = set(choice_names(session.classes()))
+    return {old: new for old, new in found.items() if old not in known}
+
+
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:
-    """Name the consensus ``auto`` stands for: by class, where clips came with several labels."""
+    """Name the consensus ``auto`` stands for: by class, where clips may have several labels."""
     if spec.consensus != "auto":
         return spec.consensus
-    return "per_class" if session.had_several_labels(but=(KIND, "undo")) else "majority"
+    return "per_class" if session.allows_several() else "majority"
 
 
-def _misplaced(task: Mapping[str, Any], paths: Mapping[int, str]) -> str | None:
+def _tell_standing(review: Review, standing: Sequence[Review], session: Session) -> str:
+    """Tell which earlier answer stands as long as a newer version of it is of no clip."""
+    earlier = [
+        old for old in standing
+        if (old.task_id, old.annotation_id) == (review.task_id, review.annotation_id)
+        and old.clip_id is not None
+    ]  # fmt: skip
+    if not earlier:
+        return ""
+    path = session.paths_of([earlier[-1].clip_id or 0])[earlier[-1].clip_id or 0]
+    return f"; until then its earlier answer on {path!r} stands"
+
+
+def _misplaced(task: Mapping[str, Any], paths: Mapping[int, Sequence[str]]) -> str | None:
     """Tell why a task is not of this store, if it is not."""
     clip_id, path = task["data"]["clip_id"], task["data"].get("path")
     if type(clip_id) is not int or clip_id not in paths:
         return f"no clip {clip_id!r} in this store; is it another store's task?"
-    if path is not None and path != paths[clip_id]:
-        return (
-            f"clip {clip_id} is {paths[clip_id]!r} here, not {path!r}; is it another store's task?"
-        )
+    # A task keeps the path that its clip had when it was sent.
+    if path is not None and path not in paths[clip_id]:
+        here = paths[clip_id][0]
+        return f"clip {clip_id} is {here!r} here, not {path!r}; is it another store's task?"
     return None

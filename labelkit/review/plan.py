@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from labelkit.config import ReviewSpec
 from labelkit.label_studio.audio import Share, local_url, web_url
-from labelkit.label_studio.page import SUGGESTION_KEYS
+from labelkit.label_studio.page import EXAMPLE_KEYS, SUGGESTION_KEYS
 from labelkit.label_studio.tasks import create_prediction, create_task
 from labelkit.review.queue import Item, Queue
+from labelkit.stores.scores import Example
 
 # Fields of tasks that a comparison reads.
 INCLUDE = (
     "id,data,overlap,total_annotations,cancelled_annotations,draft_exists,predictions,"
     "model_version,score,result"
 )
+# By how much a score is moved to keep its clip behind the one before, and how far one may be
+# that was moved for others.
+STEP, NEAR = 1e-7, 1e-4
 _UPLOADED = "/data/upload/"
 
 
@@ -28,6 +32,7 @@ class Plan:
     ``new`` have no task; ``changed`` are data to give to a task, ``unpredicted`` tasks that lack
     the newest prediction, ``reopened`` the number of annotators a finished task is to get;
     ``without_audio`` need their recording uploaded first. ``task_ids`` are the tasks that stay,
+    ``places`` the scores of predictions by which Label Studio serves tasks, the lowest first,
     ``surplus`` further ones nobody worked on, ``stale_predictions`` are to go, and
     ``worked_duplicates`` are several tasks of one clip that people worked on.
     """
@@ -39,6 +44,7 @@ class Plan:
     without_audio: set[int] = field(default_factory=set)
     answered: set[int] = field(default_factory=set)
     task_ids: dict[int, int] = field(default_factory=dict)
+    places: dict[int, float] = field(default_factory=dict)
     surplus: list[int] = field(default_factory=list)
     stale_predictions: list[int] = field(default_factory=list)
     worked_duplicates: dict[int, list[int]] = field(default_factory=dict)
@@ -60,24 +66,41 @@ class Plan:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Tasks as they should be: those of a queue, in a project with its settings."""
+    """Tasks as they should be: those of a queue, in a project with its settings.
+
+    ``several`` tells whether a clip may have several labels; ``examples`` are the URLs of clips
+    to compare others with, by clip id, None where they are uploaded first.
+    """
 
     queue: Queue
     spec: ReviewSpec
     share: Share
+    several: bool = True
+    examples: Mapping[int, str] | None = field(default_factory=dict)
 
     def task(self, item: Item, audio: str) -> dict[str, Any]:
         """Make a task without its prediction."""
         return create_task(
             audio=audio, clip_id=item.clip_id, path=item.path, given=item.given,
             suggested=item.suggested, reason=item.reason, blind=self.spec.blind,
+            given_example=self._example(item.given_example),
+            suggested_example=self._example(item.suggested_example),
         )  # fmt: skip
 
-    def prediction(self, item: Item) -> dict[str, Any]:
-        """Make the prediction: what is suggested, and the place in the queue."""
+    def _example(self, example: tuple[str, Example] | None) -> tuple[str, str] | None:
+        """Return class and URL of a clip to compare with, if the browser can get it."""
+        if example is None:
+            return None
+        name, clip = example
+        url = (self.examples or {}).get(clip.clip_id)
+        return None if url is None else (name, url)
+
+    def prediction(self, item: Item, place: float | None = None) -> dict[str, Any]:
+        """Make the prediction: what is suggested, and the place in the queue, a score."""
         return create_prediction(
-            item.suggested, score=item.score, model_version=self.queue.model_version,
-            region=item.seconds, blind=self.spec.blind,
+            item.suggested, score=item.score if place is None else place,
+            model_version=self.queue.model_version, region=item.seconds, blind=self.spec.blind,
+            several=self.several,
         )  # fmt: skip
 
     def url(self, item: Item, before: str | None = None) -> str | None:
@@ -111,6 +134,7 @@ def compare(
         if type(clip_id) is int and clip_id in items and items[clip_id].path == path:
             tasks_of[clip_id].append(task)
     left_out = set(without)
+    plan.places = _find_places(wanted, tasks_of)
     for clip_id, item in items.items():
         if clip_id in left_out:
             continue
@@ -120,6 +144,29 @@ def compare(
             # A task that lay with annotators and was deleted comes back only if asked for.
             plan.new[clip_id] = None
     return plan
+
+
+def _find_places(
+    wanted: Wanted, tasks_of: Mapping[int, Sequence[dict[str, Any]]]
+) -> dict[int, float]:
+    """Give each clip a score that keeps the order of the queue, its own or a little more.
+
+    Scores tie, and where some clips have another metric than the rest they do not compare. One
+    that a task has already stays as long as it is in order, so that little is sent anew.
+    """
+    places: dict[int, float] = {}
+    last = -1.0
+    for item in wanted.queue.items:
+        lowest = max(item.score, last + STEP)
+        shown = [
+            found["score"]
+            for task in tasks_of.get(item.clip_id, ())
+            for found in task["predictions"]
+            if found["model_version"] == wanted.queue.model_version and found["score"] is not None
+        ]
+        fitting = [s for s in shown if s > last and item.score - STEP < s <= lowest + NEAR]
+        last = places[item.clip_id] = min(fitting[0] if fitting else lowest, 1.0)
+    return places
 
 
 def has_work(task: dict[str, Any]) -> bool:
@@ -155,9 +202,14 @@ def _compare_task(wanted: Wanted, item: Item, task: dict[str, Any], plan: Plan) 
     # Keys that others added stay; a suggestion of before the blind mode does not.
     kept = {key: value for key, value in task["data"].items() if key not in SUGGESTION_KEYS}
     data = kept | wanted.task(item, url or "")["data"]
+    if wanted.examples is None:
+        # Which of them are there is not known before they are uploaded.
+        data |= {
+            key: task["data"][key] for key in EXAMPLE_KEYS if key in task["data"] and key in data
+        }
     if data != task["data"]:
         plan.changed[clip_id] = data
-    prediction = wanted.prediction(item)
+    prediction = wanted.prediction(item, plan.places[clip_id])
     version = prediction["model_version"]
     known = [shown for shown in task["predictions"] if shown["model_version"] == version]
     if not any(_same_prediction(shown, prediction) for shown in known):
@@ -173,6 +225,6 @@ def _same_prediction(shown: dict[str, Any], wanted: dict[str, Any]) -> bool:
 
     return (
         shown["score"] is not None
-        and abs(shown["score"] - wanted["score"]) < 1e-6
+        and abs(shown["score"] - wanted["score"]) < STEP / 2
         and values(shown) == values(wanted)
     )

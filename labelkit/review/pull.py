@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.files import parse_json, refuse_special
+from labelkit.label_studio.answers import is_foreign, read_labels, read_time
 from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
@@ -28,6 +31,7 @@ from labelkit.stores.reviews import (
     last_watermark,
     read_projects,
     read_quarantine,
+    standing_reviews,
 )
 from labelkit.stores.session import Session
 from labelkit.types import Floats
@@ -38,13 +42,19 @@ INCLUDE = (
 )
 # The server's clock decides what is new; answers that were on their way come in this time.
 OVERLAP = timedelta(seconds=60)
+# What takes in annotations on tasks that labelkit did not make.
+IMPORT_COMMAND = "labelkit import export.json --format labelstudio"
 # Tasks of an export that one transaction takes in.
 CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class PullReport:
-    """How many answers of each kind were new, and how many clips became what."""
+    """How many answers of each kind were new, and how many clips became what.
+
+    ``unheard`` are annotations that nobody made, ``foreign`` those on tasks that are not
+    labelkit's; neither is taken in.
+    """
 
     labels: int = 0
     none: int = 0
@@ -55,6 +65,7 @@ class PullReport:
     deleted: int = 0
     task_deleted: int = 0
     unheard: int = 0
+    foreign: int = 0
     verified: int = 0
     relabeled: int = 0
     rejected: int = 0
@@ -98,7 +109,9 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
         change = client.last_change(setup.project_id)
         # First, so that an answer whose task is gone does not vote with those that came since.
         counts = _take_deleted(project, setup, spec, client, full=full)
+        others: Counter[str] = Counter()
         for page in client.pages(setup.project_id, since=since, include=INCLUDE):
+            others += _count_foreign(page)
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).take_tasks(page, users)
         if full or (spec.consensus == BY_MODEL and counts - Counter(unheard=counts["unheard"])):
@@ -106,7 +119,14 @@ def pull(project: Project, *, full: bool = False, token_file: Path | None = None
             with project.store.write() as session:
                 counts += Ledger(session, setup.name, spec, probs).count_anew()
         _tell_unheard(counts)
-        newest = None if change is None else _read_time(change)
+        if others["foreign"]:
+            say(
+                f"{others['tasks']} tasks of the project are not labelkit's, and "
+                f"{others['foreign']} annotations on them stay there; export them, and take them "
+                f"with: {IMPORT_COMMAND}"
+            )
+        counts["foreign"] = others["foreign"]
+        newest = None if change is None else read_time(change)
         if newest is not None and (last is None or newest > last):
             _record_pull(project, setup, newest)
     return PullReport(**_reported(counts))
@@ -128,8 +148,8 @@ def watch(
     while True:
         try:
             report = pull(project, token_file=token_file)
-            # What nobody listened for is counted whenever it is come upon, and is no news.
-            if replace(report, unheard=0) != PullReport():
+            # What is not taken in is counted whenever it is come upon, and is no news.
+            if replace(report, unheard=0, foreign=0) != PullReport():
                 yield report
         except (ServiceError, StoreBusy) as error:
             say(f"{error}; trying again in {every_s:g} s")
@@ -150,15 +170,23 @@ def pull_file(project: Project, file: Path) -> PullReport:
         Counts as of :func:`pull`.
 
     Raises:
-        InvalidInput: If the file cannot be read as an export.
+        InvalidInput: If the file cannot be read as an export, or no task of it is labelkit's.
     """
     tasks = read_export(file)
-    foreign = sum("clip_id" not in task["data"] for task in tasks)
-    if foreign:
-        say(
-            f"{foreign} of {len(tasks)} tasks are not labelkit's, and are left out; take their "
-            f"answers with: labelkit import {file} --format labelstudio"
+    others = _count_foreign(tasks)
+    if others:
+        remedy = f"take them with: {IMPORT_COMMAND.replace('export.json', shlex.quote(str(file)))}"
+        told = (
+            f"{others['tasks']} of {len(tasks)} tasks in {file} are not labelkit's, with "
+            f"{others['foreign']} annotations on them"
         )
+        if others["tasks"] == len(tasks):
+            raise InvalidInput(f"{told}; {remedy}")
+        say(f"{told}, which are left out; {remedy}")
+        tasks = [task for task in tasks if not is_foreign(task)]
+    drafts = sum(len(task.get("drafts") or ()) for task in tasks)
+    if drafts:
+        say(f"{drafts} drafts in {file} were never submitted, and are left out")
     with project.store.read() as session:
         setups = read_projects(session)
     counts: Counter[str] = Counter()
@@ -179,7 +207,15 @@ def pull_file(project: Project, file: Path) -> PullReport:
                 with project.store.write() as session:
                     counts += Ledger(session, name, spec, probs.get(name)).count_anew()
     _tell_unheard(counts)
+    counts["foreign"] = others["foreign"]
     return PullReport(**_reported(counts))
+
+
+def _count_foreign(tasks: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Count tasks that labelkit did not make, and the annotations on them, as ``foreign``."""
+    foreign = [task for task in tasks if is_foreign(task)]
+    annotations = sum(len(task.get("annotations") or ()) for task in foreign)
+    return Counter(tasks=len(foreign)) + Counter(foreign=annotations)
 
 
 def repair(
@@ -225,6 +261,15 @@ def _repair(
             raise InvalidInput(
                 f"no answer {lost[0]} in quarantine; see: labelkit review quarantine"
             )
+        ticked = {
+            label
+            for name in {answer.project for answer in waiting}
+            for review in standing_reviews(session, name, answer="quarantined")
+            for label in read_labels(json.loads(review.raw))
+        }
+        for old in sorted(set(renames) - ticked):
+            say(f"no answer in quarantine has the label {old!r}; nothing is remembered of it")
+        renames = {old: new for old, new in renames.items() if old in ticked}
         counts: Counter[str] = Counter()
         for name in sorted({answer.project for answer in waiting}):
             ledger = Ledger(session, name, _spec_of(setups, name), probs.get(name))
@@ -303,10 +348,6 @@ def _record_pull(project: Project, setup: ReviewProject, watermark: datetime) ->
 def _reported(counts: Counter[str]) -> dict[str, int]:
     """Keep what a report has a place for; a clip may also become self-verified again."""
     return {field.name: counts[field.name] for field in fields(PullReport)}
-
-
-def _read_time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
 
 
 def read_export(file: Path) -> list[dict[str, Any]]:

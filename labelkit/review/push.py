@@ -8,15 +8,16 @@ nothing of that: the next comparison sees what is there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.errors import ServiceError
-from labelkit.label_studio.audio import check_urls, probe_audio
+from labelkit.errors import InvalidInput, ServiceError
+from labelkit.label_studio.access import read_token
+from labelkit.label_studio.audio import Share, check_urls, local_url, probe_audio, web_url
 from labelkit.label_studio.client import Client
 from labelkit.label_studio.page import choice_names, read_page
 from labelkit.label_studio.tasks import check_task
@@ -36,8 +37,15 @@ from labelkit.review.resolution import (
     newest_answers,
     resolve,
 )
-from labelkit.review.setup import connect, lock_review, read_setup, update_page
-from labelkit.stores.reviews import sent_tasks, standing_reviews
+from labelkit.review.setup import (
+    check_token_file,
+    connect,
+    lock_review,
+    read_setup,
+    read_spec,
+    update_page,
+)
+from labelkit.stores.reviews import last_project, sent_tasks, standing_reviews
 
 CHUNK = 500
 # Comparisons after which a server that keeps nothing of what it gets is given up.
@@ -69,7 +77,7 @@ class PushReport:
     answered: int
     left_out: int
     model_version: str = field(metadata={"key": "shown_by"})
-    project_id: int = field(metadata={"key": "project"})
+    project_id: int | None = field(metadata={"key": "project"})
 
 
 def push(
@@ -88,7 +96,8 @@ def push(
     Args:
         project: Whose clips.
         choice: Which of them.
-        dry_run: Send nothing, only say what would be sent.
+        dry_run: Send nothing, only say what would be sent as far as the store knows: neither a
+            server nor a token is needed, nor that anything was set up.
         token_file: File of the token, where the environment holds none.
         follow_links: Upload recordings, too, that links take out of the audio folder.
 
@@ -100,27 +109,109 @@ def push(
         ServiceError: If the server fails; repeat the push, nothing is there twice.
     """
     choice.check()
+    if dry_run:
+        return _foresee(project, choice, token_file, follow_links)
     with lock_review(project):
         setup, spec, share = read_setup(project)
+        _refuse_unread(share.mode, follow_links)
         client = connect(project, setup.url, token_file)
-        if not dry_run:
-            setup = update_page(project, client, setup, spec)
-        queue = _read_wanted(project, setup, spec, choice)
-        for path in queue.unknown:
-            say(f"{path} is no clip of the project and is left out; give a path of labels_now")
-        if not queue.items:
-            say("no clip fits: nothing to send")
-        sender = _Sender(project, client, setup, Wanted(queue, spec, share), follow_links)
+        setup = update_page(project, client, setup, spec)
+        queue, _ = _read_wanted(project, setup, spec, choice)
+        with project.store.read() as session:
+            several = session.allows_several()
+        examples = _example_urls(project, queue, share)
+        wanted = Wanted(queue, spec, share, several=several, examples=examples)
+        sender = _Sender(project, client, setup, wanted, follow_links)
         first = sender.compare()
-        if not dry_run:
-            sender.send(first)
+        sender.send(first)
+    return _tell(queue, first.becomes, sender.faults, setup.project_id)
+
+
+def _foresee(
+    project: Project, choice: Choice, token_file: Path | None, follow_links: bool
+) -> tuple[list[PushedClip], PushReport]:
+    """Say what would be sent, by what the store knows of the server."""
+    if token_file is not None:
+        check_token_file(project, token_file)
+        read_token(token_file)
+    with project.store.read() as session:
+        setup = last_project(session)
+        known = sent_tasks(session, setup.name) if setup else {}
+        class_id = {name: index for index, name in enumerate(session.classes())}
+    if setup is None:
+        say("nothing is set up in Label Studio yet: before the push comes labelkit review init")
+        queue, answered = _tell_left_out(read_queue(project, choice)), set[int]()
+    else:
+        queue, answered = _read_wanted(project, setup, read_spec(setup), choice)
+    items = {item.clip_id: item for item in queue.items}
+    mode = read_spec(setup).audio
+    _refuse_unread(mode, follow_links)
+    faults: dict[int, str | None] = {}
+    if mode != "url":
+        project.check_audio()
+        faults = _find_local_faults(
+            project,
+            [items[clip_id] for clip_id in queue.chosen if clip_id in items],
+            follow_links=follow_links or mode != "upload",
+        )
+        _tell_faults(queue.items, faults)
+    left_out = {clip_id for clip_id, fault in faults.items() if fault}
+
+    def becomes(clip_id: int) -> str:
+        task, item = known.get(clip_id), items[clip_id]
+        if clip_id in answered and not item.disputed:
+            return "answered"
+        if task is None:
+            return "new"
+        suggested = sorted(class_id[name] for name in item.suggested)
+        shown = (task.model_version, task.score, list(task.suggested))
+        same = shown == (queue.model_version, item.score, suggested) and not item.disputed
+        return "same" if same else "changed"
+
+    return _tell(queue, becomes, left_out, setup.project_id if setup else None)
+
+
+def _refuse_unread(mode: str, follow_links: bool) -> None:
+    """Refuse an option that is of no matter for how the audio gets to the annotators."""
+    if follow_links and mode != "upload":
+        raise InvalidInput(
+            f"--follow-links is for uploaded recordings, and here they go by --audio {mode}, "
+            "which links do not matter to; leave it out"
+        )
+
+
+def _find_local_faults(
+    project: Project, items: Sequence[Item], *, follow_links: bool
+) -> dict[int, str | None]:
+    """Find the recordings that are not there, or that links take out of the audio folder."""
+    root = project.audio_dir.resolve()
+    return {
+        item.clip_id: _GONE if not (project.audio_dir / item.path).is_file()
+        else _LINKED_OUT if not follow_links and leads_out(root, item.path)
+        else None
+        for item in items
+    }  # fmt: skip
+
+
+def _tell_faults(items: Sequence[Item], faults: Mapping[int, str | None]) -> None:
+    """Say which recordings are left out, a line for each reason."""
+    for fault, n in Counter(fault for fault in faults.values() if fault).items():
+        first = next(item for item in items if faults.get(item.clip_id) == fault)
+        more = f" and {n - 1} more clips" if n > 1 else ""
+        say(f"{first.path}{more}: {fault}; left out")
+
+
+def _tell(
+    queue: Queue, becomes: Callable[[int], str], faults: Collection[int], project_id: int | None
+) -> tuple[list[PushedClip], PushReport]:
+    """List the clips that were asked for, and count what becomes of their tasks."""
     clips = [
         PushedClip(
             path=item.path, labels=list(item.given), suggested=list(item.suggested),
-            score=round(item.score, 4), task=first.becomes(item.clip_id), reason=item.reason,
+            score=round(item.score, 4), task=becomes(item.clip_id), reason=item.reason,
         )
         for item in queue.items
-        if item.clip_id in queue.chosen and item.clip_id not in sender.faults
+        if item.clip_id in queue.chosen and item.clip_id not in faults
     ]  # fmt: skip
     counts = Counter(clip.task for clip in clips)
     return clips, PushReport(
@@ -128,14 +219,25 @@ def push(
         changed=counts["changed"],
         same=counts["same"],
         answered=counts["answered"],
-        left_out=len(sender.faults) + len(queue.unknown),
+        left_out=len(faults) + len(queue.unknown),
         model_version=queue.model_version,
-        project_id=setup.project_id,
+        project_id=project_id,
     )
 
 
-def _read_wanted(project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice) -> Queue:
-    """Read the clips that were asked for, and those that lie with annotators already."""
+def _tell_left_out(queue: Queue) -> Queue:
+    """Say which paths are no clips, and that nothing fits."""
+    for path in queue.unknown:
+        say(f"{path} is no clip of the project and is left out; give a path of labels_now")
+    if not queue.items:
+        say("no clip fits: nothing to send")
+    return queue
+
+
+def _read_wanted(
+    project: Project, setup: ReviewProject, spec: ReviewSpec, choice: Choice
+) -> tuple[Queue, set[int]]:
+    """Read the clips that were asked for, those that lie with annotators, and who is answered."""
     with project.store.read() as session:
         sent = sent_tasks(session, setup.name)
         reviews = by_clip(standing_reviews(session, setup.name))
@@ -154,9 +256,35 @@ def _read_wanted(project: Project, setup: ReviewProject, spec: ReviewSpec, choic
         or any(review.answer == "quarantined" for review in answers)
     }  # fmt: skip
     waiting = sorted(set(sent) - answered)
-    return read_queue(project, choice, answered=answered, disputed=disputed, waiting=waiting)
+    queue = read_queue(
+        project, choice, answered=answered, disputed=disputed, waiting=waiting, blind=spec.blind
+    )
+    return _tell_left_out(queue), answered
 
 
+def _examples_of(queue: Queue) -> dict[int, str]:
+    """List the clips that others are compared with, by id, with their paths."""
+    pairs = (pair for item in queue.items for pair in (item.given_example, item.suggested_example))
+    return {pair[1].clip_id: pair[1].path for pair in pairs if pair is not None}
+
+
+def _example_urls(project: Project, queue: Queue, share: Share) -> dict[int, str] | None:
+    """Find where the browser gets the clips to compare with; None if they are uploaded first.
+
+    One that is not there is left out: it is a help, and no clip that somebody asked for.
+    """
+    if share.mode == "upload":
+        return None
+    if share.mode == "url":
+        return {clip_id: web_url(share, path) for clip_id, path in _examples_of(queue).items()}
+    return {
+        clip_id: local_url(share, path)
+        for clip_id, path in _examples_of(queue).items()
+        if (project.audio_dir / path).is_file()
+    }
+
+
+_GONE = "the recording is not there; see: labelkit check"
 _LINKED_OUT = "links take it out of the audio folder; copy it there, or push with --follow-links"
 
 
@@ -194,6 +322,9 @@ class _Sender:
                 f"on: {', '.join(map(str, task_ids))}; all are pulled, delete what is too much"
             )
         self._bury_deleted(plan)
+        if self.wanted.examples is None and _examples_of(self.wanted.queue):
+            self._upload_examples()
+            plan = self.compare()
         failure: ServiceError | None = None
         for _ in range(ROUNDS):
             if plan.done:
@@ -228,7 +359,7 @@ class _Sender:
             task = self.client.task(task_id)
             if task is not None and not has_work(task):
                 self.client.delete_task(task_id)
-        for chunk in _chunks(self._make_tasks(list(plan.new))):
+        for chunk in _chunks(self._make_tasks(plan)):
             self.client.import_tasks(project_id, chunk)
         self._find_audio([self.items[clip_id] for clip_id in sorted(plan.without_audio)])
         for clip_id, data in plan.changed.items():
@@ -240,7 +371,10 @@ class _Sender:
         for prediction_id in plan.stale_predictions:
             self.client.delete_prediction(prediction_id)
         rows = [
-            {"task": task_id, **self.wanted.prediction(self.items[clip_id])}
+            {
+                "task": task_id,
+                **self.wanted.prediction(self.items[clip_id], plan.places[clip_id]),
+            }
             for clip_id, task_id in plan.unpredicted.items()
         ]
         for chunk in _chunks(rows):
@@ -248,16 +382,31 @@ class _Sender:
         for clip_id, overlap in plan.reopened.items():
             self.client.update_task(plan.task_ids[clip_id], overlap=overlap, is_labeled=False)
 
-    def _make_tasks(self, clip_ids: Sequence[int]) -> list[dict[str, Any]]:
+    def _upload_examples(self) -> None:
+        """Upload the clips to compare with; one that cannot be sent is left out."""
+        root = self.project.audio_dir.resolve()
+        paths = {
+            clip_id: path for clip_id, path in _examples_of(self.wanted.queue).items()
+            if self.follow_links or not leads_out(root, path)
+        }  # fmt: skip
+        with self.project.store.read() as session:
+            hashes = session.content_hashes()
+        urls, _ = upload_clips(
+            self.client, self.wanted.share.box_project_id or 0,
+            [(i, self.project.audio_dir / path, hashes[i]) for i, path in paths.items()],
+        )  # fmt: skip
+        self.wanted = replace(self.wanted, examples=urls)
+
+    def _make_tasks(self, plan: Plan) -> list[dict[str, Any]]:
         """List tasks fit to be sent, in the order they are to be heard; the others are told."""
-        items = [self.items[clip_id] for clip_id in clip_ids if clip_id not in self.faults]
+        items = [self.items[clip_id] for clip_id in plan.new if clip_id not in self.faults]
         self._find_audio([item for item in items if item.clip_id not in self.urls])
         tasks = []
         for item in items:
             if item.clip_id in self.faults:
                 continue
             task = self.wanted.task(item, self.urls[item.clip_id])
-            task["predictions"] = [self.wanted.prediction(item)]
+            task["predictions"] = [self.wanted.prediction(item, plan.places[item.clip_id])]
             problem = check_task(task, self.names, keys=self.keys, duration_s=item.duration_s)
             if problem is None:
                 tasks.append(task)
@@ -296,18 +445,14 @@ class _Sender:
                 faults = {clip_id: refused.get(path) for clip_id, path in files.items()}
                 faults |= dict.fromkeys(out, _LINKED_OUT)
             else:
-                gone = "the recording is not there; see: labelkit check"
-                faults = {i: None if path.is_file() else gone for i, path in files.items()}
+                faults = _find_local_faults(self.project, items, follow_links=True)
         for item in items:
             fault = faults[item.clip_id]
             if fault is None:
                 self.urls[item.clip_id] = urls[item.clip_id]
             else:
                 self.faults[item.clip_id] = fault
-        for fault, n in Counter(fault for fault in faults.values() if fault).items():
-            first = next(item for item in items if faults[item.clip_id] == fault)
-            more = f" and {n - 1} more clips" if n > 1 else ""
-            say(f"{first.path}{more}: {fault}; left out")
+        _tell_faults(items, faults)
         playable = [item for item in items if item.clip_id in self.urls]
         if share.mode == "local" and playable:
             problem = probe_audio(self.client, self.urls[playable[0].clip_id])

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from labelkit import registry
 from labelkit.cleaning.missing import METRIC as MISSING
-from labelkit.errors import InvalidInput, StoreError
+from labelkit.cleaning.score import FUSED
+from labelkit.errors import InvalidInput, NotYet, StoreError
 from labelkit.files import parse_json, refuse_special
 from labelkit.noise.suggestion import explain_missing
 from labelkit.project import Project
@@ -18,8 +20,10 @@ from labelkit.records import LabelTable
 from labelkit.states import MACHINE_STATES
 from labelkit.stores.scores import (
     ORDERS,
+    Example,
     NewestScores,
     Suggestion,
+    find_examples,
     find_where,
     newest_pair_scores,
     newest_scores,
@@ -27,6 +31,7 @@ from labelkit.stores.scores import (
     rank_by_doubt,
 )
 from labelkit.stores.session import Session
+from labelkit.stores.standing import move_columns
 from labelkit.types import Floats
 
 NO_MODEL = "none"
@@ -36,8 +41,12 @@ UNKNOWN_SCORE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which clips to send, one of: so many with the lowest score, missing labels, SQL, a file."""
+    """Which clips to send: the first of the queue, of lowest score, missing labels, SQL, a file.
 
+    ``first`` are so many rows of ``review_queue``, the one order of lists and of what is sent.
+    """
+
+    first: int | None = None
     lowest: tuple[str, int] | None = None
     missing: int | None = None
     where: str | None = None
@@ -50,16 +59,21 @@ class Choice:
         Raises:
             InvalidInput: If not exactly one is given, or a number is below 1.
         """
-        given = (self.lowest, self.missing, self.where, self.clips, self.disagreements or None)
+        given = (
+            self.first, self.lowest, self.missing, self.where, self.clips,
+            self.disagreements or None,
+        )  # fmt: skip
         if sum(part is not None for part in given) != 1:
             raise InvalidInput(
-                "say which clips: one of --lowest-lwlrap N, --lowest SCORE N, --missing N, "
-                "--where SQL, --clips FILE, --disagreements"
+                "say which clips: N for the N most doubtful, or one of --lowest-lwlrap N, "
+                "--lowest SCORE N, --missing N, --where SQL, --clips FILE, --disagreements"
             )
         pair = self.lowest is None or isinstance(self.lowest, tuple | list)
         if not pair or (self.lowest and [type(part) for part in self.lowest] != [str, int]):
             raise InvalidInput(f"lowest takes a score and a number of clips, got {self.lowest!r}")
-        number = self.lowest[1] if self.lowest else self.missing
+        number = self.lowest[1] if self.lowest else self.missing or self.first
+        if self.first is not None and type(self.first) is not int:
+            raise InvalidInput(f"first takes a number of clips, got {self.first!r}")
         if number is not None and number < 1:
             raise InvalidInput(f"{number} clips cannot be sent; give 1 or more")
 
@@ -69,7 +83,8 @@ class Item:
     """A clip to be listened to.
 
     ``score`` in [0, 1] orders, the lowest first; ``seconds`` are the doubtful ones, if single
-    windows were judged.
+    windows were judged. The examples are trusted clips to compare it with, and the class each is
+    of: a label so far, and a suggested one that it does not have.
     """
 
     clip_id: int
@@ -81,6 +96,8 @@ class Item:
     duration_s: float | None
     seconds: tuple[float, float] | None = None
     disputed: bool = False
+    given_example: tuple[str, Example] | None = None
+    suggested_example: tuple[str, Example] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,7 @@ def read_queue(
     answered: Collection[int] = (),
     disputed: dict[int, str] | None = None,
     waiting: Sequence[int] = (),
+    blind: bool = False,
 ) -> Queue:
     """Choose clips and say of each what is doubtful.
 
@@ -113,6 +131,7 @@ def read_queue(
         answered: Clip ids a person has answered; they are not among the lowest again.
         disputed: Reason by clip id, where annotators disagree.
         waiting: Clip ids that lie with annotators already; they get the new view, too.
+        blind: Nothing may tell what is suggested.
 
     Raises:
         InvalidInput: If there is no such score, or the choice is none.
@@ -123,7 +142,7 @@ def read_queue(
         durations = session.durations_s()
         # As in ``review_queue``, a clip is doubted by the first of these that it has.
         orderings = [found for metric in ORDERS if (found := newest_scores(session, metric))]
-        ranks = rank_by_doubt(session)
+        ranks, examples = rank_by_doubt(session), find_examples(session)
         wanted_by = _read_ordering(session, choice)
         if wanted_by is not None:
             orderings.insert(0, wanted_by)
@@ -143,6 +162,10 @@ def read_queue(
         ranked = sorted((clip_id for clip_id in wanted_by.values if clip_id in open_ids), key=doubt)
         chosen = ranked[:number]
         added = wanted_by.classes if choice.missing else {}
+    elif choice.first:
+        if not ranks:
+            raise InvalidInput("no clip has a score yet; make scores with: labelkit score")
+        chosen = sorted((i for i in ranks if i in open_ids), key=doubt)[: choice.first]
     elif choice.where is not None:
         chosen = _find_where(project, choice.where)
     elif choice.clips is not None:
@@ -153,12 +176,16 @@ def read_queue(
     wanted = list(dict.fromkeys(i for i in [*chosen, *waiting] if i in row))
     with project.store.read() as session:
         suggestions = newest_suggestions(session, wanted)
-    windows = _windows(project, {clip_id: found.judge for clip_id, found in suggestions.items()})
+    windows = _windows(
+        project,
+        {clip_id: found.judge for clip_id, found in suggestions.items()},
+        len(table.classes),
+    )
     items = [
         _describe(
             table, row[i], next((scores for scores in orderings if i in scores.values), None),
             suggestions.get(i), added.get(i, ()), windows.get(i), durations[i],
-            (disputed or {}).get(i),
+            (disputed or {}).get(i), _Examples(examples, table, row[i], blind=blind),
         )
         for i in wanted
     ]  # fmt: skip
@@ -176,8 +203,9 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     if choice.missing:
         found = newest_pair_scores(session, MISSING)
         if found is None:
-            raise InvalidInput(
-                f"no clip has the score {MISSING!r} yet; make it with: labelkit missing"
+            raise NotYet(
+                f"no clip has the score {MISSING!r} yet; make it with: labelkit missing, "
+                "with a lower --percentile where that finds none"
             )
         return found
     if choice.lowest is None:
@@ -187,9 +215,14 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     found = newest_scores(session, metric) or newest_pair_scores(session, metric)
     if found is None:
         make = f"labelkit score --method {metric}"
+        if metric == FUSED:
+            make = "labelkit score --fuse"
+        elif metric != MISSING and not metric.startswith("pair_"):
+            # What is no score at all nothing makes.
+            registry.check("score", metric)
         if metric.startswith("pair_"):
             make = f"labelkit score --pairs {metric.removeprefix('pair_')}"
-        raise InvalidInput(
+        raise NotYet(
             f"no clip has the score {metric!r} of the newest model; make it with: "
             f"{'labelkit missing' if metric == MISSING else make}"
         )
@@ -218,12 +251,15 @@ def _read_listed(file: Path, table: LabelTable) -> tuple[list[int], list[str]]:
     return [clip_id[p] for p in known], [p for p in dict.fromkeys(paths) if p not in clip_id]
 
 
-def _windows(project: Project, models: Mapping[int, str]) -> dict[int, tuple[Floats, Floats]]:
+def _windows(
+    project: Project, models: Mapping[int, str], n_classes: int
+) -> dict[int, tuple[Floats, Floats]]:
     """Read start and end ``(n, 2)`` and probabilities ``(n, n_classes)`` of each clip's windows.
 
     Args:
         project: Where windows are kept.
         models: The model that judged each clip, by clip id.
+        n_classes: How many there are now.
     """
     found: dict[int, tuple[Floats, Floats]] = {}
     for model in sorted(set(models.values())):
@@ -232,13 +268,49 @@ def _windows(project: Project, models: Mapping[int, str]) -> dict[int, tuple[Flo
         except StoreError:
             # A classifier on embeddings, or somebody else's model, judges whole clips.
             continue
+        with project.current.read() as session:
+            places = session.class_places(model)
+        probs = move_columns(windows.probs, places, n_classes)
         order = np.argsort(windows.clip_ids, kind="stable")
         ids, firsts = np.unique(windows.clip_ids[order], return_index=True)
         seconds = np.stack([windows.starts_s, windows.ends_s], axis=1)
         for clip_id, part in zip(ids.tolist(), np.split(order, firsts[1:]), strict=True):
             if models.get(clip_id) == model:
-                found[clip_id] = (seconds[part], windows.probs[part])
+                found[clip_id] = (seconds[part], probs[part])
     return found
+
+
+class _Examples:
+    """Chooses what a clip is compared with: never itself, nor what was cut from the same source."""
+
+    def __init__(
+        self,
+        found: Mapping[int, Sequence[Example]],
+        table: LabelTable,
+        row: int,
+        *,
+        blind: bool,
+    ) -> None:
+        self.found, self.classes, self.blind = found, table.classes, blind
+        self.clip_id, self.group = int(table.clip_ids[row]), table.groups[row]
+        self.given = table.labels[row]
+
+    def of_given(self, suggested: Sequence[int]) -> tuple[str, Example] | None:
+        """Choose one of a label so far, of a doubted one if there is one and it may be told."""
+        doubted = [] if self.blind else [k for k in self.given if k not in suggested]
+        return self._of([*doubted, *self.given])
+
+    def of_suggested(self, suggested: Sequence[int]) -> tuple[str, Example] | None:
+        """Choose one of a class that is suggested and was not given."""
+        return self._of([k for k in suggested if k not in self.given])
+
+    def _of(self, class_ids: Sequence[int]) -> tuple[str, Example] | None:
+        for class_id in class_ids:
+            for example in self.found.get(class_id, ()):
+                akin = self.group is not None and example.group == self.group
+                if example.clip_id != self.clip_id and not akin:
+                    return self.classes[class_id], example
+        return None
 
 
 def _describe(
@@ -250,6 +322,7 @@ def _describe(
     windows: tuple[Floats, Floats] | None,
     duration_s: float | None,
     dispute: str | None,
+    examples: _Examples,
 ) -> Item:
     clip_id, given, names = int(table.clip_ids[row]), table.labels[row], table.classes
     score = None if ordering is None else ordering.values.get(clip_id)
@@ -282,6 +355,8 @@ def _describe(
         duration_s=duration_s,
         seconds=seconds,
         disputed=dispute is not None,
+        given_example=examples.of_given(suggested),
+        suggested_example=examples.of_suggested(suggested),
     )
 
 

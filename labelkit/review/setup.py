@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from labelkit.config import ReviewSpec, create_spec, fingerprint
-from labelkit.errors import InvalidInput, ServiceError
+from labelkit.errors import InvalidInput, NotYet, ServiceError
 from labelkit.label_studio.access import check_url, find_origin, is_loopback, read_token
 from labelkit.label_studio.audio import Share, share_folder
 from labelkit.label_studio.client import Client
-from labelkit.label_studio.page import check_page, create_page, page_hash
+from labelkit.label_studio.page import check_page, create_page, page_hash, read_page
 from labelkit.label_studio.uploads import create_box
 from labelkit.personal import confirm_address, confirmed_addresses
 from labelkit.progress import say
@@ -76,15 +76,25 @@ def connect(
             f"sent it; confirm the address with: labelkit review confirm {unconfirmed}, or "
             f"set LABEL_STUDIO_URL={unconfirmed} in the environment"
         )
-    if token_file is not None and token_file.resolve().is_relative_to(project.root.resolve()):
-        raise InvalidInput(
-            f"{token_file} lies in the project, where a token could be published with it; "
-            "move it elsewhere"
-        )
+    if token_file is not None:
+        check_token_file(project, token_file)
     client = Client(url, read_token(token_file))
     if client.url.lower().startswith("http:") and not is_loopback(client.url):
         say(f"{client.url} is plain http: token and answers can be read on their way; use https")
     return client
+
+
+def check_token_file(project: Project, token_file: Path) -> None:
+    """Refuse a token in the project, with which it could be published.
+
+    Raises:
+        InvalidInput: If it lies there.
+    """
+    if token_file.resolve().is_relative_to(project.root.resolve()):
+        raise InvalidInput(
+            f"{token_file} lies in the project, where a token could be published with it; "
+            "move it elsewhere"
+        )
 
 
 def set_up(
@@ -117,11 +127,11 @@ def set_up(
     with lock_review(project):
         with project.store.read() as session:
             classes, last = session.classes(), last_project(session)
-            first = session.first_batch()
+            first, several = session.first_batch(), session.allows_several()
         # As rows, which is what the names of projects that are there were made of.
         store = fingerprint([first] if first else [])
         if not classes:
-            raise InvalidInput("the project has no classes; bring some in with: labelkit import")
+            raise NotYet("the project has no classes; bring some in with: labelkit import FILE")
         client = connect(project, url, token_file, given=True)
         if find_unconfirmed(client.url):
             confirm_address(find_origin(client.url))
@@ -129,13 +139,17 @@ def set_up(
         if not release.startswith("Community"):
             say(f"Label Studio {release} was never tried; Community was")
         existing, name, done = _find_project(client, title, last, store)
-        page = create_page(classes, blind=spec.blind)
+        page = create_page(classes, blind=spec.blind, several=several)
         if existing is None:
             existing = client.create_project(
                 title, page, f"{MARK}{name}", **_project_settings(spec)
             )
         else:
-            _update_project(client, existing, page, classes, name, spec)
+            kept = last.page_hash if last is not None and last.name == name else None
+            faults = check_page(
+                existing["label_config"], classes, blind=spec.blind, several=several
+            )
+            _update_project(client, existing, page, name, spec, anew=bool(faults), kept=kept)
         share = _share_audio(project, client, existing["id"], name, spec, last)
         found = ReviewProject(
             name=name,
@@ -157,16 +171,21 @@ def set_up(
     return found, done
 
 
+def find_last(project: Project) -> ReviewProject | None:
+    """Find the project in Label Studio as it was set up last; None where none was."""
+    with project.store.read() as session:
+        return last_project(session)
+
+
 def read_setup(project: Project) -> tuple[ReviewProject, ReviewSpec, Share]:
     """Read the project in Label Studio, and how clips get there and answers count.
 
     Raises:
         InvalidInput: If none was set up.
     """
-    with project.store.read() as session:
-        found = last_project(session)
+    found = find_last(project)
     if found is None:
-        raise InvalidInput(
+        raise NotYet(
             "no project in Label Studio yet; make it with: "
             "labelkit review init --url URL --project TITLE"
         )
@@ -186,27 +205,47 @@ def _read_counting(setup: ReviewProject) -> tuple[int, str]:
 def update_page(
     project: Project, client: Client, setup: ReviewProject, spec: ReviewSpec
 ) -> ReviewProject:
-    """Bring the page up to a vocabulary that grew; one that people changed is left alone.
+    """Bring the page up to the vocabulary, to how many labels a clip may have, and to this version.
+
+    One that people changed is left alone as long as its answers can be read.
 
     Raises:
         ServiceError: If the page on the server was changed so that answers would not fit.
     """
     with project.store.read() as session:
-        classes = session.classes()
-    existing = client.project(setup.project_id)
-    faults = check_page(existing["label_config"], classes, blind=spec.blind)
-    if not faults:
-        return setup
-    if page_hash(existing["label_config"]) != setup.page_hash:
+        classes, several = session.classes(), session.allows_several()
+    existing = client.project(setup.project_id)["label_config"]
+    faults = check_page(existing, classes, blind=spec.blind, several=several)
+    page = create_page(classes, blind=spec.blind, several=several)
+    is_ours = not _is_broken(existing) and page_hash(existing) == setup.page_hash
+    if faults and not is_ours:
         more = f" ({len(faults) - 1} more: labelkit review doctor)" if len(faults) > 1 else ""
         raise ServiceError(f"project {setup.project_id}: {faults[0]}{more}")
-    page = create_page(classes, blind=spec.blind)
+    if not is_ours or page_hash(page) == setup.page_hash:
+        return setup
+    before = read_page(existing)
     client.check_page(setup.project_id, page)
     client.update_project(setup.project_id, label_config=page)
-    say(f"the labelling page now has {len(classes)} classes")
+    if faults:
+        ticked = f", of which {'several' if several else 'one'} can be ticked"
+        say(
+            f"the labelling page now has {len(classes)} classes"
+            f"{ticked if before.several != several else ''}"
+        )
+    else:
+        say("the labelling page is now that of this version of labelkit")
     found = replace(setup, page=page, page_hash=page_hash(page))
     _record(project, found)
     return found
+
+
+def _is_broken(xml: str) -> bool:
+    """Tell whether a page is no XML, which has no hash."""
+    try:
+        page_hash(xml)
+    except InvalidInput:
+        return True
+    return False
 
 
 def _record(project: Project, found: ReviewProject) -> None:
@@ -303,11 +342,23 @@ def _update_project(
     client: Client,
     existing: dict[str, Any],
     page: str,
-    classes: list[str],
     name: str,
     spec: ReviewSpec,
+    *,
+    anew: bool,
+    kept: str | None,
 ) -> None:
-    """Give a project that is there the page, the settings and the mark."""
+    """Give a project that is there the page, the settings and the mark.
+
+    Args:
+        client: The server.
+        existing: The project there.
+        page: The page it should have.
+        name: The project's name in the store.
+        spec: How clips get there.
+        anew: Whether its page does not fit.
+        kept: Hash of the page that labelkit gave it; one that nobody changed is replaced.
+    """
     fields: dict[str, Any] = {
         key: value for key, value in _project_settings(spec).items() if existing.get(key) != value
     }
@@ -316,7 +367,8 @@ def _update_project(
         fields["description"] = f"{description} {MARK}{name}".strip()
     old = existing["label_config"]
     blind = "suggested" not in old
-    if check_page(old, classes, blind=spec.blind) or blind != spec.blind:
+    outdated = not anew and page_hash(old) == kept and page_hash(page) != kept
+    if anew or outdated or blind != spec.blind:
         client.check_page(existing["id"], page)
         fields["label_config"] = page
     if fields:

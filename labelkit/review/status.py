@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,10 +28,13 @@ from labelkit.review.resolution import (
     newest_answers,
     resolve,
 )
-from labelkit.review.setup import connect, read_setup
+from labelkit.review.setup import connect, read_setup, read_spec
 from labelkit.stores.reviews import (
+    answered_projects,
     count_deleted,
+    last_project,
     last_watermark,
+    read_projects,
     read_quarantine,
     sent_tasks,
     standing_reviews,
@@ -127,51 +130,63 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
     Raises:
         InvalidInput: If nothing was set up.
     """
-    setup, spec, share = read_setup(project)
     with project.store.read() as session:
-        sent, classes = sent_tasks(session, setup.name), session.classes()
-        reviews = standing_reviews(session, setup.name)
-        watermark = last_watermark(session, setup.name)
+        setup, names = last_project(session), answered_projects(session)
+        if setup is not None:
+            names = [setup.name]
+        of_project = {name: standing_reviews(session, name) for name in names}
+        sent = {(name, clip_id) for name in names for clip_id in sent_tasks(session, name)}
+        watermark = last_watermark(session, setup.name) if setup is not None else None
         unread = len(read_quarantine(session))
-        deleted = count_deleted(session, setup.name)
-    found = by_clip(reviews)
-    answers = {clip_id: newest_answers(on_clip) for clip_id, on_clip in found.items()}
-    answered = {clip_id for clip_id, on_clip in answers.items() if on_clip}
-    kinds = Counter(review.answer for review in reviews)
-    try:
-        told = _ask_server(project, setup, spec, classes, token_file)
-    except LabelkitError as error:
-        told = {"server": str(error)}
+        deleted = sum((Counter(count_deleted(session, name)) for name in names), Counter[str]())
+    if setup is None and not names:
+        # Says how to begin.
+        read_setup(project)
+    spec = read_spec(setup)
+    found = [on_clip for reviews in of_project.values() for on_clip in by_clip(reviews).values()]
+    answers = [given for on_clip in found if (given := newest_answers(on_clip))]
+    kinds = Counter(review.answer for reviews in of_project.values() for review in reviews)
     return ReviewStatus(
-        project=f"{setup.title} ({setup.project_id} at {setup.url})",
+        project=_name_project(setup, names),
         annotators_a_clip=spec.overlap,
-        suggestions="hidden" if spec.blind else "shown",
-        audio=share.mode,
+        suggestions="unknown" if setup is None else "hidden" if spec.blind else "shown",
+        audio="unknown" if setup is None else read_setup(project)[2].mode,
         last_pull="never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
         pushed=len(sent),
-        reviewed=len(answered),
-        awaiting=sum(len(answers[i]) < spec.overlap for i in answered),
+        reviewed=len(answers),
+        awaiting=sum(len(given) < spec.overlap for given in answers),
         labels=kinds["labels"],
         none=kinds["none"],
         no_sound=kinds["no_sound"],
         unsure=kinds["unsure"],
         skipped=kinds["skipped"],
-        disagreements=sum(differ(on_clip) for on_clip in found.values()),
+        disagreements=sum(differ(on_clip) for on_clip in found),
         quarantine=unread,
-        deleted=deleted.get("deleted", 0),
-        task_deleted=deleted.get("task_deleted", 0),
-        **told,
+        deleted=deleted["deleted"],
+        task_deleted=deleted["task_deleted"],
+        **_ask_server(project, setup, token_file),
     )
 
 
+def _name_project(setup: ReviewProject | None, names: Sequence[str]) -> str:
+    if setup is not None:
+        return f"{setup.title} ({setup.project_id} at {setup.url})"
+    return f"{', '.join(names)} (answers of files; none is set up here)"
+
+
 def _ask_server(
-    project: Project,
-    setup: ReviewProject,
-    spec: ReviewSpec,
-    classes: Sequence[str],
-    token_file: Path | None,
+    project: Project, setup: ReviewProject | None, token_file: Path | None
 ) -> dict[str, Any]:
-    """Return the fields of a status that only the server knows."""
+    """Return the fields of a status that only the server knows, or why it did not say them."""
+    if setup is None:
+        return {"server": "not asked: all answers came from files"}
+    try:
+        return _read_server(project, setup, token_file)
+    except LabelkitError as error:
+        return {"server": str(error)}
+
+
+def _read_server(project: Project, setup: ReviewProject, token_file: Path | None) -> dict[str, Any]:
     client = connect(project, setup.url, token_file)
     existing = client.project(setup.project_id)
     tasks_of: Counter[int] = Counter()
@@ -181,7 +196,10 @@ def _ask_server(
             if type(task["data"].get("clip_id")) is int:
                 drafts += bool(task.get("draft_exists") or task.get("drafts"))
                 tasks_of[task["data"]["clip_id"]] += 1
-    faults = check_page(existing["label_config"], classes, blind=spec.blind)
+    with project.store.read() as session:
+        classes, several = session.classes(), session.allows_several()
+    blind = read_spec(setup).blind
+    faults = check_page(existing["label_config"], classes, blind=blind, several=several)
     drift = "none" if page_hash(existing["label_config"]) == setup.page_hash else "page changed"
     return {
         "drafts": drafts,
@@ -191,40 +209,81 @@ def _ask_server(
 
 
 def list_disagreements(project: Project) -> list[Disagreement]:
-    """List clips on which annotators answered differently, with what each of them said."""
-    setup, spec, _ = read_setup(project)
+    """List clips on which annotators answered differently, with what each of them said.
+
+    No server is asked. Answers of the project that is set up come first, then those of files.
+
+    Raises:
+        InvalidInput: If nothing was set up, and no answer came from a file.
+    """
+    answered, setups = _read_answered(project)
     with project.store.read() as session:
-        reviews, classes = standing_reviews(session, setup.name), session.classes()
-        rule = rule_in_force(session, spec)
-        table = session.labels()
+        classes, table = session.classes(), session.labels()
+        rules = {name: rule_in_force(session, _spec_of(setups, name)) for name in answered}
     row_of = {int(clip_id): row for row, clip_id in enumerate(table.clip_ids)}
-    found = by_clip(reviews)
-    probs = read_probs(project, spec)
-    decisions = resolve(found, classes, overlap=spec.overlap, rule=rule, probs=probs)
     disagreements = []
-    for clip_id, on_clip in sorted(found.items()):
-        if differ(on_clip):
-            row = row_of[clip_id]
-            disagreements.append(
-                Disagreement(
-                    path=table.paths[row],
-                    answers=[
-                        f"{r.annotator}: {_describe_answer(r)}"
-                        for r in newest_answers(on_clip).values()
-                    ],
-                    labels=table.names(row),
-                    state=str(table.states[row]),
-                    decided=decisions[clip_id].status == "decided",
+    for name, reviews in answered.items():
+        found, spec = by_clip(reviews), _spec_of(setups, name)
+        probs = read_probs(project, spec)
+        decisions = resolve(found, classes, overlap=spec.overlap, rule=rules[name], probs=probs)
+        for clip_id, on_clip in sorted(found.items()):
+            if differ(on_clip):
+                row = row_of[clip_id]
+                disagreements.append(
+                    Disagreement(
+                        path=table.paths[row],
+                        answers=[
+                            f"{r.annotator}: {_describe_answer(r)}"
+                            for r in newest_answers(on_clip).values()
+                        ],
+                        labels=table.names(row),
+                        state=str(table.states[row]),
+                        decided=decisions[clip_id].status == "decided",
+                    )
                 )
-            )
     return disagreements
 
 
-def compare_annotators(project: Project) -> list[AnnotatorSummary]:
-    """Tell how much each annotator answered, and how far others answered the same."""
-    setup, _, _ = read_setup(project)
+def _spec_of(setups: Mapping[str, ReviewProject], name: str) -> ReviewSpec:
+    return read_spec(setups.get(name))
+
+
+def _read_answered(
+    project: Project,
+) -> tuple[dict[str, list[Review]], dict[str, ReviewProject]]:
+    """Read the answers that stand, by project, that in force first; and projects as set up last.
+
+    Raises:
+        InvalidInput: If nothing was set up, and no answer came from a file.
+    """
     with project.store.read() as session:
-        reviews, classes = standing_reviews(session, setup.name), session.classes()
+        last, names = last_project(session), answered_projects(session)
+        setups = {setup.name: setup for setup in read_projects(session)}
+        if last is not None:
+            # Of another project that was set up here once, it was before this one.
+            names = [last.name, *(name for name in names if name not in setups)]
+        answered = {name: standing_reviews(session, name) for name in names}
+    if not answered:
+        # Says how to begin.
+        read_setup(project)
+    return answered, setups
+
+
+def compare_annotators(project: Project) -> list[AnnotatorSummary]:
+    """Tell how much each annotator answered, and how far others answered the same.
+
+    No server is asked.
+
+    Raises:
+        InvalidInput: If nothing was set up, and no answer came from a file.
+    """
+    answered, _ = _read_answered(project)
+    with project.store.read() as session:
+        classes = session.classes()
+    reviews = [review for found in answered.values() for review in found]
+    if len(answered) > 1:
+        # Servers count their users each from 1: across projects a name tells who it is.
+        reviews = [replace(review, annotator_id=None) for review in reviews]
     by_annotator = defaultdict(list)
     for review in reviews:
         by_annotator[review.annotator].append(review)

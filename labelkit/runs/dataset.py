@@ -15,7 +15,7 @@ import numpy as np
 
 from labelkit import metrics
 from labelkit.config import Recipe, fingerprint
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.probe import check_probe
 from labelkit.progress import say
 from labelkit.project import Project
@@ -26,7 +26,7 @@ from labelkit.records import Frames, LabelTable, Windows, multi_hot
 from labelkit.runs.folds import freeze_folds
 from labelkit.states import REJECTED, RELABELED, TRUSTED_STATES, UNVERIFIED, VERIFIED
 from labelkit.stores.arrays import ArrayStore
-from labelkit.types import Array, Bools, Floats, Ints
+from labelkit.types import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from labelkit.training.crossfit import CrossFit
@@ -209,7 +209,7 @@ def read_dataset(
         check_probe(recipe.probe)
     with project.store.read() as session:
         if not session.labels().paths:
-            raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+            raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     arrays: ArrayStore
     if classifies:
         arrays = compute_embeddings(
@@ -241,7 +241,7 @@ def read_dataset(
         unsure=unsure,
         folds=np.array([folds[i] for i in ids]),
         fold_set=fold_set,
-        head=choose_head(recipe.model.head, labels),
+        head=choose_head(recipe.model.head, several=table.several),
         learner=hear(project, recipe, arrays, chosen, workers, device),
     )
 
@@ -265,9 +265,9 @@ def _usable_clips(
         why = ", ".join(f"{n} {fault} ({_first(left_out, fault)} say)" for fault, n in kinds)
         say(f"trained on {len(train)} of {wanted} clips; of all recordings are left out: {why}")
     if not len(train):
-        raise InvalidInput("no usable training clip; see: labelkit check")
+        raise NotYet("no usable training clip; see: labelkit check")
     if len(table.classes) < 2:
-        raise InvalidInput("the project has a single class; nothing can be told from it")
+        raise NotYet("the project has a single class; nothing can be told from it")
     return train, np.flatnonzero(usable & (table.subsets == "test"))
 
 
@@ -314,13 +314,19 @@ def _hear_embeddings(
     )
 
 
-def choose_head(head: str, labels: Array) -> str:
-    """Choose the head a recipe asks for, or the one that fits the labels.
+def choose_head(head: str, *, several: bool) -> str:
+    """Choose the head a recipe asks for, or the one that fits the project.
+
+    Args:
+        head: As the recipe says it.
+        several: Whether a clip may have several labels.
 
     Raises:
-        InvalidInput: If softmax is asked for and a clip has several labels.
+        InvalidInput: If softmax is asked for and it may.
     """
-    several = int((labels.sum(axis=1) > 1).sum())
     if head == "softmax" and several:
-        raise InvalidInput(f"model.head is softmax, but {several} clips have several labels")
+        raise InvalidInput(
+            "model.head is softmax, but clips of this project may have several labels; leave it "
+            "at auto, or say that they have one: labelkit labels one"
+        )
     return ("sigmoid" if several else "softmax") if head == "auto" else head

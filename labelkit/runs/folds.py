@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from labelkit.errors import InvalidInput
+from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import make_folds
 from labelkit.progress import say
 from labelkit.project import Project, user
@@ -56,6 +56,13 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
     return fold_set
 
 
+def known_folds(project: Project) -> str | None:
+    """Name the set that is taken where no number of folds is given; None where there is none."""
+    with project.store.read() as session:
+        sets = session.fold_sets()
+    return sets[-1] if sets else None
+
+
 def _name(n: int | None, seed: int, known: Sequence[str]) -> str:
     """The set that is asked for: who names no number goes on with the one there is."""
     if n is None and known:
@@ -67,7 +74,7 @@ def _fixed(table: LabelTable, standing: dict[int, int]) -> tuple[Ints, Ints]:
     """Indices of the training clips, and the folds they stand in, -1 where there is none."""
     train = np.flatnonzero(table.subsets == "train")
     if not len(train):
-        raise InvalidInput("the project has no clips; bring some in with: labelkit import FILE")
+        raise NotYet("the project has no clips; bring some in with: labelkit import FILE")
     return train, np.array([standing.get(int(i), -1) for i in table.clip_ids[train]], int)
 
 

@@ -120,7 +120,9 @@ class RunRows:
     def suggestions(self, states: Sequence[FoldState], probs: Floats) -> list[Suggestions]:
         """Suggest what the model of each fold would give the clips it never saw, and why."""
         data = self.data
-        suggested, reasons = suggest_and_explain(data.labels, probs, data.table.classes)
+        suggested, reasons = suggest_and_explain(
+            data.labels, probs, data.table.classes, several=data.table.several
+        )
         found = []
         for state in states:
             rows = np.flatnonzero(data.folds == state.fold).tolist()

@@ -13,13 +13,23 @@ import numpy as np
 import labelkit
 from labelkit.errors import StoreError
 from labelkit.paths import is_clip_path
-from labelkit.records import Batch, LabelEvents, Predictions, Receipt, Scores, Suggestions, Verdict
+from labelkit.records import (
+    Batch,
+    ClassChange,
+    LabelEvents,
+    Predictions,
+    Receipt,
+    Scores,
+    Suggestions,
+    Verdict,
+)
 from labelkit.states import MACHINE_STATES, RELABELED, STATES, VERIFIED
 from labelkit.stores import materialised
-from labelkit.stores.catalog import create_predictions
+from labelkit.stores.catalog import create_predictions, renew_standing_views
 from labelkit.stores.columns import as_column, as_json, as_lists, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
+from labelkit.stores.standing import renumber
 from labelkit.stores.views import MARK
 from labelkit.types import Array, Ints
 
@@ -52,11 +62,14 @@ class WriteSession(Session):
                 batch.run_id, batch.undoes, labelkit.__version__,
             ],
         )  # fmt: skip
+        self._append_facts(batch, batch_id)
         self._append_classes(batch, batch_id)
         self._append_clips(batch, batch_id)
+        self._append_clip_changes(batch, batch_id)
         self._append_runs(batch, batch_id)
         if batch.fold_set is not None and batch.folds:
             self._append_folds(batch.fold_set, batch.folds, batch_id)
+        batch = self._renumbered(batch)
         self._append_events(event_columns(batch.events), batch.by_person, batch_id)
         self._append_verdicts(batch.verdicts, batch_id)
         _check_judgements(batch)
@@ -88,21 +101,89 @@ class WriteSession(Session):
         """Find the first number a table has not given yet."""
         return int(self.rows(f"select coalesce(max({column}), -1) + 1 from {table}")[0][0])
 
+    def _append_facts(self, batch: Batch, batch_id: int) -> None:
+        for name, value in batch.facts.items():
+            self.execute("insert into facts values (?, ?, ?)", [batch_id, name, value])
+
     def _append_classes(self, batch: Batch, batch_id: int) -> None:
-        known = set(self.classes())
+        """Add new classes; one of a name that was retired is that class again."""
+        vocabulary = self.vocabulary()
+        known, new = set(vocabulary.names), list[str]()
+        changes = list(batch.class_changes)
         for name in batch.classes:
             if name in known:
                 raise StoreError(f"class {name!r} is in the vocabulary already")
             known.add(name)
-        first = self.next_id("classes", "class_id")
-        ids = range(first, first + len(batch.classes))
+            retired = vocabulary.find_retired(name)
+            if retired is None:
+                new.append(name)
+            else:
+                changes.append(ClassChange(class_id=retired, name=name))
+        first = self.next_id("class_rows", "class_id")
+        ids = range(first, first + len(new))
+        self.insert("class_rows", {"class_id": ids, "name": new, "batch_id": [batch_id] * len(ids)})
+        for change in changes:
+            self.execute(
+                "insert into class_changes values (?, ?, ?, ?, ?)",
+                [batch_id, change.class_id, change.name, change.into, change.retired],
+            )
+        if changes or (new and not vocabulary.unchanged):
+            renew_standing_views(self._con)
+        names = self.classes()
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise StoreError(
+                f"class {twice!r} would be in the vocabulary twice; rename one first: "
+                "labelkit classes rename"
+            )
+
+    def _append_clip_changes(self, batch: Batch, batch_id: int) -> None:
+        """Note where clips lie now, and which are gone; no two may lie at one place."""
+        if not batch.clip_changes:
+            return
         self.insert(
-            "classes",
-            {"class_id": ids, "name": batch.classes, "batch_id": [batch_id] * len(ids)},
+            "clip_changes",
+            {
+                "batch_id": [batch_id] * len(batch.clip_changes),
+                "clip_id": [change.clip_id for change in batch.clip_changes],
+                "path": [change.path for change in batch.clip_changes],
+                "gone": [change.gone for change in batch.clip_changes],
+            },
+        )
+        renew_standing_views(self._con)
+        for change in batch.clip_changes:
+            if not is_clip_path(change.path):
+                raise StoreError(
+                    f"the path {change.path!a} of a clip does not stay below the audio folder"
+                )
+        twice = self.rows("select path from clips group by path having count(*) > 1 limit 1")
+        if twice:
+            raise StoreError(
+                f"clip {twice[0][0]!r} would be in the store twice; take the later import back "
+                "first: labelkit undo"
+            )
+        self.execute(
+            "update clip_scores set path = c.path from clips c where c.clip_id = "
+            "clip_scores.clip_id and c.path <> clip_scores.path"
         )
 
+    def _renumbered(self, batch: Batch) -> Batch:
+        """Give classes of a batch their places of today.
+
+        A run speaks of the vocabulary it began with; meanwhile classes may have been renamed,
+        merged or retired.
+        """
+        vocabulary, names = self.vocabulary(), self.classes()
+        run = next(iter(batch.runs), None)
+        if run is None or list(run.classes) == names[: len(run.classes)]:
+            return batch
+        places = vocabulary.find(run.classes, run.as_of)
+        if places == list(range(len(places))):
+            return batch
+        return renumber(batch, places)
+
     def _append_clips(self, batch: Batch, batch_id: int) -> None:
-        clips, first = batch.clips, self.next_id("clips", "clip_id")
+        clips, first = batch.clips, self.next_id("clip_rows", "clip_id")
         if not clips:
             return
         class_id = {name: index for index, name in enumerate(self.classes())}
@@ -121,7 +202,7 @@ class WriteSession(Session):
                     raise StoreError(f"clip {clip.path!r}: no class {name!r} in the vocabulary")
         ids = range(first, first + len(clips))
         self.insert(
-            "clips",
+            "clip_rows",
             {
                 "clip_id": ids,
                 "path": paths,
@@ -165,10 +246,11 @@ class WriteSession(Session):
         n = len(events.clip_ids)
         if not n:
             return
-        labels, spell_labels = label_columns(n, *self._check_events(events))
+        rows, classes = self._check_events(events)
+        labels, spell_labels = label_columns(n, rows, self.stored(classes))
         if not by_person:
             self._check_machine(events)
-        first = self.next_id("label_events", "event_id")
+        first = self.next_id("event_rows", "event_id")
         columns = {
             "event_id": range(first, first + n),
             "clip_id": events.clip_ids,
@@ -188,7 +270,7 @@ class WriteSession(Session):
         # A column of nothing but None arrives without a type, hence the casts.
         rest = ["null" if values is None else name for name, values in optional.items()]
         self.insert(
-            "label_events",
+            "event_rows",
             columns,
             f"select event_id, {batch_id}, clip_id, state, {spell_labels}, source, "
             f"{', '.join(rest)}, now() at time zone 'utc' from arrays",
@@ -209,7 +291,7 @@ class WriteSession(Session):
         for name, column in vars(events).items():
             if column is not None and len(column) != n:
                 raise StoreError(f"label events: {len(column)} {name} for {n} clips")
-        n_clips = self.next_id("clips", "clip_id")
+        n_clips = self.next_id("clip_rows", "clip_id")
         odd = np.flatnonzero((events.clip_ids < 0) | (events.clip_ids >= n_clips))
         if len(odd):
             refuse(odd[0], "no such clip")
@@ -227,6 +309,12 @@ class WriteSession(Session):
         odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
         if len(odd):
             refuse(rows[odd[0]], f"no class {classes[odd[0]]}")
+        if lengths.max(initial=0) > 1 and self.is_kind_known() and not self.allows_several():
+            refuse(
+                int(lengths.argmax()),
+                f"{lengths.max()} labels, but clips of this project have one; allow several with: "
+                "labelkit labels several",
+            )
         if events.scores is not None:
             scores = np.asarray(events.scores)
             if scores.dtype == object:
@@ -277,21 +365,21 @@ class WriteSession(Session):
     def _append_verdicts(self, verdicts: Sequence[Verdict], batch_id: int) -> None:
         if not verdicts:
             return
-        n_classes, n_clips = len(self.classes()), self.next_id("clips", "clip_id")
+        n_classes, n_clips = len(self.classes()), self.next_id("clip_rows", "clip_id")
         for v in verdicts:
             if not 0 <= v.clip_id < n_clips:
                 raise StoreError(f"verdict on clip {v.clip_id}: no such clip")
             if not 0 <= v.class_id < n_classes:
                 raise StoreError(f"verdict on clip {v.clip_id}: no class {v.class_id}")
             _check_number(v.score, f"verdict on clip {v.clip_id}")
-        first = self.next_id("label_verdicts", "verdict_id")
+        first = self.next_id("verdict_rows", "verdict_id")
         self.insert(
-            "label_verdicts",
+            "verdict_rows",
             {
                 "verdict_id": range(first, first + len(verdicts)),
                 "batch_id": [batch_id] * len(verdicts),
                 "clip_id": [v.clip_id for v in verdicts],
-                "class_id": [v.class_id for v in verdicts],
+                "class_id": self.stored([v.class_id for v in verdicts]),
                 "start_s": [v.start_s for v in verdicts],
                 "end_s": [v.end_s for v in verdicts],
                 "verdict": [v.verdict for v in verdicts],
@@ -313,7 +401,7 @@ class WriteSession(Session):
                 )
         new = {clip_id: fold for clip_id, fold in folds.items() if clip_id not in standing}
         self.insert(
-            "folds",
+            "fold_rows",
             {
                 "fold_set": [fold_set] * len(new),
                 "clip_id": list(new),
@@ -385,11 +473,13 @@ class WriteSession(Session):
             )
         n = len(scores.clip_ids)
         self.insert(
-            "scores",
+            "score_rows",
             {
                 "run_id": [scores.run_id] * n,
                 "clip_id": scores.clip_ids,
-                "class_id": [-1] * n if scores.class_ids is None else scores.class_ids,
+                "class_id": (
+                    [-1] * n if scores.class_ids is None else self.stored(scores.class_ids)
+                ),
                 "metric": [scores.metric] * n,
                 "value": scores.values,
             },
@@ -402,21 +492,29 @@ class WriteSession(Session):
             if not len(ids) or not all(0 <= k < n_classes for k in ids):
                 raise StoreError(f"suggestions of {told.run_id!r}: clip {clip_id} gets {list(ids)}")
         n = len(told.clip_ids)
+        given, suggested = (
+            [self.stored(ids).tolist() for ids in column] for column in (told.given, told.suggested)
+        )
         self.insert(
-            "suggestions",
+            "suggestion_rows",
             {
                 "run_id": [told.run_id] * n,
                 "clip_id": told.clip_ids,
-                "given": as_lists(told.given),
-                "suggested": as_lists(told.suggested),
+                "given": as_lists(given),
+                "suggested": as_lists(suggested),
                 "reason": told.reasons,
             },
             "select run_id, clip_id, given::integer[], suggested::integer[], reason from arrays",
         )
 
+    def stored(self, places: Sequence[int] | Ints) -> Ints:
+        """Return the numbers in ``class_rows`` of places in the vocabulary."""
+        vocabulary, ids = self.vocabulary(), np.asarray(places, np.int64)
+        return ids if vocabulary.unchanged else np.asarray(vocabulary.stored, np.int64)[ids]
+
     def check_clips(self, clip_ids: Iterable[int], where: str) -> None:
         """Refuse clip ids that the store does not know; ids are given without a gap."""
-        n_clips = self.next_id("clips", "clip_id")
+        n_clips = self.next_id("clip_rows", "clip_id")
         unknown = [clip_id for clip_id in clip_ids if not 0 <= clip_id < n_clips]
         if unknown:
             raise StoreError(f"{where}: no clip {min(unknown)}")

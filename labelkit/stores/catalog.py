@@ -6,7 +6,16 @@ import hashlib
 from typing import Any
 
 from labelkit.stores.materialised import PREDICTIONS
-from labelkit.stores.views import VIEWS
+from labelkit.stores.standing import Vocabulary, read_vocabulary, standing_views
+from labelkit.stores.views import VIEWS, View
+
+# Every view and macro but `predictions`, as they are where no class and no clip changed.
+KNOWN_VIEWS = (*standing_views(Vocabulary()), *VIEWS)
+
+
+def views_of(con: Any) -> list[View]:
+    """Write the views and macros of an open store: those of rows as they stand, and the rest."""
+    return [*standing_views(read_vocabulary(con)), *VIEWS]
 
 
 def drop_views(con: Any) -> None:
@@ -16,7 +25,7 @@ def drop_views(con: Any) -> None:
     """
     views = "select lower(view_name) from system.main.duckdb_views() where not temporary"
     there = {name for (name,) in con.execute(views).fetchall()}
-    for view in reversed(VIEWS):
+    for view in reversed(KNOWN_VIEWS):
         if view.macro or view.name in there:
             con.execute(view.drop())
 
@@ -24,9 +33,15 @@ def drop_views(con: Any) -> None:
 def create_views(con: Any) -> None:
     """Make every view and macro, in an open transaction."""
     create_predictions(con)
-    for view in VIEWS:
+    for view in views_of(con):
         con.execute(view.create())
     con.execute(f"comment on view {VIEWS[0].name} is '{_fingerprint()}'")
+
+
+def renew_standing_views(con: Any) -> None:
+    """Make the views of rows as they stand anew, in an open transaction that changed how."""
+    for view in standing_views(read_vocabulary(con)):
+        con.execute(view.create().replace("create view", "create or replace view", 1))
 
 
 def are_views_old(con: Any) -> bool:
@@ -70,19 +85,19 @@ def _definitions(con: Any, database: str) -> dict[str, list[str]]:
 def make_own_views(con: Any) -> None:
     """Make the views and macros for a connection alone, where they hide those of the file."""
     create_predictions(con, temporary=True)
-    for view in VIEWS:
+    for view in views_of(con):
         con.execute(view.create(temporary=True))
 
 
 def drop_own_views(con: Any) -> None:
     """Remove the views and macros that a connection made for itself: the file's are seen again."""
-    for view in reversed(VIEWS):
+    for view in reversed(KNOWN_VIEWS):
         con.execute(view.drop(temporary=True))
     con.execute("drop view if exists temp.main.predictions")
 
 
 def _fingerprint() -> str:
-    return hashlib.sha256("".join(view.create() for view in VIEWS).encode()).hexdigest()
+    return hashlib.sha256("".join(view.create() for view in KNOWN_VIEWS).encode()).hexdigest()
 
 
 def create_predictions(con: Any, *, temporary: bool = False) -> None:
@@ -127,7 +142,7 @@ def find_missing(con: Any) -> list[str]:
 
 
 # Tables whose rows came in with a run rather than with a batch of their own.
-_OF_RUNS = ("prediction_rows", "prediction_files", "scores", "suggestions")
+_OF_RUNS = ("prediction_rows", "prediction_files", "score_rows", "suggestion_rows")
 
 
 def show_past(con: Any, batch_id: int) -> None:
@@ -141,12 +156,13 @@ def show_past(con: Any, batch_id: int) -> None:
         "and table_name in (select table_name from duckdb_tables() where not internal)"
     ).fetchall()
     # What is maintained up to a later batch knows too much; its mark is hidden then, too.
-    kept = {name: f"exists (from {name}_mark)" for name in ("clip_state", "clip_scores")}
+    kept = {
+        name: f"exists (from {mark}_mark)"
+        for name, mark in (("state_rows", "clip_state"), ("clip_scores", "clip_scores"))
+    }
     filters = {table: f"batch_id <= {batch_id:d}" for (table,) in tables if table not in kept}
     runs = f'"{catalog}".main.runs where batch_id <= {batch_id:d}'
     filters |= dict.fromkeys(_OF_RUNS, f"run_id in (select run_id from {runs})")
     for table, condition in (*filters.items(), *kept.items()):
         con.execute(f'create temp view {table} as from "{catalog}".main.{table} where {condition}')
-    create_predictions(con, temporary=True)
-    for view in VIEWS:
-        con.execute(view.create(temporary=True))
+    make_own_views(con)

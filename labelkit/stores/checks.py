@@ -18,43 +18,46 @@ _REFERENCES = (
     *(
         (table, "batch_id", "batches", "batch_id")
         for table in (
-            "clips", "classes", "label_events", "label_verdicts", "folds", "runs",
-            "review_projects", "review_tasks", "reviews", "review_pulls", "clip_state_mark",
-            "clip_scores_mark",
+            "clip_rows", "class_rows", "event_rows", "verdict_rows", "fold_rows", "runs",
+            "review_projects", "review_task_rows", "review_rows", "review_pulls",
+            "clip_state_mark", "clip_scores_mark", "class_changes", "clip_changes", "facts",
         )
     ),
     *(
-        (table, "clip_id", "clips", "clip_id")
+        (table, "clip_id", "clip_rows", "clip_id")
         for table in (
-            "label_events", "label_verdicts", "folds", "prediction_rows", "scores", "suggestions",
-            "review_tasks", "reviews", "clip_state", "clip_scores",
+            "event_rows", "verdict_rows", "fold_rows", "prediction_rows", "score_rows",
+            "suggestion_rows", "review_task_rows", "review_rows", "state_rows", "clip_scores",
+            "clip_changes",
         )
     ),
     *(
         (table, "run_id", "runs", "run_id")
         for table in (
-            "label_events", "prediction_rows", "prediction_files", "scores", "suggestions",
+            "event_rows", "prediction_rows", "prediction_files", "score_rows", "suggestion_rows",
         )
     ),
     ("batches", "undoes", "batches", "batch_id"),
     ("runs", "nullif(as_of, 0)", "batches", "batch_id"),
     ("runs", "unnest(parents)", "runs", "run_id"),
-    ("runs", "unnest(trained_on)", "clips", "clip_id"),
-    ("runs", "fold_set", "folds", "fold_set"),
-    ("label_verdicts", "class_id", "classes", "class_id"),
-    ("scores", "nullif(class_id, -1)", "classes", "class_id"),
-    ("label_events", "unnest(labels)", "classes", "class_id"),
-    ("suggestions", "unnest(suggested)", "classes", "class_id"),
-    ("review_tasks", "unnest(suggested)", "classes", "class_id"),
-    ("reviews", "unnest(labels)", "classes", "class_id"),
-    ("review_tasks", "project", "review_projects", "project"),
+    ("runs", "unnest(trained_on)", "clip_rows", "clip_id"),
+    ("runs", "fold_set", "fold_rows", "fold_set"),
+    ("verdict_rows", "class_id", "class_rows", "class_id"),
+    ("score_rows", "nullif(class_id, -1)", "class_rows", "class_id"),
+    ("event_rows", "unnest(labels)", "class_rows", "class_id"),
+    ("suggestion_rows", "unnest(suggested)", "class_rows", "class_id"),
+    ("review_task_rows", "unnest(suggested)", "class_rows", "class_id"),
+    ("review_rows", "unnest(labels)", "class_rows", "class_id"),
+    ("class_changes", "class_id", "class_rows", "class_id"),
+    ("class_changes", "into_id", "class_rows", "class_id"),
+    ("review_task_rows", "project", "review_projects", "project"),
     ("review_pulls", "project", "review_projects", "project"),
 )  # fmt: skip
 
 # Numbers that are given one after the other, and the first of them.
 _COUNTED = (
-    ("batches", "batch_id", 1), ("clips", "clip_id", 0), ("classes", "class_id", 0),
-    ("label_events", "event_id", 0), ("label_verdicts", "verdict_id", 0),
+    ("batches", "batch_id", 1), ("clip_rows", "clip_id", 0), ("class_rows", "class_id", 0),
+    ("event_rows", "event_id", 0), ("verdict_rows", "verdict_id", 0),
 )  # fmt: skip
 
 _STATES = ", ".join(f"'{state}'" for state in MACHINE_STATES)
@@ -160,7 +163,7 @@ def find_overridden_people(session: Session) -> Offenders:
         select event_id from (
             select e.event_id, e.state, b.by_person,
                    lag(e.state) over (partition by e.clip_id order by e.event_id) as before
-            from label_events e join batches b on b.batch_id = e.batch_id
+            from event_rows e join batches b on b.batch_id = e.batch_id
         ) where not by_person and (state not in ({_STATES}) or before not in ({_STATES}))
         order by 1
         """,
@@ -173,7 +176,7 @@ def find_misattributed_undos(session: Session) -> Offenders:
         session,
         "select u.batch_id from batches u join batches b on b.batch_id = u.undoes "
         "where u.by_person <> b.by_person and not (u.by_person and u.batch_id in ("
-        f"select batch_id from label_events where state not in ({_STATES}))) order by 1",
+        f"select batch_id from event_rows where state not in ({_STATES}))) order by 1",
     )
 
 
@@ -202,7 +205,7 @@ def find_unsorted_labels(session: Session) -> Offenders:
     """Find events whose labels are out of order or there twice."""
     return find_offenders(
         session,
-        "select event_id from label_events where len(labels) > 1 "
+        "select event_id from event_rows where len(labels) > 1 "
         "and labels <> list_sort(list_distinct(labels)) order by 1",
     )
 
@@ -245,6 +248,6 @@ def find_clips_without_events(session: Session) -> Offenders:
     """Find clips of which no event tells."""
     return find_offenders(
         session,
-        "select clip_id from clips where clip_id not in (select clip_id from label_events) "
+        "select clip_id from clip_rows where clip_id not in (select clip_id from event_rows) "
         "order by 1",
     )

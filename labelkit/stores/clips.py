@@ -28,7 +28,7 @@ def count_clips(session: Session) -> int:
 def next_clip_id(session: Session) -> int:
     """Find the id that the next clip to come in gets."""
     clip_id: int
-    [(clip_id,)] = session.rows("select coalesce(max(clip_id), -1) + 1 from clips")
+    [(clip_id,)] = session.rows("select coalesce(max(clip_id), -1) + 1 from clip_rows")
     return clip_id
 
 
@@ -67,3 +67,39 @@ def find_shared_recordings(session: Session) -> list[str]:
         "group by content_hash having count(*) > 1 order by content_hash"
     )
     return [content for (content,) in rows]
+
+
+def count_clips_with(session: Session, names: Collection[str]) -> int:
+    """Count the clips that have one of some classes."""
+    n: int
+    [(n,)] = session.rows(
+        "select count(*) from current_events where list_has_any(labels, "
+        "(select list(class_id) from classes where name in (select unnest($names))))",
+        {"names": list(names)},
+    )
+    return n
+
+
+def count_clips_without_labels(session: Session) -> int:
+    """Count the clips that are not rejected and have no label."""
+    n: int
+    [(n,)] = session.rows(
+        "select count(*) from current_events where len(labels) = 0 and state <> 'rejected'"
+    )
+    return n
+
+
+def find_clips_with_several(session: Session, most: int = 3) -> tuple[list[str], int]:
+    """Find clips that have several labels: the first few paths, and how many there are."""
+    rows = session.rows(
+        "select path, count(*) over () from current_events join clips using (clip_id) "
+        "where len(labels) > 1 order by path limit ?",
+        [most],
+    )
+    return [path for path, _ in rows], rows[0][1] if rows else 0
+
+
+def find_import(session: Session, path: str) -> int | None:
+    """Find the batch that brought the clip of a path in; None if there is no such clip."""
+    rows = session.rows("select batch_id from clips where path = ?", [path])
+    return rows[0][0] if rows else None

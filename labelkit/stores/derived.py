@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelkit.stores.catalog import are_views_old, find_altered
+from labelkit.stores.catalog import KNOWN_VIEWS, are_views_old, find_altered
 from labelkit.stores.checks import Offenders, find_offenders
 from labelkit.stores.session import Session
-from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK, VIEWS
+from labelkit.stores.views import OF_THE_PRESENT, SCORES_MARK
 
 _NEWEST_EVENT = 2**63 - 1
 
@@ -18,7 +18,7 @@ _REPLAYED = """
 select clip_id, event_id, batch_id, state, labels, source, run_id, iteration, score, made_at
 from (
     select *, row_number() over (partition by clip_id order by event_id desc) as age
-    from label_events where event_id <= {last:d}
+    from {table} where event_id <= {last:d}
 ) where age = 1
 """
 
@@ -80,7 +80,7 @@ def find_replay_differences(session: Session) -> Offenders:
     return find_offenders(
         session,
         f"""
-        with replayed as ({_REPLAYED.format(last=_NEWEST_EVENT)}),
+        with replayed as ({_REPLAYED.format(table="label_events", last=_NEWEST_EVENT)}),
         spelt as (select map(list(class_id), list(name)) as names from classes)
         select coalesce(r.clip_id, n.clip_id) as clip_id
         from replayed r full join labels_now n on n.clip_id = r.clip_id
@@ -99,7 +99,7 @@ def find_replay_differences(session: Session) -> Offenders:
 def count_state(session: Session) -> Maintained:
     """Count rows and marks of the maintained state of clips."""
     [(n_rows, n_marks)] = session.rows(
-        "select (select count(*) from clip_state), (select count(*) from clip_state_mark)"
+        "select (select count(*) from state_rows), (select count(*) from clip_state_mark)"
     )
     return Maintained(n_rows, n_marks)
 
@@ -112,13 +112,14 @@ def read_state_mark(session: Session) -> StateMark | None:
 
 def find_state_differences(session: Session, mark: StateMark | None) -> Offenders:
     """Find clips whose maintained state is not what their events up to the mark make of it."""
+    replayed = _REPLAYED.format(table="event_rows", last=mark.event_id if mark else -1)
     return find_offenders(
         session,
         f"""
-        with replayed as ({_REPLAYED.format(last=mark.event_id if mark else -1)})
+        with replayed as ({replayed})
         select distinct clip_id from (
-            (from replayed except all from clip_state)
-            union all (from clip_state except all from replayed)
+            (from replayed except all from state_rows)
+            union all (from state_rows except all from replayed)
         ) order by 1
         """,
     )
@@ -126,7 +127,7 @@ def find_state_differences(session: Session, mark: StateMark | None) -> Offender
 
 def is_mark_known(session: Session, mark: StateMark) -> bool:
     """Look whether the event of a mark is there, and of its batch."""
-    batches = session.rows("select batch_id from label_events where event_id = ?", [mark.event_id])
+    batches = session.rows("select batch_id from event_rows where event_id = ?", [mark.event_id])
     return batches == [(mark.batch_id,)]
 
 
@@ -178,7 +179,7 @@ def find_broken_views(con: Any) -> ViewsFound:
     import duckdb
 
     broken = []
-    asked = {"predictions": "predictions"} | {view.name: view.called(0) for view in VIEWS}
+    asked = {"predictions": "predictions"} | {view.name: view.called(0) for view in KNOWN_VIEWS}
     for name, called in asked.items():
         try:
             con.execute(f"describe from {called}")

@@ -32,7 +32,10 @@ class LoggedBatch:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """Something that was said of a clip: an event, a verdict, a mask or an answer."""
+    """Something that was said of a clip: an event, a verdict, a mask or an answer.
+
+    Or what became of a class it was given, and of its place.
+    """
 
     event_id: int | None
     made_at: datetime
@@ -214,10 +217,26 @@ told as (
            json_object('answered_at', updated_at, 'comment', comment, 'origin', origin)::varchar,
            annotator
     from reviews where clip_id = $clip
+    union all
+    -- What became of the classes that anybody gave it, while it was there.
+    select k.batch_id, 0, k.class_id, null, 'class',
+           case when k.retired then 'retired' when k.into_id is not null then 'merged'
+                else 'named' end,
+           null, 'classes', null, null, null, json_object('class', k.name)::varchar, null
+    from class_changes k
+    where k.batch_id > (select batch_id from clip_rows where clip_id = $clip)
+    and k.class_id in (
+        select unnest(labels) from event_rows where clip_id = $clip
+        union select class_id from verdict_rows where clip_id = $clip
+    )
+    union all
+    select batch_id, 0, clip_id, null, 'clip', if(gone, 'gone', 'moved'), null, 'clips', null, null,
+           null, json_object('path', path)::varchar, null
+    from clip_changes where clip_id = $clip
 )
 select t.event_id, b.made_at, t.what, t.state,
-       list_select(n.names, list_transform(t.labels, lambda x: x + 1)), b.kind, t.source,
-       coalesce(t.actor, b.actor), b.by_person, b.reason, t.run_id, t.iteration, t.score,
+       coalesce(list_select(n.names, list_transform(t.labels, lambda x: x + 1)), []), b.kind,
+       t.source, coalesce(t.actor, b.actor), b.by_person, b.reason, t.run_id, t.iteration, t.score,
        t.evidence, t.batch_id, t.batch_id in (select batch_id from taken_back)
 from told t join batches b on b.batch_id = t.batch_id
 left join names n on true

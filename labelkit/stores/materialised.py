@@ -1,6 +1,6 @@
 """What keeps a large store fast: the maintained state of clips, and large runs as Parquet.
 
-``clip_state`` holds the newest event of every clip up to a mark, ``current_events`` adds what
+``state_rows`` holds the newest event of every clip up to a mark, ``current_events`` adds what
 came since. Moving the mark costs about as much as the events it moves over, so an append stays
 an append. ``clip_scores`` is the same for scores, which come by the run rather than one by one.
 """
@@ -70,7 +70,7 @@ def keep_scores(session: Session, batch_id: int) -> None:
 
 
 def _longest_tail(session: Session) -> float:
-    [(n_clips,)] = session.rows("select coalesce(max(clip_id) + 1, 0) from clips")
+    [(n_clips,)] = session.rows("select coalesce(max(clip_id) + 1, 0) from clip_rows")
     longest: float = max(TAIL, TAIL_SHARE * n_clips)
     return longest
 
@@ -79,14 +79,14 @@ def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> N
     """Take the newest events behind the mark into ``clip_state``."""
     session.execute(
         "create or replace temp table moved as select max(event_id) as event_id "
-        f"from label_events where event_id > {mark:d} group by clip_id"
+        f"from event_rows where event_id > {mark:d} group by clip_id"
     )
     session.execute(
-        "delete from clip_state where clip_id in (select clip_id from label_events "
+        "delete from state_rows where clip_id in (select clip_id from event_rows "
         f"where event_id > {mark:d})"
     )
     session.execute(
-        f"insert into clip_state select {_COLUMNS} from label_events semi join moved "
+        f"insert into state_rows select {_COLUMNS} from event_rows semi join moved "
         f"using (event_id) where event_id > {mark:d}"
     )
     session.execute("delete from clip_state_mark")
@@ -96,11 +96,11 @@ def _move_mark(session: Session, mark: int, last_event: int, batch_id: int) -> N
 
 def rebuild_state(session: Session) -> None:
     """Make ``clip_state`` and ``clip_scores`` anew, where there is enough to be worth it."""
-    session.execute("delete from clip_state")
+    session.execute("delete from state_rows")
     session.execute("delete from clip_state_mark")
     [(last_event, batch_id)] = session.rows(
         "select coalesce(max(event_id), -1), coalesce(max_by(batch_id, event_id), 0) "
-        "from label_events"
+        "from event_rows"
     )
     keep_state(session, last_event, batch_id)
     session.execute("delete from clip_scores")

@@ -21,6 +21,7 @@ from labelkit.paths import BAD
 from labelkit.personal import state_folder
 from labelkit.stores import schema
 from labelkit.stores.catalog import (
+    KNOWN_VIEWS,
     create_views,
     drop_views,
     find_altered,
@@ -28,10 +29,9 @@ from labelkit.stores.catalog import (
     make_own_views,
 )
 from labelkit.stores.materialised import PREDICTIONS
-from labelkit.stores.views import VIEWS
 
-_MACROS = {view.name.partition("(")[0] for view in VIEWS if view.macro}
-_VIEWS = {view.name for view in VIEWS if not view.macro} | {"predictions"}
+_MACROS = {view.name.partition("(")[0] for view in KNOWN_VIEWS if view.macro}
+_VIEWS = {view.name for view in KNOWN_VIEWS if not view.macro} | {"predictions"}
 # The default of a column that is computed is how. Constraints differ between stores that began
 # with different versions, and can only refuse what is written.
 _TABLES = (
@@ -136,7 +136,8 @@ def find_faults(con: Any, folder: Path) -> list[str]:
     if faults:
         return faults
     bad = [path for (path,) in con.execute(
-        "select path from main.clips where regexp_matches(path, ?) order by clip_id limit 3", [BAD]
+        "select path from (select clip_id, path from main.clip_rows union all select clip_id, path "
+        "from main.clip_changes) where regexp_matches(path, ?) order by clip_id limit 3", [BAD]
     ).fetchall()]  # fmt: skip
     faults += [f"the path {path!a} of a clip does not stay below the audio folder" for path in bad]
     files = con.execute("select file from main.prediction_files order by 1").fetchall()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from labelkit.records import ONE, SEVERAL
 from labelkit.stores.session import Session
 
 _LAST_RUNS = 5
@@ -40,9 +41,14 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Overview:
-    """What a project shows at a glance; ``last_runs`` are whole ones, the newest first."""
+    """What a project shows at a glance.
+
+    ``labels`` is how many a clip may have, one or several; ``last_runs`` are whole ones, the newest
+    first.
+    """
 
     n_classes: int
+    labels: str
     states: tuple[StateCount, ...]
     fold_sets: tuple[FoldSet, ...]
     last_runs: tuple[LastRun, ...]
@@ -96,6 +102,7 @@ def read_overview(session: Session) -> Overview:
     )
     return Overview(
         n_classes,
+        SEVERAL if session.allows_several() else ONE,
         tuple(StateCount(*row) for row in states),
         tuple(FoldSet(*row) for row in sets),
         tuple(LastRun(*row) for row in last_runs),

@@ -406,14 +406,14 @@ def _append_tasks(session: WriteSession, tasks: Sequence[ReviewTask], batch_id: 
     if bad:
         raise StoreError(f"score of task {bad[0].task_id} is {bad[0].score}; it must be finite")
     session.insert(
-        "review_tasks",
+        "review_task_rows",
         {
             "project": [t.project for t in tasks],
             "task_id": [t.task_id for t in tasks],
             "clip_id": [t.clip_id for t in tasks],
             "model_version": [t.model_version for t in tasks],
             "score": [t.score for t in tasks],
-            "suggested": as_lists(t.suggested for t in tasks),
+            "suggested": as_lists(session.stored(t.suggested).tolist() for t in tasks),
             "page_hash": [t.page_hash for t in tasks],
             "batch_id": [batch_id] * len(tasks),
         },
@@ -426,26 +426,27 @@ def _append_versions(session: WriteSession, reviews: Sequence[Review], batch_id:
     if not reviews:
         return
     session.check_clips((r.clip_id for r in reviews if r.clip_id is not None), "reviews")
-    class_id = {name: index for index, name in enumerate(session.classes())}
+    vocabulary = session.vocabulary()
+    stored = dict(zip(vocabulary.names, vocabulary.stored, strict=True))
     for review in reviews:
-        unknown = [name for name in review.labels if name not in class_id]
+        unknown = [name for name in review.labels if name not in stored]
         if unknown:
             raise StoreError(f"answer {review.annotation_id}: no class {unknown[0]!r}")
         if review.answer not in ANSWERS:
             raise StoreError(
                 f"answer {review.annotation_id} is {review.answer!r}; known: {', '.join(ANSWERS)}"
             )
-    first = session.next_id("reviews", "review_id")
+    first = session.next_id("review_rows", "review_id")
     columns: dict[str, Iterable[Any]] = {
         name: [getattr(review, name) for review in reviews] for name in _REVIEW.split(", ")
     }
     session.insert(
-        "reviews",
+        "review_rows",
         {
             **columns,
             "review_id": range(first, first + len(reviews)),
             "updated_at": [r.updated_at.isoformat() for r in reviews],
-            "labels": as_lists(sorted(class_id[name] for name in r.labels) for r in reviews),
+            "labels": as_lists(sorted(stored[name] for name in r.labels) for r in reviews),
             "batch_id": [batch_id] * len(reviews),
         },
         "select review_id, project, task_id, annotation_id, updated_at::timestamp, "
@@ -465,3 +466,19 @@ def _append_pulls(session: WriteSession, pulls: Sequence[Pull], batch_id: int) -
         },
         "select project, watermark::timestamp, batch_id from arrays",
     )
+
+
+def repair_reasons(session: Session, project: str, word: str) -> list[str]:
+    """Read the reasons of a project's batches of answers that hold a word and stand, in order."""
+    rows = session.rows(
+        "select reason from batches where kind = ? and contains(reason, ?) and batch_id in "
+        "(select batch_id from reviews where project = ?) "
+        "and batch_id not in (select batch_id from taken_back) order by batch_id",
+        [REVIEW, word, project],
+    )
+    return [reason for (reason,) in rows]
+
+
+def answered_projects(session: Session) -> list[str]:
+    """List the names of the projects that answers which stand are of, set up here or not."""
+    return [name for (name,) in session.rows("select distinct project from reviews_now order by 1")]

@@ -290,6 +290,68 @@ delete from clip_scores;
 delete from clip_scores_mark;
 """
 
+# What is written stays as it was said, under names of its own; what it comes to today, with classes
+# renamed or merged and clips moved or taken back, are the views of stores/standing.py. Paths and
+# names may come again, so they are unique among what stands alone, which an append looks after.
+# Whether a clip has one label or several is a fact of the project from now on; until now it was
+# guessed from the rows.
+_STANDING = """
+create table clip_rows (
+    clip_id bigint primary key,
+    path varchar not null,
+    content_hash varchar,
+    duration_s double,
+    group_name varchar,
+    subset varchar not null check (subset in ('train', 'test')),
+    batch_id bigint not null
+);
+insert into clip_rows select * from clips order by clip_id;
+drop table clips;
+create table class_rows (
+    class_id integer primary key,
+    name varchar not null,
+    batch_id bigint not null
+);
+insert into class_rows select * from classes order by class_id;
+drop table classes;
+alter table label_events rename to event_rows;
+alter table label_verdicts rename to verdict_rows;
+alter table folds rename to fold_rows;
+alter table scores rename to score_rows;
+alter table suggestions rename to suggestion_rows;
+alter table review_tasks rename to review_task_rows;
+alter table reviews rename to review_rows;
+alter table clip_state rename to state_rows;
+
+create table class_changes (
+    batch_id bigint not null,
+    class_id integer not null,
+    name varchar not null,
+    into_id integer,
+    retired boolean not null
+);
+create table clip_changes (
+    batch_id bigint not null,
+    clip_id bigint not null,
+    path varchar not null,
+    gone boolean not null
+);
+create table facts (
+    batch_id bigint not null,
+    name varchar not null,
+    value varchar
+);
+insert into facts
+select min(batch_id), 'labels', case when exists (
+    -- A slip in Label Studio that was set right since does not count.
+    from event_rows e join batches b on b.batch_id = e.batch_id
+    where len(e.labels) > 1 and (b.kind not in ('review', 'undo') or e.event_id in (
+        select max(event_id) from event_rows group by clip_id
+    ))
+) then 'several' else 'one' end
+from clip_rows having count(*) > 0;
+"""
+
 # Views are no part of a migration: after the last one they are made anew (stores/catalog.py).
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
@@ -298,36 +360,40 @@ MIGRATIONS: list[tuple[int, str, str]] = [
     (4, "reviews in Label Studio", _REVIEWS),
     (5, "maintained state, large runs", _GROWTH),
     (6, "suggestions with their scores", _SUGGESTIONS),
+    (7, "what was written, and what stands", _STANDING),
 ]
 VERSION = MIGRATIONS[-1][0]
 
 # What a row of each table is; docs/store.md is made of it.
 ABOUT = {
-    "clips": "A recording: its path below the audio folder, the hash of its bytes, its length in "
-    "seconds, what it was cut from (group), and whether it is for training or held out.",
-    "classes": "A class of the vocabulary; the order is that of the ids and never changes.",
+    "clip_rows": "A clip as it came in. Ask `clips`.",
+    "clip_changes": "That a clip lies elsewhere from a batch on, or is gone with its import.",
+    "class_rows": "A class as it came in; the number that other rows name it by never changes. "
+    "Ask `classes`.",
+    "class_changes": "What a class is from a batch on: its name, the class (`into_id`) it was "
+    "merged into, whether it was retired.",
+    "facts": "What holds of the project from a batch on: `labels`, whether a clip has one or "
+    "several.",
     "batches": "One atomic append: the caller's key, who and why, when (UTC), by which version; "
     "`undoes` names the batch it takes back.",
-    "label_events": "What became of a clip: its state and its whole label set afterwards (ids of "
-    "classes), from what source, with score and evidence (JSON).",
-    "label_verdicts": "What somebody said of a clip and class, for the whole clip or for seconds "
-    "of it: present, absent, unsure, or that an earlier word is withdrawn.",
-    "folds": "The frozen fold of a clip in a fold set.",
+    "event_rows": "What became of a clip, with the numbers of classes that were then. Ask "
+    "`label_events`.",
+    "verdict_rows": "What somebody said of a clip and class, likewise. Ask `label_verdicts`.",
+    "fold_rows": "The fold of a clip in a fold set, also of clips that are gone. Ask `folds`.",
     "runs": "A finished training or selection: settings, seed, classes, the batch whose labels it "
     "read (`as_of`), the clips it was trained on, the runs it started from, metrics (JSON).",
     "prediction_rows": "Probabilities of a run for a clip, in the order of the run's classes, and "
-    "the id of the most probable class. Ask `predictions`, which has large runs, too.",
+    "the place of the most probable class among these. Ask `predictions`, which has large runs, "
+    "too, or `predictions_long`, which knows classes by their names of today.",
     "prediction_files": "A run whose predictions lie beside the store as Parquet.",
-    "scores": "A number for a run and clip (`class_id` -1) or a run, clip and class; lower is "
-    "worse.",
-    "suggestions": "What a run would give a clip it scored (ids of classes, the most probable "
-    "first), the labels the clip had then, and why, in words.",
+    "score_rows": "A number for a run and clip, or a run, clip and class. Ask `scores`.",
+    "suggestion_rows": "What a run would give a clip it scored. Ask `suggestions`.",
     "review_projects": "A project in Label Studio as it was set up; the last one is in force.",
-    "review_tasks": "A clip as it was sent to Label Studio, with what was suggested.",
-    "reviews": "One version of an answer from Label Studio, verbatim in `raw`.",
+    "review_task_rows": "A clip as it was sent to Label Studio. Ask `review_tasks`.",
+    "review_rows": "One version of an answer from Label Studio. Ask `reviews`.",
     "review_pulls": "A complete pull, and up to when it went.",
-    "clip_state": "The newest event of each clip up to the mark, kept for speed; `labelkit doctor` "
-    "compares it with the events. Ask `current_events`.",
+    "state_rows": "The newest event of each clip up to the mark, kept for speed. Ask "
+    "`current_events`.",
     "clip_state_mark": "Up to which event and batch `clip_state` goes.",
     "clip_scores": "The newest scores of each clip, and the run whose suggestion is the newest, by "
     "runs up to the mark; kept for speed. Ask `newest_scores`.",

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from labelkit.states import SELF_VERIFIED, TRUSTED_STATES
 from labelkit.stores.labels import LabelStore
 from labelkit.stores.query import query
 from labelkit.stores.session import Session
@@ -187,3 +188,45 @@ def newest_suggestions(session: Session, clip_ids: Sequence[int]) -> dict[int, S
         {"ids": list(clip_ids)},
     )
     return {clip_id: Suggestion(*rest) for clip_id, *rest in rows}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trusted clip of a class, and what it was cut from, if that is known."""
+
+    clip_id: int
+    path: str
+    group: str | None
+
+
+def find_examples(session: Session) -> dict[int, list[Example]]:
+    """Find clips to compare others with, by class id: two of each class, of different sources.
+
+    Clips that people vouched for come first, of these those of the class alone, and the ones
+    the newest scores are surest of.
+    """
+    best = f"state = '{SELF_VERIFIED}', n_labels, sure desc nulls last, clip_id"
+    rows = session.rows(
+        f"""
+        with trusted as (
+            select e.clip_id, c.path, c.group_name, e.state, len(e.labels) as n_labels,
+                   unnest(e.labels) as class_id, s.self_confidence as sure,
+                   coalesce('g' || c.group_name, 'c' || e.clip_id) as source
+            from current_events e join clips c on c.clip_id = e.clip_id
+            left join newest_scores s on s.clip_id = e.clip_id
+            where list_contains($trusted, e.state)
+        ),
+        best as (
+            from trusted
+            qualify row_number() over (partition by class_id, source order by {best}) = 1
+        )
+        select class_id, clip_id, path, group_name from best
+        qualify row_number() over (partition by class_id order by {best}) <= 2
+        order by class_id, {best}
+        """,
+        {"trusted": list(TRUSTED_STATES)},
+    )
+    found: dict[int, list[Example]] = {}
+    for class_id, *rest in rows:
+        found.setdefault(class_id, []).append(Example(*rest))
+    return found

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.records import LabelTable
+from labelkit.records import SEVERAL, LabelTable
+from labelkit.stores.standing import Vocabulary, move_columns, read_vocabulary
 from labelkit.stores.views import OF_THE_PRESENT
 from labelkit.types import Array, Bools, Floats, Ints, Objects
 
@@ -68,6 +69,34 @@ class Session:
         """Read the vocabulary, in the order of the class ids."""
         return [name for (name,) in self.rows("select name from classes order by class_id")]
 
+    def vocabulary(self) -> Vocabulary:
+        """Read the classes with what became of them: renamed, merged or retired."""
+        return read_vocabulary(self._con)
+
+    def class_places(self, run_id: str) -> list[int | None]:
+        """Find where each class of a run is in the vocabulary of today; None where it went."""
+        [(names, as_of)] = self.rows("select classes, as_of from runs where run_id = ?", [run_id])
+        return self.vocabulary().find(names, as_of)
+
+    def allows_several(self, as_of: int | None = None) -> bool:
+        """Tell whether a clip may have several labels, now or after a batch.
+
+        That is a fact of the project; while nobody has stated it, the labels there are tell.
+        """
+        rows = self.rows(
+            "select value from facts where name = 'labels' and batch_id <= coalesce(?, batch_id) "
+            "order by batch_id desc limit 1",
+            [as_of],
+        )
+        if rows and rows[0][0] is not None:
+            return bool(rows[0][0] == SEVERAL)
+        return bool(self.rows("select 1 from label_events where len(labels) > 1 limit 1"))
+
+    def is_kind_known(self) -> bool:
+        """Tell whether it was stated that a clip has one label, or may have several."""
+        rows = self.rows("select max_by(row(value), batch_id) from facts where name = 'labels'")
+        return rows[0][0] is not None and rows[0][0][0] is not None
+
     def last_batch(self) -> int:
         """Find the id of the newest batch; 0 in an empty store."""
         return int(self.rows("select coalesce(max(batch_id), 0) from batches")[0][0])
@@ -95,6 +124,7 @@ class Session:
             content_hashes=_objects(data["content_hash"]),
             classes=self.classes(),
             as_of=self.last_batch() if as_of is None else as_of,
+            several=self.allows_several(as_of),
         )
 
     def taken_back(self) -> list[int]:
@@ -156,19 +186,21 @@ class Session:
         sql = "select clip_id, path from clips where clip_id in (select unnest($ids))"
         return dict(self.rows(sql, {"ids": list(clip_ids)}))
 
+    def all_paths_of(self, clip_ids: Sequence[int]) -> dict[int, list[str]]:
+        """Read where those of some clips that are there lie, and where they lay before, by id."""
+        rows = self.rows(
+            "select c.clip_id, list_prepend(c.path, list(p.path)) from clips c join ("
+            "select clip_id, path from clip_rows union select clip_id, path from clip_changes"
+            ") p on p.clip_id = c.clip_id where c.clip_id in (select unnest($ids)) "
+            "group by c.clip_id, c.path",
+            {"ids": list(clip_ids)},
+        )
+        return dict(rows)
+
     def first_path(self) -> str | None:
         """Read the path of the clip that came in first."""
         rows = self.rows("select path from clips order by clip_id limit 1")
         return rows[0][0] if rows else None
-
-    def had_several_labels(self, *, but: Sequence[str]) -> bool:
-        """Tell whether any clip ever had several labels, by batches of other kinds than some."""
-        rows = self.rows(
-            "select 1 from label_events e join batches b on b.batch_id = e.batch_id "
-            "where len(e.labels) > 1 and not list_contains($kinds, b.kind) limit 1",
-            {"kinds": list(but)},
-        )
-        return bool(rows)
 
     def last_event(self) -> int:
         """Find the id of the newest event; -1 in an empty store."""
@@ -219,7 +251,8 @@ class Session:
 
         Returns:
             Clip ids ``(n,)``, the run that judged each of them ``(n,)``, and
-            probabilities ``(n, n_classes)``, in the order of the clip ids.
+            probabilities ``(n, n_classes)``, in the order of the clip ids and of the
+            vocabulary of today; classes that the run did not know have 0.
         """
         data = self._con.execute(
             "select clip_id, run_id, probs from predictions where run_id = $run or run_id in "
@@ -228,6 +261,8 @@ class Session:
             {"run": run_id},
         ).fetchnumpy()
         probs = np.stack(data["probs"]) if len(data["clip_id"]) else np.zeros((0, 0), np.float32)
+        if len(probs):
+            probs = move_columns(probs, self.class_places(run_id), len(self.classes()))
         return np.asarray(data["clip_id"]), np.array(_objects(data["run_id"]), object), probs
 
     def find_leaks(self, run_ids: Sequence[str] | None = None) -> list[tuple[str, int, str, int]]:

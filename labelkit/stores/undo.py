@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.records import LabelEvents
+from labelkit.records import ClassChange, ClipChange, LabelEvents
+from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.session import Session
 from labelkit.stores.views import UNCOVERED
 
@@ -35,8 +36,150 @@ def has_batch(session: Session, batch_id: int) -> bool:
     return bool(session.rows("select 1 from batches where batch_id = ?", [batch_id]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class RestoredThings:
+    """What classes, clips and facts are again without a batch, and whose word stands instead.
+
+    ``overruled`` names what was changed once more since, and the batch that did.
+    """
+
+    classes: list[ClassChange]
+    clips: list[ClipChange]
+    facts: dict[str, str | None]
+    overruled: list[tuple[str, int]]
+
+    def __bool__(self) -> bool:
+        return bool(self.classes or self.clips or self.facts)
+
+
+_CLASS_LOG = """
+select class_id as id, batch_id, name, null as into_id, false as retired from class_rows
+union all select class_id, batch_id, name, into_id, retired from class_changes
+"""
+_CLIP_LOG = """
+select clip_id as id, batch_id, path, false as gone from clip_rows
+union all select clip_id, batch_id, path, gone from clip_changes
+"""
+_FACT_LOG = "select name as id, batch_id, value from facts"
+
+
+def restored_things(session: Session, batch_id: int) -> RestoredThings:
+    """Find what classes, clips and facts were before a batch changed them, or brought them in.
+
+    A class that came with the batch stays where clips of other batches have it.
+
+    Args:
+        session: The open store.
+        batch_id: The batch to take back, an undo perhaps.
+    """
+    overruled: list[tuple[str, int]] = []
+
+    def before(log: str, columns: str) -> list[tuple[Any, Any, Any]]:
+        """List each thing the batch touched: id, what it was before the batch, what it is now."""
+        rows = session.rows(
+            f"""
+            with log as ({log}),
+            mine as (select id, {columns} as mine from log where batch_id = $batch),
+            old as (select id, max_by({columns}, batch_id) as old from log
+                    where batch_id < $batch group by id),
+            now as (select id, max_by({columns}, batch_id) as now, max(batch_id) as last
+                    from log group by id)
+            select id, old, mine, now, last from mine left join old using (id)
+            join now using (id) order by id
+            """,
+            {"batch": batch_id},
+        )
+        # What came with the batch goes with it, also under another name it got since.
+        mine = [
+            row for row in rows if row[3] == row[2] or (row[1] is None and row[3][1:] == row[2][1:])
+        ]
+        overruled.extend((str(row[3][0]), row[4]) for row in rows if row not in mine)
+        return [(row[0], row[1], row[3]) for row in mine]
+
+    clips = [
+        ClipChange(
+            clip_id=clip_id, path=(old or now)[0], gone=old[1] if old else True
+        )
+        for clip_id, old, now in before(_CLIP_LOG, "(path, gone)")
+    ]  # fmt: skip
+    used = _classes_used_beside(session, batch_id)
+    classes = [
+        ClassChange(
+            class_id=class_id, name=(old or now)[0], into=old[1] if old else None,
+            retired=old[2] if old else True,
+        )
+        for class_id, old, now in before(_CLASS_LOG, "(name, into_id, retired)")
+        if old or class_id not in used
+    ]  # fmt: skip
+    facts = {
+        name: old[0] if old else None for name, old, _ in before(_FACT_LOG, "row(value)")
+    }  # fmt: skip
+    return RestoredThings(classes=classes, clips=clips, facts=facts, overruled=overruled)
+
+
+def _classes_used_beside(session: Session, batch_id: int) -> set[int]:
+    """Find the numbers in ``class_rows`` of classes that clips have which a batch did not bring."""
+    rows = session.rows(
+        """
+        with others as (
+            select clip_id from clip_rows where batch_id <> $batch
+        )
+        select distinct unnest(labels) from event_rows semi join others using (clip_id)
+        where batch_id <> $batch and batch_id not in (from taken_back)
+        union select class_id from verdict_rows semi join others using (clip_id)
+        where batch_id <> $batch and batch_id not in (from taken_back)
+        """,
+        {"batch": batch_id},
+    )
+    return {class_id for (class_id,) in rows}
+
+
+def find_built_on(session: Session, batch_id: int) -> list[str]:
+    """Tell in words what was built on the clips that a batch brought in; nothing if it is empty.
+
+    What was taken back since does not count, but runs do, which judged or learnt them.
+    """
+    session.execute(
+        "create or replace temp table mine as select clip_id from clip_rows where batch_id = "
+        f"{batch_id:d} and clip_id in (select clip_id from clips)"
+    )
+    other = f"batch_id <> {batch_id:d} and batch_id not in (from taken_back)"
+    decided = session.rows(
+        f"""
+        select b.batch_id, b.kind, count(distinct clip_id) from (
+            select batch_id, clip_id from event_rows semi join mine using (clip_id) where {other}
+            union all
+            select batch_id, clip_id from verdict_rows semi join mine using (clip_id) where {other}
+        ) join batches b using (batch_id) where b.undoes is null group by all order by all
+        """
+    )
+    runs = session.rows(
+        """
+        select distinct coalesce(r.part_of, r.run_id) from runs r where r.run_id in (
+            select run_id from predictions semi join mine using (clip_id)
+            union select run_id from score_rows semi join mine using (clip_id)
+        ) or len(list_intersect(r.trained_on, (select list(clip_id) from mine))) > 0 order by 1
+        """
+    )
+    dealt = session.rows(
+        "select fold_set, count(*) from fold_rows semi join mine using (clip_id) "
+        "where fold_set <> ? group by fold_set order by 1",
+        [IMPORTED_FOLDS],
+    )
+    [(sent,)] = session.rows(
+        "select count(distinct clip_id) from review_task_rows semi join mine using (clip_id)"
+    )
+    session.execute("drop table mine")
+    return [
+        *(f"batch {number} ({kind}) said something of {n} of them" for number, kind, n in decided),
+        *(f"run {run_id} learnt or judged some" for (run_id,) in runs),
+        *(f"fold set {name} holds {n} of them" for name, n in dealt if not runs),
+        *([f"{sent} of them are tasks in Label Studio"] if sent else []),
+    ]
+
+
 def brought_clips(session: Session, batch_id: int) -> bool:
-    """Tell whether a batch brought clips in."""
+    """Tell whether a batch brought clips in that are there."""
     return bool(session.rows("select 1 from clips where batch_id = ? limit 1", [batch_id]))
 
 
@@ -143,10 +286,9 @@ def restored_events(
 
 
 def count_decided_clips(session: Session, roots: Sequence[int]) -> int:
-    """Count the clips on which some batches decided."""
+    """Count the clips on which some batches decided, those that are gone since among them."""
     [(n,)] = session.rows(
-        "select count(distinct clip_id) from label_events "
-        "where batch_id in (select unnest($roots))",
+        "select count(distinct clip_id) from event_rows where batch_id in (select unnest($roots))",
         {"roots": list(roots)},
     )
     return int(n)

@@ -346,16 +346,6 @@ order by r.batch_id, r.run_id
 """,
     ),
     View(
-        "predictions_long",
-        "Probabilities, one row for each run, clip and class.",
-        """
-select p.run_id, p.clip_id, c.path, unnest(r.classes) as class, unnest(p.probs) as probability
-from predictions p
-join runs r on r.run_id = p.run_id
-join clips c on c.clip_id = p.clip_id
-""",
-    ),
-    View(
         "newest_scores",
         "The newest scores of every clip, and the run whose suggestion is the newest (`judge`): "
         "what `review_queue` is made of. `fused` and `trained` are the batches of the newest "

@@ -35,9 +35,9 @@ def test_whatever_is_changed_in_a_batch_is_seen(verified_project, tmp_path):
         session.rows("insert into prediction_files values (?, 'x.parquet', 3)", [run_id])
         before = batch_contents(session._con)
         for table, change in (
-            ("label_events", "score = coalesce(score, 0) + 1"), ("label_verdicts", "class_id = 99"),
-            ("prediction_rows", "probs = [0.5]"), ("scores", "value = value + 1"),
-            ("folds", "fold = fold + 1"), ("prediction_files", "n_clips = 2"),
+            ("event_rows", "score = coalesce(score, 0) + 1"), ("verdict_rows", "class_id = 99"),
+            ("prediction_rows", "probs = [0.5]"), ("score_rows", "value = value + 1"),
+            ("fold_rows", "fold = fold + 1"), ("prediction_files", "n_clips = 2"),
         ):  # fmt: skip
             session.rows(f"create temp table kept as from {table}")
             assert session.rows("select count(*) from kept") > [(0,)], table

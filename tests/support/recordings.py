@@ -445,6 +445,37 @@ NOT_OF_FFMPEG = {
 }
 
 
+def _overwritten(data, at, rng):
+    data[at : at + 1500] = rng.integers(0, 256, 1500, dtype=np.uint8).tobytes()
+
+
+def _dropped(data, at, rng):
+    del data[at : at + 500]
+
+
+def _blanked(data, at, rng):
+    data[at : at + 1000] = bytes(1000)
+
+
+def _spoilt(data, at, rng):
+    for place in rng.integers(1000, len(data), 60):
+        data[place] ^= 0x55
+
+
+# What may have become of an mp3; libmpg123 speaks of each in words of its own.
+NOISY = {"overwritten": _overwritten, "dropped": _dropped, "blanked": _blanked, "spoilt": _spoilt}
+
+
+def make_noisy_mp3(path, damage, seed=0):
+    """Write four seconds of mp3 with damage inside, without any tool."""
+    rng = np.random.default_rng(seed)
+    soundfile.write(path, 0.2 * rng.standard_normal(44100 * 4), 44100, format="MP3")
+    data = bytearray(path.read_bytes())
+    NOISY[damage](data, len(data) // 2, rng)
+    path.write_bytes(data)
+    return path
+
+
 def make_recording(kind, folder, channels=1, rate=RATE):
     """Write a recording of a kind into a folder and return its path."""
     ending, make = ALL[kind]

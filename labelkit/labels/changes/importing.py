@@ -101,7 +101,7 @@ def _refuse_strangers(session: Session, changes: ChangeSet) -> None:
     if not count_known_paths(session, paths):
         raise InvalidInput(
             f"the set is of another data set: none of its {len(paths)} recordings is here; "
-            "bring clips in with: labelkit import"
+            "bring clips in with: labelkit import FILE"
         )
 
 

@@ -297,7 +297,7 @@ def test_a_clip_without_labels_is_shown_by_scores_that_need_none(mine, evidence,
     path = evidence.paths[0]
     with mine.store.write() as session:
         session.rows(
-            "update label_events set labels = [] where clip_id = ?", [int(evidence.clip_ids[0])]
+            "update event_rows set labels = [] where clip_id = ?", [int(evidence.clip_ids[0])]
         )
     found = score(mine, methods=("typicality",), probe=PROBE, lowest=100, workers=1)
     clip = next(clip for clip in found if clip.path == path)

@@ -239,7 +239,7 @@ def test_a_file_of_locked_clips_alone(project, tmp_path):
     file = write_probs(tmp_path / "a.csv", judge()[N:], PATHS[N:])
     done = call(project, "score", "--probs", file)
     assert (
-        done.exit_code == 2
+        done.exit_code == 1
         and "judged no clip that is neither held out nor rejected" in (done.stderr.splitlines()[-1])
     )
 
@@ -308,7 +308,7 @@ def test_a_file_is_the_last_run_until_another_one_is(project, tmp_path):
     assert call(project, "classes").stdout == call(project, "classes", "--run", second).stdout
     # It is no model that a training could start from.
     done = call(project, "train", "--start", first)
-    assert done.exit_code == 2 and "Traceback" not in done.stderr
+    assert done.exit_code == 1 and "Traceback" not in done.stderr
 
 
 def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
@@ -320,9 +320,81 @@ def test_looking_at_a_selection_deals_no_folds(project, tmp_path):
     look = ["select", "--rule", "lwlrap", "--run", run_id, "--dry-run"]
     before = snapshot(project)
     done = call(project, *look)
-    refused(done, "some clips have no fold yet; deal them with: labelkit folds")
+    refused(done, "some clips have no fold yet; deal them with: labelkit folds", code=1)
     assert snapshot(project) == before
     assert call(project, "folds", "--n", 2).exit_code == 0
     before = snapshot(project)
     assert call(project, *look).exit_code == 0
     assert snapshot(project) == before
+
+
+def as_text(delimiter=",", header=lambda names: names, row=lambda k, cells: cells, *, bom=False):
+    """A file of probabilities as some program writes it."""
+    lines = [header(["path", *CLASSES])]
+    lines += [row(k, [p, *map(str, probs)]) for k, (p, probs) in
+              enumerate(zip(PATHS, judge().tolist(), strict=True))]  # fmt: skip
+    return ("\ufeff" if bom else "") + "\n".join(delimiter.join(line) for line in lines) + "\n"
+
+
+def quoted(cells):
+    return [f'"{cell}"' for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (as_text(bom=True), ""),
+        (as_text("\t"), ""),
+        (as_text(";"), ""),
+        (as_text(", "), ""),
+        # Excel, where a comma parts the decimals.
+        (as_text(";", row=lambda k, c: [c[0], *(x.replace(".", ",") for x in c[1:])]), ""),
+        (as_text(header=lambda names: [f" {name} " for name in names]), ""),
+        (as_text(header=lambda n: ["", *n], row=lambda k, c: [str(k), *c]), "'' hold no"),
+        (as_text(header=lambda n: ["Unnamed: 0", *n], row=lambda k, c: [str(k), *c]), "Unnamed"),
+        # R's write.csv and write.table.
+        (as_text(header=lambda n: ['""', *quoted(n)], row=lambda k, c: [f'"{k + 1}"', *c]), "''"),
+        (as_text("\t", header=quoted, row=lambda k, c: [f'"{k + 1}"', f'"{c[0]}"', *c[1:]]), "''"),
+        (as_text(header=lambda n: ["id", *n], row=lambda k, c: [f"x{k}", *c]), "'id' hold no"),
+        (as_text(header=lambda n: [*n, "clip_id"], row=lambda k, c: [*c, str(k)]), "'clip_id'"),
+        # The paths as the index of pandas.
+        (as_text(header=lambda n: ["", *n[1:]]), ""),
+        (as_text(header=lambda n: ["index", *n[1:]]), ""),
+        (as_text(row=lambda k, c: ["./" + c[0], *c[1:]]), "46 paths are read as clips"),
+        (as_text(row=lambda k, c: [".\\" + c[0], *c[1:]]), "46 paths are read as clips"),
+        (as_text(row=lambda k, c: ["sub/../" + c[0], *c[1:]]), "46 paths are read as clips"),
+        (as_text(row=lambda k, c: ["{audio}/" + c[0], *c[1:]]), "46 paths are read as clips"),
+        (as_text() + "\n\n", ""),
+    ],
+)  # fmt: skip
+def test_tables_as_programs_write_them(project, tmp_path, capsys, text, says):
+    (tmp_path / "a.csv").write_text(text.replace("{audio}", str(project.audio_dir)))
+    run_id = import_probs(project, tmp_path / "a.csv")
+    np.testing.assert_allclose(stored(project, run_id), judge(), rtol=1e-6)
+    told = capsys.readouterr().err
+    assert says in told and (says or told == "")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({3: 0.001}, "1 of 46 rows do not sum to 1, 0.001 of '14.wav' say"),
+        ({2: 1.9, 3: 1.2}, "2 of 46 rows do not sum to 1, 1.9 of '14.wav' say"),
+        (dict.fromkeys(range(N + LOCKED), 1.3), "46 of 46 rows"),
+        (dict.fromkeys(range(N + LOCKED), 1.02), None),
+        ({}, None),
+    ],
+)
+def test_rows_that_do_not_sum_to_one_are_told(project, tmp_path, capsys, change, says):
+    probs = judge()
+    for k, total in change.items():
+        probs[k] = total / 4
+    if says and "'14.wav'" in says:
+        says = says.replace("14.wav", PATHS[min(change)])
+    import_probs(project, write_probs(tmp_path / "a.csv", probs))
+    told = capsys.readouterr().err
+    if says is None:
+        assert "sum to 1" not in told
+    else:
+        assert says in told
+        assert ("sigmoid" in told) is (len(change) > N // 2)

@@ -189,9 +189,9 @@ def test_no_project_at_all(tmp_path, monkeypatch):
 
 def test_an_empty_project_says_what_to_do(tone_project):
     done = call(tone_project, "train")
-    assert done.exit_code == 2 and "labelkit import FILE" in done.stderr
+    assert done.exit_code == 1 and "labelkit import FILE" in done.stderr
     done = call(tone_project, "folds")
-    assert done.exit_code == 2 and "labelkit import" in done.stderr
+    assert done.exit_code == 1 and "labelkit import" in done.stderr
 
 
 def test_import_of_a_file_that_is_not_there(tone_project):

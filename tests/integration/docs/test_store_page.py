@@ -142,7 +142,7 @@ def known(tmp_path_factory):
     append(13, "verify", "labelkit", False, "rule two", events=[(d, "self_verified", [bird])])
     with duckdb.connect(str(project.store.path)) as con:
         con.execute(
-            "update label_events set made_at = if(batch_id <= 3, timestamp '2026-01-01 12:00', "
+            "update event_rows set made_at = if(batch_id <= 3, timestamp '2026-01-01 12:00', "
             "timestamp '2026-01-02 12:00')"
         )
     return project

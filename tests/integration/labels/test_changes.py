@@ -536,7 +536,7 @@ def test_the_set_of_another_data_set_is_refused(tmp_path):
     ours, theirs = (make_labelled(tmp_path / name) for name in ("ours", "theirs"))
     for project, name in ((ours, "a"), (theirs, "b")):
         with project.store.write() as session:
-            session.rows("update clips set path = ? || path", [f"{name}/"])
+            session.rows("update clip_rows set path = ? || path", [f"{name}/"])
     file = tmp_path / "set.json"
     export_changes(theirs, file)
     before = rows(ours, "select count(*) from clips")

@@ -191,7 +191,7 @@ def test_nobody_undoes_twice(selected):
         (0, "no batch 0"),
         (10**30, "no batch 1000000000"),
         pytest.param("9" * 5000, "no batch 999999999999...; see", id="5000 digits"),
-        (1, "batch 1 brought clips in; their import cannot be undone"),
+        (1, "batch 1 brought clips in on which was built"),
         (3, "batch 3 (folds) changed nothing that still stands"),
         (4, "batch 4 (external) changed nothing that still stands"),
     ],
@@ -215,7 +215,7 @@ def test_what_is_wholly_overruled_is_not_undone(selected):
     correct(project, dict.fromkeys(trusted, "remove"))
     before = labels_now(project)
     with project.store.write() as session:
-        session.rows("delete from label_verdicts where batch_id = ?", [batch_id])
+        session.rows("delete from verdict_rows where batch_id = ?", [batch_id])
     with pytest.raises(InvalidInput, match=r"\(select\) changed nothing that still stands"):
         undo(project, batch_id)
     assert labels_now(project) == before

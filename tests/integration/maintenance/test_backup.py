@@ -70,7 +70,7 @@ def leave_log(project, key):
     with store.opened(read_only=False) as con:
         con.execute("pragma disable_checkpoint_on_shutdown")
         con.execute("begin")
-        con.execute("insert into classes values (?, ?, 1)", [int(key), f"C{key}"])
+        con.execute("insert into class_rows values (?, ?, 1)", [int(key), f"C{key}"])
         con.execute("commit")
     assert store.path.read_bytes() == whole and Path(f"{store.path}.wal").stat().st_size
 

@@ -119,7 +119,7 @@ def test_a_sound_project_is_sound(project):
     findings = examine(project)
     assert [f for f in findings if f.state != "ok"] == []
     assert [f.what for f in findings if f.check == "numbers"] == [
-        "3 batches, 6 clips, 2 classes, 8 label_events, 1 label_verdicts: numbered without a gap"
+        "3 batches, 6 clip_rows, 2 class_rows, 8 event_rows, 1 verdict_rows: numbered without a gap"
     ]
     assert [f.what for f in findings if f.check == "clip_state"] == [
         "clip_state: 6 clips, what their events make of them"
@@ -142,7 +142,7 @@ def test_an_empty_project_is_sound(tmp_path, monkeypatch):
     assert wrong(project) == []
 
 
-EVENT = "insert into label_events select {id}, {batch}, {clip}, '{state}', {labels}, 'x', {run}, "
+EVENT = "insert into event_rows select {id}, {batch}, {clip}, '{state}', {labels}, 'x', {run}, "
 EVENT += "null, null, null, now()::timestamp"
 
 
@@ -153,30 +153,30 @@ def sneak(event_id=8, batch=3, clip=0, state="unverified", labels="[0]", run="nu
 
 FAULTS = [
     # What is done to the store, the check that finds it, and what it says.
-    ([sneak(clip=77)], "references", "label_events.clip_id: 1 that clips does not know: 77"),
-    ([sneak(batch=9)], "references", "label_events.batch_id: 1 that batches does not know: 9"),
-    ([sneak(run="'ghost'")], "references", "label_events.run_id: 1 that runs does not know: ghost"),
-    ([sneak(labels="[0, 5]")], "references", "label_events.labels: 1 that classes does not know"),
-    (["insert into label_verdicts values (1, 3, 0, 9, null, null, 'absent', 'x', null)"],
-     "references", "label_verdicts.class_id: 1 that classes does not know: 9"),
+    ([sneak(clip=77)], "references", "event_rows.clip_id: 1 that clip_rows does not know: 77"),
+    ([sneak(batch=9)], "references", "event_rows.batch_id: 1 that batches does not know: 9"),
+    ([sneak(run="'ghost'")], "references", "event_rows.run_id: 1 that runs does not know: ghost"),
+    ([sneak(labels="[0, 5]")], "references", "event_rows.labels: 1 that class_rows does not know"),
+    (["insert into verdict_rows values (1, 3, 0, 9, null, null, 'absent', 'x', null)"],
+     "references", "verdict_rows.class_id: 1 that class_rows does not know: 9"),
     (["update batches set undoes = 44 where batch_id = 3"],
      "references", "batches.undoes: 1 that batches does not know: 44"),
     (["update runs set parents = ['lost', 'gone']"],
      "references", "runs.parents: 2 that runs does not know: gone, lost"),
     (["update runs set trained_on = [0, 99]"],
-     "references", "runs.trained_on: 1 that clips does not know: 99"),
+     "references", "runs.trained_on: 1 that clip_rows does not know: 99"),
     (["update runs set as_of = 2"], "runs", "1 runs read labels of a batch not before their own"),
-    (["insert into scores values ('ghost', 0, -1, 'm', 1)"],
-     "references", "scores.run_id: 1 that runs does not know: ghost"),
-    (["insert into suggestions values ('r/fold-0', 0, [0], [7], 'x')"],
-     "references", "suggestions.suggested: 1 that classes does not know: 7"),
+    (["insert into score_rows values ('ghost', 0, -1, 'm', 1)"],
+     "references", "score_rows.run_id: 1 that runs does not know: ghost"),
+    (["insert into suggestion_rows values ('r/fold-0', 0, [0], [7], 'x')"],
+     "references", "suggestion_rows.suggested: 1 that class_rows does not know: 7"),
     (["insert into prediction_rows values ('r/fold-0', 0, [0.5], 0)"],
      "runs", "1 runs have predictions that do not fit their classes: r/fold-0"),
     (["update prediction_rows set probs = [0.5, 'nan'::float] where clip_id = 3"],
      "runs", "1 runs have predictions that do not fit"),
     (["update prediction_rows set top_class = 1 where clip_id = 3"],
      "runs", "1 runs have predictions that do not fit"),
-    ([sneak(event_id=12)], "numbers", "label_events: 9 rows with 9 numbers from 0 to 12, not from "
+    ([sneak(event_id=12)], "numbers", "event_rows: 9 rows with 9 numbers from 0 to 12, not from "
      "0 to 8"),
     (["delete from batches where batch_id = 2"], "numbers", "batches: 2 rows with 2 numbers"),
     ([sneak(labels="[1, 0]")], "label sets", "1 events have labels out of order or twice: 8"),
@@ -185,14 +185,14 @@ FAULTS = [
     ([sneak(batch=2, state="verified")], "people first", "a machine decided over a person in 1"),
     (["insert into batches select 4, '4', 'undo', 't', true, '', null, 2, '0', now()::timestamp"],
      "people first", "1 undos say they are a person's of a machine's batch"),
-    (["insert into clips values (6, 'no-event.wav', null, null, null, 'train', 3)"],
+    (["insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3)"],
      "replay", "1 clips have no event: 6"),
-    (["update clip_state set state = 'rejected' where clip_id = 1"],
+    (["update state_rows set state = 'rejected' where clip_id = 1"],
      "clip_state", "clip_state is not what the events make of 1 clips: 1"),
-    (["update clip_state set state = 'rejected' where clip_id = 1"],
+    (["update state_rows set state = 'rejected' where clip_id = 1"],
      "replay", "1 clips are not what their events make of them: 1"),
-    (["delete from clip_state where clip_id = 2"], "replay", "1 clips are not what their events"),
-    (["insert into clip_state select * from clip_state where clip_id = 2"],
+    (["delete from state_rows where clip_id = 2"], "replay", "1 clips are not what their events"),
+    (["insert into state_rows select * from state_rows where clip_id = 2"],
      "clip_state", "clip_state is not what the events make of 1 clips: 2"),
     (["insert into clip_state_mark values (3, 1)"], "clip_state", "6 rows and 2 marks"),
     (["delete from clip_state_mark"], "clip_state", "6 rows and 0 marks"),
@@ -243,7 +243,7 @@ def test_problems_are_printed_as_a_table(project):
     [
         s
         for s, check, _ in FAULTS
-        if check in ("clip_state", "clip_scores", "replay") and "insert into clips" not in s[0]
+        if check in ("clip_state", "clip_scores", "replay") and "insert into clip_rows" not in s[0]
     ],
 )
 def test_the_maintained_state_is_made_anew_when_asked(project, statement):
@@ -280,7 +280,7 @@ def test_views_are_made_anew(project, statement, lost):
         assert {(f.state, f.remedy) for f in found.values()} == {
             ("problem", "labelkit doctor --repair")
         }
-    spoil(project, "update clip_state set state = 'rejected' where clip_id = 1")
+    spoil(project, "update state_rows set state = 'rejected' where clip_id = 1")
     lines = []
     repair(project, lines.append)
     assert "clip_state, clip_scores and views: made anew" in lines and wrong(project) == []
@@ -309,7 +309,7 @@ def test_a_check_that_fails_costs_no_other(project, monkeypatch):
 
 
 def test_nothing_is_copied_for_what_cannot_be_mended(project):
-    spoil(project, "insert into clips values (6, 'no-event.wav', null, null, null, 'train', 3)")
+    spoil(project, "insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3)")
     [found] = wrong(project, fast=True)
     assert (found.check, found.remedy) == ("replay", "labelkit restore FILE")
     lines = []
@@ -345,7 +345,7 @@ def test_a_missing_file_of_a_large_run(project, monkeypatch):
     repair(project, lines.append)
     assert lines == [] and wrong(project) == [found]
     # What could be mended otherwise waits for the file.
-    spoil(project, "update clip_state set state = 'rejected' where clip_id = 1")
+    spoil(project, "update state_rows set state = 'rejected' where clip_id = 1")
     repair(project, lines.append)
     assert lines == ["views, clip_state and clip_scores: not made anew while large runs are wrong"]
     assert {f.check for f in wrong(project)} == {"large runs", "replay", "clip_state"}

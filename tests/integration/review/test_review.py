@@ -183,18 +183,18 @@ def test_edits_and_deletions_are_events(project, start, label_studio):
     second = annotator.submit(by_clip[two]["id"], answer(["Surf"]))
     pull(project)
     assert now(project)[one][0] == ["Bell"]
-    annotator.edit(first["id"], answer(["Siren", "Bell"]))
+    annotator.edit(first["id"], answer(["Siren"]))
     annotator.delete(second["id"])
     report = pull(project)
     assert (report.labels, report.deleted) == (1, 1)
-    assert now(project)[one] == (["Bell", "Siren"], RELABELED)
+    assert now(project)[one] == (["Siren"], RELABELED)
     assert now(project)[two] == before[two]
     assert [event[0] for event in history(project, two)][-1] == before[two][1]
     with project.store.read() as session:
         versions = Counter(session.rows("select answer from reviews"))
         assert versions == {("labels",): 3, ("deleted",): 1}
         assert (two, session.classes().index("Surf")) not in session.decided()
-        assert (one, session.classes().index("Bell")) in session.decided()
+        assert (one, session.classes().index("Siren")) in session.decided()
     # An answer that becomes a skip says nothing any more.
     annotator.edit(first["id"], [], was_cancelled=True)
     assert pull(project).skipped == 1
@@ -393,11 +393,11 @@ def test_the_page_follows_a_vocabulary_that_grows(project, start, label_studio, 
     push(project, lowest(2))
     assert "12 classes" in capsys.readouterr().err
     annotator.submit(annotator.next_task(setup.project_id)["id"],
-                     answer(["Rock & $roll", "Später 🦆"]))  # fmt: skip
+                     answer(["Später 🦆"]))  # fmt: skip
     assert pull(project).relabeled == 1
     with project.store.read() as session:
         assert session.rows("select labels from labels_now where source = 'review'") == [
-            (["Rock & $roll", "Später 🦆"],)
+            (["Später 🦆"],)
         ]
 
 
@@ -483,13 +483,13 @@ def test_commands_print_arrays(project, start, label_studio, monkeypatch):
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
-    rows = run("push", "--lowest-lwlrap", "3", "--dry-run")
-    assert rows == run("push", "--lowest-lwlrap", "3")
+    rows = run("push", "3", "--dry-run")
+    assert rows == run("push", "3")
     assert list(rows[0]) == ["path", "labels", "suggested", "score", "task", "reason"]
     annotator = label_studio.annotator()
     annotator.submit(annotator.next_task(setup.project_id)["id"], answer(["Bell"]))
     kinds = ["labels", "none", "unsure", "no_sound", "skipped", "quarantined", "deleted",
-             "task_deleted", "unheard", "verified", "relabeled", "rejected",
+             "task_deleted", "unheard", "foreign", "verified", "relabeled", "rejected",
              "unverified"]  # fmt: skip
     [counts] = run("pull")
     assert counts["labels"] == 1 and list(counts) == kinds

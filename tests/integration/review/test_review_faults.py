@@ -92,7 +92,7 @@ def test_a_lost_reply_leaves_one_task_a_clip(
     if "predictions" in request_[1]:
         push(project, Choice(where="clip_id < 8 and subset = 'train'"))
         with project.store.write() as session:
-            session.rows("update scores set value = value / 2")
+            session.rows("update score_rows set value = value / 2")
     proxy.fail(*request_, fault, times=2)
     report = push(project, lowest(8))[1]
     assert report.new + report.changed == 8
@@ -315,7 +315,7 @@ def test_a_link_out_of_the_audio_folder_is_not_sent_unasked(project, proxy, tmp_
 def test_a_missing_recording_is_left_out_and_the_rest_goes_on(project, annotator, tmp_path, capsys):
     with project.store.write() as session:
         path = session.rows("select min(path) from clips where subset = 'train'")[0][0]
-        session.rows("update clips set path = 'gone.wav' where path = ?", [path])
+        session.rows("update clip_rows set path = 'gone.wav' where path = ?", [path])
     listed = tmp_path / "list.txt"
     listed.write_text("gone.wav\nnever.wav\ntrain/0005.wav\n")
     clips, report = push(project, Choice(clips=listed))

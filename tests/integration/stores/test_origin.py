@@ -158,7 +158,7 @@ def test_paths_stay_below_the_audio_folder(project, tmp_path, path):
     backup(project, tmp_path / "b")
     quoted = path.replace("'", "''")
     for store in (tmp_path / "b", project.store.path):
-        change(store, f"update clips set path = '{quoted}' where clip_id = 1")
+        change(store, f"update clip_rows set path = '{quoted}' where clip_id = 1")
     for words in (["status"], ["check"], ["export", tmp_path / "e.csv", "--format", "csv"]):
         done = call(project, *words)
         assert done.exit_code == 3 and done.stderr.count("\n") == 1, done.output
@@ -200,18 +200,18 @@ def test_no_file_is_opened_for_predictions_but_ours(project, tmp_path, name):
 @pytest.mark.parametrize(
     ("table", "statements"),
     [
-        ("clips", ["alter table clips rename to c", "create view clips as from c"]),
+        ("clip_rows", ["alter table clip_rows rename to c", "create view clip_rows as from c"]),
         ("runs", ["alter table runs add column extra varchar"]),
-        ("scores", ["drop table scores"]),
+        ("score_rows", ["drop table score_rows"]),
         ("review_pulls", ["alter table review_pulls alter project type blob"]),
         ("labels_now", ["drop view labels_now", "create table labels_now as from current_events"]),
         ("Flips", ["drop view flips", "create table Flips (path varchar)"]),
-        ("scores", ["alter table scores alter value set default 0.5"]),
+        ("score_rows", ["alter table score_rows alter value set default 0.5"]),
         (
-            "clips",
+            "clip_rows",
             [
-                "drop table clips",
-                "create table clips (clip_id bigint, content_hash varchar, duration_s double, "
+                "drop table clip_rows",
+                "create table clip_rows (clip_id bigint, content_hash varchar, duration_s double, "
                 "group_name varchar, subset varchar, batch_id bigint, "
                 "path varchar generated always as ('x/' || content_hash))",
             ],

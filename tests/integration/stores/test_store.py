@@ -407,7 +407,7 @@ def test_the_maintained_state_is_what_the_events_say(store, monkeypatch):
     past = LabelStore(store.path, as_of="3")
     assert rows(past, "select max(event_id) from current_events") == [(7,)]
     with store.write() as session:
-        session.rows("update clip_state set state = 'rejected' where clip_id = 1")
+        session.rows("update state_rows set state = 'rejected' where clip_id = 1")
     assert (1, "rejected") in rows(store, "select clip_id, state from clip_state")
     with store.write() as session:
         materialised.rebuild_state(session)

@@ -134,7 +134,11 @@ def test_unusable_vocabulary_is_refused(classes, says):
 def test_page_has_what_an_annotator_needs():
     page = create_page(["Dog", "Cat"])
     root = ElementTree.fromstring(page)
-    assert root.find("Audio").attrib == {"name": "audio", "value": "$audio", "spectrogram": "true"}
+    assert root.find(".//Audio").attrib == {
+        "name": "audio",
+        "value": "$audio",
+        "spectrogram": "true",
+    }
     assert root.find(".//Filter").get("toName") == "labels"
     assert root.find(".//Choices[@name='labels']").get("choice") == "multiple"
     assert [e.get("value") for e in choices_of(root, "verdict")] == [NONE, UNSURE, NO_SOUND]
@@ -144,16 +148,65 @@ def test_page_has_what_an_annotator_needs():
     found = read_page(page)
     assert found.controls == ALL_CONTROLS
     assert found.verdicts == VERDICTS
-    assert found.keys == {"audio", "given", "suggested", "reason"} <= {*KEYS, *SUGGESTION_KEYS}
+    assert found.keys == {*KEYS, *SUGGESTION_KEYS} - {"clip_id"}
     names = [e.get("name") for e in root.iter() if e.get("name")]
     assert len(set(names)) == len(names), "Label Studio refuses names that repeat"
 
 
 def test_blind_page_shows_no_suggestion():
     page = create_page(["Dog"], blind=True)
-    assert read_page(page).keys == {"audio", "given"}
+    assert read_page(page).keys == {*KEYS} - {"clip_id"}
     assert not re.search("suggest|reason|model", page, re.I)
     assert check_page(page, ["Dog"], blind=True) == []
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_page_lets_tick_as_many_labels_as_a_clip_may_have(several):
+    page = create_page(["Dog", "Cat"], several=several)
+    kind = ElementTree.fromstring(page).find(".//Choices[@name='labels']").get("choice")
+    assert kind == ("multiple" if several else "single")
+    assert read_page(page).several is several
+    assert ("Tick everything" in page) is several and ("Tick one" in page) is not several
+    assert check_page(page, ["Dog", "Cat"], several=several) == []
+    [fault] = check_page(page, ["Dog", "Cat"], several=not several)
+    assert ("a clip has one" if several else "a clip may have several") in fault
+    assert "review init" in fault
+
+
+def test_eighty_classes_have_a_page():
+    names = [f"Class {k}" for k in range(80)]
+    for several in (True, False):
+        page = create_page(names, several=several)
+        assert list(read_page(page).labels) == names
+        assert check_page(page, names, several=several) == []
+
+
+@pytest.mark.parametrize(
+    ("suggested", "several", "ticked"),
+    [
+        (["Cat"], True, ["Cat"]),
+        (["Cat"], False, ["Cat"]),
+        (["Cat", "Dog"], True, ["Cat", "Dog"]),
+        # Which of them is the question; a page of single choice can tick no two.
+        (["Cat", "Dog"], False, None),
+        ([], False, None),
+    ],
+)
+def test_prediction_ticks_what_may_be_ticked(suggested, several, ticked):
+    made = create_prediction(suggested, score=0.5, model_version="r", several=several)
+    assert [item["value"]["choices"] for item in made["result"]] == ([ticked] if ticked else [])
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_examples_are_told_with_their_class(blind):
+    data = create_task(
+        **CLIP, suggested=["Cat"], given_example=("bell\x07", "/d.wav"),
+        suggested_example=("Cat", "/c.wav"), blind=blind,
+    )["data"]  # fmt: skip
+    assert data["given_example"] == "/d.wav" and data["given_example_of"] == "bell\ufffd:"
+    told = {key: data[key] for key in data if key.startswith("suggested_example")}
+    wanted = {"suggested_example": "/c.wav", "suggested_example_of": "Cat:"}
+    assert told == ({} if blind else wanted)
 
 
 def test_hash_minds_content_only():
@@ -215,7 +268,8 @@ def test_faults_of_a_page_are_named(page, says):
 
 def test_page_with_suggestions_does_not_fit_blind_tasks():
     faults = check_page(create_page(["Dog"]), ["Dog"], blind=True)
-    assert [re.search(r"\$\w+", fault)[0] for fault in faults] == ["$reason", "$suggested"]
+    asked = [re.search(r"\$\w+", fault)[0] for fault in faults]
+    assert asked == [f"${key}" for key in sorted(SUGGESTION_KEYS)]
 
 
 def test_layout_is_the_users_own():
@@ -242,7 +296,8 @@ def test_task_says_everything_in_plain_words():
     )  # fmt: skip
     assert task["data"] == {
         "audio": "/a.wav", "clip_id": 7, "path": "a.wav", "given": "Dog, bell\ufffd",
-        "suggested": "Cat, US$", "reason": "too quiet",
+        "suggested": "Cat, US$", "reason": "too quiet", "given_example": "",
+        "given_example_of": "", "suggested_example": "", "suggested_example_of": "",
     }  # fmt: skip
     assert task["predictions"] == [prediction]
     assert prediction == {

@@ -1,0 +1,311 @@
+"""Classes get other names, become one, or go: nobody's decision, and everything follows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from labelkit.cleaning.external import import_probs
+from labelkit.cleaning.inputs import read_inputs
+from labelkit.cleaning.score import class_table, score
+from labelkit.cleaning.selection import select
+from labelkit.labels.history import history
+from labelkit.labels.undo import undo
+from labelkit.records import Batch, LabelEvent, Predictions, Run, Scores, Suggestions, Verdict
+from tests.support.commands import call, refused, rows
+from tests.support.labelled import CLASSES, PATHS, judge, write_probs
+from tests.support.projects import copy_project
+
+
+@pytest.fixture
+def project(labelled, tmp_path):
+    """A copy to write to."""
+    return copy_project(labelled, tmp_path / "p")
+
+
+@pytest.fixture
+def judged(project, tmp_path):
+    """A project, and a run of somebody's probabilities."""
+    return project, import_probs(project, write_probs(tmp_path / "a.csv"))
+
+
+def states(project):
+    return rows(project, "select path, state from labels_now order by path")
+
+
+def labels(project):
+    return dict(rows(project, "select path, labels from labels_now"))
+
+
+def sound(project):
+    done = call(project, "doctor", "--fast", "--json")
+    found = [row for row in json.loads(done.stdout) if row["state"] == "problem"]
+    assert found == [] and done.exit_code == 0, done.output
+
+
+def scores(project, run_id):
+    return {row.path: row.scores for row in score(project, run_id=run_id, lowest=100)}
+
+
+NAMES = ["Hund", "a dog", "Dog, barking", "собака", "dog", 'the "Dog"', "Dog;Cat"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_name_is_no_decision(judged, name):
+    project, run_id = judged
+    before, told, found = states(project), labels(project), scores(project, run_id)
+    done = call(project, "classes", "rename", "Dog", name)
+    assert done.exit_code == 0 and "classes: 4" in done.stderr, done.output
+    assert states(project) == before
+    new = {path: [name if n == "Dog" else n for n in names] for path, names in told.items()}
+    assert {path: set(names) for path, names in labels(project).items()} == {
+        path: set(names) for path, names in new.items()
+    }
+    # What the run said of Dog it has said of the class, whatever it is called.
+    assert scores(project, run_id) == found
+    assert [row.class_ for row in class_table(read_inputs(project, run_id))].count(name) == 1
+    assert rows(project, "select count(*) from predictions_long where class = ?", [name]) == [
+        (len(PATHS),)
+    ]
+    sound(project)
+    undo(project, rows(project, "select max(batch_id) from batches where kind = 'classes'")[0][0])
+    assert labels(project) == told and states(project) == before
+    assert scores(project, run_id) == found
+    sound(project)
+
+
+def test_merged_classes_are_one(judged, tmp_path):
+    project, run_id = judged
+    before = states(project)
+    done = call(project, "classes", "merge", "Car", "Rain", "Dog", "--json")
+    assert json.loads(done.stdout)[0]["classes"] == 2
+    assert states(project) == before
+    assert rows(project, "select name from classes order by class_id") == [("Bird",), ("Dog",)]
+    assert {n for names in labels(project).values() for n in names} == {"Bird", "Dog"}
+    probs = judge()
+    with project.store.read() as session:
+        clip_ids, _, found = session.predictions(run_id)
+    merged = np.stack([probs[:, 0], probs[:, 1:].sum(axis=1)], axis=1)
+    assert np.allclose(found, np.minimum(merged, 1)[clip_ids], atol=1e-6)
+    # As a run would be that knew the two classes alone.
+    other = import_probs(
+        project, write_probs(tmp_path / "b.csv", np.minimum(merged, 1), names=["Bird", "Dog"])
+    )
+    mine, theirs = scores(project, run_id), scores(project, other)
+    assert mine.keys() == theirs.keys()
+    for path, values in mine.items():
+        assert values == pytest.approx(theirs[path], abs=1e-5), path
+    sound(project)
+    assert call(project, "undo", done_batch(project)).exit_code == 0
+    assert {n for names in labels(project).values() for n in names} == set(CLASSES)
+    sound(project)
+
+
+def done_batch(project):
+    return str(rows(project, "select max(batch_id) from batches where kind = 'classes'")[0][0])
+
+
+def test_a_retired_class_is_gone_and_comes_again(judged):
+    project, run_id = judged
+    before, told = states(project), labels(project)
+    done = call(project, "classes", "retire", "Rain")
+    n = sum("Rain" in names for names in told.values())
+    assert f"clips: {n}" in done.stderr and f"left without: {n}" in done.stderr
+    assert states(project) == before
+    assert labels(project) == {p: [x for x in names if x != "Rain"] for p, names in told.items()}
+    with project.store.read() as session:
+        assert session.predictions(run_id)[2].shape[1] == 3
+    done = call(project, "label", PATHS[0], "Rain", "--add-classes")
+    assert done.exit_code == 0 and labels(project)[PATHS[0]] == ["Rain"]
+    # It is the class it was, so what was said of it counts again.
+    others = {p: v for p, v in labels(project).items() if p != PATHS[0]}
+    assert others == {p: v for p, v in told.items() if p != PATHS[0]}
+    sound(project)
+
+
+REFUSED = [
+    ("rename Dogg Hund", "no class 'Dogg'; did you mean 'Dog'"),
+    ("rename Dog Rain", "labelkit classes merge Dog Rain"),
+    ("rename Dog Dog", "there is a class 'Dog' already"),
+    ("rename Dog remove", "can be no name of a class"),
+    ("rename Dog ''", "can be no name of a class"),
+    ("rename Dog ' Dog'", "can be no name of a class"),
+    ("merge Dog Dog", "cannot be merged into itself"),
+    ("merge Cow Dog", "no class 'Cow'"),
+    ("merge Dog Cow", "no class 'Cow'"),
+    ("retire Dog Cow", "no class 'Cow'"),
+    ("retire Bird Car Dog Rain", "no class would be left"),
+    ("--json rename Dog Hund", "--json is for the table of classes"),
+    ("--run x retire Dog", "--run is for the table of classes"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_what_cannot_be_is_refused(project, words, message):
+    import shlex
+
+    before = rows(project, "from batches")
+    done = call(project, "classes", *shlex.split(words))
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert rows(project, "from batches") == before
+
+
+def test_names_may_go_round(project):
+    told = labels(project)
+    for old, new in (("Dog", "x"), ("Rain", "Dog"), ("x", "Rain")):
+        assert call(project, "classes", "rename", old, new).exit_code == 0
+    swap = {"Dog": "Rain", "Rain": "Dog"}
+    assert labels(project) == {p: [swap.get(n, n) for n in v] for p, v in told.items()}
+    sound(project)
+    # Only the newest can be taken back while others rest on it.
+    first = rows(project, "select min(batch_id) from batches where kind = 'classes'")[0][0]
+    done = call(project, "undo", first)
+    refused(done, f"was changed since by batch {first + 2}", f"labelkit undo {first + 2}")
+    for batch in (first + 2, first + 1, first):
+        assert call(project, "undo", batch).exit_code == 0
+    assert labels(project) == told
+    sound(project)
+
+
+def test_a_run_of_an_older_vocabulary_is_taken_as_it_was_meant(project):
+    """A training takes hours; meanwhile somebody renames, merges and retires."""
+    with project.store.read() as session:
+        as_of, names = session.last_batch(), session.classes()
+    for words in (["rename", "Bird", "Vogel"], ["merge", "Car", "Dog"], ["retire", "Rain"]):
+        assert call(project, "classes", *words).exit_code == 0
+    clips = rows(project, "select clip_id from labels_now where state = 'unverified' limit 4")
+    ids = np.array([clip_id for (clip_id,) in clips])
+    event = [
+        LabelEvent(clip_id=int(i), state="self_verified", labels=[k], source="t", run_id="late")
+        for k, i in enumerate(ids)
+    ]
+    run = Run(run_id="late", kind="train", recipe="t", settings={}, seed=0, classes=names,
+              as_of=as_of)  # fmt: skip
+    with project.store.write() as session:
+        session.append(
+            Batch(
+                key="late", kind="train", actor="t", by_person=False, runs=[run], events=event,
+                verdicts=[Verdict(clip_id=int(i), class_id=k, verdict="present", rule="t")
+                          for k, i in enumerate(ids)],
+                predictions=[Predictions(run_id="late", clip_ids=ids,
+                                         probs=np.eye(4, dtype=np.float32))],
+                scores=[Scores(run_id="late", metric="pairs", clip_ids=ids, values=np.ones(4),
+                               class_ids=np.arange(4))],
+                suggestions=[Suggestions(run_id="late", clip_ids=ids, given=[[k] for k in range(4)],
+                                         suggested=[[k, (k + 1) % 4] for k in range(4)],
+                                         reasons=["x"] * 4)],
+            )
+        )  # fmt: skip
+        assert session.predictions("late")[2].tolist() == [[1, 0], [0, 1], [0, 1], [0, 0]]
+    meant = [["Vogel"], ["Dog"], ["Dog"], []]
+    assert [rows(project, "select labels from labels_now where clip_id = ?", [int(i)])[0][0]
+            for i in ids] == meant  # fmt: skip
+    found = rows(
+        project, "select suggested from suggestions where run_id = 'late' order by clip_id"
+    )
+    assert sorted(map(tuple, (s for (s,) in found))) == [(0,), (0, 1), (1,), (1,)]
+    assert len(rows(project, "from scores where metric = 'pairs'")) == 3
+    sound(project)
+
+
+def test_a_word_that_is_absent_ends_with_a_merge(project):
+    clip = rows(project, "select clip_id from labels_now where state = 'verified' limit 1")[0][0]
+    said = [Verdict(clip_id=clip, class_id=k, verdict="absent", rule="t") for k in (1, 2, 3)]
+    with project.store.write() as session:
+        session.append(Batch(key="v", kind="t", actor="t", by_person=True, verdicts=said))
+    call(project, "classes", "merge", "Car", "Dog")
+    absent = "select class from label_states where verdict = 'absent' and clip_id = ?"
+    assert rows(project, absent, [clip]) == [("Rain",)]
+    # Said of the merged class, it counts.
+    with project.store.write() as session:
+        place = session.classes().index("Dog")
+        word = Verdict(clip_id=clip, class_id=place, verdict="absent", rule="t")
+        session.append(Batch(key="w", kind="t", actor="t", by_person=True, verdicts=[word]))
+    assert sorted(rows(project, absent, [clip])) == [("Dog",), ("Rain",)]
+    sound(project)
+
+
+def test_what_came_before_can_be_taken_back_after(judged):
+    """A rule trusted clips before a merge; its undo takes the trust, and leaves the merge."""
+    project, run_id = judged
+    before = states(project)
+    _, report = select(project, "clean_share", run_ids=[run_id], options={"keep": 0.5})
+    assert states(project) != before
+    call(project, "classes", "merge", "Car", "Dog")
+    undo(project, report.batch)
+    assert states(project) == before
+    assert "Car" not in {n for names in labels(project).values() for n in names}
+    sound(project)
+
+
+def test_the_history_of_a_clip_tells(project):
+    path = next(p for p, names in labels(project).items() if names == ["Car"])
+    call(project, "classes", "rename", "Car", "Auto")
+    call(project, "classes", "merge", "Auto", "Dog")
+    found = [(e.state, e.reason) for e in history(project, path) if e.what == "class"]
+    assert found == [("named", "renames Car to Auto"), ("merged", "merges Auto into Dog")]
+    past = call(project, "history", path, "--as-of", "2", "--json")
+    assert all(row["what"] != "class" for row in json.loads(past.stdout))
+    assert json.loads(past.stdout)[0]["labels"] == ["Car"]
+
+
+def test_what_it_was_is_seen_as_it_was(project):
+    told = labels(project)
+    moment = rows(project, "select max(batch_id) from batches")[0][0]
+    call(project, "classes", "merge", "Car", "Dog")
+    call(project, "classes", "rename", "Bird", "Vogel")
+    done = call(
+        project, "query", "--json", "--as-of", moment, "select path, labels from labels_now"
+    )
+    assert {row["path"]: row["labels"] for row in json.loads(done.stdout)} == told
+
+
+LABEL = [
+    # Words, and what becomes of a clip that is unverified Bird.
+    (["Bird"], ["Bird"], "verified"),
+    (["Dog"], ["Dog"], "relabeled"),
+    (["--none"], [], "relabeled"),
+    (["--reject"], [], "rejected"),
+    (["Wolf", "--add-classes"], ["Wolf"], "relabeled"),
+]
+
+
+@pytest.mark.parametrize(("words", "after", "state"), LABEL)
+def test_one_clip_by_hand(project, words, after, state):
+    path = rows(
+        project, "select path from labels_now where state = 'unverified' and labels = ['Bird']"
+    )[0][0]
+    done = call(project, "label", path, *words, "--reason", "heard it", "--actor", "ann", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["state"] == state
+    found = rows(project, "select labels, state from labels_now where path = ?", [path])
+    assert found == [(after, state)]
+    last = history(project, path)[-1]
+    assert (last.actor, last.reason, last.by_person) == ("ann", "heard it", True)
+    # The same once more changes nothing.
+    again = call(project, "label", path, *words, "--json")
+    assert json.loads(again.stdout)[0]["batch"] is None
+    sound(project)
+    assert call(project, "undo", last.batch_id).exit_code == 0
+    found = rows(project, "select labels, state from labels_now where path = ?", [path])
+    assert found == [(["Bird"], "unverified")]
+
+
+NOT_BY_HAND = [
+    (["nowhere.wav", "Dog"], "no clip 'nowhere.wav'"),
+    ([PATHS[9], "Dogg"], "did you mean 'Dog'"),
+    ([PATHS[9]], "name the classes, or give --none, or --reject"),
+    ([PATHS[9], "Dog", "--reject"], "name the classes, or give --none, or --reject"),
+    ([PATHS[9], "--none", "--reject"], "name the classes, or give --none, or --reject"),
+    ([PATHS[9], "Dog", "Rain"], "labelkit labels several"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), NOT_BY_HAND)
+def test_not_by_hand(project, words, message):
+    before = rows(project, "from batches")
+    call(project, "labels", "one")
+    n = rows(project, "select count(*) from batches")
+    done = call(project, "label", *words)
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert rows(project, "select count(*) from batches") == n and before
