@@ -92,9 +92,12 @@ def import_(
     from labelkit.labels.importing import ImportReport
     from labelkit.review.foreign import import_file
 
+    asked: list[bool] = []
+
     def ask(proposed: ImportReport) -> None:
         if proposed.odd:
             _show_counts(proposed.counts)
+            asked.append(True)
             click.confirm("Bring it in like this?", abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -111,7 +114,8 @@ def import_(
         by=by,
         ask=ask if on_terminal and not yes else None,
     )
-    _show_counts(report.counts)
+    if not asked:
+        _show_counts(report.counts)
     states = ", ".join(f"{count} {state}" for state, count in report.states.items())
     done = "would be added" if dry_run else "added"
     echo(

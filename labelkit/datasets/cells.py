@@ -19,6 +19,7 @@ _OPENED = re.compile(r'\s*+"')
 _INTEGRAL = re.compile(r"[0-9]+\.0+")
 _WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")
 # A text as Python or JSON writes it, numpy's way of naming its type around it.
+_CHOICES = re.compile(r'\{\s*"choices"\s*:\s*(\[.*\])\s*\}', re.DOTALL)
 _TEXT = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
 _ENTRY = re.compile(rf"(?:np\.str_\(\s*({_TEXT})\s*\)|({_TEXT}))(\s*,\s*|\s+|$)")
 
@@ -57,7 +58,7 @@ def read_whole(text: str) -> str:
 
 
 def read_list(text: str) -> tuple[str, ...] | None:
-    """Read a list of texts as Python, JSON or numpy write it; None if it is none.
+    """Read a list of texts as Python, JSON, numpy or Label Studio write it; None if it is none.
 
     Example:
         >>> read_list("['Dog', 'Cat']"), read_list("['Dog' 'Cat']"), read_list('["Dog"]')
@@ -65,6 +66,8 @@ def read_list(text: str) -> tuple[str, ...] | None:
         >>> read_list("[Dog]") is None, read_list("[]")
         (True, ())
     """
+    if choices := _CHOICES.fullmatch(text):
+        text = choices[1]
     if not (text.startswith("[") and text.endswith("]")):
         return None
     inner, at, names = text[1:-1].strip(), 0, []
@@ -123,7 +126,7 @@ def quote(name: str, separator: str = "") -> str:
     # One character of a longer separator is enough to move where it seems to stand.
     plain = (
         name == name.strip()
-        and name[:1] not in ("", '"', "[")
+        and name[:1] not in ("", '"', "[", "{")
         and not set(separator) & set(name)
         and not is_missing(name)
         and not is_integral(name)

@@ -14,6 +14,8 @@ from labelkit.datasets.tables import Table
 # A row, by the names of its columns.
 Row = Mapping[str, str]
 Split = Callable[[str], "tuple[str, ...] | None"]
+# Of options that are not called as what their columns say.
+_OPTIONS = {"labels": "label", "content_hash": "hash", "duration_s": "duration"}
 _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]*")
 
 
@@ -76,7 +78,7 @@ def take_rows(
         spec: What the table leaves open.
         rows_needed: Whether a table without any is at fault.
     """
-    _check(table, columns.at, found)
+    _check(table, columns, found)
     if found.noted:
         return
     places = {key: table.place(column) or 0 for key, column in columns.at.items()}
@@ -177,19 +179,22 @@ def _in_quotes(name: str) -> str:
     return '"""' + name + '"""'
 
 
-def _check(table: Table, columns: Mapping[str, str], found: Reading) -> None:
+def _check(table: Table, columns: Columns, found: Reading) -> None:
     """Note columns that are not there, or more than once."""
     if found.noted:
         return
-    if "verified" in columns and "state" in columns:
+    if "verified" in columns.at and "state" in columns.at:
         found.fault(0, "columns of both verified and state", "name one of them")
-    for column in columns.values():
+    for what, column in columns.at.items():
         if table.place(column) is None:
             there = ", ".join(table.header)
+            # Formats of one name have no options that name columns.
+            csv = "--format csv with " if columns.literal else ""
             found.fault(
-                0, f"no column {column!r} in {_on_one_line(there) or 'an empty file'}",
-                "rename it, or name yours (see labelkit import --help)",
-            )  # fmt: skip
+                0,
+                f"no column {column!r} in {_on_one_line(there) or 'an empty file'}",
+                f"rename it, or name yours by {csv}--{_OPTIONS.get(what, what)}-column",
+            )
         elif table.count(column) > 1:
             found.fault(1, f"column {column!r} is there {table.count(column)} times", "keep one")
 

@@ -27,7 +27,7 @@ from labelkit.datasets.matching import STEM
 from labelkit.datasets.published import LAYOUTS, layout_columns, recognise
 from labelkit.datasets.reading import REMOVE, Reading, shown
 from labelkit.datasets.tables import Table, read_table, read_text
-from labelkit.datasets.walking import walk_recordings
+from labelkit.datasets.walking import is_junk, walk_recordings
 from labelkit.errors import InvalidInput
 from labelkit.states import REJECTED, RELABELED, UNVERIFIED, VERIFIED
 
@@ -194,6 +194,13 @@ def read_folder(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) 
             found.fault(number, f"{shown(file)} lies in no class folder", "move it into one")
         elif found.check_labels((parts[0],), number, parts[0]):
             found.describe(file, (parts[0],), number, {}, spec)
+    with_files = {file.partition("/")[0] for file in files}
+    told = {file.rstrip("/") for file in (*found.left.not_utf8, *found.left.linked_out)}
+    found.left.empty = [
+        folder.name
+        for folder in sorted(path.iterdir())
+        if folder.is_dir() and folder.name not in with_files | told and not is_junk(folder.name)
+    ]
     if not files:
         found.fault(0, f"no recordings below {path}", f"known: {', '.join(EXTENSIONS)}")
     return found

@@ -7,15 +7,19 @@ few, another extension or none, another case, or accents in another spelling.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from labelkit.audio.io import EXTENSIONS
 
 # How far a path may be from a file's, each going further than the one before.
 EXACT, NAME, STEM, NOCASE = MATCHES = ("exact", "name", "stem", "nocase")
+# Label Studio puts eight digits before the name of a file that is uploaded.
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 # Beyond this nobody waits for the nearest of so many names.
 _FEW = 20_000
 
@@ -70,7 +74,9 @@ class Recordings:
             index = self._index(step)
             if step == EXACT and path in index.get(spell(path), ()):
                 return [path]
-            names = dict.fromkeys(_KEYS[step](spell(each)) for each in (path, *others))
+            names = dict.fromkeys(
+                _KEYS[step](spell(each)) for each in (path, *_variants(path, step), *others)
+            )
             hits = [hit for name in names for hit in index.get(name, ())]
             if hits:
                 return _nearest(spell(path), list(dict.fromkeys(hits)))
@@ -98,6 +104,13 @@ class Recordings:
                 index[_KEYS[step](spell(path))].append(path)
             self._by[step] = dict(index)
         return self._by[step]
+
+
+def _variants(path: str, step: str) -> list[str]:
+    """List what a path of a web page, or of a file that was uploaded, was called before."""
+    plain = unquote(path.removeprefix("file://"))
+    uploaded = _UPLOADED.fullmatch(_name(spell(plain))) if step != EXACT else None
+    return [name for name in (plain, uploaded and uploaded[1]) if name and name != path]
 
 
 def _nearest(path: str, hits: list[str]) -> list[str]:

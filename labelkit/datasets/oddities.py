@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from labelkit.datasets.cells import is_missing
 from labelkit.datasets.reading import shown
 from labelkit.records import Clip
+from labelkit.registry import suggestion
 
 # Letters of Greek and Cyrillic that look like Latin ones (Unicode Technical Standard 39).
 _CONFUSABLE = str.maketrans(
@@ -23,6 +24,11 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180
                         "\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")  # fmt: skip
 _SPACES = re.compile(r"[\s_]+")
 _SEPARATORS = {";": "';'", "|": "'|'", "\t": "TABs", ",": "','", "/": "'/'", "&": "'&'", "+": "'+'"}
+_PART = re.compile(
+    r"(train|test|val|valid|validation|dev|eval|evaluation)(ing|_?set|_?audio|_?data)?"
+    r"|fold[ _-]?[0-9]+|audio|wavs?|clips|samples|recordings",
+    re.IGNORECASE,
+)
 # Of clips or groups; of fewer nothing is odd.
 _SOME = 10
 # The share of the clips that one group may have; a fold would hold more than it should.
@@ -75,6 +81,24 @@ def tell_alike(new: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     return lines
 
 
+def suggest_class(name: str, known: Sequence[str]) -> str:
+    """Say which class may be meant by a name that is none, in the words of a remedy.
+
+    Example:
+        >>> suggest_class("Dog;Cat", ["Cat", "Dog"]), suggest_class("dog", ["Cat", "Dog"])
+        ("give --separator ';'", "did you mean 'Dog', which differs only in case")
+    """
+    for mark in _SEPARATORS:
+        parts = [part.strip() for part in name.split(mark)]
+        if len(parts) > 1 and set(parts) <= set(known):
+            return f"give --separator {mark!r}"
+    for alike in find_alike([*known, name]):
+        if name in alike:
+            differ = describe_difference([alike[0], name])
+            return f"did you mean {alike[0]!a}, which differs only in {differ}"
+    return suggestion(name, list(known))
+
+
 def describe_difference(names: Sequence[str]) -> str:
     """Say in what names that look alike differ."""
     kinds = {
@@ -103,6 +127,7 @@ def find_odd(
     lines += _unparted(counts)
     lines += _overparted(clips, parted or {})
     lines += _nameless(counts)
+    lines += _parts(counts)
     lines += _groups(clips)
     single = [name for name, n in counts.items() if n == 1 and name not in known]
     if single and len(clips) >= _SOME:
@@ -170,6 +195,17 @@ def _nameless(counts: Mapping[str, int]) -> list[str]:
         f"class {shown(name)} ({n}) is called as programs write that there is none"
         for name, n in counts.items() if is_missing(name)
     ]  # fmt: skip
+
+
+def _parts(counts: Mapping[str, int]) -> list[str]:
+    """Tell of classes that are called like parts of a set: folders above those of classes."""
+    parts = [name for name in counts if _PART.fullmatch(name)]
+    if not parts:
+        return []
+    return [
+        f"{_classes(len(parts))} called like a part of a set: {_some(parts)}; import the folder "
+        "below, with --subset test for what is held out, or the label file of the set"
+    ]
 
 
 def _groups(clips: Sequence[Clip]) -> list[str]:

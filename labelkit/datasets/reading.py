@@ -24,6 +24,7 @@ _SUBSETS = ("train", "test")
 # Control characters, and halves of characters, which no UTF-8 holds.
 UNSAYABLE = re.compile(f"{CONTROL}|[\ud800-\udfff]")
 HALVES = re.compile("[\ud800-\udfff]")
+_FOLD = re.compile(r"fold[ _-]?([0-9]+)", re.IGNORECASE)
 _HASH = re.compile("[0-9a-f]{32}")
 
 _short = reprlib.Repr()
@@ -284,7 +285,8 @@ class Reading:
     def _fold(self, text: str, row: int) -> int | None:
         if is_missing(text):
             return None
-        number = read_whole(text)
+        named = _FOLD.fullmatch(text)
+        number = read_whole(named[1] if named else text)
         if not number.isdecimal() or len(number) > 4 or int(number) >= MOST_FOLDS:
             remedy = f"give a whole number from 0 to {MOST_FOLDS - 1}"
             self.fault(row, f"fold is {shown(text)}", remedy)

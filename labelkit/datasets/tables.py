@@ -57,9 +57,9 @@ def read_text(path: Path, found: Reading) -> str:
         remedy = "give a file" if path.is_dir() else "make it readable (chmod, chown), or copy it"
         found.fault(0, f"{path.name} cannot be read ({error.strerror})", remedy)
         return ""
-    if content.startswith(_UTF_16):
+    if coding := _find_utf_16(content):
         try:
-            text = content.decode("utf-16")
+            text = content.decode(coding)
         except UnicodeDecodeError as error:
             found.fault(0, f"not UTF-16 at byte {error.start}", "save the file as UTF-8")
             return ""
@@ -78,6 +78,14 @@ def read_text(path: Path, found: Reading) -> str:
             "save the file as UTF-8 (in Excel: CSV UTF-8), or: iconv -f cp1252 -t utf-8 OLD > NEW",
         )
     return ""
+
+
+def _find_utf_16(content: bytes) -> str:
+    """Tell by its mark, or by its zeros, whether a text is UTF-16 and which; empty if it is not."""
+    if content.startswith(_UTF_16):
+        return "utf-16"
+    zeros = "".join("0" if byte == 0 else "x" for byte in content[:4])
+    return {"x0x0": "utf-16-le", "0x0x": "utf-16-be"}.get(zeros, "")
 
 
 def read_table(path: Path, found: Reading, fits: Callable[[Table], bool]) -> Table:

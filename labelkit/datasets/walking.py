@@ -39,7 +39,8 @@ class Walk:
 
     ``linked_out`` are links that lead out of the audio folder, ``linked_in`` folders that are
     links and were followed, ``junk`` is what computers leave, ``other`` are files that are no
-    recordings by their names, ``not_utf8`` are names that no store can hold.
+    recordings by their names, ``not_utf8`` are names that no store can hold, ``unread`` are folders
+    that could not be looked into, ``empty`` are class folders of which no recording was taken.
     """
 
     linked_out: list[str] = field(default_factory=list)
@@ -47,6 +48,8 @@ class Walk:
     junk: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     not_utf8: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
 
 
 def walk_recordings(
@@ -63,7 +66,11 @@ def walk_recordings(
         follow_links: Take what links lead to outside of ``audio_dir``, too.
     """
     root = audio_dir.resolve()
-    for folder, folders, names in os.walk(path, followlinks=True):
+
+    def note(error: OSError) -> None:
+        left.unread.append(f"{os.path.relpath(error.filename, path)}/ ({error.strerror})")
+
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=note):
         here = Path(folder)
         below = "" if here == path else f"{here.relative_to(path).as_posix()}/"
         above = here.absolute().parent.resolve()

@@ -16,7 +16,7 @@ from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
 from labelkit.datasets.matching import NAME, Recordings
-from labelkit.datasets.oddities import find_odd, tell_alike
+from labelkit.datasets.oddities import find_odd, suggest_class, tell_alike
 from labelkit.datasets.reading import Reading, shown
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
@@ -273,6 +273,16 @@ def _left_out(reading: Reading) -> list[str]:
             f"{len(left.junk)} hidden files and folders, and those that computers make for "
             f"themselves, are left out: {shown(left.junk[0])} say"
         )
+    if left.empty:
+        lines.append(
+            f"{len(left.empty)} class folders have no recording that can be taken, and make no "
+            f"class: {shown(left.empty[0])} say"
+        )
+    if left.unread:
+        lines.append(
+            f"{len(left.unread)} folders cannot be looked into and are left out: "
+            f"{shown(left.unread[0])} say; make them readable (chmod, chown)"
+        )
     if left.not_utf8:
         first = left.not_utf8[0]
         kind = "folder" if first.endswith("/") else "file"
@@ -499,7 +509,7 @@ def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[
         return unknown
     for number, name in enumerate(unknown):
         # To look for the nearest takes long, and nobody reads so many.
-        near = f"{registry.suggestion(name, known)}, or " if number < SHOWN_FAULTS else ""
+        near = f"{suggest_class(name, known)}, or " if number < SHOWN_FAULTS else ""
         reading.fault(
             first_row[name], f"unknown class {shown(name)}", f"{near}import with --add-classes"
         )
@@ -567,7 +577,7 @@ def _plan_corrections(
         for name in unknown:
             # To look for the nearest takes long, and nobody reads so many.
             few = len(reading.noted) < SHOWN_FAULTS
-            near_name = f"{registry.suggestion(name, table.classes)}, or " if few else ""
+            near_name = f"{suggest_class(name, table.classes)}, or " if few else ""
             problem = f"unknown class {shown(name)} for {shown(clip.path)}"
             reading.fault(clip.row, problem, f"{near_name}import with --add-classes")
         number = index[paths[0]]

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from labelkit import registry
 from labelkit.config import FormatSpec, ReviewSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
 from labelkit.datasets.matching import NAME, Recordings
-from labelkit.datasets.oddities import find_odd
+from labelkit.datasets.oddities import find_odd, suggest_class
 from labelkit.datasets.reading import Reading, is_class_name, shown
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
@@ -227,7 +226,7 @@ def _take(
         if not is_class_name(name):
             reading.fault(0, f"choice {shown(name)} has a name no class can have", "rename it")
         elif known and not add_classes:
-            near = registry.suggestion(name, known)
+            near = suggest_class(name, known)
             reading.fault(
                 0, f"unknown class {shown(name)}", f"{near}, or import with --add-classes"
             )

@@ -104,6 +104,26 @@ def test_what_is_no_recording_and_linked_folders_are_told(place, tmp_path):
     assert all(kind in report.left_out[1] for kind in ("1 .txt", "1 .csv", "1 .jpg", "'Cat/"))
 
 
+def test_a_class_of_which_nothing_can_be_taken_is_told(place):
+    project = place("Dog/1.wav", "Bird/1.mid", "Bird/deep/2.mid")
+    (project.audio_dir / "Cat").mkdir()
+    done = call(project, "import", project.audio_dir)
+    assert done.exit_code == 0 and labels_of(project) == {"Dog/1.wav": ["Dog"]}
+    assert "2 class folders have no recording that can be taken" in done.stderr
+    assert "'Bird' say" in done.stderr and "2 .mid" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into any folder")
+def test_a_folder_that_cannot_be_looked_into_is_told(place):
+    project = place("Dog/1.wav", "Cat/1.wav")
+    (project.audio_dir / "Cat").chmod(0)
+    try:
+        done = call(project, "import", project.audio_dir)
+    finally:
+        (project.audio_dir / "Cat").chmod(0o755)
+    assert "1 folders cannot be looked into" in done.stderr and "Cat" in done.stderr
+
+
 LONG = [("a.wav", "Dog"), ("a.wav", "Cat"), ("b.wav", "Cat"), ("a.wav", "Rain"), ("b.wav", "Cat")]
 
 

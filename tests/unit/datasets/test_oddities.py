@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from labelkit.datasets.oddities import find_alike, find_odd
+from labelkit.datasets.oddities import find_alike, find_odd, suggest_class
 from labelkit.records import Clip
 
 NFC, NFD = (unicodedata.normalize(form, "Vögel") for form in ("NFC", "NFD"))
@@ -55,6 +55,20 @@ def test_six_names_of_which_four_look_the_same():
     assert find_alike(names) == [tuple(names[:4]), tuple(names[4:])]
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("Dog;Cat", "give --separator ';'"), ("Dog | Cat", "give --separator '|'"),
+        ("Dog,Cat", "give --separator ','"),
+        ("dog", "did you mean 'Dog', which differs only in case"),
+        (NFD, r"did you mean 'V\xf6gel', which differs only in how accents are written"),
+        ("Dogg", "did you mean 'Dog'"), ("Zebra;Gnu", "known: Dog, Cat, Vögel"),
+    ],
+)  # fmt: skip
+def test_the_class_that_is_meant_is_named(name, remedy):
+    assert suggest_class(name, ["Dog", "Cat", NFC]) == remedy
+
+
 def test_names_that_do_not_look_alike():
     assert find_alike(UNLIKE) == [] and find_alike([]) == []
     assert find_odd(clips(*UNLIKE)[:9]) == []
@@ -77,6 +91,9 @@ ODD = {
     "names with commas, often": (
         [("Male speech", "man speaking")] * 3, {"Male speech, man speaking": 3}, "never come alone",
     ),
+    "parts of a set": (["train", "test"], {}, "2 classes called like a part of a set: 'train'"),
+    "folds": (["fold1", "fold10"], {}, "import the folder below"),
+    "a folder of recordings": (["audio", "Dog"], {}, "1 class called like a part of a set"),
     "no class": (["nan", "Dog"], {}, "class 'nan' (1) is called as programs write"),
     "NA": (["NA", "Dog"], {}, "class 'NA' (1)"),
     "a class of one clip": (["Dog"] * 9 + ["Solo"], {}, "1 class of one clip: 'Solo'"),

@@ -32,6 +32,13 @@ SNIFFED = {
     "UTF-16, the other end first": (
         codecs.BOM_UTF16_BE + "fname,label\na.wav,Dog\nb.wav,Cat\n".encode("utf-16-be"), "UTF-16",
     ),
+    "UTF-16 without a mark": ("fname,label\na.wav,Dog\nb.wav,Cat\n".encode("utf-16-le"), "UTF-16"),
+    "UTF-16 without a mark, the other": (
+        "fname\tlabel\na.wav\tDog\nb.wav\tCat\n".encode("utf-16-be"), "UTF-16",
+    ),
+    "choices of Label Studio": (
+        'fname,label\na.wav,"{""choices"": [""Dog""]}"\nb.wav,Cat\n', "are lists",
+    ),
     "Excel's first line": ("sep=;\nfname;label\na.wav;Dog\nb.wav;Cat\n", "semicolons"),
     "Excel's first line, in quotes": ('"sep=|"\r\nfname|label\r\na.wav|Dog\r\nb.wav|Cat\r\n', "st"),
     "Excel's empty rows": ("fname;label\n;\na.wav;Dog\n ; \nb.wav;Cat\n;;\n;;\n", "semicolons"),
@@ -80,6 +87,8 @@ def test_the_same_table_however_it_is_written(tmp_path, content, told):
         ("fname,label\n64760,Dog,Cat\n64761,Cat,Dog\n", "row 2: too many cells"),
         ("fname,label\n1,a.wav,Dog\n3,b.wav,Cat\n", "row 2: too many cells"),
         ("fname;label\na.wav\n", "row 2: too few cells"),
+        ("file,tag\na.wav,Dog\n", "no column 'fname' in file, tag; rename it, or name yours"),
+        ("fname,tag\na.wav,Dog\n", "name yours by --label-column"),
         ('sep=;\nfname;label\na.wav;"Dog\n', "not CSV"),
         ("# c\n# c\nfname;label\na.wav;\n", "row 4: label list ''"),
         (b"fname,label\na.wav,V\xf6gel\n", "in line 2: 'a.wav,Vögel' if it is cp1252; save"),
@@ -117,6 +126,17 @@ def test_booleans_of_every_program(tmp_path, flag):
     assert [clip.state for clip in found.clips] == ["verified", "unverified", "unverified"]
 
 
+@pytest.mark.parametrize("fold", ["3", "3.0", "fold3", "Fold 3", "fold_3", "FOLD-3", "03"])
+def test_folds_however_they_are_called(tmp_path, fold):
+    assert read(tmp_path, f"fname,label,f\na.wav,x,{fold}\n", fold_column="f").clips[0].fold == 3
+
+
+@pytest.mark.parametrize("fold", ["-1", "1.5", "x3", "fold", "fold3b", "10000", "1e1", "3,0"])
+def test_what_is_no_fold_is_a_fault(tmp_path, fold):
+    found = read(tmp_path, f'fname,label,f\na.wav,x,"{fold}"\n', fold_column="f")
+    assert f"fold is '{fold}'" in found.faults[0]
+
+
 @pytest.mark.parametrize("column", ["group", "label"])
 def test_whole_numbers_are_whole_unless_they_stand_in_quotes(tmp_path, column):
     def one(*cells):
@@ -137,7 +157,8 @@ def test_whole_numbers_are_whole_unless_they_stand_in_quotes(tmp_path, column):
         ('["Dog","Cat"]', ("Dog", "Cat")), ("['Dog'\n 'Cat']", ("Dog", "Cat")),
         ("[np.str_('Dog'), np.str_('Cat')]", ("Dog", "Cat")), ("[]", ()), ("[ 'Dog', ]", ("Dog",)),
         ("['it\\'s', \"5'\"]", ("it's", "5'")), ('["Dog, big"]', ("Dog, big",)),
-        ('["V\\u00f6gel"]', ("Vögel",)), ("['a]', 'b']", ("a]", "b")),
+        ('["V\\u00f6gel"]', ("Vögel",)), ('{"choices": ["Dog", "Cat"]}', ("Dog", "Cat")),
+        ('{"choices": "Dog"}', None), ("{}", None), ("['a]', 'b']", ("a]", "b")),
         ("[Dog]", None), ("['Dog'", None), ("['Dog'; 'Cat']", None), ("[1, 2]", None),
         ("['Dog', ['Cat']]", None), ("'Dog'", None), ("", None),
     ],
