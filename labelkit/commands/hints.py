@@ -28,7 +28,6 @@ COMMANDS = {
     "relabel": "label CLIP CLASS",
     "remove": "classes retire CLASS",
     "rename": "classes rename OLD NEW",
-    "merge": "classes merge OLD NEW",
     "retire": "classes retire CLASS",
     "move": "check --moved",
     "mv": "check --moved",
