@@ -123,7 +123,7 @@ class OpenProject:
         add_classes: bool = False,
         dry_run: bool = False,
         actor: str | None = None,
-        by: str = "person",
+        by: str | None = None,
     ) -> ImportReport:
         """Bring a label file into the store, whole or not at all; twice adds nothing.
 
@@ -137,7 +137,8 @@ class OpenProject:
             dry_run: Say what it would do, and change nothing.
             actor: Who brings it in, for the history; whoever runs this if None.
             by: Whether ``person`` or ``machine`` made corrections; those of a machine stay
-                unverified, and leave what people decided as it is.
+                unverified, and leave what people decided as it is. Of ``person`` if None, but for
+                those that only give a class another name.
 
         Returns:
             Counts of the clips read, added and changed, all classes, clips by state and by class,

@@ -25,7 +25,7 @@ from labelkit.commands.options import (
 from labelkit.config import FormatSpec
 from labelkit.config.specs import MOST_FOLDS
 from labelkit.output import cell, show
-from labelkit.terminal import echo
+from labelkit.terminal import echo, visible
 
 # Classes whose counts an import prints.
 SHOWN_CLASSES = 20
@@ -98,7 +98,7 @@ def import_(
         if proposed.odd:
             _show_counts(proposed.counts)
             asked.append(True)
-            click.confirm("Bring it in like this?", abort=True, err=True)
+            click.confirm(visible("Bring it in like this?"), abort=True, err=True)
 
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     project = place.project()
@@ -211,7 +211,7 @@ def check(
     with project.store.read() as session:
         names = session.classes()
     for line in tell_alike(names):
-        echo(f"{line}; make them one with: labelkit classes merge", err=True)
+        echo(f"{line}; make them one with: labelkit classes merge OLD NEW", err=True)
     clips = {issue.path for issue in issues}
     faulty = {issue.path for issue in issues if issue.issue in UNUSABLE}
     others = len({issue.path for issue in issues if not issue.used} - faulty)

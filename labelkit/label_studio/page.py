@@ -41,6 +41,7 @@ _APART = "display: flex; align-items: center; justify-content: space-between; ga
 _BESIDE = "display: flex; gap: 1em; align-items: flex-start"
 _CENTRED = "display: flex; gap: 1em; align-items: center"
 _ROW = "display: flex; align-items: center; justify-content: space-between; gap: 1em"
+_HIDDEN = "display: none"
 _SMALL = "font-size: 0.7em; line-height: 1.2; opacity: 0.8"
 # Label Studio fetches what computes a spectrogram when the first recording is decoded, and does
 # not draw again when it has come; a change of width makes it draw. The steps become rarer, for a
@@ -71,7 +72,7 @@ class Page:
     ``labels`` and ``verdicts`` are the choices as results name them, ``controls`` maps the
     name of everything an annotator can fill in, and of the sound, to its tag; ``keys`` are the
     data keys that the page asks of every task; ``several`` tells whether it lets several labels
-    be ticked.
+    be ticked. ``former`` are choices that nobody sees: names in answers of before.
     """
 
     labels: tuple[str, ...]
@@ -79,6 +80,7 @@ class Page:
     controls: dict[str, str]
     keys: frozenset[str]
     several: bool
+    former: tuple[str, ...] = ()
 
 
 def choice_name(name: str) -> str:
@@ -116,7 +118,13 @@ def readable(text: str) -> str:
     return _UNHOLDABLE.sub("\ufffd", text)
 
 
-def create_page(classes: Sequence[str], *, blind: bool = False, several: bool = True) -> str:
+def create_page(
+    classes: Sequence[str],
+    *,
+    blind: bool = False,
+    several: bool = True,
+    former: Sequence[str] = (),
+) -> str:
     """Write the labelling page of a vocabulary.
 
     Label Studio fills in ``$word`` wherever it stands, in class names too; a zero-width space
@@ -126,6 +134,8 @@ def create_page(classes: Sequence[str], *, blind: bool = False, several: bool = 
         classes: Class names, in the order in which they are shown.
         blind: Leave out what is suggested and why, for an unbiased opinion.
         several: Let several labels be ticked; one alone otherwise.
+        former: What answers of before call classes that were renamed, merged or retired: choices
+            nobody sees, without which Label Studio takes no page that lacks them.
 
     Returns:
         XML, Label Studio's ``label_config``.
@@ -161,6 +171,9 @@ def create_page(classes: Sequence[str], *, blind: bool = False, several: bool = 
     for name, shown in zip(names, _display_names(classes), strict=True):
         alias = {} if shown == name else {"alias": name}
         _add(choices, "Choice", value=shown, **alias)
+    for name in former:
+        if name not in names:
+            _add(choices, "Choice", value=name.replace("$", "$\u200b"), alias=name, style=_HIDDEN)
     below = _add(view, "View", style="border-top: 1px solid #8884; margin-top: 0.5em")
     verdict = _add_control(below, "verdict", choice="multiple", showInline="true")
     for value, key in zip(VERDICTS, VERDICT_KEYS, strict=True):
@@ -205,6 +218,7 @@ def read_page(xml: str) -> Page:
             element.get("name") == "labels" and element.get("choice") == "multiple"
             for element in root.iter("Choices")
         ),
+        former=_choices_of(root, "labels", hidden=True),
     )
 
 
@@ -310,11 +324,17 @@ def _add_control(view: ElementTree.Element, name: str, **attributes: str) -> Ele
     return _add(view, CONTROLS[name], name=name, toName="audio", **attributes)
 
 
-def _choices_of(root: ElementTree.Element, control: str) -> tuple[str, ...]:
-    """Return what the choices of a control are called in results."""
+def _choices_of(
+    root: ElementTree.Element, control: str, *, hidden: bool = False
+) -> tuple[str, ...]:
+    """Return what the choices of a control that are seen, or not, are called in results."""
     found = next((e for e in root.iter("Choices") if e.get("name") == control), None)
     choices = [] if found is None else found.iter("Choice")
-    return tuple(choice.get("alias") or choice.get("value") or "" for choice in choices)
+    return tuple(
+        choice.get("alias") or choice.get("value") or ""
+        for choice in choices
+        if (choice.get("style") == _HIDDEN) == hidden
+    )
 
 
 def _parse(xml: str) -> ElementTree.Element:

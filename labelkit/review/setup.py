@@ -16,7 +16,13 @@ from labelkit.errors import InvalidInput, NotYet, ServiceError
 from labelkit.label_studio.access import check_url, find_origin, is_loopback, read_token
 from labelkit.label_studio.audio import Share, share_folder
 from labelkit.label_studio.client import Client
-from labelkit.label_studio.page import check_page, create_page, page_hash, read_page
+from labelkit.label_studio.page import (
+    check_page,
+    choice_names,
+    create_page,
+    page_hash,
+    read_page,
+)
 from labelkit.label_studio.uploads import create_box
 from labelkit.personal import confirm_address, confirmed_addresses
 from labelkit.progress import say
@@ -216,7 +222,8 @@ def update_page(
         classes, several = session.classes(), session.allows_several()
     existing = client.project(setup.project_id)["label_config"]
     faults = check_page(existing, classes, blind=spec.blind, several=several)
-    page = create_page(classes, blind=spec.blind, several=several)
+    hidden = () if _is_broken(existing) else read_page(existing).former
+    page = create_page(classes, blind=spec.blind, several=several, former=hidden)
     is_ours = not _is_broken(existing) and page_hash(existing) == setup.page_hash
     if faults and not is_ours:
         more = f" ({len(faults) - 1} more: labelkit review doctor)" if len(faults) > 1 else ""
@@ -224,7 +231,15 @@ def update_page(
     if not is_ours or page_hash(page) == setup.page_hash:
         return setup
     before = read_page(existing)
-    client.check_page(setup.project_id, page)
+    try:
+        client.check_page(setup.project_id, page)
+    except ServiceError:
+        # Answers have names that classes had before, which no page may lack.
+        lost = sorted(set(before.labels) - set(choice_names(classes)))
+        if not lost:
+            raise
+        page = create_page(classes, blind=spec.blind, several=several, former=[*hidden, *lost])
+        client.check_page(setup.project_id, page)
     client.update_project(setup.project_id, label_config=page)
     if faults:
         ticked = f", of which {'several' if several else 'one'} can be ticked"

@@ -14,6 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 from labelkit.cleaning.score import score
 from labelkit.config import FormatSpec, ReviewSpec, read_recipe
 from labelkit.label_studio.page import VERDICTS
+from labelkit.labels.classes import rename_class
 from labelkit.labels.importing import import_labels
 from labelkit.records import Batch
 from labelkit.review.pull import pull
@@ -378,3 +379,28 @@ def test_keys_and_search_find_a_class(editor, doubted_project, label_studio, tok
     assert left == ["Falling_glide", "Rising_glide", *VERDICTS]
     # Typing ticks nothing, though letters of it are keys.
     assert editor.ticked() == []
+
+
+def test_former_names_of_classes_are_not_seen(editor, label_studio, token, tone_project, tmp_path):
+    rows = [[f"{k}.wav", ("Old", "Other")[k % 2]] for k in range(6)]
+    table = write_csv(tmp_path / "a.csv", ["fname", "label"], rows)
+    import_labels(tone_project, table, "csv", FormatSpec())
+    setup, _ = send(tone_project, label_studio, token, "Renamed", Choice(where="true"))
+    editor.open_queue(setup)
+    editor.tick(0)
+    editor.take_next("Submit")
+    pull(tone_project, token_file=token)
+    rename_class(tone_project, "Old", "New")
+    push(tone_project, Choice(where="state = 'unverified'"), token_file=token)
+    editor.open_queue(setup)
+    seen = editor.page.locator(f"{BOXES}:visible")
+    expect(seen).to_have_count(2 + len(VERDICTS))
+    assert editor.page.get_by_text("Old", exact=True).locator("visible=true").count() == 0
+    editor.page.screenshot(path=tmp_path / "renamed.png")
+    # Nor is there a key that ticks one.
+    hints = editor.hints()
+    assert set(hints) >= {"New", "Other"}
+    editor.press(hints["New"], ["New"])
+    editor.leave("Submit")
+    pull(tone_project, token_file=token)
+    assert {tuple(labels) for _, labels in answers(tone_project, "answer", "labels")} == {("New",)}

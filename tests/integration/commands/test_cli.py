@@ -16,7 +16,7 @@ from tests.support.projects import copy_tones
 COMMANDS = (
     "init import check features folds recipes train verify score classes select missing undo "
     "duplicates similar embed rehearse review push pull status history query demo log blame diff "
-    "sql export changes backup restore doctor gc"
+    "sql export changes backup restore doctor gc label labels"
 ).split()
 
 

@@ -36,6 +36,7 @@ METHODS = {
 NAMES = {"set_": "settings", "format_": "format", "timeout": "timeout_s"}
 LEFT_OUT = {
     "import": ["yes", *(field.name for field in dataclasses.fields(FormatSpec))],
+    "check": ["moved", "dry_run"],
     "score": ["pairs"],
     "verify": [field.name for field in dataclasses.fields(VerifySpec)],
     "push": ["lowest_lwlrap"],

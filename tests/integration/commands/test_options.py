@@ -81,7 +81,7 @@ ROWS = {
     "import --by": "--by machine",
     "import --yes": "tests/integration/labels/test_import_reports.py",
     "init --labels": "tests/integration/labels/test_kind.py",
-    "check --moved": "--moved", "check --dry-run": ("--moved", "--dry-run"),
+    "check --moved": "--moved", "check --dry-run": "tests/integration/recordings/test_moved.py",
     "label --none": ("00.wav Dog", "00.wav --none"),
     "label --reject": ("00.wav Dog", "00.wav --reject"),
     "label --reason": "--reason heard", "label --actor": "--actor ann",

@@ -51,7 +51,7 @@ def corrected(tmp_path_factory):
     source = write_csv(tmp_path / "x.csv", ("fname", "label"), rows)
     import_labels(project, source, "csv", FormatSpec(separator=";"), metadata_only=True)
     (tmp_path / "c.json").write_text('{"2.wav": "Dog"}')
-    import_labels(project, tmp_path / "c.json", "corrections", FormatSpec(), metadata_only=True)
+    import_labels(project, tmp_path / "c.json", "corrections", FormatSpec())
     return tmp_path
 
 

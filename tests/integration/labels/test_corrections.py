@@ -71,6 +71,7 @@ def test_corrections_however_they_are_written(project, text, options):
 
 
 def test_several_labels_of_a_correction(project):
+    assert call(project, "labels", "several").exit_code == 0
     correct(project, 'path,labels\nverified.wav,"Cat,Dog"\n')
     correct(project, "path,labels\nunverified.wav,Cat|Dog\n", "--separator", "|")
     correct(project, "path,label\nself_verified.wav,Cat\nself_verified.wav,Dog\n")
