@@ -162,6 +162,11 @@ def undo(place: Place, batch: str, dry_run: bool, as_json: bool) -> None:
 
     report = take_back(place.project(), batch, dry_run=dry_run)
     show_facts(report, as_json, err=not as_json)
+    if not as_json and report.batch is not None:
+        batches = report.batch if isinstance(report.batch, list) else [report.batch]
+        # The newest first, so that each finds what it left.
+        commands = "; ".join(f"labelkit undo {number}" for number in reversed(batches))
+        echo(f"to have it back: {commands}", err=True)
 
 
 COMMANDS = (log, history, blame, diff, undo)

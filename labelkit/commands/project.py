@@ -63,9 +63,9 @@ def init(place: Place, audio_dir: Path, kind: str | None) -> None:
     "--actor", metavar="NAME", help="Who brings it in, for the history; you if not given."
 )
 @click.option(
-    "--by", type=click.Choice(["person", "machine"]), default="person", show_default=True,
-    help="corrections: who made them; those of a machine stay unverified, and leave what people "
-         "decided as it is.",
+    "--by", type=click.Choice(["person", "machine"]),
+    help="corrections: who made them, a person if not given; those of a machine stay unverified, "
+         "and leave what people decided as it is.",
 )  # fmt: skip
 @click.option(
     "--yes", is_flag=True, help="On a terminal, do not ask where something looks odd."
@@ -80,7 +80,7 @@ def import_(
     add_classes: bool,
     dry_run: bool,
     actor: str | None,
-    by: str,
+    by: str | None,
     yes: bool,
     spec: FormatSpec,
 ) -> None:

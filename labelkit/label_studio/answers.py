@@ -118,10 +118,14 @@ def is_by_nobody(annotation: object) -> bool:
     items = fields.get("result")
     if not isinstance(items, list) or fields.get("was_cancelled") is not False:
         return False
-    if fields.get("lead_time") is not None or any(_mapping(item).get("origin") for item in items):
+    if fields.get("lead_time") is not None:
         return False
-    made_of = fields.get("parent_prediction") or fields.get("parent_annotation")
-    return bool(made_of) or "lead_time" in fields
+    if fields.get("parent_annotation"):
+        # Marks are copied with where they came from on the task that somebody listened to.
+        return True
+    if any(_mapping(item).get("origin") for item in items):
+        return False
+    return bool(fields.get("parent_prediction")) or "lead_time" in fields
 
 
 def is_copy(annotation: object, other: object) -> bool:

@@ -28,6 +28,7 @@ from labelkit.progress import say, track
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.states import MACHINE_STATES, REJECTED, UNVERIFIED
+from labelkit.stores.columns import event_columns
 from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
 
@@ -81,7 +82,7 @@ def import_labels(
     add_classes: bool = False,
     dry_run: bool = False,
     actor: str | None = None,
-    by: str = PERSON,
+    by: str | None = None,
     ask: Ask | None = None,
 ) -> ImportReport:
     """Bring a label file into the store, whole or not at all; twice adds nothing.
@@ -96,7 +97,8 @@ def import_labels(
         dry_run: Say what it would do, and change nothing.
         actor: Who brings it in, for the history; whoever runs this if None.
         by: Whether ``person`` or ``machine`` made corrections. Those of a machine leave what people
-            decided as it is, and what they change stays unverified.
+            decided as it is, and what they change stays unverified. Of ``person`` if None, but
+            for those that only give a class another name.
         ask: Called before anything is kept; the store is free in the meantime.
 
     Raises:
@@ -118,7 +120,7 @@ def import_labels(
     # A name need not be UTF-8, the reason must.
     name = source.name.encode(errors="backslashreplace").decode()
     batch = Batch(
-        key="", kind="import", actor=_actor(actor, by), by_person=by == PERSON,
+        key="", kind="import", actor=_actor(actor, by), by_person=by != MACHINE,
         reason=f"{format} {name}",
     )  # fmt: skip
     if not (metadata_only or reading.corrects):
@@ -128,6 +130,8 @@ def import_labels(
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
         facts = _kind_of(session, reading)
         proposed, report = plan(session, reading, spec, add_classes, batch)
+        if by is None and reading.corrects and proposed is not None:
+            _refuse_renames(session, proposed, reading)
         if reading.faults:
             raise FaultyFile(str(source), reading.faults)
         left_out = [*_left_out(reading), *report.left_out]
@@ -154,9 +158,9 @@ def import_labels(
     return report
 
 
-def _actor(name: str | None, by: str) -> str:
+def _actor(name: str | None, by: str | None) -> str:
     """Say who brings labels in."""
-    if by not in (PERSON, MACHINE):
+    if by not in (None, PERSON, MACHINE):
         raise InvalidInput(f"by {by!r}: give {PERSON} or {MACHINE}")
     if name is None:
         return user()
@@ -195,6 +199,35 @@ def _kind_of(session: Session, reading: Reading) -> dict[str, str]:
         for clip in several:
             reading.fault(clip.row, f"{len(clip.labels)} labels for {shown(clip.path)}", REMEDY)
     return {}
+
+
+def _refuse_renames(session: Session, batch: Batch, reading: Reading) -> None:
+    """Note corrections that put one class in place of another wherever that is as a fault.
+
+    So people gave classes other names before there was a command for it; but whoever renames a
+    class has not listened to its clips.
+    """
+    table = session.labels()
+    row_of = {int(clip_id): row for row, clip_id in enumerate(table.clip_ids)}
+    changes = Counter[tuple[int, int]]()
+    events = event_columns(batch.events)
+    for clip_id, labels in zip(events.clip_ids, events.labels, strict=True):
+        row = row_of[int(clip_id)]
+        before, after = set(table.labels[row]), set(labels)
+        free = table.states[row] in MACHINE_STATES
+        if free and len(before - after) == len(after - before) == 1:
+            changes[(before - after).pop(), (after - before).pop()] += 1
+    clips = Counter(label for labels in table.labels for label in labels)
+    names = [*table.classes, *batch.classes]
+    for (old, new), n in changes.items():
+        if n > 1 and n == clips[old]:
+            reading.fault(
+                0,
+                f"class {shown(names[old])} becomes {shown(names[new])} on all {n} clips that "
+                "have it, of which nobody has decided on one",
+                "where it is but another name, give it with labelkit classes rename or merge; "
+                "where somebody listened to each, import with --by person",
+            )
 
 
 def _tell_odd(report: ImportReport, reading: Reading) -> None:

@@ -21,7 +21,6 @@ from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.label_studio.exports import ForeignExport, ForeignTask, read_foreign
 from labelkit.labels.importing import (
-    PERSON,
     Ask,
     ImportReport,
     check_kinship,
@@ -63,7 +62,7 @@ def import_file(
     add_classes: bool = False,
     dry_run: bool = False,
     actor: str | None = None,
-    by: str = PERSON,
+    by: str | None = None,
     ask: Ask | None = None,
 ) -> ImportReport:
     """Bring in a label file, or the answers of a foreign export of Label Studio.
@@ -92,7 +91,7 @@ def import_file(
             project, source, format, spec, metadata_only=metadata_only, add_classes=add_classes,
             dry_run=dry_run, actor=actor, by=by, ask=ask,
         )  # fmt: skip
-    if by != PERSON or actor is not None:
+    if by is not None or actor is not None:
         raise InvalidInput("an export says itself who answered; leave --by and --actor out")
     return _import_export(
         project, source, spec, metadata_only=metadata_only, add_classes=add_classes,

@@ -33,6 +33,7 @@ from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import (
     REVIEW,
     UnreviewedClip,
+    answers_in_other_projects,
     answers_on_deleted_tasks,
     known_tasks,
     known_versions,
@@ -109,13 +110,15 @@ class Ledger:
         paths = self._read_paths(tasks)
         counts = self._bury_followed(tasks) if whole else Counter[str]()
         gone_answers = answers_on_deleted_tasks(self.session, self.project, list(paths))
+        elsewhere = answers_in_other_projects(self.session, self.project, list(paths))
         standing = standing_reviews(self.session, self.project, task_ids=ids)
         found: dict[tuple[int, int | None], Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
             problem = _misplaced(task, paths)
             clip_id = task["data"]["clip_id"]
-            said = gone_answers.get(clip_id, []) if type(clip_id) is int else []
+            known_clip = clip_id if type(clip_id) is int else -1
+            said = [*gone_answers.get(known_clip, ()), *elsewhere.get(known_clip, ())]
             heard, unheard = _part_unheard(task, said)
             counts["unheard"] += len(unheard)
             reviews = read_answers(
@@ -455,8 +458,8 @@ def _part_unheard(
 
     Args:
         task: With its annotations.
-        said: What was said of its clip on tasks that are gone: one that was imported again with
-            its task says no more than it did.
+        said: What was said of its clip on tasks that are gone, and in other projects: one that was
+            imported again with its task says no more than it did.
     """
     annotations = task.get("annotations")
     if not isinstance(annotations, list):

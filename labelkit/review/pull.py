@@ -38,7 +38,8 @@ from labelkit.types import Floats
 
 INCLUDE = (
     "id,data,updated_at,annotations,result,completed_by,was_cancelled,created_at,lead_time,"
-    "ground_truth,parent_prediction,last_action,updated_by,predictions,model_version"
+    "ground_truth,parent_prediction,parent_annotation,last_action,updated_by,predictions,"
+    "model_version"
 )
 # The server's clock decides what is new; answers that were on their way come in this time.
 OVERLAP = timedelta(seconds=60)

@@ -18,11 +18,17 @@ from labelkit.stores.session import Session
 from labelkit.types import Ints
 
 _BATCH = "batch_id, batch_key, made_at, kind, actor, by_person, reason, undoes"
+# What became of classes and clips rather than of labels: the set speaks of them as they are now.
+_BOOKKEEPING = (
+    "(select batch_id from class_changes union select batch_id from clip_changes "
+    "except select batch_id from event_rows)"
+)
 # Batches that say something of labels, in the part of the history that is wanted.
-_WANTED = """
+_WANTED = f"""
 with wanted as (
     select b.batch_id from batches b
     where b.batch_id > $after and (b.by_person or not $people)
+    and b.batch_id not in {_BOOKKEEPING}
     and (b.undoes is not null or b.batch_id in (
         select batch_id from classes union select batch_id from clips
         union select batch_id from label_events union select batch_id from label_verdicts
@@ -143,6 +149,16 @@ def read_label_batches(session: Session, wanted: HistorySlice) -> list[BatchRow]
         vars(wanted),
     )
     return [BatchRow(*row) for row in rows]
+
+
+def read_bookkeeping(session: Session, after: int) -> list[str]:
+    """Read what batches did that only gave classes and clips other names, or took imports back."""
+    rows = session.rows(
+        f"select reason from batches where batch_id > ? and batch_id in {_BOOKKEEPING} "
+        "and batch_id not in (from taken_back) order by batch_id",
+        [after],
+    )
+    return [reason for (reason,) in rows]
 
 
 def read_new_classes(session: Session) -> dict[int, list[str]]:

@@ -482,3 +482,18 @@ def repair_reasons(session: Session, project: str, word: str) -> list[str]:
 def answered_projects(session: Session) -> list[str]:
     """List the names of the projects that answers which stand are of, set up here or not."""
     return [name for (name,) in session.rows("select distinct project from reviews_now order by 1")]
+
+
+def answers_in_other_projects(
+    session: Session, project: str, clip_ids: Sequence[int]
+) -> dict[int, list[Any]]:
+    """Read the annotations that were answers of clips in other projects, verbatim."""
+    found: dict[int, list[Any]] = {}
+    for clip_id, raw in session.rows(
+        "select clip_id, raw from reviews where project <> ? and answer not in "
+        "('deleted', 'task_deleted') and clip_id in (select unnest(?)) "
+        "and batch_id not in (select batch_id from taken_back) order by review_id",
+        [project, list(clip_ids)],
+    ):
+        found.setdefault(clip_id, []).append(json.loads(raw))
+    return found

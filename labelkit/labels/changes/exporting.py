@@ -18,6 +18,7 @@ from labelkit.labels.changes.change_set import (
     format_changes,
 )
 from labelkit.labels.changes.origins import read_origins
+from labelkit.progress import say
 from labelkit.project import Project, check_target
 from labelkit.stores import change_rows
 from labelkit.stores.as_of import find_batch
@@ -25,6 +26,8 @@ from labelkit.stores.change_rows import EventRow, HistorySlice, VerdictRow
 from labelkit.stores.clips import find_shared_recordings
 from labelkit.stores.session import Session
 
+# Changes of classes and clips that are named.
+_NAMED = 5
 _T = TypeVar("_T")
 
 
@@ -59,6 +62,13 @@ def export_changes(
     with project.store.connect(read_only=True) as con:
         first = 0 if since is None else find_batch(con, since)
         changes = collect_changes(Session(con), first=first, people=people)
+        left_out = change_rows.read_bookkeeping(Session(con), first)
+    if left_out:
+        some = "; ".join(left_out[:_NAMED]) + ("; ..." if len(left_out) > _NAMED else "")
+        say(
+            f"{len(left_out)} batches changed classes and clips rather than labels ({some}): the "
+            "set speaks of them as they are called here; do the same in the other copy first"
+        )
     text = format_changes(changes).encode()
     with replacing(file) as out:
         out.write(text)

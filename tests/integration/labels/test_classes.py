@@ -309,3 +309,31 @@ def test_not_by_hand(project, words, message):
     done = call(project, "label", *words)
     assert done.exit_code == 2 and message in done.stderr, done.output
     assert rows(project, "select count(*) from batches") == n and before
+
+
+def test_a_change_set_speaks_of_classes_as_they_are(project, labelled, tmp_path):
+    other = copy_project(labelled, tmp_path / "other")
+    path = next(p for p, names in labels(project).items() if names == ["Car"])
+    call(project, "classes", "rename", "Car", "Auto")
+    call(project, "label", path, "Auto", "--reason", "heard")
+    done = call(project, "changes", "export", tmp_path / "c.json", "--since", "3")
+    assert "renames Car to Auto" in done.stderr and "the other copy first" in done.stderr
+    assert call(other, "classes", "rename", "Car", "Auto").exit_code == 0
+    done = call(other, "changes", "import", tmp_path / "c.json")
+    assert done.exit_code == 0, done.output
+    assert labels(other) == labels(project) and states(other) == states(project)
+    sound(other)
+
+
+def test_a_change_set_leaves_undone_imports_out(project, labelled, tmp_path):
+    other = copy_project(labelled, tmp_path / "other")
+    file = tmp_path / "wrong.csv"
+    file.write_text("fname,label\nx.wav,Dog\n")
+    call(project, "import", file, "--format", "csv", "--metadata-only")
+    batch = rows(project, "select max(batch_id) from batches")[0][0]
+    assert call(project, "undo", batch).exit_code == 0
+    done = call(project, "changes", "export", tmp_path / "c.json")
+    assert done.exit_code == 0, done.output
+    assert call(other, "changes", "import", tmp_path / "c.json").exit_code == 0
+    assert labels(other) == labels(project)
+    sound(other)

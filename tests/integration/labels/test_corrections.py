@@ -154,3 +154,36 @@ def test_options_that_would_do_nothing_are_refused(project, options, message):
     with pytest.raises(InvalidInput, match=message) as caught:
         import_labels(project, source, metadata_only=True, **options)
     assert not isinstance(caught.value, FaultyFile)
+
+
+def fill(project, *lines):
+    source = project.root / "f.csv"
+    source.write_text("fname,label\n" + "\n".join(lines) + "\n")
+    done = call(project, "import", source, "--format", "csv", "--metadata-only", "--add-classes")
+    assert done.exit_code == 0, done.output
+
+
+RENAMES = [
+    # Corrections, and whether they are but another name for a class of three clips.
+    ("m1.wav,Katze\nm2.wav,Katze\nm3.wav,Katze", True),
+    ("m1.wav,Katze\nm2.wav,Katze\nm3.wav,Katze\nr1.wav,Katze", True),
+    ("m1.wav,Katze\nm2.wav,Katze", False),
+    ("m1.wav,Katze\nm2.wav,Katze\nm3.wav,Regen", False),
+    ("m1.wav,Katze\nm2.wav,Katze\nm3.wav,remove", False),
+    ("r1.wav,Katze", False),
+]
+
+
+@pytest.mark.parametrize(("lines", "refused"), RENAMES)
+def test_another_name_for_a_class_is_nobody_s_decision(project, lines, refused):
+    fill(project, "m1.wav,Meow", "m2.wav,Meow", "m3.wav,Meow", "r1.wav,Regen", "k.wav,Katze")
+    done = correct(project, f"path,labels\n{lines}\n")
+    if refused:
+        assert done.exit_code == 2 and "becomes 'Katze' on all 3 clips" in done.stderr
+        assert "classes rename or merge" in done.stderr
+        assert correct(project, f"path,labels\n{lines}\n", "--by", "person").exit_code == 0
+        assert rows(project, "select state from labels_now where path = 'm1.wav'") == [
+            ("relabeled",)
+        ]
+    else:
+        assert done.exit_code == 0, done.output

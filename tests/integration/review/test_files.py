@@ -6,7 +6,8 @@ import pytest
 
 from labelkit.errors import InvalidInput
 from labelkit.labels.undo import undo
-from labelkit.records import Batch
+from labelkit.project import create_project
+from labelkit.records import Batch, Clip
 from labelkit.review import status as reporting
 from labelkit.review.pull import PullReport, pull_file, repair
 from labelkit.review.queue import Choice, read_queue
@@ -222,6 +223,50 @@ def test_an_answer_whose_task_came_to_name_another_file_is_told(project, tmp_pat
     assert f"until then its earlier answer on '{PATHS[one]}' stands" in unread.problem
     assert labels_of(project, one)[0] == ["Dog"]
     assert pull_file(project, write(tmp_path, moved)) == PullReport()
+
+
+GROUPED = [
+    # path, labels, state, group
+    ("a1.wav", ["Dog"], "verified", "a"),
+    ("a2.wav", ["Dog"], "verified", "a"),
+    ("b1.wav", ["Dog", "Cat"], "verified", "b"),
+    ("c1.wav", ["Cat"], "self_verified", None),
+    ("d1.wav", ["Rain"], "verified", "d"),
+    ("d2.wav", ["Rain"], "unverified", "d"),
+    ("e1.wav", ["Dog"], "unverified", "e"),
+    ("f1.wav", ["Cat"], "relabeled", "f"),
+    ("g1.wav", ["Wind"], "unverified", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        # Two of one source would leave none for each other.
+        ("a1.wav", "b1.wav"),
+        ("a2.wav", "b1.wav"),
+        # Of those people vouched for, one of the class alone.
+        ("b1.wav", "a1.wav"),
+        ("c1.wav", "f1.wav"),
+        ("e1.wav", "a1.wav"),
+        ("f1.wav", "b1.wav"),
+        # The only trusted one is of the same source, or the clip itself; or there is none.
+        ("d2.wav", None),
+        ("d1.wav", None),
+        ("g1.wav", None),
+    ],
+)  # fmt: skip
+def test_an_example_is_of_another_source(tmp_path, path, wanted):
+    (tmp_path / "audio").mkdir()
+    project, _ = create_project(tmp_path, tmp_path / "audio")
+    clips = [Clip(path=p, labels=tuple(names), state=state, group=group, subset="train")
+             for p, names, state, group in GROUPED]  # fmt: skip
+    with project.store.write() as session:
+        session.append(Batch(key="c", kind="import", actor="me", by_person=True, clips=clips,
+                             classes=["Dog", "Cat", "Rain", "Wind"]))  # fmt: skip
+    [item] = read_queue(project, Choice(where=f"path = '{path}'")).items
+    found = item.given_example
+    assert (None if found is None else found[1].path) == wanted
 
 
 def test_examples_are_of_the_class_and_of_another_source(project):

@@ -19,7 +19,7 @@ def project(labelled, tmp_path):
 
 
 def test_labels_that_may_be_missing(project, tmp_path):
-    with pytest.raises(InvalidInput, match=r"score 'missing' yet; make it with: labelkit missing$"):
+    with pytest.raises(InvalidInput, match="make it with: labelkit missing, with a lower"):
         read_queue(project, Choice(missing=3))
     run_id = import_probs(project, write_probs(tmp_path / "a.csv"))
     proposed, _ = find_missing_labels(project, run_id=run_id, percentile=60, most=999)

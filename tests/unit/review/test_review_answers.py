@@ -654,6 +654,14 @@ def test_what_nobody_made_is_no_answer(store, kind, whole):
 
 
 @pytest.mark.parametrize("origin", ["manual", "prediction", "prediction-changed"])
+def test_a_copy_of_what_the_page_made_is_no_answer(store, origin):
+    items = [{**item, "origin": origin} for item in answer(["Rain"])]
+    copied = annotation(1, 1, items, parent_annotation=8, lead_time=None)
+    assert take(store, task(0, copied)) == {"unheard": 1}
+    assert now(store, 0) == (["Dog"], "unverified")
+
+
+@pytest.mark.parametrize("origin", ["manual", "prediction", "prediction-changed"])
 def test_what_the_page_made_is_an_answer_whoever_took_no_time(store, origin):
     items = [{**item, "origin": origin} for item in answer(["Rain"])]
     take(store, task(0, annotation(1, 1, items, parent_prediction=5, lead_time=None)))
