@@ -47,10 +47,15 @@ def find_format(source: Path) -> str:
     if head.startswith(b"PAR1"):
         return "parquet"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    found = _of_json(head) if start in (b"{", b"[") else _of_table(source)
+    if start in (b"{", b"["):
+        found, columns = _of_json(head), ""
+    else:
+        found, columns = _of_table(source)
     if found is None:
+        remedy = "csv with --path-column and --label-column say, or " if columns else ""
         raise InvalidInput(
-            f"{source.name}: nobody can tell what it is by its first lines; give --format, one of "
+            f"{source.name}: nobody can tell what it is by its "
+            f"{f'columns, {columns}' if columns else 'first lines'}; give --format, {remedy}one of "
             f"{', '.join([*registry.names('format'), LABEL_STUDIO])}"
         )
     return found
@@ -71,10 +76,14 @@ def _of_json(head: bytes) -> str | None:
     return None
 
 
-def _of_table(source: Path) -> str | None:
+def _of_table(source: Path) -> tuple[str | None, str]:
+    """Find out which format a table has, and its columns, on one line."""
     found = Reading()
     table = read_table(source, found, lambda table: _name(table, source) is not None)
-    return None if found.noted else _name(table, source)
+    columns = ", ".join(table.header)
+    if found.noted or len(table.header) < 2 or not columns.isprintable() or len(columns) > 300:
+        columns = ""
+    return None if found.noted else _name(table, source), columns
 
 
 def _name(table: Table, source: Path) -> str | None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.errors import InvalidInput
-from labelkit.label_studio.answers import is_by_nobody
+from labelkit.label_studio.answers import is_by_nobody, is_foreign
 from labelkit.label_studio.page import choice_name
 
 # Label Studio puts eight digits before the name of a file that is uploaded.
@@ -32,6 +32,7 @@ class ForeignTask:
         names: Paths of its recording, the likeliest first.
         annotations: As labelkit's page would have given them.
         labels: Class names that people ticked, and how often.
+        most_ticked: Classes that somebody ticked at once.
     """
 
     number: int
@@ -39,6 +40,7 @@ class ForeignTask:
     names: tuple[str, ...]
     annotations: list[dict[str, Any]]
     labels: Counter[str] = field(default_factory=Counter)
+    most_ticked: int = 0
 
 
 @dataclass
@@ -79,7 +81,7 @@ def read_foreign(
         (('a.wav', '0a1b2c3d-a.wav'), ['Dog'])
     """
     found = ForeignExport()
-    foreign = [task for task in tasks if "clip_id" not in task["data"]]
+    foreign = [task for task in tasks if is_foreign(task)]
     found.own = len(tasks) - len(foreign)
     control = _find_control(foreign, control)
     for task in foreign:
@@ -134,6 +136,7 @@ def _translate(
                 plain = [name.strip() for name in names]
                 if not is_by_nobody(annotation):
                     task.labels.update(plain)
+                    task.most_ticked = max(task.most_ticked, len(set(plain)))
                 choices = [choice_name(name) for name in plain]
                 items.append({**item, "from_name": "labels", "value": {"choices": choices}})
         elif item.get("type") == "textarea":

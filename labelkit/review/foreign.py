@@ -27,9 +27,10 @@ from labelkit.labels.importing import (
     import_labels,
     look_at_files,
 )
+from labelkit.labels.kind import KIND
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import Batch, Clip
+from labelkit.records import ONE, SEVERAL, Batch, Clip
 from labelkit.review.ledger import Ledger
 from labelkit.review.pull import read_export
 from labelkit.review.setup import lock_review
@@ -235,12 +236,13 @@ def _take(
         raise FaultyFile(str(source), reading.faults)
     if not matched.tasks:
         raise InvalidInput(f"{source.name}: no task is of a recording that is here")
-    if new_names or reading.clips:
+    facts = {} if session.is_kind_known() else {KIND: _kind_of(matched)}
+    if new_names or reading.clips or facts:
         content = [new_names, [clip.path for clip in reading.clips], session.last_batch()]
         session.append(
             Batch(
                 key=f"import:{session.last_batch()}:{fingerprint(content)}", kind="import",
-                actor=user(), by_person=True, classes=new_names, clips=reading.clips,
+                actor=user(), by_person=True, classes=new_names, clips=reading.clips, facts=facts,
                 reason=f"{LABEL_STUDIO} {source.name.encode(errors='backslashreplace').decode()}",
             )
         )  # fmt: skip
@@ -257,7 +259,14 @@ def _take(
     done: Counter[str] = Counter()
     for name, its_tasks in by_project.items():
         done += Ledger(session, name, ReviewSpec()).take_tasks(its_tasks, {}, whole=False)
-    return _report(session, matched, reading, counts, done, known)
+    report = _report(session, matched, reading, counts, done, known)
+    return replace(report, labels=facts.get(KIND, ""))
+
+
+def _kind_of(matched: _Matched) -> str:
+    """Tell whether clips have one label or several, by the answers of people."""
+    ticks = (task.most_ticked for tasks in matched.tasks.values() for task in tasks)
+    return SEVERAL if max(ticks, default=0) > 1 else ONE
 
 
 def _report(

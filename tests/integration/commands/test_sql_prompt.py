@@ -279,7 +279,8 @@ def test_the_store_is_described(project):
     done = script(project, ".tables\n")
     assert {"labels_now", "label_events", "labels_at"} <= set(done.stdout.split())
     for name, start in {
-        "clip_rows": "CREATE TABLE", "clips": "CREATE VIEW", "labels_now": "CREATE VIEW", "labels_at": "create macro",
+        "clip_rows": "CREATE TABLE", "clips": "CREATE VIEW", "labels_now": "CREATE VIEW",
+        "labels_at": "create macro",
     }.items():  # fmt: skip
         done = script(project, f".schema {name}\n")
         assert done.stdout.lower().startswith(start.lower()) and name in done.stdout, done.output

@@ -7,6 +7,7 @@ import pytest
 from labelkit.config import FormatSpec
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
+from labelkit.labels.kind import set_kind
 from labelkit.project import create_project
 from tests.support.commands import call, rows
 
@@ -71,7 +72,7 @@ def test_corrections_however_they_are_written(project, text, options):
 
 
 def test_several_labels_of_a_correction(project):
-    assert call(project, "labels", "several").exit_code == 0
+    set_kind(project, "several")
     correct(project, 'path,labels\nverified.wav,"Cat,Dog"\n')
     correct(project, "path,labels\nunverified.wav,Cat|Dog\n", "--separator", "|")
     correct(project, "path,label\nself_verified.wav,Cat\nself_verified.wav,Dog\n")

@@ -14,6 +14,7 @@ from labelkit.datasets.cells import split_names
 from labelkit.datasets.published import LAYOUTS
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
+from labelkit.labels.kind import set_kind
 from tests.support.clips import write_csv
 
 CLIPS = {
@@ -475,6 +476,7 @@ def test_contradictions_are_faults(tone_project, before, how, lines, options, me
 
 def test_corrections_are_events_of_a_person(tone_project):
     import_csv(tone_project, [(f"{n}.wav", "Low" if n % 2 else "High") for n in range(6)])
+    set_kind(tone_project, "several")
     source = tone_project.root / "c.json"
     source.write_text('{"0.wav": "Low", "1.wav": "remove", "2.wav": "Low,High"}')
     assert import_labels(tone_project, source, "corrections", FormatSpec()).changed == 3
@@ -642,6 +644,7 @@ def test_every_format_is_among_them():
 @pytest.mark.parametrize("labels", ["Wolf", "Wolf,Low", "Wolf,Bear"])
 def test_corrections_bring_classes_in_where_they_may(tone_project, labels):
     import_csv(tone_project, [("0.wav", "Low"), ("1.wav", "High")])
+    set_kind(tone_project, "several")
     file = tone_project.root / "c.json"
     file.write_text(json.dumps({"0.wav": labels}))
     with pytest.raises(FaultyFile, match=r"unknown class 'Wolf'.*or import with --add-classes"):

@@ -230,8 +230,13 @@ def test_what_a_file_is_is_found_out(tmp_path, name, content, format):
     source = tmp_path / name
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
     if format is None:
-        with pytest.raises(InvalidInput, match="give --format, one of audioset, birdclef, ") as why:
+        with pytest.raises(
+            InvalidInput, match=r"give --format, .*one of audioset, birdclef"
+        ) as why:
             find_format(source)
+        assert ("by its columns, file, tag; give --format, csv with" in str(why.value)) == (
+            "file,tag" in str(content)
+        )
         assert "\n" not in str(why.value)
     else:
         assert find_format(source) == format
