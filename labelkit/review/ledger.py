@@ -486,7 +486,8 @@ def read_renames(session: Session, project: str) -> dict[str, str]:
     if not found:
         return {}
     known = set(choice_names(session.classes()))
-    return {old: new for old, new in found.items() if old not in known}
+    # What a repair named may have got another name since.
+    return {old: former.get(new, new) for old, new in found.items() if old not in known}
 
 
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:
