@@ -25,6 +25,7 @@ from labelkit.commands import (
     maintenance,
     project,
     query,
+    recipes,
     recordings,
     rehearsal,
     review,
@@ -167,8 +168,8 @@ def cli(ctx: click.Context, folder: Path | None, lock_timeout: float, debug: boo
 
 
 for module in (
-    project, runs, cleaning, classes, recordings, rehearsal, review, history, query, labels,
-    maintenance,
+    project, recipes, runs, cleaning, classes, recordings, rehearsal, review, history, query,
+    labels, maintenance,
 ):  # fmt: skip
     for command in module.COMMANDS:
         cli.add_command(command)
