@@ -116,7 +116,7 @@ def _find(session: WriteSession, name: str) -> int:
     """
     vocabulary = session.vocabulary()
     if name not in vocabulary.names:
-        near = registry.suggestion(name, vocabulary.names)
+        near = registry.suggestion(name, vocabulary.names) if vocabulary.names else "there is none"
         raise InvalidInput(f"no class {shown(name)}; {near}")
     return vocabulary.stored[vocabulary.names.index(name)]
 

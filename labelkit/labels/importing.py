@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,8 @@ from labelkit.stores.session import Session
 
 # Recordings that a thread looks at, one after the other, and such handfuls that wait for one.
 _HANDFUL, _BLOCK = 16, 256
+# Faults of one kind and one remedy beyond which they are one.
+_ALIKE = 5
 # Missing recordings for which the nearest name is looked for: it takes a while.
 _GUESSES = 3
 
@@ -124,7 +126,7 @@ def import_labels(
         reason=f"{format} {name}",
     )  # fmt: skip
     if not (metadata_only or reading.corrects):
-        look_at_files(project, reading, spec)
+        look_at_files(project, reading, spec, beside=source.parent)
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
@@ -323,11 +325,14 @@ def _plan_clips(
     return replace(batch, key=key, classes=classes, clips=new), report
 
 
-def look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
+def look_at_files(
+    project: Project, reading: Reading, spec: FormatSpec, *, beside: Path | None = None
+) -> None:
     """Hash every recording and read its length; a missing one is a fault.
 
     Those that links take out of the audio folder are left out, unless they are to be followed.
-    Where none lies at a path, the one that is meant is looked for.
+    Where none lies at a path, the one that is meant is looked for; paths may as well be those
+    from ``beside``, the folder of the label file.
 
     What the file says of both is told where it differs; that of the recording counts.
     """
@@ -340,7 +345,7 @@ def look_at_files(project: Project, reading: Reading, spec: FormatSpec) -> None:
     looked = _look(project, reading.clips)
     missing = [clip for clip in reading.clips if looked[clip.path] is None]
     if missing or reading.astray:
-        moved = _find_moved(project, reading, missing, spec)
+        moved = _find_moved(project, reading, missing, spec, beside)
         reading.move(moved)
         said = {moved.get(path, path): value for path, value in said.items()}
         there = {clip.path for clip in reading.clips}
@@ -399,7 +404,11 @@ def _look(project: Project, clips: Sequence[Clip]) -> dict[str, Clip | OSError |
 
 
 def _find_moved(
-    project: Project, reading: Reading, missing: Sequence[Clip], spec: FormatSpec
+    project: Project,
+    reading: Reading,
+    missing: Sequence[Clip],
+    spec: FormatSpec,
+    beside: Path | None,
 ) -> dict[str, str]:
     """Find the recordings that are meant where none lies at a path, by the path of the clip.
 
@@ -409,17 +418,26 @@ def _find_moved(
         project.audio_dir, project.audio_dir, Walk(), follow_links=spec.follow_links
     )
     recordings = Recordings(walk)
+    there = set(recordings.paths)
     match = spec.match or reading.match
     taken = {clip.path: clip.row for clip in reading.clips}
     moved: dict[str, str] = {}
     n_guesses = 0
     astray, reading.astray = reading.astray, []
     strays = set(map(id, astray))
+    folder, root = beside and beside.resolve(), project.audio_dir.resolve()
+    offers: dict[str, list[tuple[Clip, str]]] = defaultdict(list)
     for clip in [*missing, *astray]:
         others = reading.others.get(clip.path, ())
+        from_there = folder and os.path.relpath(folder / clip.path, root)
+        if from_there in there:
+            others = (from_there, *others)
         hits = recordings.find(clip.path, match, others)
         if len(hits) != 1:
             how, hits = recordings.suggest(clip.path, others)
+            if len(hits) == 1:
+                offers[how].append((clip, hits[0]))
+                continue
             guess = None
             if not hits and n_guesses < _GUESSES:
                 guess, n_guesses = recordings.guess(clip.path), n_guesses + 1
@@ -438,6 +456,18 @@ def _find_moved(
                 reading.add(replace(clip, path=hits[0]))
             else:
                 moved[clip.path] = hits[0]
+    for how, found in offers.items():
+        if len(found) > _ALIKE:
+            clip, hit = found[0]
+            reading.fault(
+                0,
+                f"{len(found)} recordings do not lie at their paths: {shown(clip.path)} of row "
+                f"{clip.row} at {shown(hit)}, say",
+                f"take them with --match {how}, or give their paths",
+            )
+            continue
+        for clip, hit in found:
+            reading.fault(clip.row, *_missing(project, clip, how, [hit], None))
     return moved
 
 

@@ -21,17 +21,17 @@ REMEDY = "give it one, or allow several with: labelkit labels several"
 class KindReport:
     """How many labels a clip may have (``one`` or ``several``), and the batch that says so.
 
-    ``batch`` is None where it was so before.
+    ``labels`` is None where nobody has said it and no clip tells, ``batch`` where it was so before.
     """
 
-    labels: str
+    labels: str | None
     batch: int | None
 
 
 def read_kind(project: Project) -> KindReport:
     """Tell whether clips have one label or may have several."""
     with project.store.read() as session:
-        return KindReport(labels=SEVERAL if session.allows_several() else ONE, batch=None)
+        return KindReport(labels=session.kind(), batch=None)
 
 
 def set_kind(project: Project, kind: str) -> KindReport:

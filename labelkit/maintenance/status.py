@@ -32,7 +32,7 @@ def status(project: Project) -> list[Fact]:
         Fact("project", str(project.root.resolve())),
         Fact("audio", str(project.audio_dir.resolve())),
         Fact("classes", found.n_classes),
-        Fact("labels a clip", found.labels),
+        Fact("labels a clip", found.labels or "as the first import says"),
     ]
     facts += [Fact(f"{s.subset} clips {s.state}", s.n_clips) for s in found.states]
     facts += [

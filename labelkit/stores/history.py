@@ -143,12 +143,12 @@ def read_log(
 _LOG = """
 with mine as (
     select e.batch_id, e.event_id, e.clip_id, e.labels, c.batch_id = e.batch_id as first
-    from label_events e join clips c on c.clip_id = e.clip_id
+    from event_rows e join clip_rows c on c.clip_id = e.clip_id
     where e.batch_id >= $first and e.batch_id in (select unnest($ids))
 ),
 told as (
     select event_id, labels, lag(labels) over (partition by clip_id order by event_id) as before
-    from label_events where clip_id in (select clip_id from mine where not first)
+    from event_rows where clip_id in (select clip_id from mine where not first)
 ),
 changed as (
     select event_id, len(list_filter(labels, lambda x: not list_contains(before, x)))
@@ -164,7 +164,7 @@ touched as (
     select batch_id, count(distinct clip_id) as n from (
         select batch_id, clip_id from mine
         union all
-        select batch_id, clip_id from label_verdicts
+        select batch_id, clip_id from verdict_rows
         where batch_id >= $first and batch_id in (select unnest($ids))
     ) group by batch_id
 )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from labelkit.records import ONE, SEVERAL
 from labelkit.stores.session import Session
 
 _LAST_RUNS = 5
@@ -43,12 +42,12 @@ class LastRun:
 class Overview:
     """What a project shows at a glance.
 
-    ``labels`` is how many a clip may have, one or several; ``last_runs`` are whole ones, the newest
-    first.
+    ``labels`` is how many a clip may have, one or several, None where nothing tells;
+    ``last_runs`` are whole ones, the newest first.
     """
 
     n_classes: int
-    labels: str
+    labels: str | None
     states: tuple[StateCount, ...]
     fold_sets: tuple[FoldSet, ...]
     last_runs: tuple[LastRun, ...]
@@ -102,7 +101,7 @@ def read_overview(session: Session) -> Overview:
     )
     return Overview(
         n_classes,
-        SEVERAL if session.allows_several() else ONE,
+        session.kind(),
         tuple(StateCount(*row) for row in states),
         tuple(FoldSet(*row) for row in sets),
         tuple(LastRun(*row) for row in last_runs),

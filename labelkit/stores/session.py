@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.records import SEVERAL, LabelTable
+from labelkit.records import ONE, SEVERAL, LabelTable
 from labelkit.stores.standing import Vocabulary, move_columns, read_vocabulary
 from labelkit.stores.views import OF_THE_PRESENT
 from labelkit.types import Array, Bools, Floats, Ints, Objects
@@ -91,6 +91,12 @@ class Session:
         if rows and rows[0][0] is not None:
             return bool(rows[0][0] == SEVERAL)
         return bool(self.rows("select 1 from label_events where len(labels) > 1 limit 1"))
+
+    def kind(self) -> str | None:
+        """Tell whether clips have one label or may have several; None where nothing tells."""
+        if not self.is_kind_known() and not self.rows("select 1 from clips limit 1"):
+            return None
+        return SEVERAL if self.allows_several() else ONE
 
     def is_kind_known(self) -> bool:
         """Tell whether it was stated that a clip has one label, or may have several."""

@@ -76,7 +76,7 @@ def test_options_of_before_the_command(word):
     ("words", "means"),
     [
         (["trian"], "labelkit train"), (["statsu"], "labelkit status"),
-        (["relabell"], "labelkit label CLIP CLASS"),
+        (["relabell"], "labelkit label"),
         (["Train"], "labelkit train"), (["REVIEW"], "labelkit review"),
         (["train_model"], "labelkit train"),
         (["review", "statis"], "labelkit review status"), (["review", "log"], "labelkit log"),

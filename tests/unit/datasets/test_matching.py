@@ -28,8 +28,8 @@ MEANT = {
     "the address of a file": (["y/a b.wav"], "file:///home/me/y/a%20b.wav", "y/a b.wav", "name"),
     "a sub-folder": (["x/y/a.wav", "b.wav"], "a.wav", "x/y/a.wav", "name"),
     "another folder": (["x/a.wav"], "y/a.wav", "x/a.wav", "name"),
-    "one folder too many": (["a.wav"], "audio/a.wav", "a.wav", "name"),
-    "one folder too many, others of the name": (["x/a.wav", "y/a.wav"], "audio/y/a.wav",
+    "one folder too many": (["a.wav"], "clips/a.wav", "a.wav", "name"),
+    "one folder too many, others of the name": (["x/a.wav", "y/a.wav"], "clips/y/a.wav",
                                                 "y/a.wav", "name"),
     "a path of Windows": (["x/a.wav", "y/a.wav"], "C:\\data\\y\\a.wav", "y/a.wav", "name"),
     "a path of another computer": (["y/a.wav"], "/home/me/audio/y/a.wav", "y/a.wav", "name"),
@@ -138,6 +138,20 @@ def test_what_lies_below_the_audio_folder_is_read_as_that(bring, tmp_path, capsy
     assert "2 paths are not quite" in capsys.readouterr().err
     # Again, in other words: nothing new.
     assert len(bring([], ["x/a.wav", "x\\b.wav", "c.wav"])) == 3
+
+
+def test_paths_may_be_those_from_the_label_file_s_folder(bring, capsys):
+    given = ["audio/x/a.wav", "audio/b.wav", "c.wav"]
+    assert bring(["x/a.wav", "b.wav", "c.wav", "y/b.wav"], given) == ["x/a.wav", "b.wav", "c.wav"]
+    assert "2 paths are not quite" in capsys.readouterr().err
+
+
+def test_many_that_one_option_takes_are_one_fault(bring):
+    there, given = [f"x/{k}.wav" for k in range(9)], [f"{k}.wav" for k in range(9)]
+    with pytest.raises(FaultyFile, match="9 recordings do not lie at their paths") as caught:
+        bring(there, given)
+    assert "--match name" in str(caught.value) and "1 fault," in str(caught.value)
+    assert len(bring(there, given, match="name")) == 9
 
 
 def test_two_paths_of_one_recording_are_a_fault(bring):
