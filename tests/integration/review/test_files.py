@@ -100,7 +100,7 @@ def test_answers_of_two_files_are_told_apart(project, tmp_path):
 
 @pytest.mark.parametrize("command", ["disagreements", "annotators", "status"])
 def test_without_any_answer_the_way_to_begin_is_told(project, command):
-    refused(call(project, "review", command), "labelkit review init")
+    refused(call(project, "review", command), "labelkit review init", code=1)
 
 
 @pytest.mark.parametrize(
