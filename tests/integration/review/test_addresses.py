@@ -79,7 +79,7 @@ def call(project, *words, **options):
 
 COMMANDS = (
     ["pull"], ["pull", "--full"], ["pull", "--watch", "1"], ["push", "--where", "true"],
-    ["push", "--where", "true"], ["review", "status"], ["review", "doctor"],
+    ["push", "3"], ["review", "status"], ["review", "doctor"],
 )  # fmt: skip
 
 
