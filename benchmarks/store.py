@@ -79,7 +79,7 @@ def append_bare(con: Any, number: int, first: int, events: LabelEvents) -> None:
         [number, str(number)],
     )
     con.execute(
-        "insert into label_events select event_id, ?, clip_id, state, labels, source, null, "
+        "insert into event_rows select event_id, ?, clip_id, state, labels, source, null, "
         "iteration, score, null, now() at time zone 'utc' from arrays",
         [number],
     )
