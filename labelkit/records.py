@@ -56,7 +56,8 @@ class LabelEvents:
     """Many events as columns, one entry each: what a bulk append takes.
 
     ``clip_ids`` is an integer array; ``labels`` holds one sequence of class ids an event;
-    ``evidence`` holds JSON. A column that is None has nothing to say.
+    ``evidence`` holds JSON. A column that is None has nothing to say. Where they are ``numbered``,
+    labels are numbers of ``class_rows`` rather than places in the vocabulary.
     """
 
     clip_ids: Ints
@@ -67,6 +68,7 @@ class LabelEvents:
     iterations: Sequence[int | None] | None = None
     scores: Sequence[float | None] | None = None
     evidence: Sequence[str | None] | None = None
+    numbered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +273,9 @@ class Batch:
     """One atomic append. Its ``key`` is the caller's: the same key is written only once.
 
     ``by_person`` says whether people stand behind it; a batch of a machine may change
-    only unverified and self-verified clips.
+    only unverified and self-verified clips. Class ids are places in the vocabulary, the batch's
+    own ``classes`` behind it; who read that in an earlier session says which it was (``spoken``,
+    its names and the batch after which it was read); a batch of a run need not.
     """
 
     key: str
@@ -297,6 +301,7 @@ class Batch:
     pulls: Sequence[Pull] = ()
     class_changes: Sequence[ClassChange] = ()
     clip_changes: Sequence[ClipChange] = ()
+    spoken: tuple[Sequence[str], int] | None = None
     facts: Mapping[str, str | None] = field(default_factory=dict)
 
 

@@ -282,8 +282,8 @@ def _check_values(file: Path, paths: list[str], probs: Floats) -> None:
 
 
 def _tell_sums(file: Path, table: LabelTable, paths: list[str], probs: Floats) -> None:
-    """Tell of rows that do not sum to 1, where every clip has one label at most."""
-    if any(len(labels) > 1 for labels in table.labels):
+    """Tell of rows that do not sum to 1, where a clip has one label."""
+    if table.several:
         return
     sums = probs.sum(axis=1)
     odd = np.flatnonzero(abs(sums - 1) > SUM_TOLERANCE)

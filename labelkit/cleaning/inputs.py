@@ -26,7 +26,7 @@ from labelkit.runs.folds import freeze_folds
 from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.runs import read_trainings
-from labelkit.stores.standing import move_logits
+from labelkit.stores.standing import move_columns, move_logits
 from labelkit.types import Bools, Floats, Ints, Objects
 
 # Runs of other people's models: nothing is known of what they were trained on.
@@ -162,6 +162,7 @@ class ScoreInputs:
             trainings = read_trainings(session, self.run_id)
             before = session.labels(self.run["as_of"])
             places = session.class_places(self.run_id)
+            given = session.labels_of(self.table)
         logged = [training for training in trainings if training.logged]
         row_of = {int(clip_id): k for k, clip_id in enumerate(self.clip_ids)}
         learnt = {int(i): labels for i, labels in zip(before.clip_ids, before.labels, strict=True)}
@@ -173,16 +174,24 @@ class ScoreInputs:
             column = {int(clip_id): k for k, clip_id in enumerate(clip_ids)}
             logits = move_logits(logits, places, max(len(before.classes), logits.shape[2]))
             labels = multi_hot([learnt[int(i)] for i in clip_ids], logits.shape[2])
-            head = choose_head(self.run["settings"]["model"]["head"], several=before.several)
+            head = self._head_of_then(before.several)
             seen = [
                 i for i in training.trained_on
-                if i in row_of and learnt[i] == self.table.labels[self.rows[row_of[i]]]
+                if i in row_of and learnt[i] == given[self.rows[row_of[i]]]
             ]  # fmt: skip
             found = measure_dynamics(labels, logits, head=head)
             columns = np.array([column[i] for i in seen], int)
             part = Dynamics(*(values[columns] for values in vars(found).values()))
             parts.append((np.array([row_of[i] for i in seen], int), part))
         return mean_dynamics(parts, len(self.rows)) if parts else None
+
+    def _head_of_then(self, several: bool) -> str:
+        """Tell what made probabilities in the run: what it was measured by says so, if anything."""
+        metrics = self.run["metrics"]
+        for head, measure in (("softmax", "accuracy"), ("sigmoid", "lwlrap")):
+            if f"verified_{measure}" in metrics or f"test_{measure}" in metrics:
+                return head
+        return choose_head(self.run["settings"]["model"]["head"], several=several)
 
     @cached_property
     def _windows(self) -> tuple[Ints, Floats]:
@@ -194,7 +203,9 @@ class ScoreInputs:
             # A model also judges held-out clips, and of later stages clips of other folds.
             mine = (rows >= 0) & (self.judges[rows] == judge)
             clips.append(rows[mine])
-            probs.append(found.probs[mine])
+            with self.project.current.read() as session:
+                places = session.class_places(judge, self.table)
+            probs.append(move_columns(found.probs[mine], places, self.labels.shape[1]))
         return np.concatenate(clips), np.concatenate(probs)
 
     @property
@@ -205,8 +216,7 @@ class ScoreInputs:
     @property
     def window_probs(self) -> Floats:
         """Probabilities of each window, ``(n_windows, n_classes)``."""
-        probs = self._windows[1]
-        return np.pad(probs, ((0, 0), (0, self.labels.shape[1] - probs.shape[1])))
+        return self._windows[1]
 
     @cached_property
     def _embedded(self) -> tuple[Floats, Bools, dict[str, Entry]]:
@@ -314,16 +324,16 @@ def read_inputs(
                 if project.store.as_of is None
                 else "no run was finished by then; name a later one with --run"
             )
-        clip_ids, judges, probs = session.predictions(wanted)
+        clip_ids, judges, probs = session.predictions(wanted, table)
     known = np.isin(clip_ids, table.clip_ids)
-    clip_ids, judges, probs = clip_ids[known], judges[known], probs[known, : len(table.classes)]
+    clip_ids, judges, probs = clip_ids[known], judges[known], probs[known]
     rows = np.searchsorted(table.clip_ids, clip_ids)
     keep = (table.subsets[rows] == "train") & (table.states[rows] != REJECTED)
     if not keep.any():
         raise NotYet(
             f"run {wanted} judged no clip that is neither held out nor rejected; train anew"
         )
-    probs = np.pad(probs[keep], ((0, 0), (0, len(table.classes) - probs.shape[1])))
+    probs = probs[keep]
     probe = probe or read_recipe("probe")
     for change in probe.changes:
         if change.strip().partition(".")[0] not in ("probe", "embedding", "features"):

@@ -82,6 +82,7 @@ def find_missing_labels(
                 known[row_of[clip_id], class_id] = True
     with project.current.read() as session:
         now, settled = session.labels(), set(session.decided())
+        places = session.places_of(table)
         # Proposals that were taken back may be made again.
         undone = session.undone_batches(METRIC)
     found = find_missing(inputs.labels, inputs.both_probs, percentile=percentile, known=known)
@@ -123,7 +124,7 @@ def find_missing_labels(
         Verdict(clip_id=clip_id, class_id=int(c), verdict="unsure", rule=rule, score=float(1 - p))
         for k, c, p in proposals
         for clip_id in [int(inputs.clip_ids[k])]
-        if mask and (clip_id, int(c)) not in settled and c not in given[clip_id]
+        if mask and (clip_id, places[c]) not in settled and places[c] not in given[clip_id]
     ]
     with project.store.write() as session:
         receipt = session.append(

@@ -140,12 +140,12 @@ def _commit(
     inputs = judges[0]
     table, probs = inputs.table, np.mean([judge.probs for judge in judges], axis=0)
     with inputs.project.current.read() as session:
-        now = session.labels()
+        now, judged = session.labels(), session.labels_of(table)
     rows_now = np.searchsorted(now.clip_ids, inputs.clip_ids)
     states = now.states[rows_now]
     # Labels that are others now were not judged.
     open_to = open_to & np.array(
-        [now.labels[i] == table.labels[k] for i, k in zip(rows_now, inputs.rows, strict=True)]
+        [now.labels[i] == judged[k] for i, k in zip(rows_now, inputs.rows, strict=True)]
     )
     accepted = kept & open_to & (states == UNVERIFIED)
     revoked = open_to & ~kept & (states == SELF_VERIFIED) & (not add)
@@ -199,6 +199,7 @@ def _commit(
                 reason=words,
                 run_id=inputs.run_id,
                 events=events,
+                spoken=(table.classes, table.as_of),
                 verdicts=[v for event in events for v in verdicts_of(event, words)],
             )
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from labelkit.commands.cleaning import judge_options, judged_by
-from labelkit.commands.options import Place, as_of_option, json_option, table_options
+from labelkit.commands.options import Place, as_of_option, is_given, json_option, table_options
 from labelkit.output import show, show_facts
 
 
@@ -22,7 +22,10 @@ def classes(ctx: click.Context, run_id: str | None, probs: Path | None, as_json:
     The commands below give classes other names, make some one, or take them out.
     """
     if ctx.invoked_subcommand is not None:
-        given = {"--run": run_id, "--probs": probs, "--json": as_json}
+        given = {
+            "--run": run_id, "--probs": probs, "--json": as_json, "--as-of": ctx.obj.as_of,
+            "--wide": is_given("wide"),
+        }  # fmt: skip
         odd = [name for name, value in given.items() if value]
         if odd:
             raise click.UsageError(

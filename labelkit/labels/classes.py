@@ -6,6 +6,7 @@ it is called now, states and history stay, and an undo brings the old names back
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def rename_class(project: Project, old: str, new: str) -> ClassReport:
         if new in session.classes():
             raise InvalidInput(
                 f"there is a class {shown(new)} already; make the two one with: "
-                f"labelkit classes merge {_quoted(old)} {_quoted(new)}"
+                f"labelkit classes merge {shlex.quote(old)} {shlex.quote(new)}"
             )
         change = ClassChange(class_id=class_id, name=new)
         return _write(session, [old], [change], f"renames {old} to {new}")
@@ -141,7 +142,3 @@ def _write(
         left_without=count_clips_without_labels(session) - bare,
         classes=len(session.classes()),
     )
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if " " in name else name

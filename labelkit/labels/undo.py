@@ -131,7 +131,8 @@ def _tip(session: Session, batch_id: int) -> int:
     line = undo_line(session, batch_id)
     if not len(line) % 2:
         raise InvalidInput(f"batch {batch_id} was taken back by batch {line[-1]} already")
-    built = find_built_on(session, batch_id)
+    # An undo that is taken back may have brought an import back.
+    built = find_built_on(session, find_root(session, batch_id))
     if built:
         more = f", and {len(built) - _NAMED} more" if len(built) > _NAMED else ""
         raise InvalidInput(

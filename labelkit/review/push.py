@@ -305,7 +305,7 @@ class _Sender:
         self.faults: dict[int, str] = {}
         self.urls: dict[int, str] = {}
         with project.store.read() as session:
-            self.classes = session.classes()
+            self.classes, self.as_of = session.classes(), session.last_batch()
         self.names = choice_names(self.classes)
         self.keys = read_page(setup.page).keys
 
@@ -500,6 +500,7 @@ class _Sender:
                     by_person=True,
                     reason=f"{len(tasks)} clips to {self.setup.title} ({version})",
                     review_tasks=tasks,
+                    spoken=(self.classes, self.as_of),
                 )
             )
 

@@ -193,7 +193,7 @@ class RunRows:
             iteration: Round or stage of the run.
         """
         data = self.data
-        now = self._now(session)
+        now, judged_labels = self._now(session), session.labels_of(data.table)
         judge = {state.fold: state for state in judges}
         confidence = registry.resolve("score", "self_confidence")(data.labels, judged)
         events = []
@@ -201,7 +201,8 @@ class RunRows:
             clip_id, wanted = int(data.ids[k]), SELF_VERIFIED if chosen[k] else UNVERIFIED
             labels = data.table.labels[data.train[k]]
             state, labels_now = now[clip_id]
-            if state not in MACHINE_STATES or state == wanted or labels_now != labels:
+            unchanged = labels_now == judged_labels[data.train[k]]
+            if state not in MACHINE_STATES or state == wanted or not unchanged:
                 continue
             fold = int(data.folds[k])
             events.append(
@@ -226,11 +227,12 @@ class RunRows:
     def removals(self, session: Session, removed: Bools, rule: str) -> list[Verdict]:
         """Make verdicts that the labels of noisy clips left out by a rule are absent."""
         data, now = self.data, self._now(session)
+        judged_labels = session.labels_of(data.table)
         return [
             Verdict(clip_id=int(data.ids[k]), class_id=int(label), verdict="absent", rule=rule)
             for k in np.flatnonzero(removed)
             if now[int(data.ids[k])][0] in MACHINE_STATES
-            and now[int(data.ids[k])][1] == data.table.labels[data.train[k]]
+            and now[int(data.ids[k])][1] == judged_labels[data.train[k]]
             for label in data.table.labels[data.train[k]]
         ]
 
@@ -243,7 +245,7 @@ class RunRows:
     def matches(self, session: Session, states: Sequence[FoldState], probs: Floats) -> bool:
         """Tell whether the store holds the judgements of trainings as they are."""
         for stored, state in zip(self.predictions(states, probs), states, strict=True):
-            clip_ids, _, found = session.predictions(stored.run_id)
+            clip_ids, _, found = session.predictions(stored.run_id, self.data.table)
             order = np.argsort(stored.clip_ids)
             if not np.array_equal(clip_ids, stored.clip_ids[order]) or not np.array_equal(
                 found, stored.probs[order]

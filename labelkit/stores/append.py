@@ -26,10 +26,11 @@ from labelkit.records import (
 from labelkit.states import MACHINE_STATES, RELABELED, STATES, VERIFIED
 from labelkit.stores import materialised
 from labelkit.stores.catalog import create_predictions, renew_standing_views
+from labelkit.stores.clips import find_clips_with_several
 from labelkit.stores.columns import as_column, as_json, as_lists, event_columns, label_columns
 from labelkit.stores.reviews import append_reviews
 from labelkit.stores.session import Session
-from labelkit.stores.standing import renumber
+from labelkit.stores.standing import Vocabulary
 from labelkit.stores.views import MARK
 from labelkit.types import Array, Ints
 
@@ -63,25 +64,24 @@ class WriteSession(Session):
             ],
         )  # fmt: skip
         self._append_facts(batch, batch_id)
-        self._append_classes(batch, batch_id)
+        numbers = self._append_classes(batch, batch_id)
         self._append_clips(batch, batch_id)
         self._append_clip_changes(batch, batch_id)
         self._append_runs(batch, batch_id)
         if batch.fold_set is not None and batch.folds:
             self._append_folds(batch.fold_set, batch.folds, batch_id)
-        batch = self._renumbered(batch)
-        self._append_events(event_columns(batch.events), batch.by_person, batch_id)
-        self._append_verdicts(batch.verdicts, batch_id)
+        self._append_events(event_columns(batch.events), batch.by_person, batch_id, numbers)
+        self._append_verdicts(batch.verdicts, batch_id, numbers)
         _check_judgements(batch)
         for predictions in batch.predictions:
             self._append_predictions(predictions)
         for scores in batch.scores:
-            self._append_scores(scores)
+            self._append_scores(scores, numbers)
         for suggestions in batch.suggestions:
-            self._append_suggestions(suggestions)
+            self._append_suggestions(suggestions, numbers)
         if batch.suggestions or batch.scores:
             materialised.keep_scores(self, batch_id)
-        append_reviews(self, batch, batch_id)
+        append_reviews(self, batch, batch_id, numbers)
         self.appended.append(batch.key)
         return Receipt(batch_id=batch_id, repeated=False)
 
@@ -105,21 +105,29 @@ class WriteSession(Session):
         for name, value in batch.facts.items():
             self.execute("insert into facts values (?, ?, ?)", [batch_id, name, value])
 
-    def _append_classes(self, batch: Batch, batch_id: int) -> None:
-        """Add new classes; one of a name that was retired is that class again."""
+    def _append_classes(self, batch: Batch, batch_id: int) -> list[int]:
+        """Add classes and note what becomes of others.
+
+        Returns:
+            The numbers in ``class_rows`` of the classes by whose places the batch speaks: those of
+            the vocabulary it was made with, and behind them its new ones.
+        """
         vocabulary = self.vocabulary()
-        known, new = set(vocabulary.names), list[str]()
-        changes = list(batch.class_changes)
+        numbers, new = _numbers_of(batch, vocabulary), list[str]()
+        known, changes = set(vocabulary.names), list(batch.class_changes)
+        first = self.next_id("class_rows", "class_id")
         for name in batch.classes:
             if name in known:
                 raise StoreError(f"class {name!r} is in the vocabulary already")
             known.add(name)
+            # One of a name that was retired is that class again.
             retired = vocabulary.find_retired(name)
             if retired is None:
+                numbers.append(first + len(new))
                 new.append(name)
             else:
+                numbers.append(retired)
                 changes.append(ClassChange(class_id=retired, name=name))
-        first = self.next_id("class_rows", "class_id")
         ids = range(first, first + len(new))
         self.insert("class_rows", {"class_id": ids, "name": new, "batch_id": [batch_id] * len(ids)})
         for change in changes:
@@ -129,13 +137,33 @@ class WriteSession(Session):
             )
         if changes or (new and not vocabulary.unchanged):
             renew_standing_views(self._con)
-        names = self.classes()
+        if changes:
+            self._check_changes(changes)
+        return numbers
+
+    def _check_changes(self, changes: Sequence[ClassChange]) -> None:
+        """Refuse classes of one name, classes merged into none, and clips of several labels."""
+        vocabulary = self.vocabulary()
+        names, places = vocabulary.names, vocabulary.places
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise StoreError(
                 f"class {twice!r} would be in the vocabulary twice; rename one first: "
                 "labelkit classes rename"
             )
+        for change in changes:
+            if change.into is not None and places[change.class_id] is None:
+                raise StoreError(
+                    f"class {change.name!r} would be part of a class that is none any more; take "
+                    "back what became of that one first: labelkit undo"
+                )
+        if self.is_kind_known() and not self.allows_several():
+            paths, n = find_clips_with_several(self)
+            if n:
+                raise StoreError(
+                    f"clip {paths[0]!r} and {n - 1} others would have several labels, but clips of "
+                    "this project have one; allow several with: labelkit labels several"
+                )
 
     def _append_clip_changes(self, batch: Batch, batch_id: int) -> None:
         """Note where clips lie now, and which are gone; no two may lie at one place."""
@@ -167,26 +195,12 @@ class WriteSession(Session):
             "clip_scores.clip_id and c.path <> clip_scores.path"
         )
 
-    def _renumbered(self, batch: Batch) -> Batch:
-        """Give classes of a batch their places of today.
-
-        A run speaks of the vocabulary it began with; meanwhile classes may have been renamed,
-        merged or retired.
-        """
-        vocabulary, names = self.vocabulary(), self.classes()
-        run = next(iter(batch.runs), None)
-        if run is None or list(run.classes) == names[: len(run.classes)]:
-            return batch
-        places = vocabulary.find(run.classes, run.as_of)
-        if places == list(range(len(places))):
-            return batch
-        return renumber(batch, places)
-
     def _append_clips(self, batch: Batch, batch_id: int) -> None:
         clips, first = batch.clips, self.next_id("clip_rows", "clip_id")
         if not clips:
             return
-        class_id = {name: index for index, name in enumerate(self.classes())}
+        vocabulary = self.vocabulary()
+        class_id = dict(zip(vocabulary.names, vocabulary.stored, strict=True))
         paths = [clip.path for clip in clips]
         known = self._known_paths(paths)
         for clip in clips:
@@ -224,6 +238,7 @@ class WriteSession(Session):
             ),
             True,
             batch_id,
+            range(len(vocabulary.log)),
         )
         # A label that people gave or confirmed is somebody's word that its class is there.
         said = [
@@ -232,7 +247,7 @@ class WriteSession(Session):
             if state in (VERIFIED, RELABELED)
             for label in given
         ]
-        self._append_verdicts(said, batch_id)
+        self._append_verdicts(said, batch_id, range(len(vocabulary.log)))
         folds = {i: c.fold for i, c in zip(ids, clips, strict=True) if c.fold is not None}
         if folds:
             self._append_folds(IMPORTED_FOLDS, folds, batch_id)
@@ -242,12 +257,15 @@ class WriteSession(Session):
         sql = "select path from clips semi join arrays using (path)"
         return {path for (path,) in self.rows_beside({"path": as_column(paths)}, sql)}
 
-    def _append_events(self, events: LabelEvents, by_person: bool, batch_id: int) -> None:
+    def _append_events(
+        self, events: LabelEvents, by_person: bool, batch_id: int, numbers: Sequence[int]
+    ) -> None:
         n = len(events.clip_ids)
         if not n:
             return
-        rows, classes = self._check_events(events)
-        labels, spell_labels = label_columns(n, rows, self.stored(classes))
+        if events.numbered:
+            numbers = range(len(self.vocabulary().log))
+        labels, spell_labels = label_columns(n, *self._check_events(events, numbers))
         if not by_person:
             self._check_machine(events)
         first = self.next_id("event_rows", "event_id")
@@ -277,11 +295,11 @@ class WriteSession(Session):
         )
         materialised.keep_state(self, first + n - 1, batch_id)
 
-    def _check_events(self, events: LabelEvents) -> tuple[Ints, Ints]:
+    def _check_events(self, events: LabelEvents, numbers: Sequence[int]) -> tuple[Ints, Ints]:
         """Refuse columns that name what is not there, and name the first row that does.
 
         Returns:
-            Row of the event and class id of each label.
+            Row of the event and number in ``class_rows`` of each label.
         """
 
         def refuse(row: int, problem: str) -> None:
@@ -289,7 +307,7 @@ class WriteSession(Session):
 
         n = len(events.clip_ids)
         for name, column in vars(events).items():
-            if column is not None and len(column) != n:
+            if column is not None and name != "numbered" and len(column) != n:
                 raise StoreError(f"label events: {len(column)} {name} for {n} clips")
         n_clips = self.next_id("clip_rows", "clip_id")
         odd = np.flatnonzero((events.clip_ids < 0) | (events.clip_ids >= n_clips))
@@ -298,7 +316,7 @@ class WriteSession(Session):
         for state in set(events.states) - set(STATES):
             known = ", ".join(STATES)
             refuse(list(events.states).index(state), f"no state {state!r}; known: {known}")
-        n_classes = len(self.classes())
+        n_classes = len(numbers)
         lengths = np.fromiter(map(len, events.labels), np.int64, len(events.labels))
         rows = np.repeat(np.arange(len(lengths)), lengths)
         classes = np.array(list(chain.from_iterable(events.labels)))
@@ -309,12 +327,18 @@ class WriteSession(Session):
         odd = np.flatnonzero((classes < 0) | (classes >= n_classes))
         if len(odd):
             refuse(rows[odd[0]], f"no class {classes[odd[0]]}")
+        stored = _take(numbers, classes)
         if lengths.max(initial=0) > 1 and self.is_kind_known() and not self.allows_several():
-            refuse(
-                int(lengths.argmax()),
-                f"{lengths.max()} labels, but clips of this project have one; allow several with: "
-                "labelkit labels several",
-            )
+            places = self.vocabulary().places
+            for row in np.flatnonzero(lengths > 1):
+                # Of merged classes several may be one.
+                standing = {places[k] for k in stored[rows == row]} - {None}
+                if len(standing) > 1:
+                    refuse(
+                        int(row),
+                        f"{len(standing)} labels, but clips of this project have one; allow "
+                        "several with: labelkit labels several",
+                    )
         if events.scores is not None:
             scores = np.asarray(events.scores)
             if scores.dtype == object:
@@ -325,7 +349,7 @@ class WriteSession(Session):
         for run_id in set(events.run_ids or ()) - {None}:
             if not self.rows("select 1 from runs where run_id = ?", [run_id]):
                 refuse(list(events.run_ids or ()).index(run_id), f"no run {run_id!r}")
-        return rows, classes
+        return rows, stored
 
     def _check_machine(self, events: LabelEvents) -> None:
         """Refuse events by which a machine decides for a person, or against one."""
@@ -362,10 +386,12 @@ class WriteSession(Session):
                 + (f", a person left it {people[clip_id]}" if clip_id in people else "")
             )
 
-    def _append_verdicts(self, verdicts: Sequence[Verdict], batch_id: int) -> None:
+    def _append_verdicts(
+        self, verdicts: Sequence[Verdict], batch_id: int, numbers: Sequence[int]
+    ) -> None:
         if not verdicts:
             return
-        n_classes, n_clips = len(self.classes()), self.next_id("clip_rows", "clip_id")
+        n_classes, n_clips = len(numbers), self.next_id("clip_rows", "clip_id")
         for v in verdicts:
             if not 0 <= v.clip_id < n_clips:
                 raise StoreError(f"verdict on clip {v.clip_id}: no such clip")
@@ -379,7 +405,7 @@ class WriteSession(Session):
                 "verdict_id": range(first, first + len(verdicts)),
                 "batch_id": [batch_id] * len(verdicts),
                 "clip_id": [v.clip_id for v in verdicts],
-                "class_id": self.stored([v.class_id for v in verdicts]),
+                "class_id": _take(numbers, [v.class_id for v in verdicts]),
                 "start_s": [v.start_s for v in verdicts],
                 "end_s": [v.end_s for v in verdicts],
                 "verdict": [v.verdict for v in verdicts],
@@ -463,7 +489,7 @@ class WriteSession(Session):
                     self.execute(f"copy ({query}) to '{target}'", [predictions.run_id])
             create_predictions(self._con)
 
-    def _append_scores(self, scores: Scores) -> None:
+    def _append_scores(self, scores: Scores, numbers: Sequence[int]) -> None:
         self.check_clips(scores.clip_ids.tolist(), f"scores of {scores.run_id!r}")
         bad = np.flatnonzero(~np.isfinite(scores.values))
         if len(bad):
@@ -478,22 +504,23 @@ class WriteSession(Session):
                 "run_id": [scores.run_id] * n,
                 "clip_id": scores.clip_ids,
                 "class_id": (
-                    [-1] * n if scores.class_ids is None else self.stored(scores.class_ids)
+                    [-1] * n if scores.class_ids is None else _take(numbers, scores.class_ids)
                 ),
                 "metric": [scores.metric] * n,
                 "value": scores.values,
             },
         )
 
-    def _append_suggestions(self, told: Suggestions) -> None:
+    def _append_suggestions(self, told: Suggestions, numbers: Sequence[int]) -> None:
         self.check_clips(told.clip_ids.tolist(), f"suggestions of {told.run_id!r}")
-        n_classes = len(self.classes())
+        n_classes = len(numbers)
         for clip_id, ids in zip(told.clip_ids, told.suggested, strict=True):
             if not len(ids) or not all(0 <= k < n_classes for k in ids):
                 raise StoreError(f"suggestions of {told.run_id!r}: clip {clip_id} gets {list(ids)}")
         n = len(told.clip_ids)
         given, suggested = (
-            [self.stored(ids).tolist() for ids in column] for column in (told.given, told.suggested)
+            [_take(numbers, ids).tolist() for ids in column]
+            for column in (told.given, told.suggested)
         )
         self.insert(
             "suggestion_rows",
@@ -507,17 +534,31 @@ class WriteSession(Session):
             "select run_id, clip_id, given::integer[], suggested::integer[], reason from arrays",
         )
 
-    def stored(self, places: Sequence[int] | Ints) -> Ints:
-        """Return the numbers in ``class_rows`` of places in the vocabulary."""
-        vocabulary, ids = self.vocabulary(), np.asarray(places, np.int64)
-        return ids if vocabulary.unchanged else np.asarray(vocabulary.stored, np.int64)[ids]
-
     def check_clips(self, clip_ids: Iterable[int], where: str) -> None:
         """Refuse clip ids that the store does not know; ids are given without a gap."""
         n_clips = self.next_id("clip_rows", "clip_id")
         unknown = [clip_id for clip_id in clip_ids if not 0 <= clip_id < n_clips]
         if unknown:
             raise StoreError(f"{where}: no clip {min(unknown)}")
+
+
+def _numbers_of(batch: Batch, vocabulary: Vocabulary) -> list[int]:
+    """Find the numbers of the classes by whose places a batch speaks.
+
+    A run, and whoever read the labels in an earlier session, speaks of the vocabulary of then;
+    meanwhile classes may have been renamed, merged or retired.
+    """
+    run = next(iter(batch.runs), None)
+    spoken = batch.spoken or (None if run is None else (run.classes, run.as_of))
+    if spoken is None:
+        return vocabulary.stored
+    found = vocabulary.find_numbers(*spoken)
+    return [place if number is None else number for place, number in enumerate(found)]
+
+
+def _take(numbers: Sequence[int], places: Sequence[int] | Ints) -> Ints:
+    """Return the numbers at some places."""
+    return np.asarray(numbers, np.int64)[np.asarray(places, np.int64)]
 
 
 def _check_judgements(batch: Batch) -> None:

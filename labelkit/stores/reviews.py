@@ -368,14 +368,16 @@ def _read_review(row: Sequence[Any], classes: Sequence[str]) -> Review:
     return Review(**values | {"labels": tuple(classes[index] for index in values["labels"])})
 
 
-def append_reviews(session: WriteSession, batch: Batch, batch_id: int) -> None:
-    """Write what a batch holds of Label Studio.
+def append_reviews(
+    session: WriteSession, batch: Batch, batch_id: int, numbers: Sequence[int]
+) -> None:
+    """Write what a batch holds of Label Studio; ``numbers`` are those of its classes.
 
     Raises:
         StoreError: If a row names an unknown clip or class, or an unknown answer.
     """
     _append_projects(session, batch.review_projects, batch_id)
-    _append_tasks(session, batch.review_tasks, batch_id)
+    _append_tasks(session, batch.review_tasks, batch_id, numbers)
     _append_versions(session, batch.reviews, batch_id)
     _append_pulls(session, batch.pulls, batch_id)
 
@@ -400,7 +402,9 @@ def _append_projects(
     )
 
 
-def _append_tasks(session: WriteSession, tasks: Sequence[ReviewTask], batch_id: int) -> None:
+def _append_tasks(
+    session: WriteSession, tasks: Sequence[ReviewTask], batch_id: int, numbers: Sequence[int]
+) -> None:
     session.check_clips((task.clip_id for task in tasks), "tasks in Label Studio")
     bad = [task for task in tasks if not np.isfinite(task.score)]
     if bad:
@@ -413,7 +417,7 @@ def _append_tasks(session: WriteSession, tasks: Sequence[ReviewTask], batch_id: 
             "clip_id": [t.clip_id for t in tasks],
             "model_version": [t.model_version for t in tasks],
             "score": [t.score for t in tasks],
-            "suggested": as_lists(session.stored(t.suggested).tolist() for t in tasks),
+            "suggested": as_lists([numbers[k] for k in t.suggested] for t in tasks),
             "page_hash": [t.page_hash for t in tasks],
             "batch_id": [batch_id] * len(tasks),
         },

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from labelkit.errors import StoreError
 from labelkit.records import ONE, SEVERAL, LabelTable
 from labelkit.stores.standing import Vocabulary, move_columns, read_vocabulary
 from labelkit.stores.views import OF_THE_PRESENT
@@ -73,10 +74,37 @@ class Session:
         """Read the classes with what became of them: renamed, merged or retired."""
         return read_vocabulary(self._con)
 
-    def class_places(self, run_id: str) -> list[int | None]:
-        """Find where each class of a run is in the vocabulary of today; None where it went."""
-        [(names, as_of)] = self.rows("select classes, as_of from runs where run_id = ?", [run_id])
-        return self.vocabulary().find(names, as_of)
+    def class_places(self, run_id: str, table: LabelTable | None = None) -> list[int | None]:
+        """Find where each class of a run is in a vocabulary; None where it is not in it.
+
+        Args:
+            run_id: The run.
+            table: Labels of some moment, whose vocabulary counts; that of today if None.
+
+        Raises:
+            StoreError: If there is no such run.
+        """
+        rows = self.rows("select classes, as_of from runs where run_id = ?", [run_id])
+        if not rows:
+            raise StoreError(f"no run {run_id!r}; see: labelkit status")
+        vocabulary = self.vocabulary()
+        among = vocabulary.stored if table is None else _numbers_of(vocabulary, table)
+        return vocabulary.locate(vocabulary.find_numbers(*rows[0]), among)
+
+    def places_of(self, table: LabelTable) -> list[int | None]:
+        """Find where each class of a table is today; None where it is no more."""
+        vocabulary = self.vocabulary()
+        return vocabulary.locate(_numbers_of(vocabulary, table), vocabulary.stored)
+
+    def labels_of(self, table: LabelTable) -> list[list[int]]:
+        """Return the labels of a table in places of the vocabulary of today."""
+        places = self.places_of(table)
+        if places == list(range(len(places))):
+            return table.labels
+        return [
+            sorted({place for label in labels if (place := places[label]) is not None})
+            for labels in table.labels
+        ]
 
     def allows_several(self, as_of: int | None = None) -> bool:
         """Tell whether a clip may have several labels, now or after a batch.
@@ -252,13 +280,19 @@ class Session:
         )
         return rows[0][0] if rows else None
 
-    def predictions(self, run_id: str) -> tuple[Ints, Objects, Floats]:
+    def predictions(
+        self, run_id: str, table: LabelTable | None = None
+    ) -> tuple[Ints, Objects, Floats]:
         """Read the probabilities of a finished run and of the fold models it ended with.
+
+        Args:
+            run_id: The run.
+            table: Labels of some moment, whose vocabulary counts; that of today if None.
 
         Returns:
             Clip ids ``(n,)``, the run that judged each of them ``(n,)``, and
             probabilities ``(n, n_classes)``, in the order of the clip ids and of the
-            vocabulary of today; classes that the run did not know have 0.
+            vocabulary; classes that the run did not know have 0.
         """
         data = self._con.execute(
             "select clip_id, run_id, probs from predictions where run_id = $run or run_id in "
@@ -266,10 +300,15 @@ class Session:
             "order by clip_id",
             {"run": run_id},
         ).fetchnumpy()
-        probs = np.stack(data["probs"]) if len(data["clip_id"]) else np.zeros((0, 0), np.float32)
-        if len(probs):
-            probs = move_columns(probs, self.class_places(run_id), len(self.classes()))
-        return np.asarray(data["clip_id"]), np.array(_objects(data["run_id"]), object), probs
+        judges = np.array(_objects(data["run_id"]), object)
+        n_classes = len(self.classes() if table is None else table.classes)
+        probs = np.zeros((len(judges), n_classes), np.float32)
+        # A run may be judged by models of an older vocabulary than its own.
+        for judge in set(judges):
+            mine = judges == judge
+            found = np.stack(data["probs"][mine])
+            probs[mine] = move_columns(found, self.class_places(judge, table), n_classes)
+        return np.asarray(data["clip_id"]), judges, probs
 
     def find_leaks(self, run_ids: Sequence[str] | None = None) -> list[tuple[str, int, str, int]]:
         """Find judgements by a model that, itself or through an ancestor, saw what it judged.
@@ -320,6 +359,11 @@ class Session:
             """,
             {"runs": None if run_ids is None else list(run_ids)},
         )
+
+
+def _numbers_of(vocabulary: Vocabulary, table: LabelTable) -> list[int | None]:
+    """Find the numbers in ``class_rows`` of the classes of a table."""
+    return vocabulary.find_numbers(table.classes, table.as_of)
 
 
 def _objects(column: Any) -> list[Any]:

@@ -11,13 +11,11 @@ Above this module the number of a class is its place in the vocabulary of today.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from labelkit.records import Batch, Scores, Suggestions
-from labelkit.stores.columns import event_columns
 from labelkit.stores.views import View
 from labelkit.types import Floats
 
@@ -143,12 +141,15 @@ class Vocabulary:
             number = into
         return number
 
-    def find(self, names: Sequence[str], as_of: int) -> list[int | None]:
-        """Find where classes are now that had these names after a batch; None where they went.
+    def find_numbers(self, names: Sequence[str], as_of: int) -> list[int | None]:
+        """Find the numbers in ``class_rows`` of what had these names after a batch.
 
         Args:
-            names: What they were called.
+            names: What the classes were called.
             as_of: The batch; of names that none had yet the first to have it later is meant.
+
+        Returns:
+            Numbers; None for a name that no class ever had.
         """
         then: dict[str, int] = {}
         later: dict[str, tuple[int, int]] = {}
@@ -159,12 +160,33 @@ class Vocabulary:
             for naming in log[len(before) :]:
                 found = (naming.batch_id, number)
                 later[naming.name] = min(later.get(naming.name, found), found)
-        places = self.places
         return [
-            places[then[name]] if name in then
-            else places[later[name][1]] if name in later else None
+            then[name] if name in then else later[name][1] if name in later else None
             for name in names
-        ]  # fmt: skip
+        ]
+
+    def locate(
+        self, numbers: Sequence[int | None], among: Sequence[int | None]
+    ) -> list[int | None]:
+        """Find where classes are among others, as themselves or as what they were merged into.
+
+        Args:
+            numbers: Numbers in ``class_rows``.
+            among: The numbers of a vocabulary, in its order.
+
+        Returns:
+            Places in that vocabulary; None where a class is not in it.
+        """
+        place = {number: k for k, number in enumerate(among) if number is not None}
+
+        def find(number: int | None) -> int | None:
+            for _ in self.log:
+                if number is None or number in place:
+                    break
+                number = self.log[number][-1].into
+            return None if number is None else place.get(number)
+
+        return [find(number) for number in numbers]
 
     def find_retired(self, name: str) -> int | None:
         """Find the number in ``class_rows`` of a retired class of this name, the last there was."""
@@ -254,66 +276,6 @@ def move_logits(logits: Floats, places: Sequence[int | None], n_classes: int) ->
     return moved
 
 
-def renumber(batch: Batch, places: Sequence[int | None]) -> Batch:
-    """Give the classes of a batch other places; labels of classes that are no more are left out.
-
-    Args:
-        batch: What a run says, in places of the vocabulary it knew.
-        places: Where each of these is now.
-    """
-
-    def moved(labels: Sequence[int]) -> list[int]:
-        found = (places[label] for label in labels)
-        return list(dict.fromkeys(place for place in found if place is not None))
-
-    events = event_columns(batch.events)
-    verdicts = [
-        replace(verdict, class_id=place)
-        for verdict in batch.verdicts
-        if (place := places[verdict.class_id]) is not None
-    ]
-    return replace(
-        batch,
-        events=replace(events, labels=[sorted(moved(labels)) for labels in events.labels]),
-        verdicts=verdicts,
-        scores=[_move_scores(scores, places) for scores in batch.scores],
-        suggestions=[
-            _keep_rows(
-                replace(
-                    told,
-                    given=[sorted(moved(labels)) for labels in told.given],
-                    suggested=[moved(labels) for labels in told.suggested],
-                )
-            )
-            for told in batch.suggestions
-        ],
-    )
-
-
-def _move_scores(scores: Scores, places: Sequence[int | None]) -> Scores:
-    if scores.class_ids is None:
-        return scores
-    there = np.array([-1 if place is None else place for place in places], np.int64)
-    class_ids = there[scores.class_ids]
-    keep = class_ids >= 0
-    return replace(
-        scores, clip_ids=scores.clip_ids[keep], values=scores.values[keep],
-        class_ids=class_ids[keep],
-    )  # fmt: skip
-
-
-def _keep_rows(told: Suggestions) -> Suggestions:
-    """Leave out the clips for which nothing is suggested any more."""
-    keep = [row for row, labels in enumerate(told.suggested) if len(labels)]
-    return replace(
-        told,
-        clip_ids=told.clip_ids[keep],
-        given=[told.given[row] for row in keep],
-        suggested=[told.suggested[row] for row in keep],
-        reasons=[told.reasons[row] for row in keep],
-    )
-
-
 def standing_views(vocabulary: Vocabulary) -> list[View]:
     """Write the views that show rows as they stand, for a vocabulary."""
     labels, place = vocabulary.labels_sql, vocabulary.class_sql
@@ -325,19 +287,21 @@ def standing_views(vocabulary: Vocabulary) -> list[View]:
     path = "coalesce(moved_to, path) as path" if vocabulary.clips_changed else "path"
     stored = ", ".join(map(str, vocabulary.stored)) or "null"
     standing = "" if vocabulary.unchanged else f" where class_id in ({stored})"
-    scores = f"""
-select run_id, clip_id, class_id, metric, value from (
-    select * replace (case when class_id < 0 then class_id else {place("class_id")} end as class_id)
-    from score_rows
-) where class_id is not null
-"""
+    scores = "\nselect run_id, clip_id, class_id, metric, value from score_rows\n"
     if not vocabulary.unchanged:
-        scores = (
-            "\nselect run_id, clip_id, class_id, metric, min(value) as value from "
-            f"({scores}) group by all\n"
-        )
+        # Those of whole clips, which queues read, pass as they are.
+        scores = f"""
+select run_id, clip_id, class_id, metric, value from score_rows where class_id < 0
+union all
+select run_id, clip_id, {place("class_id")} as class_id, metric, min(value) as value
+from score_rows where class_id >= 0 and {place("class_id")} is not null
+group by run_id, clip_id, {place("class_id")}, metric
+"""
+    # Of a class that is part of another one it was said before that, whenever it was written.
     absent = " or ".join(
         f"(class_id = {number} and batch_id <= {batch})"
+        if vocabulary.log[number][-1].into is None
+        else f"class_id = {number}"
         for number, batch in vocabulary.joined.items()
     )
     return [

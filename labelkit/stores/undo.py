@@ -12,7 +12,7 @@ import numpy as np
 from labelkit.records import ClassChange, ClipChange, LabelEvents
 from labelkit.stores.append import IMPORTED_FOLDS
 from labelkit.stores.session import Session
-from labelkit.stores.views import UNCOVERED
+from labelkit.stores.views import STANDING, UNCOVERED
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,18 @@ def restored_things(session: Session, batch_id: int) -> RestoredThings:
         )
         for clip_id, old, now in before(_CLIP_LOG, "(path, gone)")
     ]  # fmt: skip
-    used = _classes_used_beside(session, batch_id)
+    root = find_root(session, batch_id)
+    used = _classes_used_beside(session, root)
+    # Who had a class when it was retired does not need it any more.
+    used_since = _classes_used_beside(session, root, since=batch_id)
     classes = [
         ClassChange(
             class_id=class_id, name=(old or now)[0], into=old[1] if old else None,
             retired=old[2] if old else True,
         )
         for class_id, old, now in before(_CLASS_LOG, "(name, into_id, retired)")
-        if old or class_id not in used
+        # It would go, or go again.
+        if not (old[2] if old else True) or class_id not in (used_since if old else used)
     ]  # fmt: skip
     facts = {
         name: old[0] if old else None for name, old, _ in before(_FACT_LOG, "row(value)")
@@ -117,21 +121,32 @@ def restored_things(session: Session, batch_id: int) -> RestoredThings:
     return RestoredThings(classes=classes, clips=clips, facts=facts, overruled=overruled)
 
 
-def _classes_used_beside(session: Session, batch_id: int) -> set[int]:
-    """Find the numbers in ``class_rows`` of classes that clips have which a batch did not bring."""
+def _classes_used_beside(session: Session, batch_id: int, *, since: int = 0) -> set[int]:
+    """Find the numbers in ``class_rows`` of classes that clips have which a batch did not bring.
+
+    A class that others were merged into is one that their clips have.
+
+    Args:
+        session: The open store.
+        batch_id: The batch.
+        since: Look only at what was said after this batch.
+    """
     rows = session.rows(
         """
         with others as (
             select clip_id from clip_rows where batch_id <> $batch
         )
         select distinct unnest(labels) from event_rows semi join others using (clip_id)
-        where batch_id <> $batch and batch_id not in (from taken_back)
+        where batch_id <> $batch and batch_id > $since and batch_id not in (from taken_back)
         union select class_id from verdict_rows semi join others using (clip_id)
-        where batch_id <> $batch and batch_id not in (from taken_back)
+        where batch_id <> $batch and batch_id > $since and batch_id not in (from taken_back)
         """,
-        {"batch": batch_id},
+        {"batch": batch_id, "since": since},
     )
-    return {class_id for (class_id,) in rows}
+    vocabulary = session.vocabulary()
+    places = vocabulary.places
+    standing = {places[class_id] for (class_id,) in rows} - {None}
+    return {vocabulary.stored[place] for place in standing if place is not None}
 
 
 def find_built_on(session: Session, batch_id: int) -> list[str]:
@@ -253,6 +268,9 @@ def restored_events(
 ) -> LabelEvents:
     """Make events for the clips of a batch that are not what stands without, or again with, it.
 
+    Labels are numbers of ``class_rows``: what an undo does to classes does not move them. Clips
+    that are gone are set right, too, for when they are back.
+
     Args:
         session: The open store.
         root: The batch that changes sides, no undo.
@@ -261,17 +279,21 @@ def restored_events(
     """
     rows = session.rows(
         f"""
-        with mine as (select distinct clip_id from label_events where batch_id = $root),
+        with mine as (select distinct clip_id from event_rows where batch_id = $root),
         counted as (
-            select * from standing_events_but($root) where clip_id in (from mine)
-            qualify {UNCOVERED}
+            select * from ({STANDING.format(events="event_rows", toggled="$root")})
+            where clip_id in (from mine) qualify {UNCOVERED}
         ),
         stood as (
             select clip_id, max_by((state, labels), event_id) as stood
             from counted group by clip_id
+        ),
+        now as (
+            select clip_id, max_by((state, labels), event_id) as now
+            from event_rows where clip_id in (from mine) group by clip_id
         )
-        select clip_id, stood[1], stood[2] from stood join current_events n using (clip_id)
-        where (n.state, n.labels) <> stood order by clip_id
+        select clip_id, stood[1], stood[2] from stood join now using (clip_id)
+        where now <> stood order by clip_id
         """,
         {"root": root},
     )
@@ -282,6 +304,7 @@ def restored_events(
         labels=labels,
         sources=[source] * len(rows),
         evidence=[json.dumps(evidence)] * len(rows),
+        numbered=True,
     )
 
 

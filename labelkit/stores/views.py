@@ -85,6 +85,20 @@ DOUBT = (
 )
 
 
+# Events that made the labels of clips what they are, where one batch (`{toggled}`) changes sides:
+# over `label_events`, or over `event_rows` for clips and classes that are no more.
+STANDING = """
+select e.event_id, e.batch_id, e.clip_id, e.state, e.labels, e.source, e.run_id, e.iteration,
+       e.score, e.evidence, e.made_at, b.kind, b.actor, b.by_person, b.reason
+from {events} e join batches b on b.batch_id = e.batch_id
+where b.undoes is null
+and (e.batch_id in (select batch_id from taken_back)) = (e.batch_id is not distinct from {toggled})
+-- That a task was tidied away is told, and decides nothing.
+and (e.evidence is null
+     or coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted')
+"""
+
+
 def of_deleted_task(row: str) -> str:
     """Write the condition that the task a row names was found deleted later.
 
@@ -120,16 +134,7 @@ select batch_id from line group by batch_id having max(n) % 2 = 1
         "standing_events_but(toggled)",
         "`standing_events` as they would be if one batch changed sides: taken back if it stands, "
         "standing again if it was taken back.",
-        """
-select e.event_id, e.batch_id, e.clip_id, e.state, e.labels, e.source, e.run_id, e.iteration,
-       e.score, e.evidence, e.made_at, b.kind, b.actor, b.by_person, b.reason
-from label_events e join batches b on b.batch_id = e.batch_id
-where b.undoes is null
-and (e.batch_id in (select batch_id from taken_back)) = (e.batch_id is not distinct from toggled)
--- That a task was tidied away is told, and decides nothing.
-and (e.evidence is null
-     or coalesce(json_extract_string(e.evidence, '$.answer'), '') <> 'task_deleted')
-""",
+        STANDING.format(events="label_events", toggled="toggled"),
     ),
     View(
         "standing_events",
@@ -182,7 +187,7 @@ left join {_NAMES} v on true
     View(
         "labels_at(moment)",
         "`labels_now` as it was: after a batch (its number), at the end of a day (UTC), or at a "
-        "time.",
+        "time, of the clips and with the classes of today; `--as-of` has those of then.",
         f"""
 with said as (
     select moment::varchar as word, try_cast(moment::varchar as bigint) as batch_id,

@@ -1,6 +1,7 @@
 """Classes get other names, become one, or go: nobody's decision, and everything follows."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from labelkit.cleaning.score import class_table, score
 from labelkit.cleaning.selection import select
 from labelkit.labels.history import history
 from labelkit.labels.undo import undo
+from labelkit.project import create_project
 from labelkit.records import Batch, LabelEvent, Predictions, Run, Scores, Suggestions, Verdict
 from tests.support.commands import call, refused, rows
 from tests.support.labelled import CLASSES, PATHS, judge, write_probs
@@ -142,8 +144,6 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "message"), REFUSED)
 def test_what_cannot_be_is_refused(project, words, message):
-    import shlex
-
     before = rows(project, "from batches")
     done = call(project, "classes", *shlex.split(words))
     assert done.exit_code == 2 and message in done.stderr, done.output
@@ -337,3 +337,139 @@ def test_a_change_set_leaves_undone_imports_out(project, labelled, tmp_path):
     assert call(other, "changes", "import", tmp_path / "c.json").exit_code == 0
     assert labels(other) == labels(project)
     sound(other)
+
+
+def do(project, *lines):
+    """Commands that all work; `last` is the number of the newest batch then."""
+    for line in lines:
+        last = rows(project, "select max(batch_id) from batches")[0][0]
+        words = shlex.split(line.replace("last", str(last)))
+        done = call(project, *words)
+        assert done.exit_code == 0, (line, done.output)
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Four clips of classes A, B, C, by one import; no recordings."""
+    (tmp_path / "audio").mkdir()
+    few, _ = create_project(tmp_path, tmp_path / "audio")
+    for name, lines in (("l", "a.wav,A\nb.wav,B\nc.wav,C\n"), ("m", "x.wav,B\n"),
+                        ("n", "y.wav,Canine\nz.wav,A\n")):  # fmt: skip
+        (tmp_path / f"{name}.csv").write_text(f"fname,label\n{lines}")
+    do(few, f"import {tmp_path}/l.csv --format csv --metadata-only")
+    return few
+
+
+IMPORT = "import {}/{}.csv --format csv --metadata-only --add-classes"
+# What is done after the import of a, b and c, and what the clips have then.
+ORDERS = {
+    "a retired class is given again": (
+        ["classes retire A", "label b.wav A --add-classes"],
+        {"a": "A", "b": "A", "c": "C"},
+    ),
+    "so by corrections": (
+        ["classes retire A", "correct b A"],
+        {"a": "A", "b": "A", "c": "C"},
+    ),
+    "and taken back": (
+        ["classes retire A", "label b.wav A --add-classes", "undo last"],
+        {"a": "", "b": "B", "c": "C"},
+    ),
+    "a new class, taken back and given again": (
+        ["label b.wav New --add-classes", "undo last", "undo last"],
+        {"a": "A", "b": "New", "c": "C"},
+    ),
+    "a class of an undone import that others became part of": (
+        ["m n", "classes merge A Canine", "undo 2"],
+        {"a": "Canine", "b": "B", "c": "C"},
+    ),
+    "a class that an undone import brought again": (
+        ["classes retire A", "m n", "label b.wav A", "undo 3"],
+        {"a": "A", "b": "A", "c": "C"},
+    ),
+    "a decision on a clip that is gone": (
+        ["m m", "label x.wav C", "undo 3", "undo 2", "undo 4", "undo 5"],
+        {"a": "A", "b": "B", "c": "C", "x": "C"},
+    ),
+    "merged, swapped names": (
+        ["classes merge A B", "classes rename B A", "label c.wav A"],
+        {"a": "A", "b": "A", "c": "A"},
+    ),
+    "retired between two of one name": (
+        ["classes rename A D", "classes retire D", "label a.wav A --add-classes"],
+        {"a": "A", "b": "B", "c": "C"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("steps", "found"), ORDERS.values(), ids=ORDERS)
+def test_whatever_the_order(few, tmp_path, steps, found):
+    for step in steps:
+        if step.startswith("m "):
+            do(few, IMPORT.format(tmp_path, step[2:]))
+        elif step.startswith("correct "):
+            _, clip, name = step.split()
+            (tmp_path / "c.json").write_text(json.dumps({f"{clip}.wav": name}))
+            do(few, f"import {tmp_path}/c.json --format corrections --add-classes")
+        else:
+            do(few, step)
+    assert {p[:-4]: "".join(v) for p, v in labels(few).items()} == found
+    sound(few)
+
+
+IMPOSSIBLE = {
+    "a ring of merges": (["classes merge A B", "undo last", "classes merge B A"], "undo 3"),
+    "a merge into a class that is gone": (
+        ["classes merge A B", "undo last", "classes retire B"],
+        "undo 3",
+    ),
+    "an import that came back, with a label on it": (
+        ["m m", "undo 2", "undo 3", "label x.wav C"],
+        "undo 4",
+    ),
+    "one label a clip": (
+        ["labels several", "label a.wav A B", "classes merge A B", "labels one"],
+        "undo 4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("steps", "last"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_would_lose_labels_is_refused(few, tmp_path, steps, last):
+    for step in steps:
+        do(few, IMPORT.format(tmp_path, step[2:]) if step.startswith("m ") else step)
+    before = labels(few), rows(few, "from batches")
+    done = call(few, *last.split())
+    assert done.exit_code in (2, 3) and done.stderr.count("\n") == 1, done.output
+    assert "labelkit" in done.stderr and "Traceback" not in done.output
+    assert (labels(few), rows(few, "from batches")) == before
+    sound(few)
+
+
+@pytest.mark.parametrize("words", [["retire", "Bird"], ["merge", "Bird", "Rain"]])
+def test_looking_back_reads_probabilities_of_today_s_runs_with_the_classes_of_then(judged, words):
+    project, run_id = judged
+    moment = rows(project, "select max(batch_id) from batches")[0][0]
+    before = call(project, "score", "--as-of", moment, "--run", run_id, "--json").stdout
+    assert call(project, "classes", *words).exit_code == 0
+    after = call(project, "score", "--as-of", moment, "--run", run_id, "--json")
+    assert after.exit_code == 0 and after.stdout == before
+
+
+def test_a_score_of_a_run_of_before_is_judged_by_its_columns(judged):
+    project, run_id = judged
+    assert call(project, "classes", "retire", "Bird").exit_code == 0
+    assert call(project, "score", "--run", run_id).exit_code == 0
+    kept = rows(project, "select run_id from runs where kind = 'score' and part_of is not null")
+    with project.store.read() as session:
+        mine = session.predictions(run_id)
+        for (name,) in kept:
+            assert np.array_equal(session.predictions(name)[2], mine[2])
+
+
+def test_options_of_the_table_do_nothing_for_the_rest(project):
+    before = rows(project, "from batches")
+    for words in (["--as-of", "1"], ["--wide"], ["--json"]):
+        done = call(project, "classes", *words, "rename", "Dog", "Hund")
+        assert done.exit_code == 2 and f"{words[0]} is for the table" in done.stderr
+    assert rows(project, "from batches") == before
