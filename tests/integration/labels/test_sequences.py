@@ -89,8 +89,13 @@ class Walk:
         self.clock += 1
         file = write_csv(self.project.root / f"{self.clock}.csv", ("fname", "label"), lines)
         state = self.rng.choice(["unverified", "verified"])
-        return call(self.project, "import", file, "--format", "csv", "--add-classes",
+        there = {path for path, _, _ in self.state()}
+        done = call(self.project, "import", file, "--format", "csv", "--add-classes",
                     "--state", state)  # fmt: skip
+        if not done.exit_code:
+            labels = {path: labels for path, labels, _ in self.state() if path not in there}
+            assert all(found == [name] for found in labels.values()), (lines, self.log())
+        return done
 
     def undo_import(self):
         return self._undo("where kind = 'import' or undoes in (select batch_id from batches "
@@ -117,9 +122,15 @@ class Walk:
                                      self.rng.choice(self.classes()))  # fmt: skip
 
     def label(self):
+        """Also with classes that are new, or were retired, or are called otherwise now."""
         path = self.rng.choice(self.state())[0]
-        name = self.rng.choice([*self.classes(), "--none", "--reject", "Brand new"])
-        return call(self.project, "label", path, name, "--add-classes")
+        once = [name for (name,) in rows(self.project, "select name from class_rows")]
+        name = self.rng.choice([*self.classes(), *once, "--none", "--reject", "Brand new"])
+        done = call(self.project, "label", path, name, "--add-classes")
+        if not done.exit_code:
+            labels = dict((p, v) for p, v, _ in self.state())[path]
+            assert labels == ([] if name.startswith("--") else [name]), (path, name, self.log())
+        return done
 
     def verify(self):
         words = [w for change in (*PROBE, "verify.iterations=1", "verify.threshold=0")
