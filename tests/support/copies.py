@@ -18,6 +18,9 @@ def make_copies(root):
     (root / "a" / "audio").mkdir(parents=True)
     project, _ = create_project(root / "a", root / "a" / "audio")
     add_clips(project, [(p, CLASSES[k % 3], int(k < 2)) for k, p in enumerate(PATHS)])
+    with project.store.write() as session:
+        # Clips may have several labels, though none has at first.
+        session.rows("update facts set value = 'several'")
     return project, copy_project(project, root / "b")
 
 

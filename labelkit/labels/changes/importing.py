@@ -34,6 +34,7 @@ from labelkit.labels.changes.merge import (
 from labelkit.labels.changes.origins import describe_origin, name_batch, read_origins
 from labelkit.labels.changes.reading import read_changes
 from labelkit.labels.importing import check_kinship
+from labelkit.labels.kind import REMEDY
 from labelkit.project import Project
 from labelkit.records import Batch, Clip, LabelEvents, Verdict
 from labelkit.states import VERIFIED
@@ -90,6 +91,7 @@ def plan_import(session: Session, changes: ChangeSet) -> ImportPlan:
         InvalidInput: If it is of another data set.
     """
     _refuse_strangers(session, changes)
+    _refuse_several(session, changes)
     return _Planner(session, changes).plan()
 
 
@@ -103,6 +105,17 @@ def _refuse_strangers(session: Session, changes: ChangeSet) -> None:
             f"the set is of another data set: none of its {len(paths)} recordings is here; "
             "bring clips in with: labelkit import FILE"
         )
+
+
+def _refuse_several(session: Session, changes: ChangeSet) -> None:
+    """Refuse a set in which clips have several labels where a clip here has one."""
+    if session.allows_several() or not session.is_kind_known():
+        return
+    for batch in changes.batches:
+        rows: tuple[Clip | NamedEvent, ...] = (*batch.clips, *batch.events)
+        for row in rows:
+            if len(row.labels) > 1:
+                raise InvalidInput(f"{len(row.labels)} labels for {shown(row.path)}; {REMEDY}")
 
 
 class _Planner:
