@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labelkit import registry
-from labelkit.datasets.reading import shown
+from labelkit.datasets.oddities import tell_alike
+from labelkit.datasets.reading import is_class_name, shown
 from labelkit.errors import InvalidInput
 from labelkit.labels.history import find_known_clip
 from labelkit.labels.kind import REMEDY
+from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.states import REJECTED, RELABELED, VERIFIED
@@ -61,11 +63,19 @@ def label_clip(
     with project.store.write() as session:
         clip_id, names = find_known_clip(session, clip), session.classes()
         new = [name for name in wanted if name not in names]
+        odd = [name for name in new if not is_class_name(name) or name != name.strip()]
+        if odd:
+            raise InvalidInput(
+                f"{shown(odd[0])} can be no name of a class; give one without control characters "
+                "and outer spaces that is not 'remove', or --none, or --reject"
+            )
         if new and not add_classes:
             raise InvalidInput(
                 f"no class {shown(new[0])}; {registry.suggestion(new[0], names)}, or give "
                 "--add-classes"
             )
+        for line in tell_alike(new, names):
+            say(f"odd: {line}")
         table = session.labels()
         if len(wanted) > 1 and session.is_kind_known() and not table.several:
             raise InvalidInput(f"{len(wanted)} labels for {shown(clip)}; {REMEDY}")

@@ -25,8 +25,8 @@ KIND = "classes"
 class ClassReport:
     """What became of classes: the batch that says so, the clips concerned, and how many there are.
 
-    ``clips`` counts those that have one of the classes; ``left_without`` those of them that have
-    no label now.
+    ``clips`` counts those that had one of the classes that are called otherwise, or are no more;
+    ``left_without`` those of them that have no label now.
     """
 
     batch: int
@@ -86,7 +86,7 @@ def merge_classes(project: Project, old: Sequence[str], into: str) -> ClassRepor
             for number, name in zip(numbers, dict.fromkeys(old), strict=True)
         ]
         reason = f"merges {', '.join(dict.fromkeys(old))} into {into}"
-        return _write(session, [*old, into], changes, reason)
+        return _write(session, old, changes, reason)
 
 
 def retire_class(project: Project, names: Sequence[str]) -> ClassReport:

@@ -125,6 +125,7 @@ def import_labels(
         key="", kind="import", actor=_actor(actor, by), by_person=by != MACHINE,
         reason=f"{format} {name}",
     )  # fmt: skip
+    _follow_moved(project, reading)
     if not (metadata_only or reading.corrects):
         look_at_files(project, reading, spec, beside=source.parent)
     plan = _plan_corrections if reading.corrects else _plan_clips
@@ -190,6 +191,20 @@ def _read(
             "--match looks for the recordings, --metadata-only does not; leave one of them out"
         )
     return reading
+
+
+def _follow_moved(project: Project, reading: Reading) -> None:
+    """Take clips by where they lay before ``check --moved`` for those that they are."""
+    with project.store.read() as session:
+        former = session.former_paths()
+    paths = {clip.path for clip in reading.clips}
+    moved = {
+        path: former[path]
+        for path in paths & former.keys()
+        if former[path] not in paths and not (project.audio_dir / path).is_file()
+    }
+    reading.respelt |= {now: path for path, now in moved.items()}
+    reading.move(moved)
 
 
 def _kind_of(session: Session, reading: Reading) -> dict[str, str]:

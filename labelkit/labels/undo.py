@@ -115,7 +115,7 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> UndoR
         batch=None if dry_run else written,
         undoes=undoes if of_run else undoes[0],
         clips=clips,
-        left=touched - clips,
+        left=max(0, touched - clips),
         verdicts=sum(done.verdicts for done in found),
     )
 
@@ -137,8 +137,9 @@ def _tip(session: Session, batch_id: int) -> int:
         more = f", and {len(built) - _NAMED} more" if len(built) > _NAMED else ""
         raise InvalidInput(
             f"batch {batch_id} brought clips in on which was built: {', '.join(built[:_NAMED])}"
-            f"{more}; take that back first where it decided labels (labelkit undo), or set clips "
-            "aside one by one: labelkit label CLIP --reject"
+            f"{more}; take back what decided labels first (labelkit undo BATCH); what a run has "
+            "learnt stays: set clips aside (labelkit label CLIP --reject), or mend names of "
+            "classes (labelkit classes --help)"
         )
     return line[-1]
 
@@ -178,7 +179,7 @@ def _take_back(session: WriteSession, batch_id: int) -> _Undone:
             actor=user(),
             # What a person decided comes back as it was, whoever had covered it.
             by_person=batch.by_person or not set(events.states) <= set(MACHINE_STATES),
-            reason=f"takes back batch {batch_id}: {batch.reason}",
+            reason=f"takes back batch {batch_id}: {batch.root_reason}",
             undoes=batch_id,
             events=events,
             class_changes=things.classes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labelkit.audio import io
 from labelkit.datasets.walking import Walk, walk_recordings
@@ -14,9 +14,10 @@ from labelkit.records import Batch, ClipChange
 from labelkit.stores.clips import find_import
 
 KIND = "moved"
-MOVED, SEVERAL_FILES, SEVERAL_CLIPS, TAKEN, GONE = (
+MOVED, SEVERAL_FILES, SEVERAL_CLIPS, TAKEN, GONE, OCCUPIED = (
     "moved", "several files have these bytes", "several missing clips have these bytes",
     "came in anew as another clip", "no file has these bytes",
+    "a clip whose own recording is gone has that place",
 )  # fmt: skip
 
 
@@ -35,7 +36,8 @@ class MovedClip:
 def move_clips(project: Project, *, dry_run: bool = False) -> list[MovedClip]:
     """Give clips whose recordings were renamed or moved the paths these have now.
 
-    A recording is the same one if it has the same bytes. Labels, history, folds and runs stay
+    A recording is the same one if it has the same bytes; files may have changed names among each
+    other. Labels, history, folds and runs stay
     with the clip; an undo of the batch brings the old paths back.
 
     Args:
@@ -43,7 +45,7 @@ def move_clips(project: Project, *, dry_run: bool = False) -> list[MovedClip]:
         dry_run: Only say what would be done.
 
     Returns:
-        The clips whose recordings are missing, in the order of their paths.
+        The clips whose recordings are not at their place, in the order of their paths.
 
     Raises:
         RecordingsGone: If there is no audio folder.
@@ -52,22 +54,21 @@ def move_clips(project: Project, *, dry_run: bool = False) -> list[MovedClip]:
     with project.store.read() as session:
         table = session.labels()
     clip_of = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
+    hashes = dict(zip(table.paths, table.content_hashes, strict=True))
+    found_at = _hash_files(project, set(clip_of))
     missing = {
         path: content
-        for path, content in zip(table.paths, table.content_hashes, strict=True)
-        if content is not None and not (project.audio_dir / path).is_file()
+        for path, content in hashes.items()
+        if content is not None and found_at.get(path) != content
     }
-    if not missing:
-        return []
-    taken = {
-        content: path
-        for path, content in zip(table.paths, table.content_hashes, strict=True)
-        if content is not None and path not in missing
-    }
-    files = _find_files(project, set(clip_of))
-    clips_with = defaultdict(list)
+    files: dict[str, list[str]] = defaultdict(list)
+    for path, content in sorted(found_at.items()):
+        if path not in hashes or path in missing:
+            files[content].append(path)
+    clips_with: dict[str, list[str]] = defaultdict(list)
     for path, content in missing.items():
         clips_with[content].append(path)
+    taken = {content: path for path, content in hashes.items() if content and path not in missing}
 
     def judge(path: str, content: str) -> MovedClip:
         there = files.get(content, [])
@@ -80,7 +81,7 @@ def move_clips(project: Project, *, dry_run: bool = False) -> list[MovedClip]:
         )  # fmt: skip
         return MovedClip(path=path, found_at=there[0], what=what)
 
-    found = [judge(path, missing[path]) for path in sorted(missing)]
+    found = _leave_occupied([judge(path, missing[path]) for path in sorted(missing)])
     changes = [
         ClipChange(clip_id=clip_of[clip.path], path=clip.found_at)
         for clip in found
@@ -102,10 +103,20 @@ def move_clips(project: Project, *, dry_run: bool = False) -> list[MovedClip]:
     return found
 
 
-def _find_files(project: Project, known: set[str]) -> dict[str, list[str]]:
-    """Hash the recordings that no clip is, by their bytes."""
+def _leave_occupied(found: list[MovedClip]) -> list[MovedClip]:
+    """Leave clips alone whose new place is that of a clip that stays, its own recording gone."""
+    while True:
+        staying = {clip.path for clip in found if clip.what != MOVED}
+        stuck = [clip for clip in found if clip.what == MOVED and clip.found_at in staying]
+        if not stuck:
+            return found
+        found = [replace(clip, what=OCCUPIED) if clip in stuck else clip for clip in found]
+
+
+def _hash_files(project: Project, known: set[str]) -> dict[str, str]:
+    """Hash the recordings of all clips that are there, and those that no clip is."""
     walk = walk_recordings(project.audio_dir, project.audio_dir, Walk())
-    strangers = sorted(path for path in walk if path not in known)
+    paths = sorted({*walk, *(path for path in known if (project.audio_dir / path).is_file())})
 
     def look(path: str) -> str | None:
         try:
@@ -114,12 +125,8 @@ def _find_files(project: Project, known: set[str]) -> dict[str, list[str]]:
             return None
 
     with ThreadPoolExecutor() as pool:
-        hashes = list(track(pool.map(look, strangers), len(strangers), "looking at recordings"))
-    found: dict[str, list[str]] = defaultdict(list)
-    for path, content in zip(strangers, hashes, strict=True):
-        if content is not None:
-            found[content].append(path)
-    return found
+        hashes = list(track(pool.map(look, paths), len(paths), "looking at recordings"))
+    return {path: found for path, found in zip(paths, hashes, strict=True) if found is not None}
 
 
 def _tell_taken(project: Project, found: list[MovedClip]) -> None:

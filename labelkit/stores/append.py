@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import chain
@@ -148,8 +149,8 @@ class WriteSession(Session):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise StoreError(
-                f"class {twice!r} would be in the vocabulary twice; rename one first: "
-                "labelkit classes rename"
+                f"class {twice!r} would be in the vocabulary twice; give the one that is there "
+                f"another name first: labelkit classes rename {shlex.quote(twice)} NEW"
             )
         for change in changes:
             if change.into is not None and places[change.class_id] is None:
@@ -184,11 +185,13 @@ class WriteSession(Session):
                 raise StoreError(
                     f"the path {change.path!a} of a clip does not stay below the audio folder"
                 )
-        twice = self.rows("select path from clips group by path having count(*) > 1 limit 1")
+        twice = self.rows(
+            "select path, max(batch_id) from clips group by path having count(*) > 1 limit 1"
+        )
         if twice:
             raise StoreError(
                 f"clip {twice[0][0]!r} would be in the store twice; take the later import back "
-                "first: labelkit undo"
+                f"first: labelkit undo {twice[0][1]}"
             )
         self.execute(
             "update clip_scores set path = c.path from clips c where c.clip_id = "

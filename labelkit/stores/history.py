@@ -230,9 +230,16 @@ told as (
         union select class_id from verdict_rows where clip_id = $clip
     )
     union all
-    select batch_id, 0, clip_id, null, 'clip', if(gone, 'gone', 'moved'), null, 'clips', null, null,
-           null, json_object('path', path)::varchar, null
-    from clip_changes where clip_id = $clip
+    select batch_id, 0, clip_id, null, 'clip',
+           case when gone then 'gone' when path = before then 'back' else 'moved' end, null,
+           'clips', null, null, null, json_object('path', path, 'before', before)::varchar, null
+    from (
+        select *, lag(path) over (order by batch_id) as before from (
+            select batch_id, clip_id, path, false as gone from clip_rows where clip_id = $clip
+            union all
+            select batch_id, clip_id, path, gone from clip_changes where clip_id = $clip
+        )
+    ) where before is not null
 )
 select t.event_id, b.made_at, t.what, t.state,
        coalesce(list_select(n.names, list_transform(t.labels, lambda x: x + 1)), []), b.kind,
@@ -318,6 +325,15 @@ def find_clip(session: Session, path: str) -> tuple[int | None, str | None]:
     found = session.rows("select clip_id from clips where path = ?", [path])
     if found:
         return found[0][0], None
+    # What it was called before it moved.
+    former = session.rows(
+        "select c.path from clips c join (select clip_id, path from clip_rows union all "
+        "select clip_id, path from clip_changes) p on p.clip_id = c.clip_id "
+        "where p.path = ? order by c.clip_id desc limit 1",
+        [path],
+    )
+    if former:
+        return None, former[0][0]
     close = session.rows(
         "select path from clips where jaro_winkler_similarity(path, $path) >= $alike "
         "order by jaro_winkler_similarity(path, $path) desc, path limit 1",

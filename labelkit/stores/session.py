@@ -231,6 +231,17 @@ class Session:
         )
         return dict(rows)
 
+    def former_paths(self) -> dict[str, str]:
+        """Read where clips lie now that lay elsewhere before, by where they lay."""
+        return dict(
+            self.rows(
+                "select p.path, c.path from clips c join (select clip_id, path from clip_rows "
+                "union select clip_id, path from clip_changes) p on p.clip_id = c.clip_id "
+                "where c.clip_id in (select clip_id from clip_changes) and p.path <> c.path "
+                "and p.path not in (select path from clips) order by c.clip_id"
+            )
+        )
+
     def first_path(self) -> str | None:
         """Read the path of the clip that came in first."""
         rows = self.rows("select path from clips order by clip_id limit 1")

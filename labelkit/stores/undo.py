@@ -29,6 +29,7 @@ class BatchFacts:
     root: int
     verdicts: int
     answers: int
+    root_reason: str
 
 
 def has_batch(session: Session, batch_id: int) -> bool:
@@ -255,12 +256,13 @@ def read_batch(session: Session, batch_id: int) -> BatchFacts:
     [row] = session.rows(
         "select kind, reason, by_person, "
         "(select count(*) from label_verdicts where batch_id = $root), "
-        "(select count(*) from reviews where batch_id = $root) "
+        "(select count(*) from reviews where batch_id = $root), "
+        "(select reason from batches where batch_id = $root) "
         "from batches where batch_id = $batch",
         {"batch": batch_id, "root": root},
     )
-    kind, reason, by_person, verdicts, answers = row
-    return BatchFacts(batch_id, kind, reason, by_person, root, verdicts, answers)
+    kind, reason, by_person, verdicts, answers, root_reason = row
+    return BatchFacts(batch_id, kind, reason, by_person, root, verdicts, answers, root_reason)
 
 
 def restored_events(

@@ -473,3 +473,21 @@ def test_options_of_the_table_do_nothing_for_the_rest(project):
         done = call(project, "classes", *words, "rename", "Dog", "Hund")
         assert done.exit_code == 2 and f"{words[0]} is for the table" in done.stderr
     assert rows(project, "from batches") == before
+
+
+@pytest.mark.parametrize("name", ["", " Dog", "Dog ", "remove", "two\nlines", "a\tb"])
+def test_no_class_gets_a_name_by_hand_that_none_can_have(project, name):
+    before = rows(project, "from batches")
+    done = call(project, "label", PATHS[9], name, "--add-classes")
+    assert done.exit_code == 2 and "can be no name of a class" in done.stderr, done.output
+    assert rows(project, "from batches") == before
+
+
+def test_a_class_by_hand_that_looks_like_another_is_told(project):
+    assert "look alike" in call(project, "label", PATHS[9], "dog", "--add-classes").stderr
+
+
+def test_a_merge_counts_the_clips_that_change(project):
+    told = labels(project)
+    done = call(project, "classes", "merge", "Car", "Dog", "--json")
+    assert json.loads(done.stdout)[0]["clips"] == sum("Car" in names for names in told.values())

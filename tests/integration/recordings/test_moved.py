@@ -123,3 +123,64 @@ def test_what_has_no_effect_is_refused(project, words):
 def test_without_the_folder_nothing_moves(project):
     project.audio_dir.rename(project.root / "elsewhere")
     refused(call(project, "check", "--moved"), "audio", code=1)
+
+
+ROUNDS = {
+    # Renames one after the other, and where the clips of a, b and c lie then.
+    "two change places": (
+        [("a.wav", "t"), ("b.wav", "a.wav"), ("t", "b.wav")], {"a.wav": "b.wav", "b.wav": "a.wav"},
+    ),
+    "three go round": (
+        [("a.wav", "t"), ("b.wav", "a.wav"), ("sub/c.wav", "b.wav"), ("t", "sub/c.wav")],
+        {"a.wav": "sub/c.wav", "b.wav": "a.wav", "sub/c.wav": "b.wav"},
+    ),
+    "a line that ends free": (
+        [("a.wav", "z.wav"), ("b.wav", "a.wav"), ("sub/c.wav", "b.wav")],
+        {"a.wav": "z.wav", "b.wav": "a.wav", "sub/c.wav": "b.wav"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("renames", "found"), ROUNDS.values(), ids=ROUNDS)
+def test_names_that_change_among_clips(project, renames, found):
+    before = {path: number for number, path in paths(project).items()}
+    for source, target in renames:
+        (project.audio_dir / source).rename(project.audio_dir / target)
+    told = moved(project)
+    assert {path: place for path, (place, what) in told.items() if what == "moved"} == found
+    now = paths(project)
+    assert {path: now[before[path]] for path in found} == found
+    assert moved(project) == {}
+
+
+def test_a_line_that_ends_at_a_recording_that_is_gone_is_told(project):
+    audio = project.audio_dir
+    (audio / "twin.wav").unlink()
+    (audio / "a.wav").unlink()
+    (audio / "b.wav").rename(audio / "a.wav")
+    (audio / "sub/c.wav").rename(audio / "b.wav")
+    before = paths(project)
+    told = moved(project)
+    assert told["a.wav"] == (None, "no file has these bytes")
+    assert told["sub/c.wav"][1] == "a clip whose own recording is gone has that place"
+    assert paths(project) == before
+
+
+def test_a_moved_clip_is_known_by_its_former_name(project):
+    audio = project.audio_dir
+    (audio / "a.wav").rename(audio / "z.wav")
+    moved(project)
+    done = call(project, "import", project.root / "l.csv", "--format", "csv")
+    assert done.exit_code == 0 and "0 clips added" in done.stderr, done.output
+    assert "'a.wav' say is taken for 'z.wav'" in done.stderr
+    done = call(project, "import", project.root / "l.csv", "--format", "csv", "--metadata-only")
+    assert done.exit_code == 0 and "0 clips added" in done.stderr, done.output
+    (project.root / "c.json").write_text(json.dumps({"a.wav": "Cat"}))
+    assert (
+        call(project, "import", project.root / "c.json", "--format", "corrections").exit_code == 0
+    )
+    assert rows(project, "select labels from labels_now where path = 'z.wav'") == [(["Cat"],)]
+    refused(call(project, "history", "a.wav"), "no clip 'a.wav'", "did you mean 'z.wav'")
+    told = json.loads(call(project, "history", "z.wav", "--json").stdout)
+    [move] = [row for row in told if row["what"] == "clip"]
+    assert json.loads(move["evidence"]) == {"path": "z.wav", "before": "a.wav"}
