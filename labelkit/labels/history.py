@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from labelkit.errors import InvalidInput
+from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.states import STATES
 from labelkit.stores.as_of import find_batch, read_time
+from labelkit.stores.change_rows import read_bookkeeping
 from labelkit.stores.history import (
     BatchFilter,
     BlamedLabel,
@@ -134,6 +136,12 @@ def diff(project: Project, a: str, b: str | None = None) -> list[ChangedClip]:
         if last < first:
             raise InvalidInput(
                 f"{b} (batch {last}) lies before {a} (batch {first}); turn them round"
+            )
+        renamed = read_bookkeeping(session, first, last)
+        if renamed:
+            say(
+                f"labels are compared under the names of today; in between {'; '.join(renamed[:5])}"
+                f"{'; ...' if len(renamed) > 5 else ''}"
             )
         return read_difference(session, first, last)
 

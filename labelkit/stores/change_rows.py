@@ -151,12 +151,19 @@ def read_label_batches(session: Session, wanted: HistorySlice) -> list[BatchRow]
     return [BatchRow(*row) for row in rows]
 
 
-def read_bookkeeping(session: Session, after: int) -> list[str]:
-    """Read what batches did that only gave classes and clips other names, or took imports back."""
+def read_bookkeeping(session: Session, after: int, until: int | None = None) -> list[str]:
+    """Read what batches did that only gave classes and clips other names, or took imports back.
+
+    Args:
+        session: The open store.
+        after: Only batches after this one.
+        until: Only up to this one; all if None.
+    """
     rows = session.rows(
-        f"select reason from batches where batch_id > ? and batch_id in {_BOOKKEEPING} "
+        f"select reason from batches where batch_id > $after and batch_id in {_BOOKKEEPING} "
+        "and batch_id <= coalesce($until, batch_id) "
         "and batch_id not in (from taken_back) order by batch_id",
-        [after],
+        {"after": after, "until": until},
     )
     return [reason for (reason,) in rows]
 

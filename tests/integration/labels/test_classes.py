@@ -491,3 +491,9 @@ def test_a_merge_counts_the_clips_that_change(project):
     told = labels(project)
     done = call(project, "classes", "merge", "Car", "Dog", "--json")
     assert json.loads(done.stdout)[0]["clips"] == sum("Car" in names for names in told.values())
+
+
+def test_a_comparison_tells_of_names_that_changed(project):
+    call(project, "classes", "merge", "Car", "Dog")
+    done = call(project, "diff", "1")
+    assert "under the names of today; in between merges Car into Dog" in done.stderr
