@@ -50,6 +50,11 @@ class _Matched:
     new: list[Clip] = field(default_factory=list)
     missing: list[ForeignTask] = field(default_factory=list)
     unclear: list[tuple[ForeignTask, list[str]]] = field(default_factory=list)
+    linked_out: list[str] = field(default_factory=list)
+
+    def leave_out(self, paths: Sequence[str]) -> None:
+        """Leave out tasks whose recordings links take out of the audio folder, a path each."""
+        self.linked_out = [path for path in paths for _ in self.tasks.pop(path, ())]
 
 
 def import_file(
@@ -115,12 +120,13 @@ def _import_export(
     export = read_foreign(read_export(source), key=spec.path_column, control=spec.label_column)
     with lock_review(project):
         matched = _match(project, export, spec, metadata_only=metadata_only)
-        left_out = _tell(export, matched)
-        for line in left_out:
-            say(line)
         reading = Reading(clips=matched.new)
         if matched.new:
             look_at_files(project, reading, spec)
+            matched.leave_out(reading.left.linked_out)
+        left_out = _tell(export, matched)
+        for line in left_out:
+            say(line)
         tried = dry_run or ask is not None
 
         def take(*, keep: bool) -> ImportReport:
@@ -206,6 +212,11 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
         lines.append(
             f"{len(matched.unclear)} tasks are left out, as several recordings could be meant: "
             f"{shown(task.names[0])} say is {shown(hits[0])} or {shown(hits[1])}"
+        )
+    if matched.linked_out:
+        lines.append(
+            f"{len(matched.linked_out)} tasks are left out, as links take their recordings out of "
+            f"the audio folder: {shown(matched.linked_out[0])} say; --follow-links takes them"
         )
     if export.unticked:
         lines.append(f"{export.unticked} annotations tick no choice, and count as not answered")
