@@ -146,7 +146,7 @@ def import_labels(
     if dry_run or ask is not None:
         with project.store.read() as session:
             _, report = propose(session)
-        _tell_odd(report, reading)
+        tell_odd(report, len(_left_out(reading)))
         if dry_run:
             return report
         if ask is not None:
@@ -156,7 +156,7 @@ def import_labels(
         if proposed is not None:
             session.append(proposed)
     if ask is None:
-        _tell_odd(report, reading)
+        tell_odd(report, len(_left_out(reading)))
     return report
 
 
@@ -232,12 +232,15 @@ def _refuse_renames(session: Session, batch: Batch, reading: Reading) -> None:
             )
 
 
-def _tell_odd(report: ImportReport, reading: Reading) -> None:
-    """Tell what only the store knew, and what looks odd."""
-    for line in report.left_out[len(_left_out(reading)) :]:
+def tell_odd(report: ImportReport, n_told: int) -> None:
+    """Tell what only the store knew, and what looks odd.
+
+    Args:
+        report: Of the import.
+        n_told: How many lines of what was left out were told before.
+    """
+    for line in [*report.left_out[n_told:], *(f"odd: {line}" for line in report.odd)]:
         say(line)
-    for line in report.odd:
-        say(f"odd: {line}")
 
 
 def _is_none(reading: Reading) -> bool:

@@ -26,6 +26,7 @@ from labelkit.labels.importing import (
     check_kinship,
     import_labels,
     look_at_files,
+    tell_odd,
 )
 from labelkit.labels.kind import KIND
 from labelkit.progress import say
@@ -141,20 +142,15 @@ def _import_export(
                 take(keep=False)
             except _OnlyTried as only:
                 report: ImportReport = only.args[0]
-            _tell_odd(report, len(left_out))
+            tell_odd(report, len(left_out))
             if ask is not None and not dry_run:
                 ask(report)
         if dry_run:
             return report
         report = take(keep=True)
     if ask is None:
-        _tell_odd(report, len(left_out))
+        tell_odd(report, len(left_out))
     return report
-
-
-def _tell_odd(report: ImportReport, n_told: int) -> None:
-    for line in [*report.left_out[n_told:], *(f"odd: {line}" for line in report.odd)]:
-        say(line)
 
 
 def _match(

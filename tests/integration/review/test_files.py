@@ -160,9 +160,17 @@ def test_a_clip_number_of_somebodys_own_is_none_of_ours(project, tmp_path, data)
     changed = [now[0] for now, then in zip(after, before, strict=True) if now != then]
     assert changed == [mine["data"]["clip_id"]]
     # The command that is named takes it for what its recording is called.
-    assert "1 tasks are labelkit's own" in call(
-        project, "import", tmp_path / "export.json", "--format", "labelstudio", "--metadata-only"
-    ).stderr
+    assert (
+        "1 tasks are labelkit's own"
+        in call(
+            project,
+            "import",
+            tmp_path / "export.json",
+            "--format",
+            "labelstudio",
+            "--metadata-only",
+        ).stderr
+    )
 
 
 @pytest.mark.parametrize(
