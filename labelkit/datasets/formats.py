@@ -90,7 +90,7 @@ def read_csv(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> 
     known = recognise(table)
     if known and (named_columns(spec) or not _has(table, columns.at.values())):
         format, layout = known
-        columns = layout_columns(layout, path, table, spec, split)
+        columns = layout_columns(layout, path, table, spec, found, split)
         found.match = STEM
         found.notes.append(
             f"by its columns this is a label file of {layout.title}, read as --format {format} does"

@@ -70,6 +70,7 @@ class Reading:
         n_joined: Rows that are further labels of a clip.
         n_repeated: Rows that say what another said.
         n_groupless: Cells of groups that say "nan" or the like.
+        n_nameless: Cells of labels that do, where there need not be any.
         quotes_groups: Groups stand in quotes, and are what they are.
         quotes_labels: So do labels.
     """
@@ -89,6 +90,7 @@ class Reading:
     n_joined: int = 0
     n_repeated: int = 0
     n_groupless: int = 0
+    n_nameless: int = 0
     quotes_groups: bool = False
     quotes_labels: bool = False
     _at: dict[str, int] = field(default_factory=dict)
@@ -155,6 +157,11 @@ class Reading:
             told.append(f"{self.n_repeated} rows say again what others say, and count once")
         if self.n_groupless:
             told.append(f"{self.n_groupless} groups are nan, NA or the like, and taken as none")
+        if self.n_nameless:
+            told.append(
+                f"{self.n_nameless} cells of labels are nan, NA or the like, and taken as none; a "
+                "class of such a name stands in quotes"
+            )
         if self.respelt:
             new, old = next(iter(self.respelt.items()))
             told.append(
