@@ -162,13 +162,7 @@ class Reading:
                 f"{self.n_nameless} cells of labels are nan, NA or the like, and taken as none; a "
                 "class of such a name stands in quotes"
             )
-        if self.respelt:
-            new, old = next(iter(self.respelt.items()))
-            told.append(
-                f"{len(self.respelt)} paths are not quite those of the recordings; "
-                f"{shown(old)} say is taken for {shown(new)}"
-            )
-        return told
+        return told + tell_respelt(self.respelt, "recordings")
 
     def _below_root(self, path: str) -> str:
         """Write a path as that of a clip, one that is absolute as below the folder if it is."""
@@ -311,6 +305,22 @@ class Reading:
             self.fault(row, f"duration_s is {shown(text)}", "give seconds, or none")
             return None
         return seconds
+
+
+def tell_respelt(respelt: Mapping[str, str], of: str) -> list[str]:
+    """Tell that paths were taken for others, in a line if any.
+
+    Args:
+        respelt: Paths as they were given, by those that they were taken for.
+        of: What the paths are of, ``recordings`` say.
+    """
+    if not respelt:
+        return []
+    new, old = next(iter(respelt.items()))
+    return [
+        f"{len(respelt)} paths are not quite those of the {of}; {shown(old)} say is taken for "
+        f"{shown(new)}"
+    ]
 
 
 def tidy(path: str) -> str:

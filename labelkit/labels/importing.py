@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,14 @@ from labelkit import registry
 from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
-from labelkit.datasets.matching import NAME, Recordings
-from labelkit.datasets.oddities import find_odd, suggest_class, tell_alike
-from labelkit.datasets.reading import Reading, shown
+from labelkit.datasets.matching import EXACT, NAME, Recordings, spell
+from labelkit.datasets.oddities import find_odd, tell_alike
+from labelkit.datasets.reading import Reading, shown, tell_respelt
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
+from labelkit.labels.class_names import call_as_now, tell_renamed, unknown_class_remedy
 from labelkit.labels.kind import KIND, REMEDY
 from labelkit.paths import leads_out
 from labelkit.progress import say, track
@@ -55,6 +57,7 @@ class ImportReport:
         odd: What looks odd, a line each.
         format: How the file was read.
         labels: How many labels a clip may have, ``one`` or ``several``, where this import said so.
+        told: How names and paths were taken that are others in the store, a line each.
     """
 
     read: int
@@ -67,6 +70,7 @@ class ImportReport:
     odd: list[str] = field(default_factory=list)
     format: str = ""
     labels: str = ""
+    told: list[str] = field(default_factory=list)
 
 
 PERSON, MACHINE = "person", "machine"
@@ -130,14 +134,17 @@ def import_labels(
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
-        facts = _kind_of(session, reading)
-        proposed, report = plan(session, reading, spec, add_classes, batch)
+        said, renamed = call_as_now(reading, session.vocabulary().former)
+        facts = _kind_of(session, said)
+        proposed, report = plan(session, said, spec, add_classes, batch)
         if by is None and reading.corrects and proposed is not None:
-            _refuse_renames(session, proposed, reading)
-        if reading.faults:
-            raise FaultyFile(str(source), reading.faults)
-        left_out = [*_left_out(reading), *report.left_out]
-        report = replace(report, left_out=left_out, format=format, labels=facts.get(KIND, ""))
+            _refuse_renames(session, proposed, said)
+        if said.faults:
+            raise FaultyFile(str(source), said.faults)
+        report = replace(
+            report, left_out=[*_left_out(reading), *report.left_out], format=format,
+            labels=facts.get(KIND, ""), told=[*tell_renamed(renamed), *report.told],
+        )  # fmt: skip
         return proposed and replace(proposed, facts=facts), report
 
     # How something was read that is no label file helps nobody.
@@ -176,7 +183,8 @@ def _read(
 ) -> Reading:
     if format == LABEL_STUDIO:
         raise InvalidInput(
-            f"{source.name} holds answers of people; labelkit.review.foreign.import_file takes them"
+            f"{source.name} holds answers of people; take them with: "
+            f"labelkit import {shlex.quote(str(source))} --format {LABEL_STUDIO}"
         )
     read = registry.resolve("format", format)
     refuse_unread(format, spec)
@@ -239,7 +247,8 @@ def tell_odd(report: ImportReport, n_told: int) -> None:
         report: Of the import.
         n_told: How many lines of what was left out were told before.
     """
-    for line in [*report.left_out[n_told:], *(f"odd: {line}" for line in report.odd)]:
+    odd = [f"odd: {line}" for line in report.odd]
+    for line in [*report.told, *report.left_out[n_told:], *odd]:
         say(line)
 
 
@@ -540,12 +549,12 @@ def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[
     unknown = [*told, *sorted(set(first_row) - set(known) - set(told))]
     if not known or add_classes:
         return unknown
+    vocabulary = session.vocabulary()
     for number, name in enumerate(unknown):
-        # To look for the nearest takes long, and nobody reads so many.
-        near = f"{suggest_class(name, known)}, or " if number < SHOWN_FAULTS else ""
-        reading.fault(
-            first_row[name], f"unknown class {shown(name)}", f"{near}import with --add-classes"
-        )
+        # Nobody reads so many.
+        few = number < SHOWN_FAULTS
+        remedy = unknown_class_remedy(name, known, vocabulary, look=few)
+        reading.fault(first_row[name], f"unknown class {shown(name)}", remedy)
     return []
 
 
@@ -576,6 +585,15 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
     return [clip for clip in clips if clip.path not in before]
 
 
+def _find_corrected(recordings: Recordings, path: str, spec: FormatSpec) -> list[str]:
+    """Find the clips that a path of corrections may mean.
+
+    A bare name may lie in any folder; where a folder is given, that one is meant.
+    """
+    usual = EXACT if "/" in spell(path) else NAME
+    return recordings.find(path, spec.match or usual)
+
+
 def _plan_corrections(
     session: Session, reading: Reading, spec: FormatSpec, add_classes: bool, batch: Batch
 ) -> tuple[Batch | None, ImportReport]:
@@ -586,14 +604,15 @@ def _plan_corrections(
     added = sorted(said - known) if add_classes else []
     table.classes.extend(added)
     index = {path: number for number, path in enumerate(table.paths)}
-    recordings = Recordings(table.paths)
+    recordings, vocabulary = Recordings(table.paths), session.vocabulary()
     class_id = {name: number for number, name in enumerate(table.classes)}
     events: list[LabelEvent] = []
     verdicts: list[Verdict] = []
     row_of: dict[str, int] = {}
+    respelt: dict[str, str] = {}
     decided: list[str] = []
     for clip in reading.clips:
-        paths = recordings.find(clip.path, spec.match or NAME)
+        paths = _find_corrected(recordings, clip.path, spec)
         unknown = [name for name in clip.labels if name not in class_id]
         if len(paths) != 1:
             problem, remedy = "is in the store under several paths", "give the path of one"
@@ -604,15 +623,17 @@ def _plan_corrections(
                     problem, remedy = f"{problem}, but {shown(near[0])}", f"give --match {how}"
             reading.fault(clip.row, f"clip {shown(clip.path)} {problem}", remedy)
             continue
+        if paths[0] != clip.path:
+            respelt[paths[0]] = clip.path
         if row_of.setdefault(paths[0], clip.row) != clip.row:
             problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
             reading.fault(clip.row, problem, "keep one of the two")
         for name in unknown:
-            # To look for the nearest takes long, and nobody reads so many.
+            # Nobody reads so many.
             few = len(reading.noted) < SHOWN_FAULTS
-            near_name = f"{suggest_class(name, table.classes)}, or " if few else ""
+            remedy = unknown_class_remedy(name, table.classes, vocabulary, look=few)
             problem = f"unknown class {shown(name)} for {shown(clip.path)}"
-            reading.fault(clip.row, problem, f"{near_name}import with --add-classes")
+            reading.fault(clip.row, problem, remedy)
         number = index[paths[0]]
         before = str(table.states[number])
         if not batch.by_person and clip.state == REJECTED and before in MACHINE_STATES:
@@ -639,6 +660,7 @@ def _plan_corrections(
         left_out=[f"{len(decided)} clips stay as people decided them, {shown(decided[0])} say"]
         if decided else [],
         odd=tell_alike([name for name in said if name not in known], known),
+        told=tell_respelt(respelt, "clips"),
     )  # fmt: skip
     if not events:
         return None, report

@@ -284,3 +284,21 @@ def test_an_export_of_links_alone_ends_with_a_line(known):
     done = call(known, "import", file, "--format", "labelstudio")
     assert done.exit_code == 2 and "1 tasks are left out, as links take" in done.stderr
     assert "no task is of a recording that is here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("audio", "told"),
+    [
+        ("0.wav", False), ("/data/upload/7/0a1b2c3d-0.wav", False), ("clips/0.wav", False),
+        ("fold2/here.wav", False), ("s3://b/x/fold2/here.wav", False),
+        ("fold1/here.wav", True), ("here.wav", True), ("x/fold2/y/here.wav", True),
+    ],
+)  # fmt: skip
+def test_a_recording_of_another_folder_is_told(known, capsys, audio, told):
+    (known.audio_dir / "fold2").mkdir()
+    (known.audio_dir / "5.wav").rename(known.audio_dir / "fold2" / "here.wav")
+    report = bring(known, task(1, audio, answer(11, "High")))
+    assert report.read == 1
+    said = capsys.readouterr().err
+    assert ("1 paths are not quite those of the recordings" in said) == told
+    assert not told or "say is taken for 'fold2/here.wav'" in said

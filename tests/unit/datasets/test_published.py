@@ -268,9 +268,7 @@ NAMED = [
 
 @pytest.mark.parametrize(("format", "name", "text", "subset", "told"), NAMED)
 @pytest.mark.parametrize("said", [True, False])
-def test_a_name_that_sets_the_subset_is_told(
-    place, capsys, format, name, text, subset, told, said
-):
+def test_a_name_that_sets_the_subset_is_told(place, capsys, format, name, text, subset, told, said):
     project, source = place(name, text, ["37199.wav"])
     import_labels(project, source, format if said else None, FormatSpec())
     assert stored(project)["37199.wav"][-1] == subset
