@@ -26,10 +26,10 @@ from labelkit.labels.importing import (
     ImportReport,
     check_kinship,
     import_labels,
-    look_at_files,
     tell_odd,
 )
 from labelkit.labels.kind import KIND
+from labelkit.labels.locating import look_at_files
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip
