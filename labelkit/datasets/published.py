@@ -23,6 +23,7 @@ from labelkit.datasets.matching import STEM
 from labelkit.datasets.reading import Reading, shown
 from labelkit.datasets.tables import Table, read_table
 
+AUDIOSET = "audioset"
 # The file of what is held out, not "retrieval.csv".
 _EVAL = re.compile(r"(?<![a-z])eval(uation)?(?![a-z])", re.IGNORECASE)
 
@@ -203,7 +204,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             more_labels=("secondary_labels", _more_birds),
         ),
     ),
-    "audioset": (
+    AUDIOSET: (
         Layout(
             title="AudioSet",
             needs=("YTID", "start_seconds", "end_seconds", "positive_labels"),
@@ -353,14 +354,20 @@ def _read(format: str, path: Path, spec: FormatSpec, audio_dir: Path | None) -> 
         _tell_columns(format, table, found)
         return found
     take_rows(table, layout_columns(known[1], path, table, spec, found), found, spec)
+    if format == AUDIOSET:
+        tell_ids(found)
+    return found
+
+
+def tell_ids(found: Reading) -> None:
+    """Note labels of AudioSet that are ids, as no table beside the file says their names."""
     ids = sum(label.startswith(("/m/", "/t/", "/g/")) for clip in found.clips
               for label in clip.labels)  # fmt: skip
-    if format == "audioset" and ids:
+    if ids:
         found.notes.append(
             f"{ids} labels are ids, /m/09x0r say: put class_labels_indices.csv or ontology.json of "
             "AudioSet beside the file, and classes are called by their names"
         )
-    return found
 
 
 def _tell_columns(format: str, table: Table, found: Reading) -> None:

@@ -325,3 +325,10 @@ def test_cells_that_say_that_there_is_no_label_are_told(place, capsys, cell):
     import_labels(project, source, "dcase", FormatSpec())
     assert stored(project)["Y2.wav"][0] == ""
     assert "1 cells of labels are nan, NA or the like" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["audioset", "csv", None])
+def test_ids_without_names_are_told_however_they_are_read(place, capsys, format):
+    project, source = place("x.csv", SEGMENTS + 'ab, 30.0, 40.0, "/m/1,/t/2"\n', ["ab.wav"])
+    import_labels(project, source, format, FormatSpec())
+    assert "2 labels are ids" in capsys.readouterr().err
