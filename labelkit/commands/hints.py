@@ -90,10 +90,10 @@ COMMANDS = {
     "label-studio": "review init --url URL --project TITLE",
     "labelstudio": "review init --url URL --project TITLE",
     "quarantine": "review quarantine",
-    "send": "push --lowest SCORE N",
+    "send": "push N",
     "sync": "pull",
-    "tasks": "push --lowest SCORE N",
-    "upload": "push --lowest SCORE N",
+    "tasks": "push N",
+    "upload": "push N",
     # What was.
     "changelog": "log",
     "commits": "log",

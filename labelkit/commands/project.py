@@ -124,11 +124,9 @@ def import_(
         err=True,
     )
     if report.labels:
-        echo(
-            f"{report.labels} label{'s' if report.labels == 'several' else ''} a clip, from now "
-            "on; labelkit labels shows and changes it",
-            err=True,
-        )
+        labels = "several labels" if report.labels == "several" else "one label"
+        now = f"{labels} a clip, from now on; labelkit labels shows and changes it"
+        echo(f"a clip would have {labels} from then on" if dry_run else now, err=True)
     if not dry_run:
         tell_next(project)
 

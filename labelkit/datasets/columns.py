@@ -32,7 +32,7 @@ class Columns:
         may_be_empty: A row need not have a label; one with a state never needs any.
         path_of: Makes the path of a row, where that takes more than its column.
         others_of: What the recording of a row may be called besides.
-        more_labels_of: Labels of a row that stand in other columns.
+        more_labels: Another column of labels, and what makes labels of its cells.
         groups: The group of a path, where no column says it.
         subset: Of all rows, where the spec does not say it.
     """
@@ -45,7 +45,7 @@ class Columns:
     may_be_empty: bool = False
     path_of: Callable[[Row], str] | None = None
     others_of: Callable[[Row], tuple[str, ...]] | None = None
-    more_labels_of: Callable[[Row], tuple[str, ...]] | None = None
+    more_labels: tuple[str, Split] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     subset: str | None = None
 
@@ -123,8 +123,13 @@ def _take_row(
     labels = _read_labels(said, "state" in cells, columns, number, found)
     if labels is None:
         return
-    if columns.more_labels_of is not None:
-        more = columns.more_labels_of(whole)
+    if columns.more_labels is not None:
+        column, split = columns.more_labels
+        more = split(whole[column])
+        if more is None:
+            problem = f"{column} {shown(whole[column])} may be one name or several"
+            found.fault(number, problem, "write it as a list of names in quotes, ['a', 'b'] say")
+            return
         labels += tuple(name for name in more if name and name not in labels)
     if not columns.literal:
         found.quotes_labels |= '"' in said
@@ -156,6 +161,7 @@ def _read_labels(
     may_be_empty = has_state or columns.may_be_empty
     is_none = is_missing(said) and not columns.literal
     if may_be_empty and (not said or is_none):
+        found.n_nameless += bool(said)
         return ()
     if said and is_none:
         found.fault(

@@ -24,7 +24,7 @@ from labelkit.config import FormatSpec
 from labelkit.datasets.cells import split_names
 from labelkit.datasets.columns import Columns, Split, named_columns, take_rows
 from labelkit.datasets.matching import STEM
-from labelkit.datasets.published import LAYOUTS, layout_columns, recognise
+from labelkit.datasets.published import AUDIOSET, LAYOUTS, layout_columns, recognise, tell_ids
 from labelkit.datasets.reading import REMOVE, Reading, shown
 from labelkit.datasets.tables import Table, read_table, read_text
 from labelkit.datasets.walking import is_junk, walk_recordings
@@ -90,12 +90,16 @@ def read_csv(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> 
     known = recognise(table)
     if known and (named_columns(spec) or not _has(table, columns.at.values())):
         format, layout = known
-        columns = layout_columns(layout, path, table, spec, split)
+        columns = layout_columns(layout, path, table, spec, found, split)
         found.match = STEM
         found.notes.append(
             f"by its columns this is a label file of {layout.title}, read as --format {format} does"
         )
-    take_rows(table, columns, found, spec)
+        take_rows(table, columns, found, spec)
+        if format == AUDIOSET:
+            tell_ids(found)
+    else:
+        take_rows(table, columns, found, spec)
     return found
 
 

@@ -35,6 +35,17 @@ def spell(path: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
+def name_before_upload(name: str) -> str | None:
+    """Take off what Label Studio puts before the name of a file that is uploaded; None without.
+
+    Example:
+        >>> name_before_upload("0a1b2c3d-dog.wav"), name_before_upload("dog.wav")
+        ('dog.wav', None)
+    """
+    uploaded = _UPLOADED.fullmatch(name)
+    return uploaded[1] if uploaded else None
+
+
 def stem_of(name: str) -> str:
     """Take the extension of a recording off a name; "1.5 s" has none."""
     pure = PurePosixPath(name)
@@ -109,8 +120,8 @@ class Recordings:
 def _variants(path: str, step: str) -> list[str]:
     """List what a path of a web page, or of a file that was uploaded, was called before."""
     plain = unquote(path.removeprefix("file://"))
-    uploaded = _UPLOADED.fullmatch(_name(spell(plain))) if step != EXACT else None
-    return [name for name in (plain, uploaded and uploaded[1]) if name and name != path]
+    before = name_before_upload(_name(spell(plain))) if step != EXACT else None
+    return [name for name in (plain, before) if name and name != path]
 
 
 def _nearest(path: str, hits: list[str]) -> list[str]:

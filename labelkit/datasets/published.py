@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,11 +17,15 @@ from pathlib import Path, PurePosixPath
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
-from labelkit.datasets.cells import read_list, split_names
+from labelkit.datasets.cells import is_missing, read_list, split_names
 from labelkit.datasets.columns import Columns, Row, Split, named_columns, take_rows
 from labelkit.datasets.matching import STEM
-from labelkit.datasets.reading import Reading
+from labelkit.datasets.reading import Reading, shown
 from labelkit.datasets.tables import Table, read_table
+
+AUDIOSET = "audioset"
+# The file of what is held out, not "retrieval.csv".
+_EVAL = re.compile(r"(?<![a-z])eval(uation)?(?![a-z])", re.IGNORECASE)
 
 
 def _whole_cell(file: Path) -> Split:
@@ -42,11 +47,12 @@ class Layout:
         split: Makes the function that makes labels of a cell, given the file.
         others_of: What the recording of a row may be called besides its path.
         path_of: Makes the path of a row where no column is it.
-        more_labels_of: Labels in other columns than the one.
-        group_of: Makes the function that finds the group of a path, given the file.
+        more_labels: Another column of labels, and what makes labels of its cells.
+        group_of: Finds the groups of paths, given the file; what it cannot read it notes.
         join: Whether a clip may have several rows.
         may_be_empty: Whether a row may have no labels.
-        is_test: Tells whether a file is the held-out part of its set.
+        has_test: A file of this layout may be the held-out part of its set, by its name.
+        marks_train: A column that only a file of what is not held out has.
     """
 
     title: str
@@ -55,11 +61,12 @@ class Layout:
     split: Callable[[Path], Split] = _whole_cell
     others_of: Callable[[Row], tuple[str, ...]] | None = None
     path_of: Callable[[Row], str] | None = None
-    more_labels_of: Callable[[Row], tuple[str, ...]] | None = None
-    group_of: Callable[[Path], Mapping[str, str]] | None = None
+    more_labels: tuple[str, Split] | None = None
+    group_of: Callable[[Path, Reading], Mapping[str, str]] | None = None
     join: bool = False
     may_be_empty: bool = False
-    is_test: Callable[[Path, Table], bool] | None = None
+    has_test: bool = False
+    marks_train: str | None = None
 
 
 def _audioset_names(file: Path) -> dict[str, str]:
@@ -108,22 +115,39 @@ def _strong_segment_names(row: Row) -> tuple[str, ...]:
     return (f"Y{name}_{start}", name, f"Y{name}")
 
 
-def _uploaders(file: Path) -> dict[str, str]:
+def _uploaders(file: Path, found: Reading) -> dict[str, str]:
     """Read who uploaded FSD50K's clips, where its metadata lie beside."""
-    part = "eval" if "eval" in file.stem else "dev"
+    part = "eval" if _EVAL.search(file.stem) else "dev"
     name = f"{part}_clips_info_FSD50K.json"
     for folder in (file.parent, file.parent / "FSD50K.metadata",
                    file.parent.parent / "FSD50K.metadata"):  # fmt: skip
         try:
             items = json.loads((folder / name).read_text(encoding="utf-8"))
             return {clip: str(about["uploader"]) for clip, about in items.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except FileNotFoundError:
             continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            found.notes.append(
+                f"{shown(str(folder / name))} cannot be read, so that uploaders are no groups"
+            )
+            break
     return {}
 
 
-def _is_eval(file: Path, table: Table) -> bool:
-    return "eval" in file.stem.lower()
+def _more_birds(text: str) -> tuple[str, ...] | None:
+    """Read a list of further birds, also without quotes or brackets; None if it may be several.
+
+    Names with spaces need quotes: "a b" is one bird, or two.
+    """
+    if is_missing(text):
+        return ()
+    if (listed := read_list(text)) is not None:
+        return listed
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    names = tuple(name.strip() for name in bare.split(","))
+    if any(re.search(r"""[\s'"\[\]{};|]""", name) for name in names):
+        return None
+    return tuple(name for name in names if not is_missing(name))
 
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
@@ -149,7 +173,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             columns={"path": "fname", "labels": "labels"},
             split=_by_commas,
             group_of=_uploaders,
-            is_test=lambda file, table: table.place("split") is None or _is_eval(file, table),
+            has_test=True,
+            marks_train="split",
         ),
     ),
     "dcase": (
@@ -176,17 +201,17 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             title="BirdCLEF",
             needs=("primary_label", "secondary_labels", "filename"),
             columns={"path": "filename", "labels": "primary_label", "group": "author"},
-            more_labels_of=lambda row: read_list(row["secondary_labels"]) or (),
+            more_labels=("secondary_labels", _more_birds),
         ),
     ),
-    "audioset": (
+    AUDIOSET: (
         Layout(
             title="AudioSet",
             needs=("YTID", "start_seconds", "end_seconds", "positive_labels"),
             columns={"path": "YTID", "labels": "positive_labels"},
             split=_audioset_split,
             others_of=_segment_names,
-            is_test=_is_eval,
+            has_test=True,
         ),
         Layout(
             title="AudioSet (strong labels)",
@@ -195,7 +220,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             split=_audioset_split,
             others_of=_strong_segment_names,
             join=True,
-            is_test=_is_eval,
+            has_test=True,
         ),
     ),
 }  # fmt: skip
@@ -216,7 +241,12 @@ def recognise(table: Table, format: str | None = None) -> tuple[str, Layout] | N
 
 
 def layout_columns(
-    layout: Layout, file: Path, table: Table, spec: FormatSpec, split: Split | None = None
+    layout: Layout,
+    file: Path,
+    table: Table,
+    spec: FormatSpec,
+    found: Reading,
+    split: Split | None = None,
 ) -> Columns:
     """Say which column of a published table says what, and how its cells are read.
 
@@ -225,6 +255,7 @@ def layout_columns(
         file: The file; others beside it may say more.
         table: Its table.
         spec: Columns that it names count instead.
+        found: Where it is noted what goes without saying nowhere.
         split: Makes labels of a cell of a column that the spec names.
     """
     named = named_columns(spec)
@@ -244,10 +275,29 @@ def layout_columns(
         path_of=None if own_path else layout.path_of,
         others_of=None if own_path else layout.others_of,
         # Who names the one column of labels means that one.
-        more_labels_of=None if "labels" in named else layout.more_labels_of,
-        groups=layout.group_of(file) if layout.group_of else {},
-        subset="test" if layout.is_test and layout.is_test(file, table) else None,
+        more_labels=None if "labels" in named else layout.more_labels,
+        groups=layout.group_of(file, found) if layout.group_of and "group" not in at else {},
+        subset=None if spec.subset or "subset" in at else _subset_of(layout, file, table, found),
     )
+
+
+def _subset_of(layout: Layout, file: Path, table: Table, found: Reading) -> str | None:
+    """Tell whether a file is what is held out of its set, by its name, and note it."""
+    if not layout.has_test:
+        return None
+    if _EVAL.search(file.stem):
+        found.notes.append(
+            f"its name says that {shown(file.name)} is what {layout.title} holds out: its clips "
+            "are of the test subset; --subset train takes them for training"
+        )
+        return "test"
+    if layout.marks_train is not None and table.place(layout.marks_train) is None:
+        found.notes.append(
+            f"there is no column {layout.marks_train!r}, as in {layout.title}'s file of what is "
+            "held out, but its name does not say eval: its clips are of the train subset; "
+            "--subset test holds them out"
+        )
+    return None
 
 
 def read_esc50(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
@@ -303,15 +353,21 @@ def _read(format: str, path: Path, spec: FormatSpec, audio_dir: Path | None) -> 
     if known is None:
         _tell_columns(format, table, found)
         return found
-    take_rows(table, layout_columns(known[1], path, table, spec), found, spec)
+    take_rows(table, layout_columns(known[1], path, table, spec, found), found, spec)
+    if format == AUDIOSET:
+        tell_ids(found)
+    return found
+
+
+def tell_ids(found: Reading) -> None:
+    """Note labels of AudioSet that are ids, as no table beside the file says their names."""
     ids = sum(label.startswith(("/m/", "/t/", "/g/")) for clip in found.clips
               for label in clip.labels)  # fmt: skip
-    if format == "audioset" and ids:
+    if ids:
         found.notes.append(
             f"{ids} labels are ids, /m/09x0r say: put class_labels_indices.csv or ontology.json of "
             "AudioSet beside the file, and classes are called by their names"
         )
-    return found
 
 
 def _tell_columns(format: str, table: Table, found: Reading) -> None:

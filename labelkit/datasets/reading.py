@@ -70,6 +70,7 @@ class Reading:
         n_joined: Rows that are further labels of a clip.
         n_repeated: Rows that say what another said.
         n_groupless: Cells of groups that say "nan" or the like.
+        n_nameless: Cells of labels that do, where there need not be any.
         quotes_groups: Groups stand in quotes, and are what they are.
         quotes_labels: So do labels.
     """
@@ -89,6 +90,7 @@ class Reading:
     n_joined: int = 0
     n_repeated: int = 0
     n_groupless: int = 0
+    n_nameless: int = 0
     quotes_groups: bool = False
     quotes_labels: bool = False
     _at: dict[str, int] = field(default_factory=dict)
@@ -155,13 +157,12 @@ class Reading:
             told.append(f"{self.n_repeated} rows say again what others say, and count once")
         if self.n_groupless:
             told.append(f"{self.n_groupless} groups are nan, NA or the like, and taken as none")
-        if self.respelt:
-            new, old = next(iter(self.respelt.items()))
+        if self.n_nameless:
             told.append(
-                f"{len(self.respelt)} paths are not quite those of the recordings; "
-                f"{shown(old)} say is taken for {shown(new)}"
+                f"{self.n_nameless} cells of labels are nan, NA or the like, and taken as none; a "
+                "class of such a name stands in quotes"
             )
-        return told
+        return told + tell_respelt(self.respelt, "recordings")
 
     def _below_root(self, path: str) -> str:
         """Write a path as that of a clip, one that is absolute as below the folder if it is."""
@@ -304,6 +305,22 @@ class Reading:
             self.fault(row, f"duration_s is {shown(text)}", "give seconds, or none")
             return None
         return seconds
+
+
+def tell_respelt(respelt: Mapping[str, str], of: str) -> list[str]:
+    """Tell that paths were taken for others, in a line if any.
+
+    Args:
+        respelt: Paths as they were given, by those that they were taken for.
+        of: What the paths are of, ``recordings`` say.
+    """
+    if not respelt:
+        return []
+    new, old = next(iter(respelt.items()))
+    return [
+        f"{len(respelt)} paths are not quite those of the {of}; {shown(old)} say is taken for "
+        f"{shown(new)}"
+    ]
 
 
 def tidy(path: str) -> str:

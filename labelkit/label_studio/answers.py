@@ -88,14 +88,17 @@ def _refuse_several(review: Review) -> Review:
 
 
 def is_foreign(task: object) -> bool:
-    """Tell whether a task was not made by labelkit, whose tasks name clip and path.
+    """Tell whether a task was not made by labelkit, whose tasks all name clip and path.
+
+    Others count their clips, too: a number alone says nothing.
 
     Example:
-        >>> is_foreign({"data": {"audio": "/a.wav"}}), is_foreign({"data": {"clip_id": 7}})
-        (True, False)
+        >>> ours, theirs = {"clip_id": 7, "path": "a.wav"}, {"clip_id": 7, "audio": "/a.wav"}
+        >>> is_foreign({"data": ours}), is_foreign({"data": theirs})
+        (False, True)
     """
     data = _mapping(_mapping(task).get("data"))
-    return "clip_id" not in data or (type(data["clip_id"]) is not int and "path" not in data)
+    return type(data.get("clip_id")) is not int or not isinstance(data.get("path"), str)
 
 
 def read_labels(annotation: object) -> list[str]:

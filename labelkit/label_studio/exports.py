@@ -6,7 +6,6 @@ anew as labelkit's own page would have given it, and nothing of it is guessed.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labelkit.audio.io import EXTENSIONS
+from labelkit.datasets.matching import name_before_upload
 from labelkit.errors import InvalidInput
 from labelkit.label_studio.answers import is_by_nobody, is_foreign
 from labelkit.label_studio.page import choice_name
-
-# Label Studio puts eight digits before the name of a file that is uploaded.
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 
 
 @dataclass
@@ -174,7 +171,6 @@ def _paths_in(text: str) -> tuple[str, ...]:
     if parts is not None and (local := parse_qs(parts.query).get("d")):
         path = local[0]
     name = path.rpartition("/")[2]
-    uploaded = _UPLOADED.fullmatch(name)
-    if uploaded:
-        return uploaded[1], name
+    if before := name_before_upload(name):
+        return before, name
     return (path.lstrip("/"),) if name else ()

@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections import Counter, defaultdict
+import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from labelkit import registry
-from labelkit.audio import io, pyav
 from labelkit.config import FormatSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
-from labelkit.datasets.matching import NAME, Recordings
-from labelkit.datasets.oddities import find_odd, suggest_class, tell_alike
-from labelkit.datasets.reading import Reading, shown
+from labelkit.datasets.matching import EXACT, NAME, Recordings, spell
+from labelkit.datasets.oddities import find_odd, tell_alike
+from labelkit.datasets.reading import Reading, shown, tell_respelt
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
-from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
+from labelkit.labels.class_names import call_as_now, tell_renamed, unknown_class_remedy
 from labelkit.labels.kind import KIND, REMEDY
-from labelkit.paths import leads_out
-from labelkit.progress import say, track
+from labelkit.labels.locating import look_at_files
+from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip, LabelEvent, Verdict, verdicts_of
 from labelkit.states import MACHINE_STATES, REJECTED, UNVERIFIED
 from labelkit.stores.columns import event_columns
 from labelkit.stores.imports import find_kin, read_imported
 from labelkit.stores.session import Session
-
-# Recordings that a thread looks at, one after the other, and such handfuls that wait for one.
-_HANDFUL, _BLOCK = 16, 256
-# Faults of one kind and one remedy beyond which they are one.
-_ALIKE = 5
-# Missing recordings for which the nearest name is looked for: it takes a while.
-_GUESSES = 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class ImportReport:
         odd: What looks odd, a line each.
         format: How the file was read.
         labels: How many labels a clip may have, ``one`` or ``several``, where this import said so.
+        told: How names and paths were taken that are others in the store, a line each.
     """
 
     read: int
@@ -67,6 +59,7 @@ class ImportReport:
     odd: list[str] = field(default_factory=list)
     format: str = ""
     labels: str = ""
+    told: list[str] = field(default_factory=list)
 
 
 PERSON, MACHINE = "person", "machine"
@@ -131,14 +124,17 @@ def import_labels(
     plan = _plan_corrections if reading.corrects else _plan_clips
 
     def propose(session: Session) -> tuple[Batch | None, ImportReport]:
-        facts = _kind_of(session, reading)
-        proposed, report = plan(session, reading, spec, add_classes, batch)
+        said, renamed = call_as_now(reading, session.vocabulary().former)
+        facts = _kind_of(session, said)
+        proposed, report = plan(session, said, spec, add_classes, batch)
         if by is None and reading.corrects and proposed is not None:
-            _refuse_renames(session, proposed, reading)
-        if reading.faults:
-            raise FaultyFile(str(source), reading.faults)
-        left_out = [*_left_out(reading), *report.left_out]
-        report = replace(report, left_out=left_out, format=format, labels=facts.get(KIND, ""))
+            _refuse_renames(session, proposed, said)
+        if said.faults:
+            raise FaultyFile(str(source), said.faults)
+        report = replace(
+            report, left_out=[*_left_out(reading), *report.left_out], format=format,
+            labels=facts.get(KIND, ""), told=[*tell_renamed(renamed), *report.told],
+        )  # fmt: skip
         return proposed and replace(proposed, facts=facts), report
 
     # How something was read that is no label file helps nobody.
@@ -147,7 +143,7 @@ def import_labels(
     if dry_run or ask is not None:
         with project.store.read() as session:
             _, report = propose(session)
-        _tell_odd(report, reading)
+        tell_odd(report, len(_left_out(reading)))
         if dry_run:
             return report
         if ask is not None:
@@ -157,7 +153,7 @@ def import_labels(
         if proposed is not None:
             session.append(proposed)
     if ask is None:
-        _tell_odd(report, reading)
+        tell_odd(report, len(_left_out(reading)))
     return report
 
 
@@ -177,7 +173,8 @@ def _read(
 ) -> Reading:
     if format == LABEL_STUDIO:
         raise InvalidInput(
-            f"{source.name} holds answers of people; labelkit.review.foreign.import_file takes them"
+            f"{source.name} holds answers of people; take them with: "
+            f"labelkit import {shlex.quote(str(source))} --format {LABEL_STUDIO}"
         )
     read = registry.resolve("format", format)
     refuse_unread(format, spec)
@@ -247,12 +244,16 @@ def _refuse_renames(session: Session, batch: Batch, reading: Reading) -> None:
             )
 
 
-def _tell_odd(report: ImportReport, reading: Reading) -> None:
-    """Tell what only the store knew, and what looks odd."""
-    for line in report.left_out[len(_left_out(reading)) :]:
+def tell_odd(report: ImportReport, n_told: int) -> None:
+    """Tell what only the store knew, and what looks odd.
+
+    Args:
+        report: Of the import.
+        n_told: How many lines of what was left out were told before.
+    """
+    odd = [f"odd: {line}" for line in report.odd]
+    for line in [*report.told, *report.left_out[n_told:], *odd]:
         say(line)
-    for line in report.odd:
-        say(f"odd: {line}")
 
 
 def _is_none(reading: Reading) -> bool:
@@ -340,180 +341,6 @@ def _plan_clips(
     return replace(batch, key=key, classes=classes, clips=new), report
 
 
-def look_at_files(
-    project: Project, reading: Reading, spec: FormatSpec, *, beside: Path | None = None
-) -> None:
-    """Hash every recording and read its length; a missing one is a fault.
-
-    Those that links take out of the audio folder are left out, unless they are to be followed.
-    Where none lies at a path, the one that is meant is looked for; paths may as well be those
-    from ``beside``, the folder of the label file.
-
-    What the file says of both is told where it differs; that of the recording counts.
-    """
-    if not spec.follow_links:
-        root = project.audio_dir.resolve()
-        out = {clip.path for clip in reading.clips if leads_out(root, clip.path)}
-        reading.left.linked_out += sorted(out)
-        reading.clips = [clip for clip in reading.clips if clip.path not in out]
-    said = {clip.path: clip.content_hash for clip in reading.clips}
-    looked = _look(project, reading.clips)
-    missing = [clip for clip in reading.clips if looked[clip.path] is None]
-    if missing or reading.astray:
-        moved = _find_moved(project, reading, missing, spec, beside)
-        reading.move(moved)
-        said = {moved.get(path, path): value for path, value in said.items()}
-        there = {clip.path for clip in reading.clips}
-        looked = {path: seen for path, seen in looked.items() if path in there}
-        looked |= _look(project, [clip for clip in reading.clips if looked.get(clip.path) is None])
-    found = []
-    for clip in reading.clips:
-        seen = looked[clip.path]
-        if isinstance(seen, Clip):
-            found.append(seen)
-        elif isinstance(seen, OSError):
-            reading.fault(
-                clip.row,
-                f"{shown(clip.path)} cannot be read ({seen.strerror or seen})",
-                "make it readable (chmod, chown), or import with --metadata-only",
-            )
-    reading.clips = found
-    _tell_foreign(found)
-    changed = [clip.path for clip in found if said.get(clip.path) not in (None, clip.content_hash)]
-    if changed:
-        say(
-            f"{len(changed)} recordings are not those whose hashes the file holds, for example "
-            f"{shown(changed[0])}; they are taken as they are"
-        )
-
-
-def _look(project: Project, clips: Sequence[Clip]) -> dict[str, Clip | OSError | None]:
-    """Hash recordings and read their lengths, by path; None where there is none."""
-
-    def look(clip: Clip) -> Clip | OSError | None:
-        path = project.audio_dir / clip.path
-        try:
-            if not path.is_file():
-                return None
-        except OSError:  # A name too long for the file system, say.
-            return None
-        try:
-            return replace(clip, content_hash=io.hash_file(path), duration_s=io.duration_s(path))
-        except OSError as error:
-            return error
-
-    def look_at(clips: Sequence[Clip]) -> list[Clip | OSError | None]:
-        return [look(clip) for clip in clips]
-
-    n = len(clips)
-    # A clip is looked at in less time than it takes to hand it to a thread.
-    handfuls = [clips[at : at + _HANDFUL] for at in range(0, n, _HANDFUL)]
-    with ThreadPoolExecutor() as pool:
-        # What is handed to the pool waits there whole, in far more memory than a clip takes.
-        blocks = (
-            pool.map(look_at, handfuls[at : at + _BLOCK]) for at in range(0, len(handfuls), _BLOCK)
-        )
-        done = chain.from_iterable(chain.from_iterable(blocks))
-        found = list(track(done, n, "looking at recordings"))
-    return {clip.path: seen for clip, seen in zip(clips, found, strict=True)}
-
-
-def _find_moved(
-    project: Project,
-    reading: Reading,
-    missing: Sequence[Clip],
-    spec: FormatSpec,
-    beside: Path | None,
-) -> dict[str, str]:
-    """Find the recordings that are meant where none lies at a path, by the path of the clip.
-
-    Where none is found, or the wrong one could be, that is a fault.
-    """
-    walk = walk_recordings(
-        project.audio_dir, project.audio_dir, Walk(), follow_links=spec.follow_links
-    )
-    recordings = Recordings(walk)
-    there = set(recordings.paths)
-    match = spec.match or reading.match
-    taken = {clip.path: clip.row for clip in reading.clips}
-    moved: dict[str, str] = {}
-    n_guesses = 0
-    astray, reading.astray = reading.astray, []
-    strays = set(map(id, astray))
-    folder, root = beside and beside.resolve(), project.audio_dir.resolve()
-    offers: dict[str, list[tuple[Clip, str]]] = defaultdict(list)
-    for clip in [*missing, *astray]:
-        others = reading.others.get(clip.path, ())
-        from_there = folder and os.path.relpath(folder / clip.path, root)
-        if from_there in there:
-            others = (from_there, *others)
-        hits = recordings.find(clip.path, match, others)
-        if len(hits) != 1:
-            how, hits = recordings.suggest(clip.path, others)
-            if len(hits) == 1:
-                offers[how].append((clip, hits[0]))
-                continue
-            guess = None
-            if not hits and n_guesses < _GUESSES:
-                guess, n_guesses = recordings.guess(clip.path), n_guesses + 1
-            reading.fault(clip.row, *_missing(project, clip, how, hits, guess))
-        elif hits[0] in taken:
-            reading.fault(
-                clip.row,
-                f"{shown(clip.path)} and {shown(reading.respelt.get(hits[0], hits[0]))} in row "
-                f"{taken[hits[0]]} are the same recording, {shown(hits[0])}",
-                "keep one of them, or give both paths as they are",
-            )
-        else:
-            taken[hits[0]] = clip.row
-            reading.respelt[hits[0]] = clip.path
-            if id(clip) in strays:
-                reading.add(replace(clip, path=hits[0]))
-            else:
-                moved[clip.path] = hits[0]
-    for how, found in offers.items():
-        if len(found) > _ALIKE:
-            clip, hit = found[0]
-            reading.fault(
-                0,
-                f"{len(found)} recordings do not lie at their paths: {shown(clip.path)} of row "
-                f"{clip.row} at {shown(hit)}, say",
-                f"take them with --match {how}, or give their paths",
-            )
-            continue
-        for clip, hit in found:
-            reading.fault(clip.row, *_missing(project, clip, how, [hit], None))
-    return moved
-
-
-def _missing(
-    project: Project, clip: Clip, how: str, hits: Sequence[str], guess: str | None
-) -> tuple[str, str]:
-    """Say that a recording is missing, what there is instead, and what to do."""
-    problem = f"no recording {shown(clip.path)} in {project.audio_dir}"
-    if len(hits) == 1:
-        return f"{problem}, but {shown(hits[0])}", f"give its path, or take it with --match {how}"
-    if hits:
-        more = f" and {len(hits) - 2} more" if len(hits) > 2 else ""
-        there = f"{shown(hits[0])}, {shown(hits[1])}{more}"
-        return f"{problem}, but several that could be meant: {there}", "give the path of one"
-    if guess is not None:
-        problem += f"; the nearest name is {shown(guess)}"
-    return problem, "put it there, give --prefix, or import with --metadata-only"
-
-
-def _tell_foreign(clips: Sequence[Clip]) -> None:
-    """Tell of recordings that only FFmpeg's decoders read, and of what is needed for them."""
-    kinds = Counter(Path(clip.path).suffix.lower() for clip in clips)
-    foreign = {kind: kinds[kind] for kind in pyav.EXTENSIONS if kinds[kind]}
-    if foreign:
-        said = ", ".join(f"{n} {kind}" for kind, n in foreign.items())
-        how = "FFmpeg's decoders read them, by PyAV"
-        if not pyav.is_there():
-            how = f"{how}, which is not installed: pip install av, or convert them to flac"
-        say(f"{said}: {how}")
-
-
 def check_kinship(session: Session, new: Sequence[Clip], reading: Reading) -> None:
     """Note as faults the clips that share a group or their bytes, but not subset or given fold.
 
@@ -552,12 +379,12 @@ def _new_classes(session: Session, reading: Reading, add_classes: bool) -> list[
     unknown = [*told, *sorted(set(first_row) - set(known) - set(told))]
     if not known or add_classes:
         return unknown
+    vocabulary = session.vocabulary()
     for number, name in enumerate(unknown):
-        # To look for the nearest takes long, and nobody reads so many.
-        near = f"{suggest_class(name, known)}, or " if number < SHOWN_FAULTS else ""
-        reading.fault(
-            first_row[name], f"unknown class {shown(name)}", f"{near}import with --add-classes"
-        )
+        # Nobody reads so many.
+        few = number < SHOWN_FAULTS
+        remedy = unknown_class_remedy(name, known, vocabulary, look=few)
+        reading.fault(first_row[name], f"unknown class {shown(name)}", remedy)
     return []
 
 
@@ -588,6 +415,15 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
     return [clip for clip in clips if clip.path not in before]
 
 
+def _find_corrected(recordings: Recordings, path: str, spec: FormatSpec) -> list[str]:
+    """Find the clips that a path of corrections may mean.
+
+    A bare name may lie in any folder; where a folder is given, that one is meant.
+    """
+    usual = EXACT if "/" in spell(path) else NAME
+    return recordings.find(path, spec.match or usual)
+
+
 def _plan_corrections(
     session: Session, reading: Reading, spec: FormatSpec, add_classes: bool, batch: Batch
 ) -> tuple[Batch | None, ImportReport]:
@@ -598,14 +434,15 @@ def _plan_corrections(
     added = sorted(said - known) if add_classes else []
     table.classes.extend(added)
     index = {path: number for number, path in enumerate(table.paths)}
-    recordings = Recordings(table.paths)
+    recordings, vocabulary = Recordings(table.paths), session.vocabulary()
     class_id = {name: number for number, name in enumerate(table.classes)}
     events: list[LabelEvent] = []
     verdicts: list[Verdict] = []
     row_of: dict[str, int] = {}
+    respelt: dict[str, str] = {}
     decided: list[str] = []
     for clip in reading.clips:
-        paths = recordings.find(clip.path, spec.match or NAME)
+        paths = _find_corrected(recordings, clip.path, spec)
         unknown = [name for name in clip.labels if name not in class_id]
         if len(paths) != 1:
             problem, remedy = "is in the store under several paths", "give the path of one"
@@ -616,15 +453,17 @@ def _plan_corrections(
                     problem, remedy = f"{problem}, but {shown(near[0])}", f"give --match {how}"
             reading.fault(clip.row, f"clip {shown(clip.path)} {problem}", remedy)
             continue
+        if paths[0] != clip.path:
+            respelt[paths[0]] = clip.path
         if row_of.setdefault(paths[0], clip.row) != clip.row:
             problem = f"{shown(clip.path)} is the clip of row {row_of[paths[0]]}"
             reading.fault(clip.row, problem, "keep one of the two")
         for name in unknown:
-            # To look for the nearest takes long, and nobody reads so many.
+            # Nobody reads so many.
             few = len(reading.noted) < SHOWN_FAULTS
-            near_name = f"{suggest_class(name, table.classes)}, or " if few else ""
+            remedy = unknown_class_remedy(name, table.classes, vocabulary, look=few)
             problem = f"unknown class {shown(name)} for {shown(clip.path)}"
-            reading.fault(clip.row, problem, f"{near_name}import with --add-classes")
+            reading.fault(clip.row, problem, remedy)
         number = index[paths[0]]
         before = str(table.states[number])
         if not batch.by_person and clip.state == REJECTED and before in MACHINE_STATES:
@@ -651,6 +490,7 @@ def _plan_corrections(
         left_out=[f"{len(decided)} clips stay as people decided them, {shown(decided[0])} say"]
         if decided else [],
         odd=tell_alike([name for name in said if name not in known], known),
+        told=tell_respelt(respelt, "clips"),
     )  # fmt: skip
     if not events:
         return None, report

@@ -97,5 +97,5 @@ def _choose_next(project: Project) -> tuple[str, str]:
     if kinds[0] != "score":
         return "labelkit score", "for the most doubtful labels"
     if in_review:
-        return f"labelkit push --lowest fusion {_HEARD}", ""
+        return f"labelkit push {_HEARD}", ""
     return "labelkit review init --url URL --project TITLE", "people hear the doubtful clips"

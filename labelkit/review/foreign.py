@@ -13,21 +13,23 @@ from pathlib import Path
 
 from labelkit.config import FormatSpec, ReviewSpec, fingerprint
 from labelkit.datasets.formats import refuse_unread
-from labelkit.datasets.matching import NAME, Recordings
-from labelkit.datasets.oddities import find_odd, suggest_class
-from labelkit.datasets.reading import Reading, is_class_name, shown
+from labelkit.datasets.matching import NAME, Recordings, spell
+from labelkit.datasets.oddities import find_odd
+from labelkit.datasets.reading import Reading, is_class_name, shown, tell_respelt
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.label_studio.exports import ForeignExport, ForeignTask, read_foreign
+from labelkit.labels.class_names import tell_renamed, unknown_class_remedy
 from labelkit.labels.importing import (
     Ask,
     ImportReport,
     check_kinship,
     import_labels,
-    look_at_files,
+    tell_odd,
 )
 from labelkit.labels.kind import KIND
+from labelkit.labels.locating import look_at_files
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip
@@ -50,6 +52,14 @@ class _Matched:
     new: list[Clip] = field(default_factory=list)
     missing: list[ForeignTask] = field(default_factory=list)
     unclear: list[tuple[ForeignTask, list[str]]] = field(default_factory=list)
+    linked_out: list[str] = field(default_factory=list)
+    respelt: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, paths: Sequence[str]) -> None:
+        """Leave out tasks whose recordings links take out of the audio folder, a path each."""
+        self.linked_out = [path for path in paths for _ in self.tasks.pop(path, ())]
+        for path in paths:
+            self.respelt.pop(path, None)
 
 
 def import_file(
@@ -115,12 +125,13 @@ def _import_export(
     export = read_foreign(read_export(source), key=spec.path_column, control=spec.label_column)
     with lock_review(project):
         matched = _match(project, export, spec, metadata_only=metadata_only)
-        left_out = _tell(export, matched)
-        for line in left_out:
-            say(line)
         reading = Reading(clips=matched.new)
         if matched.new:
             look_at_files(project, reading, spec)
+            matched.leave_out(reading.left.linked_out)
+        left_out = _tell(export, matched)
+        for line in left_out:
+            say(line)
         tried = dry_run or ask is not None
 
         def take(*, keep: bool) -> ImportReport:
@@ -135,20 +146,15 @@ def _import_export(
                 take(keep=False)
             except _OnlyTried as only:
                 report: ImportReport = only.args[0]
-            _tell_odd(report, len(left_out))
+            tell_odd(report, len(left_out))
             if ask is not None and not dry_run:
                 ask(report)
         if dry_run:
             return report
         report = take(keep=True)
     if ask is None:
-        _tell_odd(report, len(left_out))
+        tell_odd(report, len(left_out))
     return report
-
-
-def _tell_odd(report: ImportReport, n_told: int) -> None:
-    for line in [*report.left_out[n_told:], *(f"odd: {line}" for line in report.odd)]:
-        say(line)
 
 
 def _match(
@@ -174,12 +180,19 @@ def _match(
                 new.setdefault(hits[0], Clip(path=hits[0], subset=spec.subset or "train"))
         if len(hits) == 1:
             found.tasks[hits[0]].append(task)
+            if not _is_below(hits[0], names):
+                found.respelt[hits[0]] = names[0]
         elif hits:
             found.unclear.append((task, hits))
         else:
             found.missing.append(task)
     found.new = list(new.values())
     return found
+
+
+def _is_below(path: str, names: Sequence[str]) -> bool:
+    """Tell whether one of the names ends with the path, whatever folders stand before it."""
+    return any(f"/{spell(name)}".endswith(f"/{spell(path)}") for name in names)
 
 
 def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
@@ -207,6 +220,11 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
             f"{len(matched.unclear)} tasks are left out, as several recordings could be meant: "
             f"{shown(task.names[0])} say is {shown(hits[0])} or {shown(hits[1])}"
         )
+    if matched.linked_out:
+        lines.append(
+            f"{len(matched.linked_out)} tasks are left out, as links take their recordings out of "
+            f"the audio folder: {shown(matched.linked_out[0])} say; --follow-links takes them"
+        )
     if export.unticked:
         lines.append(f"{export.unticked} annotations tick no choice, and count as not answered")
     if export.seconds:
@@ -217,20 +235,23 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
 def _take(
     session: WriteSession, source: Path, matched: _Matched, reading: Reading, add_classes: bool
 ) -> ImportReport:
-    known = session.classes()
-    counts: Counter[str] = Counter()
+    known, vocabulary = session.classes(), session.vocabulary()
+    ticked: Counter[str] = Counter()
     for tasks in matched.tasks.values():
         for task in tasks:
-            counts.update(task.labels)
+            ticked.update(task.labels)
+    # The ledger reads names of before as what they are now.
+    renamed = {old: vocabulary.former[old] for old in sorted(ticked) if old in vocabulary.former}
+    counts: Counter[str] = Counter()
+    for name, n in ticked.items():
+        counts[renamed.get(name, name)] += n
     new_names = sorted(name for name in counts if name not in known)
     for name in new_names:
         if not is_class_name(name):
             reading.fault(0, f"choice {shown(name)} has a name no class can have", "rename it")
         elif known and not add_classes:
-            near = suggest_class(name, known)
-            reading.fault(
-                0, f"unknown class {shown(name)}", f"{near}, or import with --add-classes"
-            )
+            remedy = unknown_class_remedy(name, known, vocabulary)
+            reading.fault(0, f"unknown class {shown(name)}", remedy)
     check_kinship(session, reading.clips, reading)
     if reading.faults:
         raise FaultyFile(str(source), reading.faults)
@@ -260,7 +281,8 @@ def _take(
     for name, its_tasks in by_project.items():
         done += Ledger(session, name, ReviewSpec()).take_tasks(its_tasks, {}, whole=False)
     report = _report(session, matched, reading, counts, done, known)
-    return replace(report, labels=facts.get(KIND, ""))
+    told = [*tell_renamed(renamed), *tell_respelt(matched.respelt, "recordings")]
+    return replace(report, labels=facts.get(KIND, ""), told=told)
 
 
 def _kind_of(matched: _Matched) -> str:
@@ -285,10 +307,13 @@ def _report(
         )
     if n := done["quarantined"]:
         left_out.append(f"{n} answers cannot be read, see: labelkit review quarantine")
+    former = session.vocabulary().former
     clips = [
-        Clip(path=path, labels=tuple(dict.fromkeys(name for task in tasks for name in task.labels)))
+        Clip(path=path, labels=tuple(
+            dict.fromkeys(former.get(name, name) for task in tasks for name in task.labels)
+        ))
         for path, tasks in matched.tasks.items()
-    ]
+    ]  # fmt: skip
     states = {state: done[state] for state in (RELABELED, REJECTED, VERIFIED) if done[state]}
     changed = sum(states.values())
     return ImportReport(

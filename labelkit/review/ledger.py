@@ -117,8 +117,7 @@ class Ledger:
         for task in tasks:
             problem = _misplaced(task, paths)
             clip_id = task["data"]["clip_id"]
-            known_clip = clip_id if type(clip_id) is int else -1
-            said = [*gone_answers.get(known_clip, ()), *elsewhere.get(known_clip, ())]
+            said = [*gone_answers.get(clip_id, ()), *elsewhere.get(clip_id, ())]
             heard, unheard = _part_unheard(task, said)
             counts["unheard"] += len(unheard)
             reviews = read_answers(
@@ -332,8 +331,7 @@ class Ledger:
         return events, verdicts
 
     def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, list[str]]:
-        wanted = [task["data"]["clip_id"] for task in tasks]
-        return self.session.all_paths_of([i for i in wanted if type(i) is int])
+        return self.session.all_paths_of([task["data"]["clip_id"] for task in tasks])
 
     def _add_shown_model(self, review: Review) -> Review:
         """Add the model whose suggestion the annotator saw, where the answer does not say it."""
@@ -512,11 +510,11 @@ def _tell_standing(review: Review, standing: Sequence[Review], session: Session)
 
 def _misplaced(task: Mapping[str, Any], paths: Mapping[int, Sequence[str]]) -> str | None:
     """Tell why a task is not of this store, if it is not."""
-    clip_id, path = task["data"]["clip_id"], task["data"].get("path")
-    if type(clip_id) is not int or clip_id not in paths:
+    clip_id, path = task["data"]["clip_id"], task["data"]["path"]
+    if clip_id not in paths:
         return f"no clip {clip_id!r} in this store; is it another store's task?"
     # A task keeps the path that its clip had when it was sent.
-    if path is not None and path not in paths[clip_id]:
+    if path not in paths[clip_id]:
         here = paths[clip_id][0]
         return f"clip {clip_id} is {here!r} here, not {path!r}; is it another store's task?"
     return None

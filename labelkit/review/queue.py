@@ -69,13 +69,16 @@ class Choice:
                 "--lowest SCORE N, --missing N, --where SQL, --clips FILE, --disagreements"
             )
         pair = self.lowest is None or isinstance(self.lowest, tuple | list)
-        if not pair or (self.lowest and [type(part) for part in self.lowest] != [str, int]):
+        if not pair or (
+            self.lowest is not None and [type(part) for part in self.lowest] != [str, int]
+        ):
             raise InvalidInput(f"lowest takes a score and a number of clips, got {self.lowest!r}")
-        number = self.lowest[1] if self.lowest else self.missing or self.first
-        if self.first is not None and type(self.first) is not int:
-            raise InvalidInput(f"first takes a number of clips, got {self.first!r}")
-        if number is not None and number < 1:
-            raise InvalidInput(f"{number} clips cannot be sent; give 1 or more")
+        for name, value in (("first", self.first), ("missing", self.missing)):
+            if value is not None and type(value) is not int:
+                raise InvalidInput(f"{name} takes a number of clips, got {value!r}")
+        for number in (self.first, self.missing, self.lowest and self.lowest[1]):
+            if number is not None and number < 1:
+                raise InvalidInput(f"{number} clips cannot be sent; give 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +159,12 @@ def read_queue(
     added: dict[int, list[tuple[int, float]]] = {}
     free = np.isin(table.states, MACHINE_STATES) & (table.subsets == "train")
     open_ids = set(table.clip_ids[free].tolist()) - set(answered)
-    if choice.lowest or choice.missing:
-        assert wanted_by is not None
-        number = choice.lowest[1] if choice.lowest else choice.missing
+    if wanted_by is not None:
+        number = choice.missing if choice.lowest is None else choice.lowest[1]
         ranked = sorted((clip_id for clip_id in wanted_by.values if clip_id in open_ids), key=doubt)
         chosen = ranked[:number]
-        added = wanted_by.classes if choice.missing else {}
-    elif choice.first:
+        added = wanted_by.classes if choice.missing is not None else {}
+    elif choice.first is not None:
         if not ranks:
             raise InvalidInput("no clip has a score yet; make scores with: labelkit score")
         chosen = sorted((i for i in ranks if i in open_ids), key=doubt)[: choice.first]
@@ -200,7 +202,7 @@ def _read_ordering(session: Session, choice: Choice) -> NewestScores | None:
     Raises:
         InvalidInput: If the score that was asked for is not there.
     """
-    if choice.missing:
+    if choice.missing is not None:
         found = newest_pair_scores(session, MISSING)
         if found is None:
             raise NotYet(

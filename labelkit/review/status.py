@@ -13,6 +13,7 @@ import numpy as np
 
 from labelkit.config import ReviewSpec
 from labelkit.errors import LabelkitError
+from labelkit.label_studio.answers import is_foreign
 from labelkit.label_studio.page import check_page, page_hash
 from labelkit.noise.consensus import measure_agreement
 from labelkit.project import Project
@@ -193,7 +194,7 @@ def _read_server(project: Project, setup: ReviewProject, token_file: Path | None
     drafts = 0
     for page in client.pages(setup.project_id, include="id,data,draft_exists,drafts"):
         for task in page:
-            if type(task["data"].get("clip_id")) is int:
+            if not is_foreign(task):
                 drafts += bool(task.get("draft_exists") or task.get("drafts"))
                 tasks_of[task["data"]["clip_id"]] += 1
     with project.store.read() as session:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -119,6 +119,56 @@ class ChangeSet:
     classes: tuple[str, ...]
     shared_recordings: tuple[str, ...]
     batches: tuple[ChangeBatch, ...]
+
+
+def call_classes(changes: ChangeSet, names: Mapping[str, str]) -> tuple[ChangeSet, dict[str, str]]:
+    """Give classes of a change set other names; those that get the same one are one.
+
+    Args:
+        changes: The change set.
+        names: New names by those that they replace.
+
+    Returns:
+        The change set, and which of its names were replaced.
+    """
+    said = set(changes.classes).union(*(_names_of(batch) for batch in changes.batches))
+    renamed = {name: names[name] for name in sorted(said) if name in names}
+    if not renamed:
+        return changes, {}
+
+    def call(labels: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(renamed.get(name, name) for name in labels))
+
+    def call_event(event: NamedEvent) -> NamedEvent:
+        before = event.before
+        if before is not None:
+            before = replace(before, labels=tuple(sorted(call(before.labels))))
+        return replace(event, before=before, labels=tuple(sorted(call(event.labels))))
+
+    batches = tuple(
+        replace(
+            batch,
+            classes=call(batch.classes),
+            clips=tuple(replace(clip, labels=call(clip.labels)) for clip in batch.clips),
+            events=tuple(map(call_event, batch.events)),
+            verdicts=tuple(
+                replace(verdict, name=renamed.get(verdict.name, verdict.name))
+                for verdict in batch.verdicts
+            ),
+        )
+        for batch in changes.batches
+    )
+    return replace(changes, classes=call(changes.classes), batches=batches), renamed
+
+
+def _names_of(batch: ChangeBatch) -> set[str]:
+    """List the classes that a batch speaks of."""
+    found = {*batch.classes, *(verdict.name for verdict in batch.verdicts)}
+    for clip in batch.clips:
+        found.update(clip.labels)
+    for event in batch.events:
+        found.update(event.labels, event.before.labels if event.before else ())
+    return found
 
 
 def format_changes(changes: ChangeSet) -> str:

@@ -13,7 +13,13 @@ import numpy as np
 
 from labelkit.datasets.reading import Reading, shown
 from labelkit.errors import InvalidInput
-from labelkit.labels.changes.change_set import ChangeBatch, ChangeSet, NamedEvent, NamedVerdict
+from labelkit.labels.changes.change_set import (
+    ChangeBatch,
+    ChangeSet,
+    NamedEvent,
+    NamedVerdict,
+    call_classes,
+)
 from labelkit.labels.changes.matching import (
     conflict_row,
     find_time,
@@ -33,6 +39,7 @@ from labelkit.labels.changes.merge import (
 )
 from labelkit.labels.changes.origins import describe_origin, name_batch, read_origins
 from labelkit.labels.changes.reading import read_changes
+from labelkit.labels.class_names import tell_renamed
 from labelkit.labels.importing import check_kinship
 from labelkit.labels.kind import REMEDY
 from labelkit.project import Project
@@ -92,7 +99,10 @@ def plan_import(session: Session, changes: ChangeSet) -> ImportPlan:
     """
     _refuse_strangers(session, changes)
     _refuse_several(session, changes)
-    return _Planner(session, changes).plan()
+    changes, renamed = call_classes(changes, session.vocabulary().former)
+    plan = _Planner(session, changes).plan()
+    plan.told[:0] = tell_renamed(renamed)
+    return plan
 
 
 def _refuse_strangers(session: Session, changes: ChangeSet) -> None:

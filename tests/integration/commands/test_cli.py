@@ -69,6 +69,13 @@ def test_every_review_command_explains_itself(command):
         ("push --lowest-lwlrap 3 --missing 2", "one of --lowest-lwlrap N"),
         ("push --lowest-lwlrap 3 --lowest fusion 3", "exclude one another"),
         ("push --lowest-lwlrap 3", "labelkit review init"),
+        *(
+            (f"push {choice} {n}", f"{n} clips cannot be sent; give 1 or more")
+            for choice in ("", "--missing", "--lowest-lwlrap", "--lowest fusion")
+            for n in ("0", *(["-1"] if choice else []))
+        ),
+        ("push --missing 0 --clips x.txt", "one of --lowest-lwlrap N"),
+        ("push 0 --missing 2", "one of --lowest-lwlrap N"),
         ("pull", "labelkit review init"),
         ("pull --full --from x.json", "--from excludes"),
         ("review status", "labelkit review init"),

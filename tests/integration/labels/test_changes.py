@@ -279,6 +279,42 @@ def test_an_undo_here_of_what_came_in(copies):
     assert labels_now(a) == before
 
 
+RENAMED = {
+    "renamed": (["rename Car Vehicle"], {"Car": "Vehicle"}),
+    "merged": (["merge Car Dog"], {"Car": "Dog"}),
+    "twice": (["rename Car Wagon", "rename Wagon Vehicle"], {"Car": "Vehicle"}),
+}
+
+
+@pytest.mark.parametrize(("changes", "names"), RENAMED.values(), ids=RENAMED)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_former_names_mean_the_classes_of_today(copies, changes, names, dry_run):
+    a, b = copies
+    for project in copies:
+        assert call(project, "labels", "several").exit_code == 0
+    for change in changes:
+        assert call(b, "classes", *change.split()).exit_code == 0
+    before, classes = labels_now(b), rows(b, "select name from classes order by class_id")
+    decide(a, {2: ["Car"], 3: ["Dog", "Car"], 4: ["Bird"]})
+    add_clips(a, [("new.wav", "Car", 1)])
+    file = a.root / "set.json"
+    assert call(a, "changes", "export", file).exit_code == 0
+    done = call(b, "changes", "import", file, *(["--dry-run"] if dry_run else []))
+    [(old, new)] = names.items()
+    assert f"1 class is called otherwise now: {old!r} is {new!r}" in done.stderr
+    assert rows(b, "select name from classes order by class_id") == classes
+    if dry_run:
+        assert labels_now(b) == before
+        return
+    here, there = labels_now(b), labels_now(a)
+    for path in (PATHS[2], PATHS[3], PATHS[4], "new.wav"):
+        state, labels = there[path]
+        assert here[path] == (state, sorted({names.get(name, name) for name in labels})), path
+    once = snapshot(b)
+    assert call(b, "changes", "import", file).exit_code == 0
+    assert snapshot(b) == once
+
+
 def append_clips(project, *clips, key="more"):
     with project.store.write() as session:
         session.append(Batch(key=key, kind="import", actor="x", by_person=True, clips=clips))

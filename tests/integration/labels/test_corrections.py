@@ -187,3 +187,41 @@ def test_another_name_for_a_class_is_nobody_s_decision(project, lines, refused):
         ]
     else:
         assert done.exit_code == 0, done.output
+
+
+FOLDERS = {
+    # Path, options, the clip that is meant or what is said.
+    "as it is": ("fold1/a.wav", [], "fold1/a.wav"),
+    "another spelling": ("./fold1//a.wav", [], "fold1/a.wav"),
+    "backslashes": ("fold1\\b.wav", [], "fold1/b.wav"),
+    "NFD": ("fold1/Vo\u0308gel.wav", [], "fold1/V\u00f6gel.wav"),
+    "another folder": ("fold1/c.wav", [], "but 'fold2/c.wav'; give --match name"),
+    "a folder too many": ("clips/fold2/c.wav", [], "but 'fold2/c.wav'; give --match name"),
+    "a folder too few": ("deep/d.wav", [], "but 'fold2/deep/d.wav'; give --match name"),
+    "another folder of two": ("fold3/a.wav", [], "'fold3/a.wav' is not in the store; give the pa"),
+    "backslashes of elsewhere": ("D:\\x\\c.wav", [], "but 'fold2/c.wav'; give --match name"),
+    "of the prefix": ("c.wav", ["--prefix", "fold1"], "but 'fold2/c.wav'; give --match name"),
+    "another folder, on request": ("fold1/c.wav", ["--match", "name"], "fold2/c.wav"),
+    "a bare name": ("c.wav", [], "fold2/c.wav"),
+    "a bare name, exact": ("c.wav", ["--match", "exact"], "but 'fold2/c.wav'; give --match name"),
+    "a bare name of two": ("a.wav", [], "is in the store under several paths"),
+    "no folder": ("top.wav", [], "top.wav"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "options", "found"), FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_that_is_given_is_meant(project, path, options, found):
+    there = ["fold1/a.wav", "fold2/a.wav", "fold1/b.wav", "fold2/c.wav", "fold2/deep/d.wav",
+             "top.wav", "deep/top.wav", "fold1/V\u00f6gel.wav"]  # fmt: skip
+    fill(project, *(f"{name},Dog" for name in there))
+    done = correct(project, f"path,labels\n{path},Cat\n", *options)
+    changed = rows(project, "select path from labels_now where state = 'relabeled' and "
+                   "list_contains(labels, 'Cat')")  # fmt: skip
+    if found not in there:
+        assert done.exit_code == 2 and found in done.stderr and changed == []
+        return
+    assert done.exit_code == 0 and changed == [(found,)], done.output
+    # Empty parts and dots mean nothing.
+    told = path not in (found, "./fold1//a.wav")
+    assert ("1 paths are not quite those of the clips" in done.stderr) == told
+    assert not told or f"say is taken for {found!r}" in done.stderr

@@ -184,11 +184,38 @@ def test_a_dry_run_says_what_an_import_does_and_changes_nothing(place, spec, for
     assert snapshot(project) == before
     done = call(project, "import", source, *options)
     assert tried.exit_code == done.exit_code == (2 if "z.wav" in str(content) else 0)
-    told = tried.stderr.replace("would be added", "added").splitlines()
-    assert sorted(told) == sorted(
+    told = tried.stderr.replace("would be added", "added").replace(
+        "a clip would have one label from then on",
+        "one label a clip, from now on; labelkit labels shows and changes it",
+    )
+    assert sorted(told.splitlines()) == sorted(
         line for line in done.stderr.splitlines() if not line.startswith("next: ")
     )
+    assert "from now on" not in tried.stderr
     assert (snapshot(project) == before) == (done.exit_code != 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "labels"),
+    [([("a.wav", "Dog")], "one label"), ([("a.wav", "Dog"), ("a.wav", "Cat")], "several labels")],
+)
+def test_what_is_only_tried_holds_from_now_on_for_nothing(place, lines, labels):
+    project = place("a.wav")
+    for _ in range(2):
+        tried = call(project, "import", table(project, *lines), "--dry-run")
+        assert f"a clip would have {labels} from then on" in tried.stderr
+        assert "from now on" not in tried.stderr
+    done = call(project, "import", table(project, *lines))
+    assert f"{labels} a clip, from now on; labelkit labels shows and changes it" in done.stderr
+    assert "from then on" not in done.stderr
+
+
+def test_answers_are_no_label_file_and_the_command_is_named(place):
+    project = place("a.wav")
+    file = project.root / "my export.json"
+    file.write_text("[]")
+    with pytest.raises(InvalidInput, match=r"labelkit import '.*my export.json' --format labels"):
+        import_labels(project, file, "labelstudio", FormatSpec())
 
 
 def test_classes_and_their_counts_are_told(place):

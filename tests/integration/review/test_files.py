@@ -129,9 +129,62 @@ def test_what_a_file_holds_beside_our_answers_is_counted(project, tmp_path, task
     for part in says:
         assert part in done.stderr
     assert "nothing new" not in done.stdout
-    ours = [t for t in tasks if type(t["data"].get("clip_id")) is int]
+    ours = [t for t in tasks if "path" in t["data"]]
     heard = [a for t in ours for a in t["annotations"] if a["lead_time"] is not None]
     assert rows(project, "select count(*) from reviews_now") == [(len(heard),)]
+
+
+OTHERS = {
+    "a number of theirs": {"audio": "/x/zz.wav", "clip_id": 3},
+    "the number of the clip meant": {"audio": "/x/0.wav", "clip_id": 0},
+    "a text": {"audio": "/x/zz.wav", "clip_id": "3", "path": "zz.wav"},
+    "a float": {"audio": "/x/zz.wav", "clip_id": 3.0, "path": "zz.wav"},
+    "a truth": {"audio": "/x/zz.wav", "clip_id": True, "path": "zz.wav"},
+    "no path": {"audio": "/x/zz.wav", "clip_id": 3, "path": None},
+    "a path alone": {"audio": "/x/zz.wav", "path": "zz.wav"},
+    "a number as path": {"audio": "/x/zz.wav", "clip_id": 3, "path": 3},
+}
+
+
+@pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
+def test_a_clip_number_of_somebodys_own_is_none_of_ours(project, tmp_path, data):
+    before = rows(project, "from labels_now order by clip_id")
+    theirs = {**foreign(1, ticked(1, "Dog")), "data": data}
+    done = call(project, "pull", "--from", write(tmp_path, theirs))
+    assert done.exit_code == 2 and "1 of 1 tasks" in done.stderr, done.output
+    # Beside ours it is counted, and changes nothing.
+    mine = task(open_clip(project), ticked(2, "Dog"))
+    done = call(project, "pull", "--from", write(tmp_path, theirs, mine))
+    assert done.exit_code == 1 and "1 of 2 tasks" in done.stderr, done.output
+    after = rows(project, "from labels_now order by clip_id")
+    changed = [now[0] for now, then in zip(after, before, strict=True) if now != then]
+    assert changed == [mine["data"]["clip_id"]]
+    # The command that is named takes it for what its recording is called.
+    assert (
+        "1 tasks are labelkit's own"
+        in call(
+            project,
+            "import",
+            tmp_path / "export.json",
+            "--format",
+            "labelstudio",
+            "--metadata-only",
+        ).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"path": "zz.wav"}, {"clip_id": 10**9}, {"clip_id": -1}, {"clip_id": 2**63},
+     {"clip_id": 10**30}],
+)  # fmt: skip
+def test_a_task_of_another_store_waits_in_quarantine(project, tmp_path, data):
+    before = rows(project, "from labels_now order by clip_id")
+    sent = task(open_clip(project), ticked(1, "Dog"))
+    pull_file(project, write(tmp_path, {**sent, "data": sent["data"] | data}))
+    assert rows(project, "from labels_now order by clip_id") == before
+    [(problem,)] = rows(project, "select problem from quarantine")
+    assert "is it another store's task?" in problem
 
 
 def test_names_put_right_are_remembered(project, tmp_path):

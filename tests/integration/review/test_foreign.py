@@ -242,3 +242,63 @@ def test_other_keys_and_file_names():
     assert names({"id": "x", "wav": "a/b.flac"}) == ("a/b.flac",)
     assert names({"url": ""}, file_upload="0a1b2c3d-b.wav") == ("b.wav", "0a1b2c3d-b.wav")
     assert names({"text": "Hello. World"}) is None and names({"n": 3}) is None
+
+
+LINKS = {
+    "a file": {"far.wav": "{away}/far.wav"},
+    "of one with a word": {"far.wav": "../away/far.wav"},
+    "a chain": {"far.wav": "near.wav", "near.wav": "{away}/far.wav"},
+    "a folder": {"deep": "{away}"},
+}
+
+
+@pytest.mark.parametrize("links", LINKS.values(), ids=LINKS)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_tasks_on_links_that_lead_out_are_left_out_and_told(known, links, dry_run, capsys):
+    away = known.audio_dir.parent / "away"
+    away.mkdir()
+    (away / "far.wav").write_bytes((known.audio_dir / "4.wav").read_bytes() + b"x")
+    for name, target in links.items():
+        (known.audio_dir / name).symlink_to(target.format(away=away))
+    tasks = [
+        task(1, "far.wav", answer(11, "High")), task(2, "far.wav", answer(12, "High", by=BEN)),
+        task(3, "0.wav", answer(13, "High")),
+    ]  # fmt: skip
+    report = bring(known, *tasks, dry_run=dry_run)
+    assert (report.read, report.added, report.changed) == (1, 0, 1)
+    said = capsys.readouterr().err
+    if "deep" in links:
+        assert "2 tasks are left out, as their recordings are neither" in said
+    else:
+        assert "2 tasks are left out, as links take their recordings out" in said
+    assert "'far.wav' say" in said
+    assert len(stands(known)) == 2
+    report = bring(known, *tasks, spec=FormatSpec(follow_links=True), dry_run=dry_run)
+    assert report.added == 1 and "links take" not in capsys.readouterr().err
+
+
+def test_an_export_of_links_alone_ends_with_a_line(known):
+    (known.root / "far.wav").write_bytes((known.audio_dir / "4.wav").read_bytes() + b"x")
+    (known.audio_dir / "far.wav").symlink_to(known.root / "far.wav")
+    file = write(known, task(1, "far.wav", answer(11, "High")))
+    done = call(known, "import", file, "--format", "labelstudio")
+    assert done.exit_code == 2 and "1 tasks are left out, as links take" in done.stderr
+    assert "no task is of a recording that is here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("audio", "told"),
+    [
+        ("0.wav", False), ("/data/upload/7/0a1b2c3d-0.wav", False), ("clips/0.wav", False),
+        ("fold2/here.wav", False), ("s3://b/x/fold2/here.wav", False),
+        ("fold1/here.wav", True), ("here.wav", True), ("x/fold2/y/here.wav", True),
+    ],
+)  # fmt: skip
+def test_a_recording_of_another_folder_is_told(known, capsys, audio, told):
+    (known.audio_dir / "fold2").mkdir()
+    (known.audio_dir / "5.wav").rename(known.audio_dir / "fold2" / "here.wav")
+    report = bring(known, task(1, audio, answer(11, "High")))
+    assert report.read == 1
+    said = capsys.readouterr().err
+    assert ("1 paths are not quite those of the recordings" in said) == told
+    assert not told or "say is taken for 'fold2/here.wav'" in said

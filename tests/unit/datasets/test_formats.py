@@ -352,8 +352,8 @@ def test_recordings_are_handed_to_the_pool_by_blocks(tone_project, monkeypatch):
         handed.append([len(handful) for handful in clips])
         return begin(self, look, clips)
 
-    monkeypatch.setattr("labelkit.labels.importing._HANDFUL", 2)
-    monkeypatch.setattr("labelkit.labels.importing._BLOCK", 2)
+    monkeypatch.setattr("labelkit.labels.locating._HANDFUL", 2)
+    monkeypatch.setattr("labelkit.labels.locating._BLOCK", 2)
     monkeypatch.setattr(ThreadPoolExecutor, "map", count)
     names = [f"{k}.wav" for k in (0, 1, 2, 3, 4)]
     source = tone_project.root / "x.jsonl"

@@ -247,3 +247,88 @@ def test_what_a_folder_is_is_found_out(tmp_path):
     assert find_format(tmp_path) == "folder"
     (tmp_path / "train_noisy.csv").touch()
     assert find_format(tmp_path) == "fsdkaggle2019"
+
+
+FSD = "fname,labels,mids\n37199,Speech,/m/3\n"
+FSD_DEV = "fname,labels,mids,split\n37199,Speech,/m/3,train\n"
+NAMED = [
+    # Format, file, text, subset, and what is told of it.
+    ("fsd50k", "eval.csv", FSD, "test", "is what FSD50K holds out"),
+    ("fsd50k", "FSD50K_Eval.csv", FSD, "test", "is what FSD50K holds out"),
+    ("fsd50k", "evaluation.csv", FSD, "test", "is what FSD50K holds out"),
+    ("fsd50k", "eval.csv", FSD_DEV, "test", "is what FSD50K holds out"),
+    ("fsd50k", "dev.csv", FSD, "train", "no column 'split'"),
+    ("fsd50k", "retrieval.csv", FSD, "train", "no column 'split'"),
+    ("fsd50k", "my clips.csv", FSD, "train", "--subset test holds them out"),
+    ("fsd50k", "dev.csv", FSD_DEV, "train", None),
+    ("audioset", "eval_segments.csv", SEGMENTS + '37199, 0, 10, "/m/1"\n', "test", "of AudioSet|"),
+    ("audioset", "medieval.csv", SEGMENTS + '37199, 0, 10, "/m/1"\n', "train", None),
+]
+
+
+@pytest.mark.parametrize(("format", "name", "text", "subset", "told"), NAMED)
+@pytest.mark.parametrize("said", [True, False])
+def test_a_name_that_sets_the_subset_is_told(place, capsys, format, name, text, subset, told, said):
+    project, source = place(name, text, ["37199.wav"])
+    import_labels(project, source, format if said else None, FormatSpec())
+    assert stored(project)["37199.wav"][-1] == subset
+    notes = capsys.readouterr().err
+    assert ("--subset" in notes) == (told is not None)
+    assert told is None or any(part in notes for part in told.split("|"))
+
+
+@pytest.mark.parametrize("subset", ["train", "test"])
+@pytest.mark.parametrize("name", ["eval.csv", "x.csv"])
+def test_who_says_the_subset_is_told_nothing_of_it(place, capsys, name, subset):
+    project, source = place(name, FSD, ["37199.wav"])
+    import_labels(project, source, "fsd50k", FormatSpec(subset=subset))
+    assert stored(project)["37199.wav"][-1] == subset
+    assert "subset" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"37199": {}}', '{"37199": 3}'])
+def test_metadata_that_cannot_be_read_are_told(place, tmp_path, capsys, text):
+    (tmp_path / "dev_clips_info_FSD50K.json").write_text(text)
+    project, source = place("dev.csv", FSD_DEV, ["37199.wav"])
+    import_labels(project, source, "fsd50k", FormatSpec())
+    assert "cannot be read, so that uploaders are no groups" in capsys.readouterr().err
+
+
+SECONDARY = {
+    # A cell of further birds, and which they are; None is a fault.
+    "[]": "", "['']": "", '""': "", "nan": "", "[nan]": "", "\"['b', 'c']\"": "b,c",
+    "['b' 'c']": "b,c", '"[b, c]"': "b,c", "[b]": "b", "b": "b", '"b,c"': "b,c", "[ b ]": "b",
+    "\"['b x', 'c']\"": "b x,c", '"[1139490, 65448]"': "1139490,65448",
+    "b c": None, "[b c]": None, "b;c": None, "b|c": None, "\"['b', c]\"": None, "['b": None,
+    "{b}": None, '"[b, c d]"': None, "[[b]]": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("cell", "birds"), SECONDARY.items())
+@pytest.mark.parametrize("format", ["birdclef", None])
+def test_further_birds_are_read_or_a_fault(place, cell, birds, format):
+    rows = f"abe,{cell},['call'],Ann,cc,4,u,abe/XC1.ogg\n"
+    project, source = place("train.csv", BIRDS + rows, ["abe/XC1.ogg"])
+    if birds is None:
+        with pytest.raises(FaultyFile, match=r"row 2: secondary_labels .* may be one name or sev"):
+            import_labels(project, source, format, FormatSpec())
+        assert stored(project) == {}
+        return
+    import_labels(project, source, format, FormatSpec())
+    assert stored(project)["abe/XC1.ogg"][0] == ",".join(sorted(filter(None, ["abe", birds])))
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "None", "null"])
+def test_cells_that_say_that_there_is_no_label_are_told(place, capsys, cell):
+    text = f"filename\tevent_labels\nY1.wav\tDog\nY2.wav\t{cell}\n"
+    project, source = place("weak.tsv", text, ["Y1.wav", "Y2.wav"])
+    import_labels(project, source, "dcase", FormatSpec())
+    assert stored(project)["Y2.wav"][0] == ""
+    assert "1 cells of labels are nan, NA or the like" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["audioset", "csv", None])
+def test_ids_without_names_are_told_however_they_are_read(place, capsys, format):
+    project, source = place("x.csv", SEGMENTS + 'ab, 30.0, 40.0, "/m/1,/t/2"\n', ["ab.wav"])
+    import_labels(project, source, format, FormatSpec())
+    assert "2 labels are ids" in capsys.readouterr().err
