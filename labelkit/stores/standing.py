@@ -11,7 +11,7 @@ Above this module the number of a class is its place in the vocabulary of today.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,17 @@ class _Naming:
         return self.into is None and not self.retired
 
 
+def _without_detours(log: Sequence[_Naming]) -> list[_Naming]:
+    """Leave out what a class was before it was again what it had been earlier."""
+    kept: list[_Naming] = []
+    for naming in log:
+        same = [k for k, one in enumerate(kept) if replace(one, batch_id=0) == replace(
+            naming, batch_id=0)]  # fmt: skip
+        kept = kept[: same[0]] if same else kept
+        kept.append(naming)
+    return kept
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The classes as they stand, and what became of every class there ever was.
@@ -110,12 +121,15 @@ class Vocabulary:
 
     @property
     def former(self) -> dict[str, str]:
-        """What classes of former names are called now; of a name that several had, the last."""
+        """What classes of former names are called now; of a name that several had, the last.
+
+        A name that was taken back, or given up for an earlier one, is none.
+        """
         names, places = self.names, self.places
         found = sorted(
             (naming.batch_id, naming.name, place)
             for log, place in zip(self.log, places, strict=True) if place is not None
-            for naming in log
+            for naming in _without_detours(log)
         )  # fmt: skip
         return {name: names[place] for _, name, place in found if name not in names}
 

@@ -497,3 +497,18 @@ def test_a_comparison_tells_of_names_that_changed(project):
     call(project, "classes", "merge", "Car", "Dog")
     done = call(project, "diff", "1")
     assert "under the names of today; in between merges Car into Dog" in done.stderr
+
+
+def test_a_name_that_was_taken_back_is_no_former_name(few):
+    def former():
+        with few.store.read() as session:
+            return session.vocabulary().former
+
+    do(few, "classes rename A X")
+    assert former() == {"A": "X"}
+    do(few, "undo last")
+    assert former() == {}
+    do(few, "classes rename A X", "classes rename X Y", "classes merge B C")
+    assert former() == {"A": "Y", "X": "Y", "B": "C"}
+    do(few, "classes rename Y A", "undo 6")
+    assert former() == {}
