@@ -94,6 +94,8 @@ def test_the_same_table_however_it_is_written(tmp_path, content, told):
         (b"fname,label\na.wav,V\xf6gel\n", "in line 2: 'a.wav,Vögel' if it is cp1252; save"),
         (b"\xff\xfef\0n\0", "no column 'fname' in fn"), (b"\xff\xfef\0n", "not UTF-16"),
         ("fname,label\na.wav,[]\n", "label list '[]' is empty"),
+        ("fname,label\na.wav,()\n", "label list '()' is empty"),
+        ("fname,label\na.wav,set()\n", "label list 'set()' is empty"),
         ("fname,label\na.wav,\"['Dog', '']\"\n", "has an empty entry"),
     ],
 )  # fmt: skip
@@ -161,6 +163,16 @@ def test_whole_numbers_are_whole_unless_they_stand_in_quotes(tmp_path, column):
         ('{"choices": "Dog"}', None), ("{}", None), ("['a]', 'b']", ("a]", "b")),
         ("[Dog]", None), ("['Dog'", None), ("['Dog'; 'Cat']", None), ("[1, 2]", None),
         ("['Dog', ['Cat']]", None), ("'Dog'", None), ("", None),
+        ("('Dog', 'Cat')", ("Dog", "Cat")), ("('Cat',)", ("Cat",)), ("()", ()), ("( )", ()),
+        ("{'Dog', 'Cat'}", ("Dog", "Cat")), ("set()", ()), ("{'Cat'}", ("Cat",)),
+        ("frozenset({'Dog', 'Cat'})", ("Dog", "Cat")), ("frozenset()", ()),
+        ("frozenset(['Dog'])", ("Dog",)), ("set(['Dog', 'Cat'])", ("Dog", "Cat")),
+        ("array(['Dog', 'Cat'], dtype=object)", ("Dog", "Cat")), ("array([], dtype='<U3')", ()),
+        ("list(('Dog',))", ("Dog",)), ("('Rain, heavy', \"it's\")", ("Rain, heavy", "it's")),
+        ("('Dog')", ("Dog",)), ("(np.str_('Dog'), np.str_('Cat'))", ("Dog", "Cat")),
+        ("(Dog)", None), ("(Dog, Cat)", None), ("('Dog', 'Cat'", None), ("set", None),
+        ("('Dog') (small)", None), ("{'Dog': 1}", None), ("{Dog}", None), ("(1, 2)", None),
+        ("['Dog')", None), ("array('Dog')", None), ("asset(['Dog'])", None),
     ],
 )  # fmt: skip
 def test_lists_in_cells(cell, names):
@@ -174,6 +186,9 @@ CLIPS = [
     ("b.wav", ("Cat", "Rain, heavy"), "unverified", 0, "x y", 0.5),
     ("ü.wav", (), "rejected", None, None, None), ("d.wav", ("nan",), "relabeled", 1, "NA", 2.0),
     ("e.wav", ("[x]", 'say "so"'), "self_verified", 3, "1.0", 10.0),
+    ("f.wav", ("'y')", "('x'"), "verified", 1, "()", 1.0),
+    ("g.wav", ("()",), "verified", 1, None, 1.0),
+    ("h.wav", ("(soft)", "set()", "{x}"), "verified", 1, "()", 1.0),
 ]  # fmt: skip
 
 
