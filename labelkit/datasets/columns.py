@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import PurePosixPath
 
+from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.cells import is_missing, read_list, unquote
 from labelkit.datasets.reading import REMOVE, Reading, shown
@@ -16,6 +19,9 @@ Row = Mapping[str, str]
 Split = Callable[[str], "tuple[str, ...] | None"]
 # Of options that are not called as what their columns say.
 _OPTIONS = {"labels": "label", "content_hash": "hash", "duration_s": "duration"}
+# Cells of columns that say of each class whether a clip has it, and rows that must agree.
+_ONE_HOT = ("0", "1", "0.0", "1.0", "True", "False", "TRUE", "FALSE", "")
+_PROBED = 100
 _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]*")
 
 
@@ -94,6 +100,8 @@ def take_rows(
         else:
             cells = {key: row[place].strip() for key, place in places.items()}
             whole = dict(zip(table.header, (cell.strip() for cell in row), strict=False))
+            if n_rows == 1 and _take_vocabulary(cells, whole, columns, found):
+                continue
             _take_row(number, cells, whole, table, columns, found, spec, listed)
     if listed:
         found.notes.append(
@@ -103,6 +111,20 @@ def take_rows(
     found.make_whole()
     if not n_rows and rows_needed and not found.noted:
         found.fault(0, "no rows below the header", "add some")
+
+
+def _take_vocabulary(
+    cells: Mapping[str, str], whole: Row, columns: Columns, found: Reading
+) -> bool:
+    """Take the first row of JSON Lines that something made a table of: classes and no clip."""
+    if "classes" not in whole or "classes" in columns.at.values():
+        return False
+    names = read_list(whole["classes"])
+    if names is None or not all(map(is_missing, cells.values())):
+        return False
+    if found.check_labels(names, 1, whole["classes"]):
+        found.classes = names
+    return True
 
 
 def _take_row(
@@ -179,9 +201,58 @@ def _in_quotes(name: str) -> str:
     return '"""' + name + '"""'
 
 
+def tell_unusable(table: Table) -> tuple[str, str] | None:
+    """Say what a table is that has not the columns it should, and a remedy; None if unknown.
+
+    Args:
+        table: Its rows count as far as they were not read yet; they stay.
+    """
+    if not table.header:
+        return "the file is empty", "give one with a header, fname,label say, and a row a clip"
+    if any(_looks_like_path(name) for name in table.header):
+        first = f"{table.delimiter if table.delimiter != ' ' else ','}".join(table.header)
+        return (
+            f"row 1 looks like data, not like a header: {shown(first)}",
+            "put a line above it that names the columns, fname,label say",
+        )
+    if {"annotation_id", "lead_time"} & set(table.header):
+        return (
+            "the table is an export of Label Studio that leaves out what people answered on",
+            "export as JSON and import that",
+        )
+    rows = iter(table.rows)
+    probed = list(islice(rows, _PROBED))
+    table.rows = chain(probed, rows)
+    flags = [
+        name for at, name in enumerate(table.header)
+        if name and probed and all(len(row) > at and row[at].strip() in _ONE_HOT
+                                   for _, row in probed)
+    ]  # fmt: skip
+    names = [name for name in table.header if name and name not in flags]
+    if len(flags) < 2 or not names:
+        return None
+    path = next((name for name in ("fname", "path") if name in names), names[0])
+    return (
+        f"the table is one-hot, with a column of 0 and 1 for each of {len(flags)} classes: "
+        f"{shown(', '.join(flags))}",
+        "make one column of labels of them; with pandas: "
+        f"pandas.read_csv(OLD).set_index({path!r}).loc[:, {flags[0]!r}:{flags[-1]!r}]"
+        ".apply(lambda row: list(row.index[row == 1]), axis=1)"
+        ".rename_axis('fname').rename('label').to_csv(NEW)",
+    )
+
+
+def _looks_like_path(text: str) -> bool:
+    return PurePosixPath(text.replace("\\", "/")).suffix.lower() in EXTENSIONS
+
+
 def _check(table: Table, columns: Columns, found: Reading) -> None:
     """Note columns that are not there, or more than once."""
     if found.noted:
+        return
+    missing = any(table.place(column) is None for column in columns.at.values())
+    if missing and (told := tell_unusable(table)):
+        found.fault(0, *told)
         return
     if "verified" in columns.at and "state" in columns.at:
         found.fault(0, "columns of both verified and state", "name one of them")

@@ -23,7 +23,7 @@ from labelkit.datasets.walking import Walk, walk_recordings
 from labelkit.errors import SHOWN_FAULTS, FaultyFile, InvalidInput
 from labelkit.files import refuse_special
 from labelkit.labels.kind import KIND, REMEDY
-from labelkit.paths import leads_out
+from labelkit.paths import is_dead_link, leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project, user
 from labelkit.records import ONE, SEVERAL, Batch, Clip, LabelEvent, Verdict, verdicts_of
@@ -111,7 +111,7 @@ def import_labels(
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
     if format is None:
-        format = find_format(source)
+        format = find_format(source, spec)
         say(f"{source.name} is read as --format {format}")
     reading = _read(project, source, format, spec, metadata_only=metadata_only)
     if by == MACHINE and not reading.corrects:
@@ -263,6 +263,21 @@ def _left_out(reading: Reading) -> list[str]:
             f"{len(left.linked_in)} folders are links into the audio folder, "
             f"{shown(left.linked_in[0])} say; what lies there is taken under both names"
         )
+    if left.followed:
+        lines.append(
+            f"{len(left.followed)} folders are links that lead out of the audio folder, "
+            f"{shown(left.followed[0])} say; what lies there is taken, as --follow-links says"
+        )
+    if left.dead:
+        lines.append(
+            f"{len(left.dead)} links lead nowhere, {shown(left.dead[0])} say, and are left out; "
+            "fetch the files (git annex get, dvc pull), or mend the links"
+        )
+    if left.special:
+        lines.append(
+            f"{len(left.special)} pipes, sockets or devices are left out: "
+            f"{shown(left.special[0])} say"
+        )
     if left.other:
         kinds = Counter(PurePosixPath(file).suffix.lower() or file for file in left.other)
         said = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
@@ -338,7 +353,11 @@ def look_at_files(
     """
     if not spec.follow_links:
         root = project.audio_dir.resolve()
-        out = {clip.path for clip in reading.clips if leads_out(root, clip.path)}
+        out = {
+            clip.path
+            for clip in reading.clips
+            if leads_out(root, clip.path) and not is_dead_link(root, clip.path)
+        }
         reading.left.linked_out += sorted(out)
         reading.clips = [clip for clip in reading.clips if clip.path not in out]
     said = {clip.path: clip.content_hash for clip in reading.clips}
@@ -475,6 +494,11 @@ def _missing(
     project: Project, clip: Clip, how: str, hits: Sequence[str], guess: str | None
 ) -> tuple[str, str]:
     """Say that a recording is missing, what there is instead, and what to do."""
+    if is_dead_link(project.audio_dir, clip.path):
+        return (
+            f"{shown(clip.path)} is a link that leads nowhere, or below one",
+            "fetch the file (git annex get, dvc pull), or mend the link",
+        )
     problem = f"no recording {shown(clip.path)} in {project.audio_dir}"
     if len(hits) == 1:
         return f"{problem}, but {shown(hits[0])}", f"give its path, or take it with --match {how}"

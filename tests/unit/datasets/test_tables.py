@@ -53,6 +53,21 @@ SNIFFED = {
         "the first cell of each row is its number",
     ),
     "R's write.table, TABs": ("fname\tlabel\n1\ta.wav\tDog\n2\tb.wav\tCat\n", "is its number"),
+    "R's write.table, as it is": (
+        '"fname" "label"\n"1" "a.wav" "Dog"\n"2" "b.wav" "Cat"\n', "table parted by spaces",
+    ),
+    "R's write.table, a number": (
+        '"fname" "label" "n"\n"1" "a.wav" "Dog" 1.5\n"2" "b.wav" "Cat" NA\n', "parted by spaces",
+    ),
+    "R's write.table, a quote in a text": (
+        '"fname" "label" "note"\n"1" "a.wav" "Dog" "a \\"b\\""\n"2" "b.wav" "Cat" ""\n', "spaces",
+    ),
+    "R's write.table without rows' names": (
+        '"fname" "label"\n"a.wav" "Dog"\n"b.wav" "Cat"\n', "parted by spaces",
+    ),
+    "names of an export, no states": ("path,labels\na.wav,Dog\nb.wav,Cat\n", ""),
+    "one name of an export": ("path,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "the other name of an export": ("fname,labels\na.wav,Dog\nb.wav,Cat\n", ""),
     "an index from 0, not named": ("fname,label\n0,a.wav,Dog\n1,b.wav,Cat\n", "is its number"),
     "comments above": ("# made by me\n# on a Monday\nfname,label\na.wav,Dog\nb.wav,Cat\n", ""),
     "the header is a comment": ("#fname,label\na.wav,Dog\nb.wav,Cat\n", ""),
@@ -254,3 +269,67 @@ def test_an_export_comes_back_whatever_wrote_it_again(exported, tmp_path, rewrit
     assert found.faults == []
     drop = {"row": 0}
     assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
+
+
+AGAIN = {
+    "lines": ("jsonl", lambda frame: frame.to_json(orient="records", lines=True)),
+    "lines, with an index": (
+        "jsonl", lambda frame: frame.reset_index().to_json(orient="records", lines=True),
+    ),
+    "a list": ("jsonl", lambda frame: frame.to_json(orient="records", indent=1)),
+    "a table": ("csv", lambda frame: frame.to_csv(index=False)),
+    "a table with an index": ("csv", lambda frame: frame.to_csv()),
+    "a table, nan": ("csv", lambda frame: frame.to_csv(index=False, na_rep="nan")),
+    "a table, TABs": ("csv", lambda frame: frame.to_csv(sep="\t")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "rewrite"), AGAIN.values(), ids=AGAIN)
+def test_json_lines_come_back_however_pandas_writes_them_again(tmp_path, format, rewrite):
+    from labelkit.datasets.sniffing import find_format
+    from labelkit.datasets.writers import write_jsonl
+    from labelkit.records import Clip
+
+    clips = [
+        Clip(path="a.wav", labels=("Dog",), state="verified", fold=1, group="7", duration_s=1.5),
+        Clip(path="b.wav", labels=("Cat", "Rain, heavy"), content_hash="0a" * 16, duration_s=2.0),
+        Clip(path="c.wav", labels=(), state="rejected"),
+    ]
+    source, again = tmp_path / "out.jsonl", tmp_path / "again"
+    write_jsonl(source, clips, ["Rain, heavy", "Dog", "Cat"])
+    again.write_text(rewrite(pd.read_json(source, lines=True)))
+    want = registry.resolve("format", "jsonl")(source, FormatSpec())
+    assert find_format(again) == format
+    found = registry.resolve("format", format)(again, FormatSpec())
+    assert found.faults == [] and found.classes == want.classes
+    drop = {"row": 0}
+    assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
+
+
+@pytest.mark.parametrize("name", ["__index_level_0__", "index", "level_0", "Unnamed: 0", "...1"])
+def test_parquet_with_an_index_comes_back(tmp_path, name):
+    import duckdb
+
+    rows = "(select ['Dog'] as labels, 'a.wav' as path, {} as \"" + name + '")'
+    for number, (value, n_faults) in enumerate([("7", 0), ("7::utinyint", 0), ("'x'", 1)]):
+        file = tmp_path / f"{number}.parquet"
+        duckdb.execute(f"copy {rows.format(value)} to '{file}' (format parquet)")
+        found = registry.resolve("format", "parquet")(file, FormatSpec())
+        assert len(found.faults) == n_faults, found.faults
+        assert len(found.clips) == 1 - n_faults
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        ('{"path": null, "labels": ["Dog"]}', "path None"),
+        ('{"path": "a", "labels": null}', "None"),
+        ('{"path": "a", "labels": ["Dog"], "note": null}', "unknown key 'note'"),
+        ('{"path": "a", "labels": ["Dog"], "index": "x"}', "unknown key 'index'"),
+        ('{"path": "a", "labels": ["Dog"], "classes": ["Dog"]}', "unknown key 'classes'"),
+    ],
+)  # fmt: skip
+def test_what_is_null_for_no_reason_is_a_fault(tmp_path, item, fault):
+    (tmp_path / "x").write_text(item)
+    [found] = registry.resolve("format", "jsonl")(tmp_path / "x", FormatSpec()).faults
+    assert fault in found
