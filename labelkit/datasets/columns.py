@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import PurePosixPath
@@ -22,6 +23,8 @@ _OPTIONS = {"labels": "label", "content_hash": "hash", "duration_s": "duration"}
 # Cells of columns that say of each class whether a clip has it, and rows that must agree.
 _ONE_HOT = ("0", "1", "0.0", "1.0", "True", "False", "TRUE", "FALSE", "")
 _PROBED = 100
+# Of a table of corrections, which says nothing by them.
+_IDLE = ("reason", "state", "status", "note", "notes", "comment", "comments", "why")
 _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]*")
 
 
@@ -41,6 +44,7 @@ class Columns:
         more_labels_of: Labels of a row that stand in other columns.
         groups: The group of a path, where no column says it.
         subset: Of all rows, where the spec does not say it.
+        layout: It is a table as it is published, whose other columns are known.
     """
 
     at: Mapping[str, str]
@@ -54,6 +58,7 @@ class Columns:
     more_labels_of: Callable[[Row], tuple[str, ...]] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     subset: str | None = None
+    layout: bool = False
 
 
 def named_columns(spec: FormatSpec) -> dict[str, str]:
@@ -103,6 +108,7 @@ def take_rows(
             if n_rows == 1 and _take_vocabulary(cells, whole, columns, found):
                 continue
             _take_row(number, cells, whole, table, columns, found, spec, listed)
+    found.notes.extend(_tell_unread(table, columns, spec))
     if listed:
         found.notes.append(
             f"{len(listed)} cells of labels are lists as Python writes them: {shown(listed[0])} "
@@ -199,6 +205,84 @@ def _read_labels(
 def _in_quotes(name: str) -> str:
     """Write a cell of CSV that holds a name in quotes."""
     return '"""' + name + '"""'
+
+
+# What a column is called that may say a thing, by the option that would read it.
+_CALLED = {
+    "fold": re.compile(r"(cv|k)?_?folds?(_?(id|no|nr|num|number))?|kfold"),
+    "group": re.compile(
+        r"groups?(_?id)?|src_?file|source(_?(id|file|name))?|uploader|user(name|_?id)?|author|"
+        r"speaker(_?id)?|session(_?id)?|recordist|site|device|location|fsid|freesound_?id"
+    ),
+    "subset": re.compile(r"subset|split|set|partition|is_?test|usage|train_?test"),
+    "verified": re.compile(r"(manually_?|is_?)?verified|curated|reviewed"),
+    "state": re.compile(r"state|status"),
+    "hash": re.compile(r"(content_?)?(hash|md5)|md5_?(sum|hash)"),
+    "duration": re.compile(
+        r"durations?(_?(s|sec|secs|seconds))?|length(_?(s|sec|seconds))?|seconds"
+    ),
+}
+_MORE_LABELS = re.compile(
+    r"(label|class|tag|category)(_?[2-9]|_?names?)?|labels|classes|tags|categories|"
+    r"(secondary|other|extra|more|fine|coarse|event)_?(labels?|class|classes|tags?)"
+)
+_TIMES = re.compile(
+    r"(event_?)?(on|off)set(_?(s|sec|seconds|ms))?|(start|end|begin|stop|from|to)_?(s|sec|seconds|"
+    r"ms|time|time_?s|time_?seconds)?|t_?(start|end|0|1|min|max)|tmin|tmax|xmin|xmax"
+)
+
+
+def _tell_unread(table: Table, columns: Columns, spec: FormatSpec) -> list[str]:
+    """Tell of columns that are not read and look as if they said something of a clip."""
+    read = {table.place(column) for column in columns.at.values()}
+    unread = {name: name.strip().casefold() for place, name in enumerate(table.header)
+              if name and place not in read}  # fmt: skip
+    lines = []
+    if columns.removes:
+        idle = [name for name, plain in unread.items() if plain in _IDLE]
+        if idle:
+            lines.append(
+                f"{_columns(idle)} not read of corrections: what they give is relabeled, or "
+                f"rejected by {REMOVE!r}; labelkit label has --reason"
+            )
+        return lines
+    taken = set(columns.at) | ({"subset"} if spec.subset or columns.subset else set())
+    taken |= {"group"} if columns.groups else set()
+    taken |= {"state", "verified"} if taken & {"state", "verified"} or spec.state else set()
+    taken |= {option for what, option in _OPTIONS.items() if what in taken}
+    offered = []
+    for option, called in _CALLED.items():
+        name = next((name for name, plain in unread.items() if called.fullmatch(plain)), None)
+        if name is not None and option not in taken and option in _offered(columns):
+            offered.append((name, f"--{option}-column {shlex.quote(name)}"))
+    if offered:
+        names = [name for name, _ in offered]
+        how = " ".join(how for _, how in offered)
+        lines.append(f"{_columns(names)} not read; if a clip's, give {how}")
+    times = [name for name, plain in unread.items() if _TIMES.fullmatch(plain)]
+    if len(times) > 1 and not columns.others_of:
+        lines.append(
+            f"{_columns(times)} not read: a label is of a whole recording, cut these if it is of "
+            "a part"
+        )
+    more = [name for name, plain in unread.items() if _MORE_LABELS.fullmatch(plain)]
+    if more and not columns.literal and columns.more_labels_of is None and not columns.layout:
+        lines.append(
+            f"{_columns(more)} not read, labels are those of {shown(columns.at['labels'])}; "
+            f"--label-column {shlex.quote(more[0])} reads that instead, and several labels of a "
+            "clip belong into one column"
+        )
+    return lines
+
+
+def _offered(columns: Columns) -> Collection[str]:
+    """List the options that name columns, which formats of one name have few of."""
+    return ("fold", "group") if columns.literal or columns.layout else _CALLED
+
+
+def _columns(names: Sequence[str]) -> str:
+    listed = ", ".join(map(shown, names[:6]))
+    return f"column {listed} is" if len(names) == 1 else f"columns {listed} are"
 
 
 def tell_unusable(table: Table) -> tuple[str, str] | None:

@@ -246,6 +246,7 @@ def layout_columns(
         # Who names the one column of labels means that one.
         more_labels_of=None if "labels" in named else layout.more_labels_of,
         groups=layout.group_of(file) if layout.group_of else {},
+        layout=True,
         subset="test" if layout.is_test and layout.is_test(file, table) else None,
     )
 
@@ -304,14 +305,20 @@ def _read(format: str, path: Path, spec: FormatSpec, audio_dir: Path | None) -> 
         _tell_columns(format, table, found)
         return found
     take_rows(table, layout_columns(known[1], path, table, spec), found, spec)
-    ids = sum(label.startswith(("/m/", "/t/", "/g/")) for clip in found.clips
-              for label in clip.labels)  # fmt: skip
-    if format == "audioset" and ids:
-        found.notes.append(
-            f"{ids} labels are ids, /m/09x0r say: put class_labels_indices.csv or ontology.json of "
-            "AudioSet beside the file, and classes are called by their names"
-        )
+    if format == "audioset":
+        _tell_ids(found)
     return found
+
+
+def _tell_ids(found: Reading) -> None:
+    """Tell of labels that are ids, as no table beside the file says what they are called."""
+    ids = [label for clip in found.clips for label in clip.labels
+           if label.startswith(("/m/", "/t/", "/g/"))]  # fmt: skip
+    if ids:
+        found.notes.append(
+            f"{len(ids)} labels are ids, {ids[0]} say: put class_labels_indices.csv or "
+            "ontology.json of AudioSet beside the file, and classes are called by their names"
+        )
 
 
 def _tell_columns(format: str, table: Table, found: Reading) -> None:

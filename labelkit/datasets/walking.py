@@ -39,9 +39,10 @@ class Walk:
 
     ``linked_out`` are links that lead out of the audio folder, ``linked_in`` folders that are
     links inside of it and were followed, ``followed`` such that lead out and were as well, ``dead``
-    links that lead nowhere, ``special`` pipes, sockets and devices, ``junk`` is what computers leave, ``other`` are files that are no
-    recordings by their names, ``not_utf8`` are names that no store can hold, ``unread`` are folders
-    that could not be looked into, ``empty`` are class folders of which no recording was taken.
+    links that lead nowhere, ``special`` pipes, sockets and devices, ``junk`` is what computers
+    leave, ``other`` are files that are no recordings by their names, ``not_utf8`` are names that no
+    store can hold, ``unread`` are folders that could not be looked into, ``empty`` are class
+    folders of which no recording was taken.
     """
 
     linked_out: list[str] = field(default_factory=list)

@@ -265,7 +265,7 @@ def _left_out(reading: Reading) -> list[str]:
         )
     if left.followed:
         lines.append(
-            f"{len(left.followed)} folders are links that lead out of the audio folder, "
+            f"{len(left.followed)} folders are links out of the audio folder, "
             f"{shown(left.followed[0])} say; what lies there is taken, as --follow-links says"
         )
     if left.dead:
@@ -446,6 +446,16 @@ def _find_moved(
     strays = set(map(id, astray))
     folder, root = beside and beside.resolve(), project.audio_dir.resolve()
     offers: dict[str, list[tuple[Clip, str]]] = defaultdict(list)
+    dead = [clip for clip in missing if is_dead_link(root, clip.path)]
+    if len(dead) > _ALIKE:
+        reading.fault(
+            0,
+            f"{len(dead)} recordings are links that lead nowhere: {shown(dead[0].path)} of row "
+            f"{dead[0].row}, say",
+            "fetch the files (git annex get, dvc pull), or mend the links",
+        )
+        gone = {clip.path for clip in dead}
+        missing = [clip for clip in missing if clip.path not in gone]
     for clip in [*missing, *astray]:
         others = reading.others.get(clip.path, ())
         from_there = folder and os.path.relpath(folder / clip.path, root)
