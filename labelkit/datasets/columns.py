@@ -260,7 +260,8 @@ def _tell_unread(table: Table, columns: Columns, spec: FormatSpec) -> list[str]:
         how = " ".join(how for _, how in offered)
         lines.append(f"{_columns(names)} not read; if a clip's, give {how}")
     times = [name for name, plain in unread.items() if _TIMES.fullmatch(plain)]
-    if len(times) > 1 and not columns.others_of:
+    # Recordings of published sets are cut already, but for those with a row an event.
+    if len(times) > 1 and not columns.others_of and (columns.join or not columns.layout):
         lines.append(
             f"{_columns(times)} not read: a label is of a whole recording, cut these if it is of "
             "a part"

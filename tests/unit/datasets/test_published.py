@@ -317,6 +317,32 @@ def test_who_names_both_columns_has_a_table(tmp_path):
         find_format(source, FormatSpec(path_column="file"))
 
 
+@pytest.mark.parametrize("id_", ["/m/0dgw9r", "/t/dd00125", "/g/1"])
+def test_an_id_without_a_name_is_told_by_one_of_the_file(tmp_path, id_):
+    source = tmp_path / "s.csv"
+    source.write_text(f'# YTID, start_seconds, end_seconds, positive_labels\nx, 0, 10, "{id_}"\n')
+    [note] = registry.resolve("format", "audioset")(source, FormatSpec()).tell()
+    assert note.startswith(f"1 labels are ids, {id_} say: put class_labels_indices.csv")
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "told"),
+    [
+        ("urbansound8k", f"{US8K}1-2.wav,1,0.0,0.3,1,5,3,dog_bark\n", False),
+        ("esc50", f"{ESC}1-2.wav,1,0,dog,True,2,A\n", False),
+        ("dcase", "filename\tonset\toffset\tevent_label\na.wav\t0.1\t2.0\tDog\n", True),
+    ],
+)
+def test_times_are_told_where_recordings_are_not_cut(tmp_path, format, content, told):
+    source = tmp_path / "x.csv"
+    source.write_text(content)
+    lines = registry.resolve("format", format)(source, FormatSpec()).tell()
+    assert [line for line in lines if "not read" in line] == (
+        ["columns 'onset', 'offset' are not read: a label is of a whole recording, cut these if it "
+         "is of a part"] if told else []
+    )  # fmt: skip
+
+
 def test_what_a_folder_is_is_found_out(tmp_path):
     assert find_format(tmp_path) == "folder"
     (tmp_path / "train_noisy.csv").touch()

@@ -306,6 +306,83 @@ def test_json_lines_come_back_however_pandas_writes_them_again(tmp_path, format,
     assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
 
 
+# Columns beside fname and label, and what is told of them.
+UNREAD = {
+    "fold": (["fold"], "column 'fold' is not read; if a clip's, give --fold-column fold"),
+    "another case": (["Fold"], "give --fold-column Fold"),
+    "a number of folds": (["fold_id"], "--fold-column fold_id"),
+    "cross-validation": (["cv_fold"], "--fold-column cv_fold"),
+    "group": (["group"], "--group-column group"),
+    "an uploader": (["uploader"], "--group-column uploader"),
+    "a space in the name": (["Group", "is test"], "--group-column Group"),
+    "a recording": (["src_file"], "--group-column src_file"),
+    "a speaker": (["speaker_id"], "--group-column speaker_id"),
+    "split": (["split"], "column 'split' is not read; if a clip's, give --subset-column split"),
+    "subset": (["subset"], "--subset-column subset"),
+    "verified": (["verified"], "--verified-column verified"),
+    "verified by hand": (["manually_verified"], "--verified-column manually_verified"),
+    "state": (["state"], "--state-column state"),
+    "a hash": (["md5"], "--hash-column md5"),
+    "a length": (["duration"], "--duration-column duration"),
+    "several": (
+        ["fold", "group", "split"],
+        "columns 'fold', 'group', 'split' are not read; if a clip's, give --fold-column fold "
+        "--group-column group --subset-column split",
+    ),
+    "times": (["onset", "offset"], "columns 'onset', 'offset' are not read: a label is of a whole"),
+    "times in seconds": (["start_s", "end_s"], "columns 'start_s', 'end_s' are not read: a label"),
+    "times of other tools": (["tmin", "tmax"], "'tmin', 'tmax' are not read: a label is of a w"),
+    "a second label": (
+        ["label2"],
+        "column 'label2' is not read, labels are those of 'label'; --la",
+    ),
+    "tags": (["tags"], "--label-column tags reads that instead"),
+    "more labels": (["secondary_labels"], "--label-column secondary_labels reads that instead"),
+    "others": (["note", "id", "start", "Unnamed: 0", "tempo", "manifold", "settings"], ""),
+}
+
+
+@pytest.mark.parametrize(("names", "told"), UNREAD.values(), ids=UNREAD)
+def test_columns_that_are_not_read_are_told(tmp_path, names, told):
+    header, row = (
+        ",".join(["fname", "label", *names]),
+        ",".join(["a.wav", "Dog", *"0" * len(names)]),
+    )
+    found = read(tmp_path, f"{header}\n{row}\n")
+    assert found.faults == [] and len(found.clips) == 1
+    assert [told in line for line in found.tell()] == ([True] if told else [])
+    # What is read is not told.
+    if "--fold-column fold " in f"{told} ":
+        assert "fold" not in "".join(
+            read(tmp_path, f"{header}\n{row}\n", fold_column="fold").tell()
+        )
+
+
+def test_an_export_has_no_columns_that_are_not_read(exported):
+    assert registry.resolve("format", "csv")(exported, FormatSpec()).tell() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["reason"], "column 'reason' is not read of corrections"),
+        (["state"], "column 'state' is not read of corrections: what they give is relabeled"),
+        (["Reason", "state", "fold"], "columns 'Reason', 'state' are not read of corrections"),
+        (["comment"], "labelkit label has --reason"), (["fold"], ""), ([], ""),
+    ],
+)  # fmt: skip
+def test_columns_of_corrections_that_are_not_read_are_told(tmp_path, names, told):
+    header, row = (
+        ",".join(["fname", "label", *names]),
+        ",".join(["a.wav", "Dog", *"x" * len(names)]),
+    )
+    source = tmp_path / "c.csv"
+    source.write_text(f"{header}\n{row}\n")
+    found = registry.resolve("format", "corrections")(source, FormatSpec())
+    assert found.faults == []
+    assert [told in line for line in found.tell()] == ([True] if told else [])
+
+
 @pytest.mark.parametrize("name", ["__index_level_0__", "index", "level_0", "Unnamed: 0", "...1"])
 def test_parquet_with_an_index_comes_back(tmp_path, name):
     import duckdb
