@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
-from labelkit.datasets.cells import split_names
+from labelkit.datasets.cells import read_list, split_names
 from labelkit.datasets.columns import Columns, Split, named_columns, take_rows
 from labelkit.datasets.matching import STEM
 from labelkit.datasets.published import LAYOUTS, layout_columns, recognise
@@ -377,8 +377,8 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
         name, said = pair if isinstance(pair, tuple) else (None, None)
         if said == REMOVE:
             labels: tuple[str, ...] = ()
-        elif isinstance(said, str):
-            labels = tuple(label.strip() for label in said.split(spec.separator))
+        elif isinstance(said, str) and (listed := read_list(said)) != ():
+            labels = listed or tuple(label.strip() for label in said.split(spec.separator))
         elif isinstance(said, list) and said and all(isinstance(label, str) for label in said):
             labels = tuple(said)
         else:

@@ -85,7 +85,7 @@ def read_text(path: Path, found: Reading) -> str:
         return ""
     for start, (what, remedy) in _BINARY.items():
         if content.startswith(start):
-            found.fault(0, f"{path.name} is no text but {what}", remedy)
+            found.fault(0, f"no text but {what}", remedy)
             return ""
     if coding := _find_utf_16(content):
         try:

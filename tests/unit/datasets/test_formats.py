@@ -391,6 +391,20 @@ def test_two_corrections_of_one_clip_are_a_fault(tone_project):
         import_labels(tone_project, source, "corrections", FormatSpec())
 
 
+@pytest.mark.parametrize(
+    ("said", "labels"),
+    [
+        ("Dog,Cat", ("Dog", "Cat")), ("['Dog', 'Cat']", ("Dog", "Cat")), ("('Dog',)", ("Dog",)),
+        ("{'Rain, heavy'}", ("Rain, heavy",)), ("(Dog)", ("(Dog)",)), ("[]", None), ("set()", None),
+    ],
+)  # fmt: skip
+def test_lists_in_corrections_are_lists(tmp_path, said, labels):
+    (tmp_path / "c.json").write_text(json.dumps({"a.wav": said}))
+    found = registry.resolve("format", "corrections")(tmp_path / "c.json", FormatSpec())
+    assert [clip.labels for clip in found.clips] == ([labels] if labels else [])
+    assert bool(found.faults) == (labels is None)
+
+
 def test_a_class_folder_cannot_be_called_remove(tmp_path):
     (tmp_path / "remove").mkdir()
     (tmp_path / "remove" / "a.wav").touch()
