@@ -36,3 +36,18 @@ def leads_out(folder: Path, path: str) -> bool:
         return not (folder / path).resolve().is_relative_to(folder)
     except (OSError, RuntimeError):  # A loop of links, or a name too long.
         return False
+
+
+def is_dead_link(folder: Path, path: str) -> bool:
+    """Tell whether a path below a folder is a link that leads nowhere, or lies below such a one.
+
+    Args:
+        folder: The folder.
+        path: The path below it.
+    """
+    try:
+        way = [folder / path, *(folder / path).parents]
+        ways = [place for place in way if place.is_relative_to(folder) and place != folder]
+        return any(place.is_symlink() and not place.exists() for place in ways)
+    except (OSError, RuntimeError):  # A loop of links, or a name too long.
+        return False

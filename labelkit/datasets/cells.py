@@ -20,6 +20,17 @@ _INTEGRAL = re.compile(r"[0-9]+\.0+")
 _WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")
 # A text as Python or JSON writes it, numpy's way of naming its type around it.
 _CHOICES = re.compile(r'\{\s*"choices"\s*:\s*(\[.*\])\s*\}', re.DOTALL)
+# What Python puts around the texts of a list, a tuple or a set, numpy and pandas around an array.
+_LIST = re.compile(
+    r"(?P<around>(?:(?:np\.|numpy\.)?array|(?:frozen)?set|list|tuple)\()?\s*"
+    r"(?:\[(?P<list>.*)\]|\{(?P<set>.*)\}|\((?P<tuple>.*)\))?"
+    r"(?(around)\s*(?:,\s*dtype=[^()\[\]]*)?\))",
+    re.DOTALL,
+)
+# How a text begins that may be one of them.
+_LISTED = re.compile(
+    r"[\[{]|\(\s*(?:['\")]|np\.|$)|(?:(?:np\.|numpy\.)?array|(?:frozen)?set|list|tuple)\("
+)
 _TEXT = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
 _ENTRY = re.compile(rf"(?:np\.str_\(\s*({_TEXT})\s*\)|({_TEXT}))(\s*,\s*|\s+|$)")
 
@@ -60,17 +71,24 @@ def read_whole(text: str) -> str:
 def read_list(text: str) -> tuple[str, ...] | None:
     """Read a list of texts as Python, JSON, numpy or Label Studio write it; None if it is none.
 
+    Tuples, sets and arrays are lists, too.
+
     Example:
         >>> read_list("['Dog', 'Cat']"), read_list("['Dog' 'Cat']"), read_list('["Dog"]')
         (('Dog', 'Cat'), ('Dog', 'Cat'), ('Dog',))
-        >>> read_list("[Dog]") is None, read_list("[]")
-        (True, ())
+        >>> read_list("('Dog',)"), read_list("{'Dog', 'Cat'}"), read_list("set()")
+        (('Dog',), ('Dog', 'Cat'), ())
+        >>> read_list("[Dog]") is None, read_list("[]"), read_list("(Dog)") is None
+        (True, (), True)
     """
     if choices := _CHOICES.fullmatch(text):
         text = choices[1]
-    if not (text.startswith("[") and text.endswith("]")):
+    found = _LIST.fullmatch(text) if _LISTED.match(text) else None
+    # Braces around nothing are a mapping of Python.
+    if found is None or text == "{}":
         return None
-    inner, at, names = text[1:-1].strip(), 0, []
+    inner = next((part for part in found.group("list", "set", "tuple") if part is not None), "")
+    inner, at, names = inner.strip(), 0, []
     while at < len(inner):
         entry = _ENTRY.match(inner, at)
         if entry is None:
@@ -126,7 +144,8 @@ def quote(name: str, separator: str = "") -> str:
     # One character of a longer separator is enough to move where it seems to stand.
     plain = (
         name == name.strip()
-        and name[:1] not in ("", '"', "[", "{")
+        and name[:1] not in ("", '"')
+        and not _LISTED.match(name)
         and not set(separator) & set(name)
         and not is_missing(name)
         and not is_integral(name)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import PurePosixPath
 
+from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
 from labelkit.datasets.cells import is_missing, read_list, unquote
 from labelkit.datasets.reading import REMOVE, Reading, shown
@@ -16,6 +20,11 @@ Row = Mapping[str, str]
 Split = Callable[[str], "tuple[str, ...] | None"]
 # Of options that are not called as what their columns say.
 _OPTIONS = {"labels": "label", "content_hash": "hash", "duration_s": "duration"}
+# Cells of columns that say of each class whether a clip has it, and rows that must agree.
+_ONE_HOT = ("0", "1", "0.0", "1.0", "True", "False", "TRUE", "FALSE", "")
+_PROBED = 100
+# Of a table of corrections, which says nothing by them.
+_IDLE = ("reason", "state", "status", "note", "notes", "comment", "comments", "why")
 _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]*")
 
 
@@ -35,6 +44,7 @@ class Columns:
         more_labels: Another column of labels, and what makes labels of its cells.
         groups: The group of a path, where no column says it.
         subset: Of all rows, where the spec does not say it.
+        layout: It is a table as it is published, whose other columns are known.
     """
 
     at: Mapping[str, str]
@@ -48,6 +58,7 @@ class Columns:
     more_labels: tuple[str, Split] | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     subset: str | None = None
+    layout: bool = False
 
 
 def named_columns(spec: FormatSpec) -> dict[str, str]:
@@ -94,7 +105,10 @@ def take_rows(
         else:
             cells = {key: row[place].strip() for key, place in places.items()}
             whole = dict(zip(table.header, (cell.strip() for cell in row), strict=False))
+            if n_rows == 1 and _take_vocabulary(cells, whole, columns, found):
+                continue
             _take_row(number, cells, whole, table, columns, found, spec, listed)
+    found.notes.extend(_tell_unread(table, columns, spec))
     if listed:
         found.notes.append(
             f"{len(listed)} cells of labels are lists as Python writes them: {shown(listed[0])} "
@@ -103,6 +117,20 @@ def take_rows(
     found.make_whole()
     if not n_rows and rows_needed and not found.noted:
         found.fault(0, "no rows below the header", "add some")
+
+
+def _take_vocabulary(
+    cells: Mapping[str, str], whole: Row, columns: Columns, found: Reading
+) -> bool:
+    """Take the first row of JSON Lines that something made a table of: classes and no clip."""
+    if "classes" not in whole or "classes" in columns.at.values():
+        return False
+    names = read_list(whole["classes"])
+    if names is None or not all(map(is_missing, cells.values())):
+        return False
+    if found.check_labels(names, 1, whole["classes"]):
+        found.classes = names
+    return True
 
 
 def _take_row(
@@ -185,9 +213,137 @@ def _in_quotes(name: str) -> str:
     return '"""' + name + '"""'
 
 
+# What a column is called that may say a thing, by the option that would read it.
+_CALLED = {
+    "fold": re.compile(r"(cv|k)?_?folds?(_?(id|no|nr|num|number))?|kfold"),
+    "group": re.compile(
+        r"groups?(_?id)?|src_?file|source(_?(id|file|name))?|uploader|user(name|_?id)?|author|"
+        r"speaker(_?id)?|session(_?id)?|recordist|site|device|location|fsid|freesound_?id"
+    ),
+    "subset": re.compile(r"subset|split|set|partition|is_?test|usage|train_?test"),
+    "verified": re.compile(r"(manually_?|is_?)?verified|curated|reviewed"),
+    "state": re.compile(r"state|status"),
+    "hash": re.compile(r"(content_?)?(hash|md5)|md5_?(sum|hash)"),
+    "duration": re.compile(
+        r"durations?(_?(s|sec|secs|seconds))?|length(_?(s|sec|seconds))?|seconds"
+    ),
+}
+_MORE_LABELS = re.compile(
+    r"(label|class|tag|category)(_?[2-9]|_?names?)?|labels|classes|tags|categories|"
+    r"(secondary|other|extra|more|fine|coarse|event)_?(labels?|class|classes|tags?)"
+)
+_TIMES = re.compile(
+    r"(event_?)?(on|off)set(_?(s|sec|seconds|ms))?|(start|end|begin|stop|from|to)_?(s|sec|seconds|"
+    r"ms|time|time_?s|time_?seconds)?|t_?(start|end|0|1|min|max)|tmin|tmax|xmin|xmax"
+)
+
+
+def _tell_unread(table: Table, columns: Columns, spec: FormatSpec) -> list[str]:
+    """Tell of columns that are not read and look as if they said something of a clip."""
+    read = {table.place(column) for column in columns.at.values()}
+    unread = {name: name.strip().casefold() for place, name in enumerate(table.header)
+              if name and place not in read}  # fmt: skip
+    lines = []
+    if columns.removes:
+        idle = [name for name, plain in unread.items() if plain in _IDLE]
+        if idle:
+            lines.append(
+                f"{_columns(idle)} not read of corrections: what they give is relabeled, or "
+                f"rejected by {REMOVE!r}; labelkit label has --reason"
+            )
+        return lines
+    taken = set(columns.at) | ({"subset"} if spec.subset or columns.subset else set())
+    taken |= {"group"} if columns.groups else set()
+    taken |= {"state", "verified"} if taken & {"state", "verified"} or spec.state else set()
+    taken |= {option for what, option in _OPTIONS.items() if what in taken}
+    offered = []
+    for option, called in _CALLED.items():
+        name = next((name for name, plain in unread.items() if called.fullmatch(plain)), None)
+        if name is not None and option not in taken and option in _offered(columns):
+            offered.append((name, f"--{option}-column {shlex.quote(name)}"))
+    if offered:
+        names = [name for name, _ in offered]
+        how = " ".join(how for _, how in offered)
+        lines.append(f"{_columns(names)} not read; if a clip's, give {how}")
+    times = [name for name, plain in unread.items() if _TIMES.fullmatch(plain)]
+    # Recordings of published sets are cut already, but for those with a row an event.
+    if len(times) > 1 and not columns.others_of and (columns.join or not columns.layout):
+        lines.append(
+            f"{_columns(times)} not read: a label is of a whole recording, cut these if it is of "
+            "a part"
+        )
+    more = [name for name, plain in unread.items() if _MORE_LABELS.fullmatch(plain)]
+    if more and not columns.literal and columns.more_labels is None and not columns.layout:
+        lines.append(
+            f"{_columns(more)} not read, labels are those of {shown(columns.at['labels'])}; "
+            f"--label-column {shlex.quote(more[0])} reads that instead, and several labels of a "
+            "clip belong into one column"
+        )
+    return lines
+
+
+def _offered(columns: Columns) -> Collection[str]:
+    """List the options that name columns, which formats of one name have few of."""
+    return ("fold", "group") if columns.literal or columns.layout else _CALLED
+
+
+def _columns(names: Sequence[str]) -> str:
+    listed = ", ".join(map(shown, names[:6]))
+    return f"column {listed} is" if len(names) == 1 else f"columns {listed} are"
+
+
+def tell_unusable(table: Table) -> tuple[str, str] | None:
+    """Say what a table is that has not the columns it should, and a remedy; None if unknown.
+
+    Args:
+        table: Its rows count as far as they were not read yet; they stay.
+    """
+    if not table.header:
+        return "the file is empty", "give one with a header, fname,label say, and a row a clip"
+    if any(_looks_like_path(name) for name in table.header):
+        first = f"{table.delimiter if table.delimiter != ' ' else ','}".join(table.header)
+        return (
+            f"row 1 looks like data, not like a header: {shown(first)}",
+            "put a line above it that names the columns, fname,label say",
+        )
+    if {"annotation_id", "lead_time"} & set(table.header):
+        return (
+            "the table is an export of Label Studio that leaves out what people answered on",
+            "export as JSON and import that",
+        )
+    rows = iter(table.rows)
+    probed = list(islice(rows, _PROBED))
+    table.rows = chain(probed, rows)
+    flags = [
+        name for at, name in enumerate(table.header)
+        if name and probed and all(len(row) > at and row[at].strip() in _ONE_HOT
+                                   for _, row in probed)
+    ]  # fmt: skip
+    names = [name for name in table.header if name and name not in flags]
+    if len(flags) < 2 or not names:
+        return None
+    path = next((name for name in ("fname", "path") if name in names), names[0])
+    return (
+        f"the table is one-hot, with a column of 0 and 1 for each of {len(flags)} classes: "
+        f"{shown(', '.join(flags))}",
+        "make one column of labels of them; with pandas: "
+        f"pandas.read_csv(OLD).set_index({path!r}).loc[:, {flags[0]!r}:{flags[-1]!r}]"
+        ".apply(lambda row: list(row.index[row == 1]), axis=1)"
+        ".rename_axis('fname').rename('label').to_csv(NEW)",
+    )
+
+
+def _looks_like_path(text: str) -> bool:
+    return PurePosixPath(text.replace("\\", "/")).suffix.lower() in EXTENSIONS
+
+
 def _check(table: Table, columns: Columns, found: Reading) -> None:
     """Note columns that are not there, or more than once."""
     if found.noted:
+        return
+    missing = any(table.place(column) is None for column in columns.at.values())
+    if missing and (told := tell_unusable(table)):
+        found.fault(0, *told)
         return
     if "verified" in columns.at and "state" in columns.at:
         found.fault(0, "columns of both verified and state", "name one of them")

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labelkit.audio.io import EXTENSIONS
 from labelkit.config import FormatSpec
-from labelkit.datasets.cells import split_names
+from labelkit.datasets.cells import read_list, split_names
 from labelkit.datasets.columns import Columns, Split, named_columns, take_rows
 from labelkit.datasets.matching import STEM
 from labelkit.datasets.published import AUDIOSET, LAYOUTS, layout_columns, recognise, tell_ids
@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 
 # What an exported file says of a clip.
 COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s")
+# What a table calls path and labels, the first where it has both.
+_USUAL = {"path": ("fname", "path"), "labels": ("label", "labels")}
+# What pandas and R call the numbers of rows, where these become a column.
+_INDEX = re.compile(
+    r"|index|level_[0-9]+|__index_level_[0-9]+__|Unnamed: [0-9.]+|\.\.\.[0-9]+|row_?names?"
+)
+_INTEGER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?")
 CURATED, NOISY = "train_curated.csv", "train_noisy.csv"
 # Millions more than a project can hold; a file that claims them would fill the memory.
 _MOST_ROWS = 20_000_000
@@ -229,22 +236,59 @@ def read_jsonl(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -
     line may be ``{"classes": [...]}``, the vocabulary in its order.
     """
     found, first = Reading(root=audio_dir), True
-    for number, line in enumerate(read_text(path, found).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError):
-            item = None
+    for number, said, item in _records(read_text(path, found)):
         if not isinstance(item, dict):
             remedy = "one object a line, each key once"
-            found.fault(number, f"not a JSON object: {shown(line)}", remedy)
-        elif first and list(item) == ["classes"]:
+            found.fault(number, f"not a JSON object: {shown(said)}", remedy)
+            first = False
+            continue
+        item = _without_extras(item)
+        if first and list(item) == ["classes"]:
             _take_classes(item["classes"], number, found)
         else:
             _take_item(item, number, found, spec)
         first = False
     return found
+
+
+def _records(text: str) -> Iterator[tuple[int, str, Any]]:
+    """Yield number, text and value of each record, of lines or of one list of them all."""
+    if text.lstrip().startswith("["):
+        try:
+            whole = json.loads(text, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            whole = None
+        if isinstance(whole, list) and all(isinstance(item, dict) for item in whole):
+            yield from ((number, "", item) for number, item in enumerate(whole, 1))
+            return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                item = json.loads(line, object_pairs_hook=_object)
+            except (ValueError, RecursionError):
+                item = None
+            yield number, line, item
+
+
+def _without_extras(item: dict[str, Any]) -> dict[str, Any]:
+    """Take off what pandas adds to records: keys of other rows, and the numbers of rows."""
+    known = {*COLUMNS, "verified", "classes"}
+    kept = {
+        key: value
+        for key, value in item.items()
+        if not (value is None and key in known) and not (_INDEX.fullmatch(key) and _is_int(value))
+    }
+    if "classes" not in kept:
+        # A path that is not said is another fault than one that is nothing.
+        kept |= {key: None for key in COLUMNS[:2] if key in item and key not in kept}
+    group = kept.get("group")
+    if isinstance(group, float) and group.is_integer():
+        kept["group"] = int(group)
+    return kept
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def read_parquet(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
@@ -262,7 +306,11 @@ def read_parquet(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None)
     try:
         with duckdb.connect(config={"memory_limit": "2GB", "threads": 1}) as con:
             n_rows = con.execute("select num_rows from parquet_file_metadata(?)", source).fetchall()
-            columns = [row[0] for row in con.execute(f"describe {table}", source).fetchall()]
+            described = con.execute(f"describe {table}", source).fetchall()
+            columns = [
+                name for name, kind, *_ in described
+                if not (_INDEX.fullmatch(name) and _INTEGER.fullmatch(kind))
+            ]  # fmt: skip
             unknown = [name for name in columns if name not in COLUMNS]
             missing = [name for name in COLUMNS[:2] if name not in columns]
             if unknown or missing:
@@ -333,8 +381,8 @@ def read_corrections(path: Path, spec: FormatSpec) -> Reading:
         name, said = pair if isinstance(pair, tuple) else (None, None)
         if said == REMOVE:
             labels: tuple[str, ...] = ()
-        elif isinstance(said, str):
-            labels = tuple(label.strip() for label in said.split(spec.separator))
+        elif isinstance(said, str) and (listed := read_list(said)) != ():
+            labels = listed or tuple(label.strip() for label in said.split(spec.separator))
         elif isinstance(said, list) and said and all(isinstance(label, str) for label in said):
             labels = tuple(said)
         else:
@@ -422,7 +470,10 @@ def _take_item(item: dict[str, Any], row: int, found: Reading, spec: FormatSpec)
 def _find_columns(table: Table, spec: FormatSpec) -> dict[str, str]:
     """Find the column of each thing a clip has: the spec's, and those of an exported file."""
     named = named_columns(spec)
-    columns = {"path": "fname", "labels": "label"}
+    columns = {
+        what: next((name for name in usual if table.place(name) is not None), usual[0])
+        for what, usual in _USUAL.items()
+    }
     exported = all(table.place(name) is not None for name in COLUMNS[:3])
     if exported and named.get("path", "path") == "path" and named.get("labels") in (None, "labels"):
         columns = {name: name for name in COLUMNS if table.place(name) is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from labelkit.datasets.cells import is_missing
 from labelkit.datasets.reading import shown
@@ -23,6 +23,18 @@ _CONFUSABLE = str.maketrans(
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
                         "\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")  # fmt: skip
 _SPACES = re.compile(r"[\s_]+")
+# Between words alone: "-1" is not 1.
+_HYPHENS = re.compile(r"(?<=\w)[\s_]*[-\u2010-\u2014\u2212][\s_]*(?=\w)")
+# What people write where they know none, beside what programs write.
+_NONE = re.compile(
+    r"[-\u2013\u2014?._*!/\s]+|[<(\[{]*(unknown|unk|undefined|unlabell?ed|untagged|missing|empty|"
+    r"no[ _-]?label|not[ _-]?sure|todo|tbd|xxx+)[>)\]}]*",
+    re.IGNORECASE,
+)
+# Lists whose names stand without quotes, and halves of them: what parts labels has cut them.
+_BRACKETED = re.compile(
+    r"[\[{](?:.*[\]}]|[^\]}]*)|[^\[{]*[\]}]|\([^)]*|[^(]+\)|\(.*,.*\)", re.DOTALL
+)
 _SEPARATORS = {";": "';'", "|": "'|'", "\t": "TABs", ",": "','", "/": "'/'", "&": "'&'", "+": "'+'"}
 _PART = re.compile(
     r"(train|test|val|valid|validation|dev|eval|evaluation)(ing|_?set|_?audio|_?data)?"
@@ -69,16 +81,41 @@ def find_alike(names: Iterable[str]) -> list[tuple[str, ...]]:
 def tell_alike(new: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     """Tell which names look alike, a line each, where a new one is among them.
 
-    Characters other than ASCII are written by their codes, so that they can be told apart.
+    They are written as a shell takes them, characters other than ASCII by their codes, so that they
+    can be told apart and typed.
     """
     new = set(new)
     lines = []
     for names in find_alike([*known, *sorted(new)]):
         if not new.isdisjoint(names):
-            said = ", ".join(map(ascii, names))
+            said = ", ".join(map(typed, names))
             differ = describe_difference(names)
-            lines.append(f"classes that look alike differ only in {differ}: {said}")
+            how = " ($'...' is typed so in bash and zsh)" if "$'" in said else ""
+            lines.append(f"classes that look alike differ only in {differ}: {said}{how}")
     return lines
+
+
+def typed(name: str) -> str:
+    r"""Write a name as one types it in a shell; in bash and zsh, if it is not all ASCII.
+
+    What cannot be seen, or not be told from something else, is written by its code.
+
+    Example:
+        >>> print(typed("Dog bark"), typed("Do\u200bg"), typed("dog's"))
+        'Dog bark' $'Do\u200bg' 'dog'"'"'s'
+    """
+    if name.isascii() and name.isprintable():
+        return "'" + name.replace("'", """'"'"'""") + "'"
+    return "$'" + "".join(map(_code, name)) + "'"
+
+
+def _code(letter: str) -> str:
+    if letter in "\\'":
+        return f"\\{letter}"
+    if letter.isascii() and letter.isprintable():
+        return letter
+    # Of a single byte a shell would make no character.
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def suggest_class(name: str, known: Sequence[str]) -> str:
@@ -95,20 +132,24 @@ def suggest_class(name: str, known: Sequence[str]) -> str:
     for alike in find_alike([*known, name]):
         if name in alike:
             differ = describe_difference([alike[0], name])
-            return f"did you mean {alike[0]!a}, which differs only in {differ}"
+            return f"did you mean {typed(alike[0])}, which differs only in {differ}"
     return suggestion(name, list(known))
 
 
 def describe_difference(names: Sequence[str]) -> str:
     """Say in what names that look alike differ."""
-    kinds = {
+    kinds: dict[str, Callable[[str], str]] = {
         "case": lambda name: name.casefold(),
         "how accents are written": lambda name: unicodedata.normalize("NFC", name),
         "spaces": lambda name: " ".join(_SPACES.split(name)),
+        "hyphens": lambda name: _HYPHENS.sub("-", name),
         "characters that cannot be seen": lambda name: _INVISIBLE.sub("", name),
         "letters of another alphabet": lambda name: name.translate(_CONFUSABLE),
     }
     differ = [kind for kind, plain in kinds.items() if len(set(map(plain, names))) < len(names)]
+    spaced = {kinds["spaces"](name) for name in names}
+    if len({_HYPHENS.sub(" ", name) for name in spaced}) < len(spaced) and "hyphens" not in differ:
+        differ.append("hyphens")
     return " and ".join(differ) or "how they are written"
 
 
@@ -127,6 +168,8 @@ def find_odd(
     lines += _unparted(counts)
     lines += _overparted(clips, parted or {})
     lines += _nameless(counts)
+    lines += _bracketed(counts)
+    lines += _misread(counts)
     lines += _parts(counts)
     lines += _groups(clips)
     single = [name for name, n in counts.items() if n == 1 and name not in known]
@@ -145,7 +188,7 @@ def _looks(name: str) -> tuple[str, str]:
     Letters that look alike in one case need not do so in the other.
     """
     plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", unicodedata.normalize("NFKC", name)))
-    plain = _SPACES.sub(" ", plain).strip()
+    plain = _HYPHENS.sub(" ", _SPACES.sub(" ", plain).strip())
     folded, latin = plain.casefold(), plain.translate(_CONFUSABLE).casefold()
     return unicodedata.normalize("NFC", folded), unicodedata.normalize("NFC", latin)
 
@@ -163,7 +206,8 @@ def _unparted(counts: Mapping[str, int]) -> list[str]:
             if all(part in counts or parts[part] > 1 for part in names)
         ]  # fmt: skip
         many = mark in ";|\t" or (mark == "," and len(holding) > len(counts) / 2)
-        odd = sure or (list(holding) if many else [])
+        # Where it parts labels for sure, it does so in the others, too.
+        odd = list(holding) if many else sure
         if odd:
             option = f"--separator {mark!r}" if mark != "\t" else "--separator $'\\t'"
             lines.append(
@@ -192,9 +236,54 @@ def _overparted(clips: Sequence[Clip], parted: Mapping[str, int]) -> list[str]:
 
 def _nameless(counts: Mapping[str, int]) -> list[str]:
     return [
-        f"class {shown(name)} ({n}) is called as programs write that there is none"
-        for name, n in counts.items() if is_missing(name)
-    ]  # fmt: skip
+        f"class {shown(name)} ({n}) is called as {who} write that there is none"
+        for name, n in counts.items()
+        if (who := "programs" if is_missing(name) else "people" if _NONE.fullmatch(name) else "")
+    ]
+
+
+def _bracketed(counts: Mapping[str, int]) -> list[str]:
+    """Tell of names that are lists, or pieces of some, in a notation that is not read."""
+    odd = [name for name in counts if _BRACKETED.fullmatch(name) and not _NONE.fullmatch(name)]
+    if not odd:
+        return []
+    return [
+        f"{_classes(len(odd))} with brackets around or an end of some: {_some(odd)}; if these are "
+        'lists of labels, write them as Dog,Cat or as ["Dog", "Cat"]'
+    ]
+
+
+def _misread(counts: Mapping[str, int]) -> list[str]:
+    """Tell of names whose bytes somebody took for those of another encoding."""
+    meant = {name: right for name in counts if (right := _reread(name)) != name}
+    lost = [name for name in counts if "\ufffd" in name]
+    lines = []
+    if meant:
+        name, right = next(iter(meant.items()))
+        beside = ", which is a class as well" if right in counts else ""
+        lines.append(
+            f"{_classes(len(meant))} of UTF-8 that was read as cp1252: {_some([*meant])}; "
+            f"{shown(name)} was {shown(right)}{beside}; save the file anew from its source as UTF-8"
+        )
+    if lost:
+        lines.append(
+            f"{_classes(len(lost))} with characters that a program could not read and replaced: "
+            f"{_some(lost)}; save the file anew from its source as UTF-8"
+        )
+    return lines
+
+
+def _reread(name: str) -> str:
+    """Undo what makes "H\u00c3\u00bcndin" of a name; one to which that was not done stays."""
+    try:
+        return b"".join(map(_byte, name)).decode()
+    except UnicodeError:
+        return name
+
+
+def _byte(letter: str) -> bytes:
+    """Encode a letter as cp1252 does, which leaves five bytes out."""
+    return letter.encode("latin-1" if "\x80" <= letter <= "\x9f" else "cp1252")
 
 
 def _parts(counts: Mapping[str, int]) -> list[str]:

@@ -276,6 +276,7 @@ def layout_columns(
         others_of=None if own_path else layout.others_of,
         # Who names the one column of labels means that one.
         more_labels=None if "labels" in named else layout.more_labels,
+        layout=True,
         groups=layout.group_of(file, found) if layout.group_of and "group" not in at else {},
         subset=None if spec.subset or "subset" in at else _subset_of(layout, file, table, found),
     )
@@ -361,12 +362,12 @@ def _read(format: str, path: Path, spec: FormatSpec, audio_dir: Path | None) -> 
 
 def tell_ids(found: Reading) -> None:
     """Note labels of AudioSet that are ids, as no table beside the file says their names."""
-    ids = sum(label.startswith(("/m/", "/t/", "/g/")) for clip in found.clips
-              for label in clip.labels)  # fmt: skip
+    ids = [label for clip in found.clips for label in clip.labels
+           if label.startswith(("/m/", "/t/", "/g/"))]  # fmt: skip
     if ids:
         found.notes.append(
-            f"{ids} labels are ids, /m/09x0r say: put class_labels_indices.csv or ontology.json of "
-            "AudioSet beside the file, and classes are called by their names"
+            f"{len(ids)} labels are ids, {ids[0]} say: put class_labels_indices.csv or "
+            "ontology.json of AudioSet beside the file, and classes are called by their names"
         )
 
 

@@ -198,8 +198,8 @@ class Reading:
 
     def check_labels(self, labels: tuple[str, ...], row: int, said: object) -> bool:
         """Tell whether classes can have these names, each said once; note a fault if not."""
-        if not all(is_class_name(label) for label in labels if label):
-            problem, remedy = "has a name no class can have", "rename the class"
+        if wrong := next((name for name in labels if name and not is_class_name(name)), None):
+            problem, remedy = _unfit(wrong)
         elif not all(labels):
             problem, remedy = "has an empty entry", "give a class or remove it"
         elif len(set(labels)) < len(labels):
@@ -321,6 +321,23 @@ def tell_respelt(respelt: Mapping[str, str], of: str) -> list[str]:
         f"{len(respelt)} paths are not quite those of the {of}; {shown(old)} say is taken for "
         f"{shown(new)}"
     ]
+
+
+def _unfit(name: str) -> tuple[str, str]:
+    """Say why no class can have a name, and what to do."""
+    found = UNSAYABLE.search(name)
+    if found is None:
+        return "has a name no class can have", "rename the class; that word removes a clip"
+    letter = found[0]
+    known = {"\t": "a TAB", "\n": "a line end", "\r": "a carriage return", "\0": "a NUL"}
+    what = known.get(letter, f"a control character (U+{ord(letter):04X})")
+    if HALVES.match(letter):
+        what = f"half a character (U+{ord(letter):04X})"
+    problem = f"has a name no class can have: {what} is in {shown(name)}"
+    if letter in "\t\n":
+        how = "$'\\t'" if letter == "\t" else "$'\\n'"
+        return problem, f"take it out, or give --separator {how} if it parts labels"
+    return problem, "take it out"
 
 
 def tidy(path: str) -> str:

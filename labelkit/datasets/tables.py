@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -18,6 +19,31 @@ from typing import Any
 from labelkit.datasets.reading import Reading, shown
 
 DELIMITERS = {",": "commas", "\t": "TABs", ";": "semicolons", "|": "upright strokes"}
+# As R writes a table unless it is told otherwise; names with spaces stand in quotes.
+_SPACED = re.compile(r'"[^"\n]*"(?: "[^"\n]*")+\r?(?:\n|$)')
+# What files that are no text begin with, and what to do with them.
+_BINARY = {
+    b"PK\x03\x04": ("a workbook (Excel, LibreOffice) or an archive",
+                    "save the sheet as CSV UTF-8 and import that; unpack an archive"),
+    b"\xd0\xcf\x11\xe0": ("a workbook of an old Excel", "save the sheet as CSV UTF-8"),
+    b"PAR1": ("Parquet", "give --format parquet"),
+    b"\x1f\x8b": ("compressed", "unpack it with gunzip (an .rds of R: write.csv)"),
+    b"BZh": ("compressed", "unpack it with bunzip2"),
+    b"\xfd7zXZ": ("compressed", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("compressed", "unpack it with unzstd"),
+    b"SQLite format 3": ("a database of SQLite", "write the table of labels as CSV"),
+    b"\x93NUMPY": ("an array of numpy", "write the labels as CSV"),
+    b"ARROW1": ("Arrow or Feather", "write it as Parquet or CSV"),
+    b"\x89HDF": ("HDF5", "write the labels as CSV"),
+    b"\x80\x04": ("a pickle of Python", "write the labels as CSV"),
+    b"\x80\x05": ("a pickle of Python", "write the labels as CSV"),
+    b"%PDF": ("a PDF", "give the table as CSV"),
+    b"RIFF": ("a recording", "give a label file, or the folder of class folders"),
+    b"fLaC": ("a recording", "give a label file, or the folder of class folders"),
+    b"OggS": ("a recording", "give a label file, or the folder of class folders"),
+    b"ID3\x03": ("a recording", "give a label file, or the folder of class folders"),
+    b"ID3\x04": ("a recording", "give a label file, or the folder of class folders"),
+}  # fmt: skip
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Rows that must agree before their first cell is taken for a number nobody asked for.
 _PROBED = 100
@@ -57,6 +83,10 @@ def read_text(path: Path, found: Reading) -> str:
         remedy = "give a file" if path.is_dir() else "make it readable (chmod, chown), or copy it"
         found.fault(0, f"{path.name} cannot be read ({error.strerror})", remedy)
         return ""
+    for start, (what, remedy) in _BINARY.items():
+        if content.startswith(start):
+            found.fault(0, f"no text but {what}", remedy)
+            return ""
     if coding := _find_utf_16(content):
         try:
             text = content.decode(coding)
@@ -107,7 +137,8 @@ def read_table(path: Path, found: Reading, fits: Callable[[Table], bool]) -> Tab
     header = [_clean(name) for name in next(rows, (0, []))[1]]
     table = Table(header, (), delimiter)
     if delimiter != ",":
-        found.notes.append(f"read as a table parted by {DELIMITERS.get(delimiter, delimiter)}")
+        parted = {**DELIMITERS, " ": "spaces"}.get(delimiter, delimiter)
+        found.notes.append(f"read as a table parted by {parted}")
     table.rows = _tidied(rows, table, found)
     return table
 
@@ -158,6 +189,8 @@ def _skip_comments(
 def _sniff(text: str, fits: Callable[[Table], bool]) -> str:
     """Find what parts the cells: what makes a header that can be used, or one of most cells."""
     head = text[:100_000]
+    if _SPACED.match(head.lstrip("\r\n")):
+        return " "
     headers = {mark: _header(head, mark) for mark in DELIMITERS}
     for mark, table in headers.items():
         if fits(table):
@@ -176,7 +209,11 @@ def _header(text: str, delimiter: str) -> Table:
 
 def _reader(text: str, delimiter: str) -> Any:
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, strict=True, delimiter=delimiter, skipinitialspace=True)
+    return csv.reader(
+        lines, strict=True, delimiter=delimiter, skipinitialspace=delimiter != " ",
+        # R writes a quote in a text so, where spaces part the cells.
+        doublequote=delimiter != " ", escapechar="\\" if delimiter == " " else None,
+    )  # fmt: skip
 
 
 def _lines(reader: Any, n_before: int, found: Reading) -> Iterator[tuple[int, list[str]]]:

@@ -38,13 +38,18 @@ class Walk:
     """What a walk left out: paths below its folder, each with what is in it left out as well.
 
     ``linked_out`` are links that lead out of the audio folder, ``linked_in`` folders that are
-    links and were followed, ``junk`` is what computers leave, ``other`` are files that are no
-    recordings by their names, ``not_utf8`` are names that no store can hold, ``unread`` are folders
-    that could not be looked into, ``empty`` are class folders of which no recording was taken.
+    links inside of it and were followed, ``followed`` such that lead out and were as well, ``dead``
+    links that lead nowhere, ``special`` pipes, sockets and devices, ``junk`` is what computers
+    leave, ``other`` are files that are no recordings by their names, ``not_utf8`` are names that no
+    store can hold, ``unread`` are folders that could not be looked into, ``empty`` are class
+    folders of which no recording was taken.
     """
 
     linked_out: list[str] = field(default_factory=list)
     linked_in: list[str] = field(default_factory=list)
+    followed: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     not_utf8: list[str] = field(default_factory=list)
@@ -89,10 +94,14 @@ def walk_recordings(
             else:
                 kept.append(name)
                 if (here / name).is_symlink():
-                    left.linked_in.append(f"{below}{name}")
+                    leads = leads_out(root, str(here.absolute() / name))
+                    (left.followed if leads else left.linked_in).append(f"{below}{name}")
         folders[:] = kept
         for name in sorted(names):
             if not (here / name).is_file():
+                if not is_junk(name):
+                    kind = left.special if (here / name).exists() else left.dead
+                    kind.append(f"{below}{name}")
                 continue
             if is_junk(name):
                 left.junk.append(f"{below}{name}")

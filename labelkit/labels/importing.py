@@ -104,7 +104,7 @@ def import_labels(
     if not source.exists():
         raise InvalidInput(f"{source}: no such file or folder; give the file to import")
     if format is None:
-        format = find_format(source)
+        format = find_format(source, spec)
         say(f"{source.name} is read as --format {format}")
     reading = _read(project, source, format, spec, metadata_only=metadata_only)
     if by == MACHINE and not reading.corrects:
@@ -278,6 +278,21 @@ def _left_out(reading: Reading) -> list[str]:
         lines.append(
             f"{len(left.linked_in)} folders are links into the audio folder, "
             f"{shown(left.linked_in[0])} say; what lies there is taken under both names"
+        )
+    if left.followed:
+        lines.append(
+            f"{len(left.followed)} folders are links out of the audio folder, "
+            f"{shown(left.followed[0])} say; what lies there is taken, as --follow-links says"
+        )
+    if left.dead:
+        lines.append(
+            f"{len(left.dead)} links lead nowhere, {shown(left.dead[0])} say, and are left out; "
+            "fetch the files (git annex get, dvc pull), or mend the links"
+        )
+    if left.special:
+        lines.append(
+            f"{len(left.special)} pipes, sockets or devices are left out: "
+            f"{shown(left.special[0])} say"
         )
     if left.other:
         kinds = Counter(PurePosixPath(file).suffix.lower() or file for file in left.other)

@@ -18,7 +18,7 @@ from labelkit.config import FormatSpec
 from labelkit.datasets.matching import Recordings
 from labelkit.datasets.reading import Reading, shown
 from labelkit.datasets.walking import Walk, walk_recordings
-from labelkit.paths import leads_out
+from labelkit.paths import is_dead_link, leads_out
 from labelkit.progress import say, track
 from labelkit.project import Project
 from labelkit.records import Clip
@@ -44,7 +44,11 @@ def look_at_files(
     """
     if not spec.follow_links:
         root = project.audio_dir.resolve()
-        out = {clip.path for clip in reading.clips if leads_out(root, clip.path)}
+        out = {
+            clip.path
+            for clip in reading.clips
+            if leads_out(root, clip.path) and not is_dead_link(root, clip.path)
+        }
         reading.left.linked_out += sorted(out)
         reading.clips = [clip for clip in reading.clips if clip.path not in out]
     said = {clip.path: clip.content_hash for clip in reading.clips}
@@ -133,6 +137,16 @@ def _find_moved(
     strays = set(map(id, astray))
     folder, root = beside and beside.resolve(), project.audio_dir.resolve()
     offers: dict[str, list[tuple[Clip, str]]] = defaultdict(list)
+    dead = [clip for clip in missing if is_dead_link(root, clip.path)]
+    if len(dead) > _ALIKE:
+        reading.fault(
+            0,
+            f"{len(dead)} recordings are links that lead nowhere: {shown(dead[0].path)} of row "
+            f"{dead[0].row}, say",
+            "fetch the files (git annex get, dvc pull), or mend the links",
+        )
+        gone = {clip.path for clip in dead}
+        missing = [clip for clip in missing if clip.path not in gone]
     for clip in [*missing, *astray]:
         others = reading.others.get(clip.path, ())
         from_there = folder and os.path.relpath(folder / clip.path, root)
@@ -181,6 +195,11 @@ def _missing(
     project: Project, clip: Clip, how: str, hits: Sequence[str], guess: str | None
 ) -> tuple[str, str]:
     """Say that a recording is missing, what there is instead, and what to do."""
+    if is_dead_link(project.audio_dir, clip.path):
+        return (
+            f"{shown(clip.path)} is a link that leads nowhere, or below one",
+            "fetch the file (git annex get, dvc pull), or mend the link",
+        )
     problem = f"no recording {shown(clip.path)} in {project.audio_dir}"
     if len(hits) == 1:
         return f"{problem}, but {shown(hits[0])}", f"give its path, or take it with --match {how}"

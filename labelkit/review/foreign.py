@@ -93,7 +93,7 @@ def import_file(
         FaultyFile: If there is any fault; all of them are listed.
         InvalidInput: If the source does not exist, or nobody can tell what it is.
     """
-    if format is None and source.is_file() and find_format(source) == LABEL_STUDIO:
+    if format is None and source.is_file() and find_format(source, spec) == LABEL_STUDIO:
         say(f"{source.name} is read as --format {LABEL_STUDIO}")
         format = LABEL_STUDIO
     if format != LABEL_STUDIO:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 
 import pytest
 
@@ -58,6 +59,72 @@ def test_links_that_lead_out_are_left_out_and_told(project, tmp_path, kind):
     assert len(found) > 2 and "lead out" not in told
     for path in found:
         assert (project.audio_dir / path).is_file()
+
+
+NOWHERE = {
+    "a recording of git-annex": (["Dog/x.wav"], "../.git/annex/objects/x.wav", "1 links"),
+    "two, one without an extension": (["Dog/x.wav", "Rain/y"], "../gone", "2 links"),
+    "a class": (["Cat"], "gone", "1 links"),
+    "a class and a recording": (["Cat", "Dog/x.wav"], "../../away/gone", "2 links"),
+    "out of the folder, absolute": (["Dog/x.wav"], "/nowhere/x.wav", "1 links"),
+    "to itself": (["Dog/x.wav"], "x.wav", "1 links"),
+    "a class whose all links do": (["Cat/x.wav", "Cat/y.wav"], "../.git/z.wav", "2 links"),
+    "a lock of an editor": (["Dog/.#x.wav"], "me@here", ""),
+}
+
+
+@pytest.mark.parametrize("options", [(), ("--follow-links",)])
+@pytest.mark.parametrize(("paths", "target", "count"), NOWHERE.values(), ids=NOWHERE)
+def test_links_that_lead_nowhere_are_counted(project, paths, target, count, options):
+    for path in paths:
+        (project.audio_dir / path).parent.mkdir(exist_ok=True)
+        (project.audio_dir / path).symlink_to(target)
+    found, told = imported(project, *options)
+    assert found == {"Dog/a.wav": "Dog", "Rain/b.wav": "Rain"}
+    said = f"{count} lead nowhere, '{paths[0]}' say, and are left out; fetch the files (git annex"
+    assert (said in told) == bool(count) and ("lead nowhere" in told) == bool(count)
+    assert "lead out of" not in told
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [
+        (1, "row 1: 'Dog/0.wav' is a link that leads nowhere"),
+        (6, "6 recordings are links that lead nowhere"),
+    ],
+)
+def test_a_label_file_that_names_links_to_nowhere_is_told_so(project, tmp_path, n, said):
+    paths = [f"Dog/{k}.wav" for k in range(n)]
+    for path in paths:
+        (project.audio_dir / path).symlink_to("../../../annex/x.wav")
+    source = tmp_path / "l.jsonl"
+    source.write_text("\n".join(json.dumps({"path": p, "labels": ["Dog"]}) for p in paths))
+    done = call(project, "import", source)
+    assert done.exit_code != 0 and said in done.stderr and "git annex get" in done.stderr
+    assert "--follow-links" not in done.stderr
+
+
+def test_pipes_and_sockets_are_no_recordings_and_told(project):
+    os.mkfifo(project.audio_dir / "Dog" / "pipe.wav")
+    with socket.socket(socket.AF_UNIX) as server:
+        # A path of a socket is short; the folder may not be.
+        here = os.getcwd()
+        os.chdir(project.audio_dir / "Rain")
+        try:
+            server.bind("s.wav")
+        finally:
+            os.chdir(here)
+        found, told = imported(project)
+    assert found == {"Dog/a.wav": "Dog", "Rain/b.wav": "Rain"}
+    assert "2 pipes, sockets or devices are left out: 'Dog/pipe.wav' say" in told
+
+
+def test_what_a_followed_link_leads_to_is_told(project):
+    (project.audio_dir / "Cat").symlink_to("../../away")
+    (project.audio_dir / "Wet").symlink_to("Rain")
+    _, told = imported(project, "--follow-links")
+    assert "1 folders are links out of the audio folder, 'Cat' say; what lies" in told
+    assert "1 folders are links into the audio folder, 'Wet' say; what lies there" in told
 
 
 def test_links_inside_are_followed(project):

@@ -391,12 +391,27 @@ def test_two_corrections_of_one_clip_are_a_fault(tone_project):
         import_labels(tone_project, source, "corrections", FormatSpec())
 
 
+@pytest.mark.parametrize(
+    ("said", "labels"),
+    [
+        ("Dog,Cat", ("Dog", "Cat")), ("['Dog', 'Cat']", ("Dog", "Cat")), ("('Dog',)", ("Dog",)),
+        ("{'Rain, heavy'}", ("Rain, heavy",)), ("(Dog)", ("(Dog)",)), ("[]", None), ("set()", None),
+    ],
+)  # fmt: skip
+def test_lists_in_corrections_are_lists(tmp_path, said, labels):
+    (tmp_path / "c.json").write_text(json.dumps({"a.wav": said}))
+    found = registry.resolve("format", "corrections")(tmp_path / "c.json", FormatSpec())
+    assert [clip.labels for clip in found.clips] == ([labels] if labels else [])
+    assert bool(found.faults) == (labels is None)
+
+
 def test_a_class_folder_cannot_be_called_remove(tmp_path):
     (tmp_path / "remove").mkdir()
     (tmp_path / "remove" / "a.wav").touch()
     found = registry.resolve("format", "folder")(tmp_path, FormatSpec())
     assert found.faults == [
-        "row 1: label list 'remove' has a name no class can have; rename the class"
+        "row 1: label list 'remove' has a name no class can have; rename the class; that word "
+        "removes a clip"
     ]
 
 
@@ -527,7 +542,13 @@ def test_many_clips_of_which_few_have_labels(tone_project):
     [
         ("fname,label\na.wav,Dog,Cat\n", "row 2: too many cells"),
         ('fname,label\na.wav,"Dog\nb.wav,Cat\n', "not CSV"),
-        ('fname,label\na.wav,"Dog\nbark"\n', "a name no class can have"),
+        (
+            'fname,label\na.wav,"Dog\nbark"\n',
+            "a line end is in 'Dog\\nbark'; take it out, or give --separator $'",
+        ),
+        ('fname,label\na.wav,"Dog\tbark"\n', "a TAB is in 'Dog\\tbark'; take it out, or give --s"),
+        ('fname,label\na.wav,"Cat,Dog\tbark"\n', "a TAB is in 'Dog\\tbark'"),
+        ("fname,label\na.wav,Dog\x07bark\n", "a control character (U+0007) is in"),
         ("fname,label,label\na.wav,Dog,Cat\n", "column 'label' is there 2 times"),
         ("file;label\na.wav;Dog\n", "no column 'fname' in file, label"),
         ("fname,label\na.wav,nan\n", 'a class of this name is """nan"""'),

@@ -1,10 +1,13 @@
 """What looks odd is told, and what does not is not."""
 
+import os
+import shutil
+import subprocess
 import unicodedata
 
 import pytest
 
-from labelkit.datasets.oddities import find_alike, find_odd, suggest_class
+from labelkit.datasets.oddities import find_alike, find_odd, suggest_class, typed
 from labelkit.records import Clip
 
 NFC, NFD = (unicodedata.normalize(form, "Vögel") for form in ("NFC", "NFD"))
@@ -19,6 +22,11 @@ ALIKE = {
     "a thin space": ("Dog bark", "Dog\u2009bark", "only in spaces"),
     "an underscore": ("Dog bark", "Dog_bark", "only in spaces"),
     "an underscore and case": ("Dog bark", "dog_bark", "differ only in"),
+    "a hyphen and an underscore": ("dog-bark", "dog_bark", "only in hyphens"),
+    "a hyphen and a space": ("dog bark", "Dog-bark", "look alike differ only in"),
+    "a hyphen between spaces": ("dog - bark", "dog-bark", "only in hyphens"),
+    "a hyphen that does not break": ("dog-bark", "dog\u2011bark", "only in hyphens"),
+    "a dash": ("dog-bark", "dog\u2013bark", "only in hyphens"),
     "a space of no width": ("Dogbark", "Dog\u200bbark", "cannot be seen"),
     "a soft hyphen": ("Dogbark", "Dog\u00adbark", "cannot be seen"),
     "a mark of byte order": ("Dog", "\ufeffDog", "cannot be seen"),
@@ -29,7 +37,7 @@ ALIKE = {
     "wide letters": ("Dog", "\uff24\uff4f\uff47", "how they are written"),
 }
 UNLIKE = ["Dog", "Dogs", "Cat", "A-B", "AB", "-1", "1", "\u00e9", "e", "B", "8", "l", "I", "\u30ab",
-          "\u30ac"]  # fmt: skip
+          "\u30ac", "-A", "A-"]  # fmt: skip
 
 
 def clips(*labels, groups=None):
@@ -44,10 +52,29 @@ def clips(*labels, groups=None):
 def test_names_that_look_alike(one, other, differ):
     assert find_alike(["Cat", one, "Rain", other, one]) == [(one, other)]
     [line] = [line for line in find_odd(clips("Cat", one, other)) if "look alike" in line]
-    assert differ in line and ascii(one) in line and ascii(other) in line
+    assert differ in line and typed(one) in line and typed(other) in line
+    assert line.isascii() and ("bash and zsh" in line) != (one + other).isascii()
     # A name that comes in is compared with those that are there.
     assert any("look alike" in line for line in find_odd(clips(one), known=["Cat", other]))
     assert find_odd(clips("Cat"), known=[one, other]) == []
+
+
+SHELLS = [shell for shell in ("bash", "zsh") if shutil.which(shell)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for pair in ALIKE.values() for name in pair[:2]), "dog's", "Vo\u0308gel's", "$HOME",
+        "a\\b", "\u00e9\\n", "`ls`", '"Dog"', "\U0001f436 dog", "\u200b0bark", "-n", "\u00e9!", "*",
+    ],
+)  # fmt: skip
+def test_a_name_is_what_a_shell_makes_of_it(shell, name):
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}
+    command = [shell, "-c", f"printf %s, {typed(name)}"]
+    done = subprocess.run(command, capture_output=True, check=True, env=env)
+    assert done.stdout.decode() == f"{name},"
 
 
 def test_six_names_of_which_four_look_the_same():
@@ -61,7 +88,7 @@ def test_six_names_of_which_four_look_the_same():
         ("Dog;Cat", "give --separator ';'"), ("Dog | Cat", "give --separator '|'"),
         ("Dog,Cat", "give --separator ','"),
         ("dog", "did you mean 'Dog', which differs only in case"),
-        (NFD, r"did you mean 'V\xf6gel', which differs only in how accents are written"),
+        (NFD, r"did you mean $'V\u00f6gel', which differs only in how accents are written"),
         ("Dogg", "did you mean 'Dog'"), ("Zebra;Gnu", "known: Dog, Cat, Vögel"),
     ],
 )  # fmt: skip
@@ -94,6 +121,25 @@ ODD = {
     "parts of a set": (["train", "test"], {}, "2 classes called like a part of a set: 'train'"),
     "folds": (["fold1", "fold10"], {}, "import the folder below"),
     "a folder of recordings": (["audio", "Dog"], {}, "1 class called like a part of a set"),
+    "a stroke in two names, one of known parts": (
+        ["Dog;Cat", "Bird;Cow", "Cat", "Dog"], {}, "2 classes with ';' in the name: 'Dog;Cat', 'B",
+    ),
+    "a list without quotes": (["[Dog, Cat]", "Dog"], {}, "1 class with brackets around"),
+    "a list cut by commas": ([("[Dog", "Cat]"), "Dog"], {}, "2 classes with brackets around"),
+    "an array of a database": (["{Dog,Cat}"], {}, "1 class with brackets around or"),
+    "a mapping": (["{'Dog': 1}"], {}, "write them as Dog,Cat or as [\"Dog\", \"Cat\"]"),
+    "a tuple without quotes": (["(Dog, Cat)"], {}, "1 class with brackets around"),
+    "a tuple cut by commas": ([("(Dog", "Cat)")], {}, "2 classes with brackets around"),
+    "misread": (["H\u00c3\u00bcndin", "Hündin"], {}, "was 'Hündin', which is a class as well;"),
+    "misread, alone": (["H\u00c3\u00bcndin"], {}, "was 'Hündin'; save the file anew"),
+    "misread quotes": (["Dog\u00e2\u20ac\u2122s"], {}, "1 class of UTF-8 that was read as cp1252"),
+    "misread Cyrillic": (["\u00d0\u00a1\u00d0\u00be\u00d0\u00b1"], {}, "was '\u0421\u043e\u0431'"),
+    "replaced": (["H\ufffdndin", "Dog"], {}, "1 class with characters that a program could not"),
+    **{
+        f"no class, {name!r}": ([name, "Dog"], {}, f"class {name!r} (1) is called as people write")
+        for name in ("-", "--", "?", "??", ".", "_", "unknown", "Unknown", "<unk>", "unlabeled",
+                     "unlabelled", "not sure", "TODO", "no_label", "\u2014", "(empty)")
+    },
     "no class": (["nan", "Dog"], {}, "class 'nan' (1) is called as programs write"),
     "NA": (["NA", "Dog"], {}, "class 'NA' (1)"),
     "a class of one clip": (["Dog"] * 9 + ["Solo"], {}, "1 class of one clip: 'Solo'"),
@@ -112,7 +158,9 @@ def test_what_looks_odd_is_told(labels, parted, told):
     [
         (["Male speech/man", "Dog"], {}), (["R&B", "Rock & Roll"], {}), (["/m/09", "/t/dd00"], {}),
         ([("Dog", "Cat"), "Dog", "Cat"], {"Dog, Cat": 1}), ([("Dog", "Cat")] * 2, {"Dog,Cat": 2}),
-        (["Dog", "Cat"] * 6, {}), (["C++", "C"], {}), (["Bark, loud", "Cat", "Rain"], {}),
+        (["Dog", "Cat"] * 6, {}), (["C++", "C"], {}),
+        (["Dog (small)", "(Dog)", "(a) b", "unknown bird", "[Dog] loud", "Hündin", "Ã"], {}),
+        (["Bark, loud", "Cat", "Rain"], {}),
     ],
 )  # fmt: skip
 def test_what_does_not_look_odd_is_not_told(labels, parted):

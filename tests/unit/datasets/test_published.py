@@ -1,6 +1,7 @@
 """Label files of published sets, in invented rows: by name, by their columns, and as csv."""
 
 import json
+import re
 
 import pytest
 
@@ -222,7 +223,12 @@ def test_held_out_files_can_be_taken_for_training(place):
         ("x.json", '{"a.wav": "Dog", "b.wav": ["Cat"]}', "corrections"),
         ("x.jsonl", '{"path": "a.wav", "labels": []}\n{"path": "b.wav", "labels": []}\n', "jsonl"),
         ("x.jsonl", '\n{"classes": ["Dog"]}\n', "jsonl"), ("x", b"PAR1....PAR1", "parquet"),
-        ("x.csv", "file,tag\na.wav,Dog\n", None), ("x.csv", "", None), ("x", b"\xff\xfe\xfd", None),
+        ("x.csv", "path,labels\na.wav,Dog\n", "csv"), ("x.csv", "path,label\na,Dog\n", "csv"),
+        ("x.csv", "fname,labels\na,Dog\n", "csv"), ("x.txt", '"fname" "label"\n"1" "a" "b"', "csv"),
+        ("x.json", '[{"path": "a.wav", "labels": ["Dog"]}]', "jsonl"),
+        ("x.json", '[\n {"path": "a.wav",\n "labels": ["Dog"]}\n]', "jsonl"),
+        ("x.jsonl", '{"path": null, "labels": null, "classes": ["Dog"]}\n', "jsonl"),
+        ("x.csv", "file,tag\na.wav,Dog\n", None),
         ("x.json", "[1, 2]", None), ("x.json", "{}", None), ("x.json", '{"a": 1}', None),
     ],
 )  # fmt: skip
@@ -241,6 +247,100 @@ def test_what_a_file_is_is_found_out(tmp_path, name, content, format):
     else:
         assert find_format(source) == format
         assert format in registry.names("format")
+
+
+UNTOLD = {
+    "empty": (b"", "x is empty|the file is empty"),
+    "blank lines": (b"\n\n", "the file is empty; give one with a header"),
+    "cp1252": ("fname,label\na.wav,V\u00f6gel\n".encode("cp1252"), "iconv -f cp1252 -t utf-8"),
+    "half UTF-16": (b"\xff\xfe\xfd", "not UTF-16 at byte 2; save the file as UTF-8"),
+    "a workbook": (b"PK\x03\x04rest", "a workbook .*save the sheet as CSV UTF-8"),
+    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel; save the sheet as CSV"),
+    "gzip": (b"\x1f\x8b\x08", "compressed; unpack it with gunzip"),
+    "a database": (b"SQLite format 3\0", "a database of SQLite; write the table"),
+    "a recording": (b"RIFF\x24\0\0\0WAVE", "a recording; give a label file"),
+    "numpy": (b"\x93NUMPY\x01", "an array of numpy; write the labels as CSV"),
+    "a pickle": (b"\x80\x04\x95", "a pickle of Python; write the labels as CSV"),
+    "no header": (b"a.wav,Dog\nb.wav,Cat\n", "row 1 looks like data, .*'a.wav,Dog'; put a line"),
+    "no header, label first": (b"Dog;x/a.FLAC\nCat;b\n", "row 1 looks like data"),
+    "one-hot": (b"fname,Dog,Cat\na,1,0\nb,0,1\n", "is one-hot, .* each of 2 classes: 'Dog, Cat'"),
+    "one-hot of floats": (b"path,Dog,Cat,Cow\na,1.0,0.0,\n", "one-hot, .* each of 3 classes"),
+    "one-hot of booleans": (b"file,Dog,Cat\na,True,False\nb,False,False\n", "one-hot"),
+    "JSON-MIN": (
+        b'[{"audio": "a.wav", "id": 1, "choice": "Dog", "annotator": 1, "lead_time": 2.5}]',
+        "Label Studio as JSON-MIN, .*export as JSON",
+    ),
+    "Label Studio's CSV": (
+        b"audio,id,choice,annotator,annotation_id,lead_time\na.wav,1,Dog,1,1,2.5\n",
+        "an export of Label Studio .*export as JSON",
+    ),
+    "records": (b'[{"file": "a.wav", "tag": "Dog"}]', "keys are 'file, tag'; rename these, "),
+    "records, a line each": (b'{"file": "a"}\n{"file": "b"}\n', "keys are 'file'; rename these"),
+    "JSON of pandas": (b'{"path": {"0": "a"}, "labels": {"0": "x"}}', "orient='records', lines=Tr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "why"), UNTOLD.values(), ids=UNTOLD)
+def test_what_is_no_label_file_is_told_with_a_remedy(tmp_path, content, why):
+    source = tmp_path / "x"
+    source.write_bytes(content)
+    with pytest.raises(InvalidInput, match=why) as told:
+        find_format(source)
+    assert "\n" not in str(told.value)
+    # Who gives the format is told the same, of a table.
+    if not content.startswith((b"{", b"[")):
+        found = registry.resolve("format", "csv")(source, FormatSpec())
+        assert re.search(why, found.faults[0]), found.faults
+
+
+def test_a_one_hot_table_made_as_the_remedy_says_imports(tmp_path):
+    import pandas
+
+    source, made = tmp_path / "old.csv", tmp_path / "new.csv"
+    source.write_text('file,seconds,Dog,"Rain, heavy"\na.wav,2.5,1,1\nb.wav,1.5,0,1\n')
+    with pytest.raises(InvalidInput) as told:
+        find_format(source)
+    code = str(told.value).partition("with pandas: ")[2]
+    for name, file in (("OLD", source), ("NEW", made)):
+        code = code.replace(f"({name})", f"({str(file)!r})")
+    exec(code, {"pandas": pandas})
+    assert find_format(made) == "csv"
+    found = registry.resolve("format", "csv")(made, FormatSpec())
+    assert [clip.labels for clip in found.clips] == [("Dog", "Rain, heavy"), ("Rain, heavy",)]
+
+
+def test_who_names_both_columns_has_a_table(tmp_path):
+    source = tmp_path / "x.csv"
+    source.write_text("file,tag\na.wav,Dog\n")
+    assert find_format(source, FormatSpec(path_column="file", label_column="tag")) == "csv"
+    with pytest.raises(InvalidInput, match="give --format, csv with"):
+        find_format(source, FormatSpec(path_column="file"))
+
+
+@pytest.mark.parametrize("id_", ["/m/0dgw9r", "/t/dd00125", "/g/1"])
+def test_an_id_without_a_name_is_told_by_one_of_the_file(tmp_path, id_):
+    source = tmp_path / "s.csv"
+    source.write_text(f'# YTID, start_seconds, end_seconds, positive_labels\nx, 0, 10, "{id_}"\n')
+    [note] = registry.resolve("format", "audioset")(source, FormatSpec()).tell()
+    assert note.startswith(f"1 labels are ids, {id_} say: put class_labels_indices.csv")
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "told"),
+    [
+        ("urbansound8k", f"{US8K}1-2.wav,1,0.0,0.3,1,5,3,dog_bark\n", False),
+        ("esc50", f"{ESC}1-2.wav,1,0,dog,True,2,A\n", False),
+        ("dcase", "filename\tonset\toffset\tevent_label\na.wav\t0.1\t2.0\tDog\n", True),
+    ],
+)
+def test_times_are_told_where_recordings_are_not_cut(tmp_path, format, content, told):
+    source = tmp_path / "x.csv"
+    source.write_text(content)
+    lines = registry.resolve("format", format)(source, FormatSpec()).tell()
+    assert [line for line in lines if "not read" in line] == (
+        ["columns 'onset', 'offset' are not read: a label is of a whole recording, cut these if it "
+         "is of a part"] if told else []
+    )  # fmt: skip
 
 
 def test_what_a_folder_is_is_found_out(tmp_path):

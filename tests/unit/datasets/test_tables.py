@@ -53,6 +53,21 @@ SNIFFED = {
         "the first cell of each row is its number",
     ),
     "R's write.table, TABs": ("fname\tlabel\n1\ta.wav\tDog\n2\tb.wav\tCat\n", "is its number"),
+    "R's write.table, as it is": (
+        '"fname" "label"\n"1" "a.wav" "Dog"\n"2" "b.wav" "Cat"\n', "table parted by spaces",
+    ),
+    "R's write.table, a number": (
+        '"fname" "label" "n"\n"1" "a.wav" "Dog" 1.5\n"2" "b.wav" "Cat" NA\n', "parted by spaces",
+    ),
+    "R's write.table, a quote in a text": (
+        '"fname" "label" "note"\n"1" "a.wav" "Dog" "a \\"b\\""\n"2" "b.wav" "Cat" ""\n', "spaces",
+    ),
+    "R's write.table without rows' names": (
+        '"fname" "label"\n"a.wav" "Dog"\n"b.wav" "Cat"\n', "parted by spaces",
+    ),
+    "names of an export, no states": ("path,labels\na.wav,Dog\nb.wav,Cat\n", ""),
+    "one name of an export": ("path,label\na.wav,Dog\nb.wav,Cat\n", ""),
+    "the other name of an export": ("fname,labels\na.wav,Dog\nb.wav,Cat\n", ""),
     "an index from 0, not named": ("fname,label\n0,a.wav,Dog\n1,b.wav,Cat\n", "is its number"),
     "comments above": ("# made by me\n# on a Monday\nfname,label\na.wav,Dog\nb.wav,Cat\n", ""),
     "the header is a comment": ("#fname,label\na.wav,Dog\nb.wav,Cat\n", ""),
@@ -94,6 +109,8 @@ def test_the_same_table_however_it_is_written(tmp_path, content, told):
         (b"fname,label\na.wav,V\xf6gel\n", "in line 2: 'a.wav,Vögel' if it is cp1252; save"),
         (b"\xff\xfef\0n\0", "no column 'fname' in fn"), (b"\xff\xfef\0n", "not UTF-16"),
         ("fname,label\na.wav,[]\n", "label list '[]' is empty"),
+        ("fname,label\na.wav,()\n", "label list '()' is empty"),
+        ("fname,label\na.wav,set()\n", "label list 'set()' is empty"),
         ("fname,label\na.wav,\"['Dog', '']\"\n", "has an empty entry"),
     ],
 )  # fmt: skip
@@ -161,6 +178,16 @@ def test_whole_numbers_are_whole_unless_they_stand_in_quotes(tmp_path, column):
         ('{"choices": "Dog"}', None), ("{}", None), ("['a]', 'b']", ("a]", "b")),
         ("[Dog]", None), ("['Dog'", None), ("['Dog'; 'Cat']", None), ("[1, 2]", None),
         ("['Dog', ['Cat']]", None), ("'Dog'", None), ("", None),
+        ("('Dog', 'Cat')", ("Dog", "Cat")), ("('Cat',)", ("Cat",)), ("()", ()), ("( )", ()),
+        ("{'Dog', 'Cat'}", ("Dog", "Cat")), ("set()", ()), ("{'Cat'}", ("Cat",)),
+        ("frozenset({'Dog', 'Cat'})", ("Dog", "Cat")), ("frozenset()", ()),
+        ("frozenset(['Dog'])", ("Dog",)), ("set(['Dog', 'Cat'])", ("Dog", "Cat")),
+        ("array(['Dog', 'Cat'], dtype=object)", ("Dog", "Cat")), ("array([], dtype='<U3')", ()),
+        ("list(('Dog',))", ("Dog",)), ("('Rain, heavy', \"it's\")", ("Rain, heavy", "it's")),
+        ("('Dog')", ("Dog",)), ("(np.str_('Dog'), np.str_('Cat'))", ("Dog", "Cat")),
+        ("(Dog)", None), ("(Dog, Cat)", None), ("('Dog', 'Cat'", None), ("set", None),
+        ("('Dog') (small)", None), ("{'Dog': 1}", None), ("{Dog}", None), ("(1, 2)", None),
+        ("['Dog')", None), ("array('Dog')", None), ("asset(['Dog'])", None),
     ],
 )  # fmt: skip
 def test_lists_in_cells(cell, names):
@@ -174,6 +201,9 @@ CLIPS = [
     ("b.wav", ("Cat", "Rain, heavy"), "unverified", 0, "x y", 0.5),
     ("ü.wav", (), "rejected", None, None, None), ("d.wav", ("nan",), "relabeled", 1, "NA", 2.0),
     ("e.wav", ("[x]", 'say "so"'), "self_verified", 3, "1.0", 10.0),
+    ("f.wav", ("'y')", "('x'"), "verified", 1, "()", 1.0),
+    ("g.wav", ("()",), "verified", 1, None, 1.0),
+    ("h.wav", ("(soft)", "set()", "{x}"), "verified", 1, "()", 1.0),
 ]  # fmt: skip
 
 
@@ -239,3 +269,144 @@ def test_an_export_comes_back_whatever_wrote_it_again(exported, tmp_path, rewrit
     assert found.faults == []
     drop = {"row": 0}
     assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
+
+
+AGAIN = {
+    "lines": ("jsonl", lambda frame: frame.to_json(orient="records", lines=True)),
+    "lines, with an index": (
+        "jsonl", lambda frame: frame.reset_index().to_json(orient="records", lines=True),
+    ),
+    "a list": ("jsonl", lambda frame: frame.to_json(orient="records", indent=1)),
+    "a table": ("csv", lambda frame: frame.to_csv(index=False)),
+    "a table with an index": ("csv", lambda frame: frame.to_csv()),
+    "a table, nan": ("csv", lambda frame: frame.to_csv(index=False, na_rep="nan")),
+    "a table, TABs": ("csv", lambda frame: frame.to_csv(sep="\t")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "rewrite"), AGAIN.values(), ids=AGAIN)
+def test_json_lines_come_back_however_pandas_writes_them_again(tmp_path, format, rewrite):
+    from labelkit.datasets.sniffing import find_format
+    from labelkit.datasets.writers import write_jsonl
+    from labelkit.records import Clip
+
+    clips = [
+        Clip(path="a.wav", labels=("Dog",), state="verified", fold=1, group="7", duration_s=1.5),
+        Clip(path="b.wav", labels=("Cat", "Rain, heavy"), content_hash="0a" * 16, duration_s=2.0),
+        Clip(path="c.wav", labels=(), state="rejected"),
+    ]
+    source, again = tmp_path / "out.jsonl", tmp_path / "again"
+    write_jsonl(source, clips, ["Rain, heavy", "Dog", "Cat"])
+    again.write_text(rewrite(pd.read_json(source, lines=True)))
+    want = registry.resolve("format", "jsonl")(source, FormatSpec())
+    assert find_format(again) == format
+    found = registry.resolve("format", format)(again, FormatSpec())
+    assert found.faults == [] and found.classes == want.classes
+    drop = {"row": 0}
+    assert [vars(c) | drop for c in found.clips] == [vars(c) | drop for c in want.clips]
+
+
+# Columns beside fname and label, and what is told of them.
+UNREAD = {
+    "fold": (["fold"], "column 'fold' is not read; if a clip's, give --fold-column fold"),
+    "another case": (["Fold"], "give --fold-column Fold"),
+    "a number of folds": (["fold_id"], "--fold-column fold_id"),
+    "cross-validation": (["cv_fold"], "--fold-column cv_fold"),
+    "group": (["group"], "--group-column group"),
+    "an uploader": (["uploader"], "--group-column uploader"),
+    "a space in the name": (["Group", "is test"], "--group-column Group"),
+    "a recording": (["src_file"], "--group-column src_file"),
+    "a speaker": (["speaker_id"], "--group-column speaker_id"),
+    "split": (["split"], "column 'split' is not read; if a clip's, give --subset-column split"),
+    "subset": (["subset"], "--subset-column subset"),
+    "verified": (["verified"], "--verified-column verified"),
+    "verified by hand": (["manually_verified"], "--verified-column manually_verified"),
+    "state": (["state"], "--state-column state"),
+    "a hash": (["md5"], "--hash-column md5"),
+    "a length": (["duration"], "--duration-column duration"),
+    "several": (
+        ["fold", "group", "split"],
+        "columns 'fold', 'group', 'split' are not read; if a clip's, give --fold-column fold "
+        "--group-column group --subset-column split",
+    ),
+    "times": (["onset", "offset"], "columns 'onset', 'offset' are not read: a label is of a whole"),
+    "times in seconds": (["start_s", "end_s"], "columns 'start_s', 'end_s' are not read: a label"),
+    "times of other tools": (["tmin", "tmax"], "'tmin', 'tmax' are not read: a label is of a w"),
+    "a second label": (
+        ["label2"],
+        "column 'label2' is not read, labels are those of 'label'; --la",
+    ),
+    "tags": (["tags"], "--label-column tags reads that instead"),
+    "more labels": (["secondary_labels"], "--label-column secondary_labels reads that instead"),
+    "others": (["note", "id", "start", "Unnamed: 0", "tempo", "manifold", "settings"], ""),
+}
+
+
+@pytest.mark.parametrize(("names", "told"), UNREAD.values(), ids=UNREAD)
+def test_columns_that_are_not_read_are_told(tmp_path, names, told):
+    header, row = (
+        ",".join(["fname", "label", *names]),
+        ",".join(["a.wav", "Dog", *"0" * len(names)]),
+    )
+    found = read(tmp_path, f"{header}\n{row}\n")
+    assert found.faults == [] and len(found.clips) == 1
+    assert [told in line for line in found.tell()] == ([True] if told else [])
+    # What is read is not told.
+    if "--fold-column fold " in f"{told} ":
+        assert "fold" not in "".join(
+            read(tmp_path, f"{header}\n{row}\n", fold_column="fold").tell()
+        )
+
+
+def test_an_export_has_no_columns_that_are_not_read(exported):
+    assert registry.resolve("format", "csv")(exported, FormatSpec()).tell() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["reason"], "column 'reason' is not read of corrections"),
+        (["state"], "column 'state' is not read of corrections: what they give is relabeled"),
+        (["Reason", "state", "fold"], "columns 'Reason', 'state' are not read of corrections"),
+        (["comment"], "labelkit label has --reason"), (["fold"], ""), ([], ""),
+    ],
+)  # fmt: skip
+def test_columns_of_corrections_that_are_not_read_are_told(tmp_path, names, told):
+    header, row = (
+        ",".join(["fname", "label", *names]),
+        ",".join(["a.wav", "Dog", *"x" * len(names)]),
+    )
+    source = tmp_path / "c.csv"
+    source.write_text(f"{header}\n{row}\n")
+    found = registry.resolve("format", "corrections")(source, FormatSpec())
+    assert found.faults == []
+    assert [told in line for line in found.tell()] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("name", ["__index_level_0__", "index", "level_0", "Unnamed: 0", "...1"])
+def test_parquet_with_an_index_comes_back(tmp_path, name):
+    import duckdb
+
+    rows = "(select ['Dog'] as labels, 'a.wav' as path, {} as \"" + name + '")'
+    for number, (value, n_faults) in enumerate([("7", 0), ("7::utinyint", 0), ("'x'", 1)]):
+        file = tmp_path / f"{number}.parquet"
+        duckdb.execute(f"copy {rows.format(value)} to '{file}' (format parquet)")
+        found = registry.resolve("format", "parquet")(file, FormatSpec())
+        assert len(found.faults) == n_faults, found.faults
+        assert len(found.clips) == 1 - n_faults
+
+
+@pytest.mark.parametrize(
+    ("item", "fault"),
+    [
+        ('{"path": null, "labels": ["Dog"]}', "path None"),
+        ('{"path": "a", "labels": null}', "None"),
+        ('{"path": "a", "labels": ["Dog"], "note": null}', "unknown key 'note'"),
+        ('{"path": "a", "labels": ["Dog"], "index": "x"}', "unknown key 'index'"),
+        ('{"path": "a", "labels": ["Dog"], "classes": ["Dog"]}', "unknown key 'classes'"),
+    ],
+)  # fmt: skip
+def test_what_is_null_for_no_reason_is_a_fault(tmp_path, item, fault):
+    (tmp_path / "x").write_text(item)
+    [found] = registry.resolve("format", "jsonl")(tmp_path / "x", FormatSpec()).faults
+    assert fault in found
