@@ -306,6 +306,17 @@ def tell_unusable(table: Table) -> tuple[str, str] | None:
             f"row 1 looks like data, not like a header: {shown(first)}",
             "put a line above it that names the columns, fname,label say",
         )
+    if len(table.header) == 1 and len(words := table.header[0].split()) > 1:
+        return (
+            f"the header is one cell, {shown(table.header[0])}",
+            f"if these are {len(words)} columns, part them by commas or TABs (R: write.csv, or "
+            "write.table with sep = ',')",
+        )
+    if len(table.header) > 1 and all(name.isdecimal() or not name for name in table.header):
+        return (
+            f"the columns have numbers in place of names: {shown(', '.join(table.header))}",
+            "name them fname and label say, or give --path-column and --label-column",
+        )
     if {"annotation_id", "lead_time"} & set(table.header):
         return (
             "the table is an export of Label Studio that leaves out what people answered on",
