@@ -253,11 +253,9 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
             f"{len(matched.unclear)} tasks are left out, as several recordings could be meant: "
             f"{shown(task.names[0])} say is {shown(hits[0])} or {shown(hits[1])}"
         )
-    for path, problems in matched.unlike.items():
-        lines.append(f"the answers wait in quarantine: {next(iter(problems.values()))}")
-        if len(matched.unlike) > 1:
-            lines[-1] += f" (and {len(matched.unlike) - 1} more such clips)"
-        break
+    if matched.unlike:
+        problem = next(iter(next(iter(matched.unlike.values())).values()))
+        lines.append(f"answers on {len(matched.unlike)} clips wait in quarantine: {problem}")
     if export.others:
         kinds = ", ".join(f"{n} of {kind}" for kind, n in sorted(export.others.items()))
         lines.append(
@@ -350,7 +348,8 @@ def _take_answers(session: WriteSession, matched: _Matched, of: str | None) -> _
         if known:
             done.lines.append(
                 f"{known} annotations are known as of {source.name} in this version or a newer "
-                "one, and stay; if they are of another server, import them with --source NAME"
+                "one, and stay"
+                + ("" if source.sure else "; if they are of another server: --source NAME")
             )
         numbers = [task.number for _, task in found]
         for review in standing_reviews(session, source.name, task_ids=numbers):

@@ -14,6 +14,7 @@ from typing import Any
 
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
+from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.files import parse_json, refuse_special
 from labelkit.label_studio.answers import is_foreign, read_labels, read_time
@@ -21,7 +22,7 @@ from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, Pull, ReviewProject
-from labelkit.review.ledger import Ledger
+from labelkit.review.ledger import Ledger, foreign_projects
 from labelkit.review.resolution import BY_MODEL
 from labelkit.review.setup import connect, lock_review, read_setup, read_spec
 from labelkit.stores.reviews import (
@@ -273,7 +274,10 @@ def _repair(
         renames = {old: new for old, new in renames.items() if old in ticked}
         counts: Counter[str] = Counter()
         for name in sorted({answer.project for answer in waiting}):
-            ledger = Ledger(session, name, _spec_of(setups, name), probs.get(name))
+            ledger = Ledger(
+                session, name, _spec_of(setups, name), probs.get(name),
+                foreign=name.startswith(LABEL_STUDIO) and name in foreign_projects(session),
+            )  # fmt: skip
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:
                 counts += ledger.count_anew()

@@ -99,11 +99,12 @@ def pool(by_project: Mapping[str, Sequence[Review]]) -> list[Review]:
     """
     found: list[Review] = []
     for reviews in by_project.values():
-        names = {r.annotator_id: r.annotator for r in reviews if r.annotator_id is not None}
+        names = {r.annotator_id: r.annotator for r in reviews}
         found += [
-            replace(r, annotator=names.get(r.annotator_id, r.annotator), annotator_id=None)
+            r if r.annotator_id is None
+            else replace(r, annotator=names[r.annotator_id], annotator_id=None)
             for r in reviews
-        ]
+        ]  # fmt: skip
     return found
 
 

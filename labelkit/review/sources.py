@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labelkit.config import fingerprint
@@ -34,11 +34,13 @@ class Source:
         name: Its name in the store.
         annotators: Name of each annotator whom the export tells by number.
         doubt: What was taken for granted, if anything was; to be told.
+        sure: Whether unique ids of annotations say that it is this one.
     """
 
     name: str
     annotators: Mapping[int, str]
     doubt: str = ""
+    sure: bool = False
 
 
 def find_source(
@@ -73,7 +75,7 @@ def find_source(
             )
         return _source(session, name, stem, annotations)
     if sure:
-        return _source(session, sure[0], stem, annotations)
+        return replace(_source(session, sure[0], stem, annotations), sure=True)
     alike = [name for name in known if _weigh(said[name]) > 0]
     if alike:
         return _source(session, max(alike, key=lambda name: _weigh(said[name])), stem, annotations)
@@ -152,9 +154,9 @@ def _compare_all(annotations: Sequence[Any], known: Sequence[tuple[int, Any]]) -
     del said[""]
     if not said:
         here = dict(_people([raw for _, raw in known]))
-        for number, email in set(_people(annotations)):
-            if email and number is not None and here.get(number):
-                said[_LIKE if here[number] == email else _UNLIKE] += 1
+        for who, email in set(_people(annotations)):
+            if email and who is not None and here.get(who):
+                said[_LIKE if here[who] == email else _UNLIKE] += 1
     return said
 
 

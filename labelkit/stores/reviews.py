@@ -506,8 +506,7 @@ def answers_in_other_projects(
 def versions_that_stand(
     session: Session, project: str, task_ids: Sequence[int]
 ) -> dict[tuple[int, int | None], datetime]:
-    """Read the newest version of each answer on some tasks as :func:`known_versions`, without
-    those that were taken back."""
+    """Read what :func:`known_versions` reads, without what was taken back."""
     rows = session.rows(
         "select annotation_id, clip_id, max(updated_at) from reviews where project = ? "
         "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
