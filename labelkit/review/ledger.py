@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
+from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.label_studio.answers import (
     EPOCH,
     is_by_nobody,
@@ -530,9 +531,12 @@ def read_renames(session: Session, project: str) -> dict[str, str]:
 
 
 def foreign_projects(session: Session) -> list[str]:
-    """List the projects with answers that stand which were never set up here."""
+    """List the projects with answers that stand which labelkit did not make."""
     set_up = {setup.name for setup in read_projects(session)}
-    return [name for name in answered_projects(session) if name not in set_up]
+    return [
+        name for name in answered_projects(session)
+        if name.startswith(LABEL_STUDIO) and name not in set_up
+    ]  # fmt: skip
 
 
 def _is_said_again(decision: Decision, elsewhere: Sequence[Review]) -> bool:

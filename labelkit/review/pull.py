@@ -14,7 +14,6 @@ from typing import Any
 
 from labelkit.cleaning.inputs import read_inputs
 from labelkit.config import ReviewSpec, fingerprint
-from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.errors import InvalidInput, ServiceError, StoreBusy
 from labelkit.files import parse_json, refuse_special
 from labelkit.label_studio.answers import is_foreign, read_labels, read_time
@@ -276,7 +275,7 @@ def _repair(
         for name in sorted({answer.project for answer in waiting}):
             ledger = Ledger(
                 session, name, _spec_of(setups, name), probs.get(name),
-                foreign=name.startswith(LABEL_STUDIO) and name in foreign_projects(session),
+                foreign=name in foreign_projects(session),
             )  # fmt: skip
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:

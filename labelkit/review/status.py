@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import ReviewSpec
+from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.errors import LabelkitError
 from labelkit.label_studio.page import check_page, page_hash
 from labelkit.noise.consensus import measure_agreement
@@ -149,10 +150,6 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
     found = [on_clip for reviews in groups.values() for on_clip in by_clip(reviews).values()]
     asked = spec.overlap if setup is not None else 1
     mine = groups.get(setup.name, []) if setup is not None else []
-    answered = {
-        clip_id for reviews in groups.values() for clip_id, on_clip in by_clip(reviews).items()
-        if newest_answers(on_clip)
-    }  # fmt: skip
     kinds = Counter(review.answer for reviews in of_project.values() for review in reviews)
     return ReviewStatus(
         project=_name_project(setup, names),
@@ -161,7 +158,7 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         audio="unknown" if setup is None else read_setup(project)[2].mode,
         last_pull="never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
         pushed=len(sent),
-        reviewed=len(answered),
+        reviewed=sum(bool(newest_answers(on_clip)) for on_clip in found),
         awaiting=sum(0 < len(newest_answers(each)) < asked for each in by_clip(mine).values()),
         labels=kinds["labels"],
         none=kinds["none"],
@@ -179,9 +176,12 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
 def _group(
     of_project: Mapping[str, Sequence[Review]], set_up: Collection[str]
 ) -> dict[str, list[Review]]:
-    """Group answers that count together: of a project set up here, and of all that are not."""
-    groups = {name: list(found) for name, found in of_project.items() if name in set_up}
-    others = {name: found for name, found in of_project.items() if name not in set_up}
+    """Group answers that count together: of a project, or of all that labelkit did not make."""
+    others = {
+        name: found for name, found in of_project.items()
+        if name.startswith(LABEL_STUDIO) and name not in set_up
+    }  # fmt: skip
+    groups = {name: list(found) for name, found in of_project.items() if name not in others}
     if len(others) == 1:
         return groups | {name: list(found) for name, found in others.items()}
     return groups | ({", ".join(others): pool(others)} if others else {})
