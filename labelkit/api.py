@@ -124,6 +124,7 @@ class OpenProject:
         dry_run: bool = False,
         actor: str | None = None,
         by: str | None = None,
+        of: str | None = None,
     ) -> ImportReport:
         """Bring a label file into the store, whole or not at all; twice adds nothing.
 
@@ -139,6 +140,8 @@ class OpenProject:
             by: Whether ``person`` or ``machine`` made corrections; those of a machine stay
                 unverified, and leave what people decided as it is. Of ``person`` if None, but for
                 those that only give a class another name.
+            of: What to call the server or person an export of Label Studio is of, where two
+                cannot be told apart.
 
         Returns:
             Counts of the clips read, added and changed, all classes, clips by state and by class,
@@ -160,6 +163,7 @@ class OpenProject:
             dry_run=dry_run,
             actor=actor,
             by=by,
+            of=of,
         )
 
     def check(

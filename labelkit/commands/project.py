@@ -68,6 +68,11 @@ def init(place: Place, audio_dir: Path, kind: str | None) -> None:
          "and leave what people decided as it is.",
 )  # fmt: skip
 @click.option(
+    "--source", "of", metavar="NAME",
+    help="labelstudio: what to call the server or person an export is of, where two cannot be told "
+         "apart.",
+)  # fmt: skip
+@click.option(
     "--yes", is_flag=True, help="On a terminal, do not ask where something looks odd."
 )  # fmt: skip
 @options(FormatSpec)
@@ -81,6 +86,7 @@ def import_(
     dry_run: bool,
     actor: str | None,
     by: str | None,
+    of: str | None,
     yes: bool,
     spec: FormatSpec,
 ) -> None:
@@ -113,6 +119,7 @@ def import_(
         actor=actor,
         by=by,
         ask=ask if on_terminal and not yes else None,
+        of=of,
     )
     if not asked:
         _show_counts(report.counts)

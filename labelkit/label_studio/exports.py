@@ -39,21 +39,35 @@ class ForeignTask:
     labels: Counter[str] = field(default_factory=Counter)
     most_ticked: int = 0
 
+    @property
+    def is_upload(self) -> bool:
+        """Whether the recording was uploaded, and has digits of its own before its name."""
+        return name_before_upload(self.names[-1]) is not None
+
 
 @dataclass
 class ForeignExport:
     """What an export holds.
 
     ``own`` counts tasks that labelkit made, ``unticked`` annotations in which no choice is
-    ticked, ``seconds`` marks that are of some seconds only; ``nameless`` are tasks without a
-    recording.
+    ticked, ``seconds`` marks that are of some seconds only, ``drafts`` what was never submitted,
+    ``others`` annotations without choices by the kind of mark they hold instead; ``nameless`` are
+    tasks without a recording.
     """
 
     tasks: list[ForeignTask] = field(default_factory=list)
     own: int = 0
     unticked: int = 0
     seconds: int = 0
+    drafts: int = 0
+    others: Counter[str] = field(default_factory=Counter)
     nameless: list[int] = field(default_factory=list)
+
+    @property
+    def holds_answers(self) -> bool:
+        """Whether anything is in it that somebody may take for an answer."""
+        left_out = self.unticked + self.seconds + self.drafts + self.others.total()
+        return left_out > 0 or any(task.annotations for task in self.tasks)
 
 
 def read_foreign(
@@ -82,6 +96,8 @@ def read_foreign(
     found.own = len(tasks) - len(foreign)
     control = _find_control(foreign, control)
     for task in foreign:
+        drafts = task.get("drafts")
+        found.drafts += len(drafts) if isinstance(drafts, list) else 0
         names = _names_of(task, key)
         if not names:
             found.nameless.append(task["id"])
@@ -131,7 +147,7 @@ def _translate(
             names = value.get("choices")
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
                 plain = [name.strip() for name in names]
-                if not is_by_nobody(annotation):
+                if not is_by_nobody(annotation) and annotation.get("was_cancelled") is False:
                     task.labels.update(plain)
                     task.most_ticked = max(task.most_ticked, len(set(plain)))
                 choices = [choice_name(name) for name in plain]
@@ -140,7 +156,11 @@ def _translate(
             items.append({**item, "from_name": "comment"})
     ticked = any(item["from_name"] == "labels" for item in items)
     if not ticked and annotation.get("was_cancelled") is False:
-        found.unticked += 1
+        held = {item.get("type") for item in _items(annotation)} - {"choices", "textarea"}
+        if held:
+            found.others.update(str(kind) for kind in held)
+        else:
+            found.unticked += 1
         return None
     return {**annotation, "result": items}
 

@@ -12,6 +12,7 @@ from labelkit.records import Batch
 from labelkit.states import MACHINE_STATES
 from labelkit.stores.append import WriteSession
 from labelkit.stores.as_of import read_number
+from labelkit.stores.reviews import last_project
 from labelkit.stores.session import Session
 from labelkit.stores.undo import (
     RestoredThings,
@@ -103,8 +104,14 @@ def undo(project: Project, target: int | str, *, dry_run: bool = False) -> UndoR
         touched = count_decided_clips(session, roots)
         if dry_run:
             raise _OnlyTried
-    if any(done.kind == "review" for done in found) and not dry_run:
-        say("answers of others on these clips are counted anew with: labelkit pull --full")
+    answers = [done for done in found if done.kind == "review"]
+    if answers and not dry_run:
+        with project.store.read() as session:
+            is_set_up = last_project(session) is not None
+        if is_set_up:
+            say("answers of others on these clips are counted anew with: labelkit pull --full")
+        else:
+            say(f"the answers come back with: labelkit undo {answers[-1].batch}")
     clips = sum(done.clips for done in found)
     if touched > clips:
         say(f"{touched - clips} clips stay as they are: other batches that stand made them so")

@@ -18,7 +18,7 @@ from labelkit.datasets.oddities import find_odd
 from labelkit.datasets.reading import Reading, is_class_name, shown, tell_respelt
 from labelkit.datasets.sniffing import LABEL_STUDIO, find_format
 from labelkit.datasets.walking import Walk, walk_recordings
-from labelkit.errors import FaultyFile, InvalidInput
+from labelkit.errors import FaultyFile, InvalidInput, NotYet
 from labelkit.label_studio.exports import ForeignExport, ForeignTask, read_foreign
 from labelkit.labels.class_names import tell_renamed, unknown_class_remedy
 from labelkit.labels.importing import (
@@ -32,12 +32,15 @@ from labelkit.labels.kind import KIND
 from labelkit.labels.locating import look_at_files
 from labelkit.progress import say
 from labelkit.project import Project, user
-from labelkit.records import ONE, SEVERAL, Batch, Clip
-from labelkit.review.ledger import Ledger
+from labelkit.records import ANSWERS, ONE, SEVERAL, Batch, Clip
+from labelkit.review.ledger import Ledger, foreign_projects
 from labelkit.review.pull import read_export
+from labelkit.review.resolution import by_clip, differ, pool
 from labelkit.review.setup import lock_review
+from labelkit.review.sources import find_source
 from labelkit.states import REJECTED, RELABELED, VERIFIED
 from labelkit.stores.append import WriteSession
+from labelkit.stores.reviews import standing_reviews
 
 
 class _OnlyTried(Exception):
@@ -54,12 +57,28 @@ class _Matched:
     unclear: list[tuple[ForeignTask, list[str]]] = field(default_factory=list)
     linked_out: list[str] = field(default_factory=list)
     respelt: dict[str, str] = field(default_factory=dict)
+    # Why tasks of a clip cannot be believed, by path and number of their project.
+    unlike: dict[str, dict[int | None, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def leave_out(self, paths: Sequence[str]) -> None:
         """Leave out tasks whose recordings links take out of the audio folder, a path each."""
         self.linked_out = [path for path in paths for _ in self.tasks.pop(path, ())]
         for path in paths:
             self.respelt.pop(path, None)
+
+
+@dataclass
+class _Done:
+    """What was taken in, what was known before, ticks by class, and what is to be told."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    known: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def came_in(self) -> bool:
+        return self.known > 0 or any(self.counts[kind] for kind in ANSWERS)
 
 
 def import_file(
@@ -74,6 +93,7 @@ def import_file(
     actor: str | None = None,
     by: str | None = None,
     ask: Ask | None = None,
+    of: str | None = None,
 ) -> ImportReport:
     """Bring in a label file, or the answers of a foreign export of Label Studio.
 
@@ -88,6 +108,7 @@ def import_file(
         actor: Who brings it in; whoever runs this if None.
         by: Whether ``person`` or ``machine`` made corrections.
         ask: Called before anything is kept.
+        of: What to call the server or person a foreign export is of, where it does not tell.
 
     Raises:
         FaultyFile: If there is any fault; all of them are listed.
@@ -97,6 +118,11 @@ def import_file(
         say(f"{source.name} is read as --format {LABEL_STUDIO}")
         format = LABEL_STUDIO
     if format != LABEL_STUDIO:
+        if of is not None:
+            raise InvalidInput(
+                f"--source tells exports of Label Studio apart, --format {LABEL_STUDIO}; leave it "
+                "out"
+            )
         return import_labels(
             project, source, format, spec, metadata_only=metadata_only, add_classes=add_classes,
             dry_run=dry_run, actor=actor, by=by, ask=ask,
@@ -105,7 +131,7 @@ def import_file(
         raise InvalidInput("an export says itself who answered; leave --by and --actor out")
     return _import_export(
         project, source, spec, metadata_only=metadata_only, add_classes=add_classes,
-        dry_run=dry_run, ask=ask,
+        dry_run=dry_run, ask=ask, of=of,
     )  # fmt: skip
 
 
@@ -118,6 +144,7 @@ def _import_export(
     add_classes: bool,
     dry_run: bool,
     ask: Ask | None,
+    of: str | None,
 ) -> ImportReport:
     refuse_unread(LABEL_STUDIO, spec)
     if not source.exists():
@@ -136,7 +163,7 @@ def _import_export(
 
         def take(*, keep: bool) -> ImportReport:
             with project.store.write() as session:
-                report = _take(session, source, matched, reading, add_classes)
+                report = _take(session, source, export, matched, reading, add_classes, of)
                 if not keep:
                     raise _OnlyTried(replace(report, left_out=left_out + report.left_out))
             return replace(report, left_out=left_out + report.left_out)
@@ -187,12 +214,31 @@ def _match(
         else:
             found.missing.append(task)
     found.new = list(new.values())
+    _find_unlike(found)
     return found
 
 
 def _is_below(path: str, names: Sequence[str]) -> bool:
     """Tell whether one of the names ends with the path, whatever folders stand before it."""
     return any(f"/{spell(name)}".endswith(f"/{spell(path)}") for name in names)
+
+
+def _find_unlike(found: _Matched) -> None:
+    """Note where uploads of one name, taken for one recording, got different answers.
+
+    Nobody can tell which of them the recording is.
+    """
+    for path, tasks in found.tasks.items():
+        for number in {task.project for task in tasks}:
+            mine = [task for task in tasks if task.project == number]
+            uploads = sorted({task.names[-1] for task in mine if task.is_upload})
+            said = {frozenset(task.labels) for task in mine if task.labels}
+            if len(uploads) > 1 and len(said) > 1:
+                found.unlike[path][number] = (
+                    f"{uploads[0]} and {uploads[1]} are both taken for {path!r}, and have "
+                    "different answers; give the recordings names of their own, or leave the "
+                    "wrong task out of the export, and import it again"
+                )
 
 
 def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
@@ -225,6 +271,20 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
             f"{len(matched.linked_out)} tasks are left out, as links take their recordings out of "
             f"the audio folder: {shown(matched.linked_out[0])} say; --follow-links takes them"
         )
+    if matched.unlike:
+        problem = next(iter(next(iter(matched.unlike.values())).values()))
+        lines.append(f"answers on {len(matched.unlike)} clips wait in quarantine: {problem}")
+    if export.others:
+        kinds = ", ".join(f"{n} of {kind}" for kind, n in sorted(export.others.items()))
+        lines.append(
+            f"annotations without choices are left out ({kinds}); labelkit takes choices of whole "
+            "clips: turn them into such in Label Studio, or write them as CSV and import that"
+        )
+    if export.drafts:
+        lines.append(
+            f"{export.drafts} drafts were never submitted, and are left out; submit them in Label "
+            "Studio and export again"
+        )
     if export.unticked:
         lines.append(f"{export.unticked} annotations tick no choice, and count as not answered")
     if export.seconds:
@@ -233,7 +293,13 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
 
 
 def _take(
-    session: WriteSession, source: Path, matched: _Matched, reading: Reading, add_classes: bool
+    session: WriteSession,
+    source: Path,
+    export: ForeignExport,
+    matched: _Matched,
+    reading: Reading,
+    add_classes: bool,
+    of: str | None,
 ) -> ImportReport:
     known, vocabulary = session.classes(), session.vocabulary()
     ticked: Counter[str] = Counter()
@@ -267,22 +333,71 @@ def _take(
                 reason=f"{LABEL_STUDIO} {source.name.encode(errors='backslashreplace').decode()}",
             )
         )  # fmt: skip
-    table = session.labels()
-    clip_ids = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
-    by_project: dict[str, list[dict[str, object]]] = defaultdict(list)
-    for path, tasks in matched.tasks.items():
-        for task in tasks:
-            number = "" if task.project is None else f"-{task.project}"
-            by_project[f"{LABEL_STUDIO}{number}"].append(
-                {"id": task.number, "data": {"clip_id": clip_ids[path], "path": path},
-                 "annotations": task.annotations}
-            )  # fmt: skip
-    done: Counter[str] = Counter()
-    for name, its_tasks in by_project.items():
-        done += Ledger(session, name, ReviewSpec()).take_tasks(its_tasks, {}, whole=False)
-    report = _report(session, matched, reading, counts, done, known)
+    done = _take_answers(session, matched, of)
+    if not done.came_in and not reading.clips and export.holds_answers:
+        why = "; ".join(_tell(export, matched) + done.lines)
+        raise NotYet(f"{source.name}: nothing of it came in: {why}")
+    report = _report(session, matched, reading, done, known)
     told = [*tell_renamed(renamed), *tell_respelt(matched.respelt, "recordings")]
     return replace(report, labels=facts.get(KIND, ""), told=told)
+
+
+def _take_answers(session: WriteSession, matched: _Matched, of: str | None) -> _Done:
+    """Take in the answers on all tasks, each project's as its own."""
+    table = session.labels()
+    clip_ids = dict(zip(table.paths, table.clip_ids.tolist(), strict=True))
+    by_number: dict[int | None, list[tuple[str, ForeignTask]]] = defaultdict(list)
+    for path, tasks in matched.tasks.items():
+        for task in tasks:
+            by_number[task.project].append((path, task))
+    done = _Done()
+    for number, found in by_number.items():
+        annotations = [each for _, task in found for each in task.annotations]
+        source = find_source(session, number, annotations, of)
+        if source.doubt:
+            done.lines.append(source.doubt)
+        items = [
+            {"id": task.number, "data": {"clip_id": clip_ids[path], "path": path},
+             "annotations": task.annotations, "problem": matched.unlike.get(path, {}).get(number)}
+            for path, task in found
+        ]  # fmt: skip
+        counts = Ledger(session, source.name, ReviewSpec(), foreign=True).take_tasks(
+            items, source.annotators, whole=False
+        )
+        done.counts += counts
+        known = len(annotations) - counts["unheard"] - sum(counts[kind] for kind in ANSWERS)
+        done.known += known
+        if known:
+            done.lines.append(
+                f"{known} annotations are known as of {source.name} in this version or a newer "
+                "one, and stay"
+                + ("" if source.sure else "; if they are of another server: --source NAME")
+            )
+        numbers = [task.number for _, task in found]
+        for review in standing_reviews(session, source.name, task_ids=numbers):
+            done.classes.update(review.labels)
+    if n := done.counts["unheard"]:
+        done.lines.append(
+            f"{n} annotations were made of predictions or of others, or imported: nobody "
+            "listened, and they count as not answered; whoever opens and submits one has answered"
+        )
+    if n := done.counts["quarantined"]:
+        done.lines.append(f"{n} answers cannot be read, see: labelkit review quarantine")
+    if n := _count_differing(session, [clip_ids[path] for path in matched.tasks]):
+        done.lines.append(
+            f"on {n} clips people differ, and nothing is decided for them, see: labelkit review "
+            "disagreements"
+        )
+    return done
+
+
+def _count_differing(session: WriteSession, clip_ids: Sequence[int]) -> int:
+    """Count the clips on which people differ, whatever project they answered in."""
+    answers = {
+        name: standing_reviews(session, name, clip_ids=clip_ids)
+        for name in foreign_projects(session)
+    }
+    return sum(differ(on_clip) for on_clip in by_clip(pool(answers)).values())
 
 
 def _kind_of(matched: _Matched) -> str:
@@ -295,28 +410,25 @@ def _report(
     session: WriteSession,
     matched: _Matched,
     reading: Reading,
-    counts: Counter[str],
-    done: Counter[str],
+    done: _Done,
     known: Sequence[str],
 ) -> ImportReport:
-    left_out = []
-    if n := done["unheard"]:
-        left_out.append(
-            f"{n} annotations were made of predictions or of others, or imported: nobody "
-            "listened, and they count as not answered"
-        )
-    if n := done["quarantined"]:
-        left_out.append(f"{n} answers cannot be read, see: labelkit review quarantine")
     former = session.vocabulary().former
     clips = [
-        Clip(path=path, labels=tuple(
-            dict.fromkeys(former.get(name, name) for task in tasks for name in task.labels)
-        ))
+        Clip(
+            path=path,
+            labels=tuple(
+                dict.fromkeys(former.get(name, name) for task in tasks for name in task.labels)
+            ),
+        )
         for path, tasks in matched.tasks.items()
-    ]  # fmt: skip
-    states = {state: done[state] for state in (RELABELED, REJECTED, VERIFIED) if done[state]}
+    ]
+    states = {
+        state: done.counts[state]
+        for state in (RELABELED, REJECTED, VERIFIED) if done.counts[state]
+    }  # fmt: skip
     changed = sum(states.values())
     return ImportReport(
         len(clips), len(reading.clips), changed, session.classes(), states,
-        dict(counts.most_common()), left_out, find_odd(clips, known), LABEL_STUDIO,
+        dict(done.classes.most_common()), done.lines, find_odd(clips, known), LABEL_STUDIO,
     )  # fmt: skip

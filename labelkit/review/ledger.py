@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labelkit.config import ReviewSpec, fingerprint
+from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.label_studio.answers import (
     EPOCH,
     is_by_nobody,
@@ -25,7 +26,9 @@ from labelkit.review.resolution import (
     BY_MODEL,
     Decision,
     by_clip,
+    decisive_answers,
     newest_answers,
+    pool,
     resolve,
     verdicts_of_answer,
 )
@@ -33,16 +36,19 @@ from labelkit.stores.append import WriteSession
 from labelkit.stores.reviews import (
     REVIEW,
     UnreviewedClip,
+    answered_projects,
     answers_in_other_projects,
     answers_on_deleted_tasks,
     known_tasks,
     known_versions,
     read_clips,
+    read_projects,
     read_quarantine,
     repair_reasons,
     said_before,
     sent_versions,
     standing_reviews,
+    versions_that_stand,
 )
 from labelkit.stores.session import Session
 from labelkit.types import Floats
@@ -65,6 +71,8 @@ class Ledger:
         project: Name of the project in Label Studio.
         spec: How answers count.
         probs: Out-of-fold probabilities by clip id, for a consensus that reads them.
+        foreign: Whether labelkit did not make the project. Its answers count together with those of
+            others of that kind, and what was taken back comes in again when it is brought again.
     """
 
     def __init__(
@@ -73,8 +81,11 @@ class Ledger:
         project: str,
         spec: ReviewSpec,
         probs: Mapping[int, Floats] | None = None,
+        *,
+        foreign: bool = False,
     ) -> None:
         self.session, self.project, self.spec, self.probs = session, project, spec, probs
+        self.foreign = foreign
         self.classes = session.classes()
         self.class_id = {name: index for index, name in enumerate(self.classes)}
         self.several = session.allows_several()
@@ -106,7 +117,10 @@ class Ledger:
         tasks = [task for task in tasks if not is_foreign(task)]
         ids = [int(task["id"]) for task in tasks]
         # What was taken for deleted and is there has come back; an export may just be old.
-        known = known_versions(self.session, self.project, ids, revive=whole)
+        known = (
+            versions_that_stand(self.session, self.project, ids) if self.foreign
+            else known_versions(self.session, self.project, ids, revive=whole)
+        )  # fmt: skip
         paths = self._read_paths(tasks)
         counts = self._bury_followed(tasks) if whole else Counter[str]()
         gone_answers = answers_on_deleted_tasks(self.session, self.project, list(paths))
@@ -115,7 +129,7 @@ class Ledger:
         found: dict[tuple[int, int | None], Review] = {}
         there: dict[int, set[int]] = {}
         for task in tasks:
-            problem = _misplaced(task, paths)
+            problem = _misplaced(task, paths) or task.get("problem")
             clip_id = task["data"]["clip_id"]
             said = [*gone_answers.get(clip_id, ()), *elsewhere.get(clip_id, ())]
             heard, unheard = _part_unheard(task, said)
@@ -303,8 +317,13 @@ class Ledger:
                 answers[:] = [r for r in answers if r.annotation_id != review.annotation_id]
                 if review.answer not in _ENDS:
                     answers.append(review)
+        elsewhere = self._answers_elsewhere(clip_ids)
         decisions = resolve(
-            after, self.classes, overlap=self.spec.overlap,
+            {
+                clip_id: pool({"": found, **elsewhere[clip_id]}) if clip_id in elsewhere else found
+                for clip_id, found in after.items()
+            },
+            self.classes, overlap=self.spec.overlap,
             rule="majority" if self.deferred else rule, probs=self.probs, only=clip_ids,
         )  # fmt: skip
         verdicts: dict[str, list[Verdict]] = defaultdict(list)
@@ -324,11 +343,23 @@ class Ledger:
             cause = [r for r in new if r.annotator in decision.annotators] or new
             tidied = not after[clip_id] and cause[-1].answer == "task_deleted"
             event = self._event(
-                self._add_shown_model(cause[-1]), clips[clip_id], decision, tidied=tidied
-            )
+                self._add_shown_model(cause[-1]), clips[clip_id], decision, tidied=tidied,
+                again=_is_said_again(decision, pool(elsewhere.get(clip_id, {}))),
+            )  # fmt: skip
             if event is not None:
                 events[cause[-1].annotator].append(event)
         return events, verdicts
+
+    def _answers_elsewhere(self, clip_ids: Sequence[int]) -> dict[int, dict[str, list[Review]]]:
+        """Read answers in other projects that labelkit did not make, by clip and project."""
+        found: dict[int, dict[str, list[Review]]] = defaultdict(dict)
+        if self.foreign:
+            for name in foreign_projects(self.session):
+                if name != self.project:
+                    reviews = standing_reviews(self.session, name, clip_ids=clip_ids)
+                    for clip_id, on_clip in by_clip(reviews).items():
+                        found[clip_id][name] = on_clip
+        return dict(found)
 
     def _read_paths(self, tasks: Sequence[Mapping[str, Any]]) -> dict[int, list[str]]:
         return self.session.all_paths_of([task["data"]["clip_id"] for task in tasks])
@@ -377,11 +408,18 @@ class Ledger:
         return found
 
     def _event(
-        self, review: Review, clip: UnreviewedClip, decision: Decision, *, tidied: bool = False
+        self,
+        review: Review,
+        clip: UnreviewedClip,
+        decision: Decision,
+        *,
+        tidied: bool = False,
+        again: bool = False,
     ) -> LabelEvent | None:
         """Make the event of a decision, or of there being none any more; None if nothing changes.
 
-        Of decisions of people the newest counts, in whatever way it came in.
+        Of decisions of people the newest counts, in whatever way it came in; nobody confirms what
+        she said herself elsewhere (``again``).
         """
         evidence: dict[str, Any] = {
             "annotation": review.annotation_id, "task": review.task_id, "project": self.project,
@@ -398,6 +436,8 @@ class Ledger:
             overruled = clip.decided_at and made_at and clip.decided_at > made_at
             stands = decision.status == "decided" and not overruled
             target = decision.state(clip.base[1]) if stands else clip.base
+            if again and clip.decided_at and target[1] == clip.base[1]:
+                target = clip.base
             if target == clip.now:
                 return None
             evidence["restored"] = None if stands else True
@@ -486,6 +526,20 @@ def read_renames(session: Session, project: str) -> dict[str, str]:
     known = set(choice_names(session.classes()))
     # What a repair named may have got another name since.
     return {old: former.get(new, new) for old, new in found.items() if old not in known}
+
+
+def foreign_projects(session: Session) -> list[str]:
+    """List the projects with answers that stand which labelkit did not make."""
+    set_up = {setup.name for setup in read_projects(session)}
+    return [
+        name for name in answered_projects(session)
+        if name.startswith(LABEL_STUDIO) and name not in set_up
+    ]  # fmt: skip
+
+
+def _is_said_again(decision: Decision, elsewhere: Sequence[Review]) -> bool:
+    """Tell whether everybody on whom a decision rests had a say on the clip elsewhere."""
+    return set(decision.annotators) <= {review.annotator for review in decisive_answers(elsewhere)}
 
 
 def rule_in_force(session: Session, spec: ReviewSpec) -> str:

@@ -21,7 +21,7 @@ from labelkit.label_studio.client import Client
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.records import Batch, Pull, ReviewProject
-from labelkit.review.ledger import Ledger
+from labelkit.review.ledger import Ledger, foreign_projects
 from labelkit.review.resolution import BY_MODEL
 from labelkit.review.setup import connect, lock_review, read_setup, read_spec
 from labelkit.stores.reviews import (
@@ -273,7 +273,10 @@ def _repair(
         renames = {old: new for old, new in renames.items() if old in ticked}
         counts: Counter[str] = Counter()
         for name in sorted({answer.project for answer in waiting}):
-            ledger = Ledger(session, name, _spec_of(setups, name), probs.get(name))
+            ledger = Ledger(
+                session, name, _spec_of(setups, name), probs.get(name),
+                foreign=name in foreign_projects(session),
+            )  # fmt: skip
             counts += ledger.repair(renames=renames, drop=set(drop), actor=user())
             if ledger.deferred:
                 counts += ledger.count_anew()

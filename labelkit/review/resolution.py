@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -89,6 +89,23 @@ def newest_answers(reviews: Iterable[Review]) -> dict[str, Review]:
             who = review.annotator if review.annotator_id is None else str(review.annotator_id)
             newest[who] = review
     return dict(sorted(newest.items(), key=lambda item: item[1].annotator))
+
+
+def pool(by_project: Mapping[str, Sequence[Review]]) -> list[Review]:
+    """Join answers of several projects, in which people are known by their names.
+
+    Servers count their users each from 1. Within a project the number still tells who it is, by
+    the last name that it has there.
+    """
+    found: list[Review] = []
+    for reviews in by_project.values():
+        names = {r.annotator_id: r.annotator for r in reviews}
+        found += [
+            r if r.annotator_id is None
+            else replace(r, annotator=names[r.annotator_id], annotator_id=None)
+            for r in reviews
+        ]  # fmt: skip
+    return found
 
 
 def decisive_answers(reviews: Iterable[Review]) -> list[Review]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import ReviewSpec
+from labelkit.datasets.sniffing import LABEL_STUDIO
 from labelkit.errors import LabelkitError
 from labelkit.label_studio.answers import is_foreign
 from labelkit.label_studio.page import check_page, page_hash
@@ -27,6 +28,7 @@ from labelkit.review.resolution import (
     decisive_answers,
     differ,
     newest_answers,
+    pool,
     resolve,
 )
 from labelkit.review.setup import connect, read_setup, read_spec
@@ -134,7 +136,8 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
     with project.store.read() as session:
         setup, names = last_project(session), answered_projects(session)
         if setup is not None:
-            names = [setup.name]
+            set_up = {each.name for each in read_projects(session)}
+            names = [setup.name, *(name for name in names if name not in set_up)]
         of_project = {name: standing_reviews(session, name) for name in names}
         sent = {(name, clip_id) for name in names for clip_id in sent_tasks(session, name)}
         watermark = last_watermark(session, setup.name) if setup is not None else None
@@ -144,8 +147,10 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         # Says how to begin.
         read_setup(project)
     spec = read_spec(setup)
-    found = [on_clip for reviews in of_project.values() for on_clip in by_clip(reviews).values()]
-    answers = [given for on_clip in found if (given := newest_answers(on_clip))]
+    groups = _group(of_project, () if setup is None else (setup.name,))
+    found = [on_clip for reviews in groups.values() for on_clip in by_clip(reviews).values()]
+    asked = spec.overlap if setup is not None else 1
+    mine = groups.get(setup.name, []) if setup is not None else []
     kinds = Counter(review.answer for reviews in of_project.values() for review in reviews)
     return ReviewStatus(
         project=_name_project(setup, names),
@@ -154,8 +159,8 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
         audio="unknown" if setup is None else read_setup(project)[2].mode,
         last_pull="never" if watermark is None else f"{watermark:%Y-%m-%d %H:%M:%S} UTC",
         pushed=len(sent),
-        reviewed=len(answers),
-        awaiting=sum(len(given) < spec.overlap for given in answers),
+        reviewed=sum(bool(newest_answers(on_clip)) for on_clip in found),
+        awaiting=sum(0 < len(newest_answers(each)) < asked for each in by_clip(mine).values()),
         labels=kinds["labels"],
         none=kinds["none"],
         no_sound=kinds["no_sound"],
@@ -169,9 +174,24 @@ def status(project: Project, *, token_file: Path | None = None) -> ReviewStatus:
     )
 
 
+def _group(
+    of_project: Mapping[str, Sequence[Review]], set_up: Collection[str]
+) -> dict[str, list[Review]]:
+    """Group answers that count together: of a project, or of all that labelkit did not make."""
+    others = {
+        name: found for name, found in of_project.items()
+        if name.startswith(LABEL_STUDIO) and name not in set_up
+    }  # fmt: skip
+    groups = {name: list(found) for name, found in of_project.items() if name not in others}
+    if len(others) == 1:
+        return groups | {name: list(found) for name, found in others.items()}
+    return groups | ({", ".join(others): pool(others)} if others else {})
+
+
 def _name_project(setup: ReviewProject | None, names: Sequence[str]) -> str:
     if setup is not None:
-        return f"{setup.title} ({setup.project_id} at {setup.url})"
+        others = f", and answers of files: {', '.join(names[1:])}" if names[1:] else ""
+        return f"{setup.title} ({setup.project_id} at {setup.url}){others}"
     return f"{', '.join(names)} (answers of files; none is set up here)"
 
 
@@ -220,6 +240,7 @@ def list_disagreements(project: Project) -> list[Disagreement]:
     answered, setups = _read_answered(project)
     with project.store.read() as session:
         classes, table = session.classes(), session.labels()
+        answered = _group(answered, setups)
         rules = {name: rule_in_force(session, _spec_of(setups, name)) for name in answered}
     row_of = {int(clip_id): row for row, clip_id in enumerate(table.clip_ids)}
     disagreements = []
@@ -281,10 +302,7 @@ def compare_annotators(project: Project) -> list[AnnotatorSummary]:
     answered, _ = _read_answered(project)
     with project.store.read() as session:
         classes = session.classes()
-    reviews = [review for found in answered.values() for review in found]
-    if len(answered) > 1:
-        # Servers count their users each from 1: across projects a name tells who it is.
-        reviews = [replace(review, annotator_id=None) for review in reviews]
+    reviews = pool(answered)
     by_annotator = defaultdict(list)
     for review in reviews:
         by_annotator[review.annotator].append(review)

@@ -501,3 +501,31 @@ def answers_in_other_projects(
     ):
         found.setdefault(clip_id, []).append(json.loads(raw))
     return found
+
+
+def versions_that_stand(
+    session: Session, project: str, task_ids: Sequence[int]
+) -> dict[tuple[int, int | None], datetime]:
+    """Read what :func:`known_versions` reads, without what was taken back."""
+    rows = session.rows(
+        "select annotation_id, clip_id, max(updated_at) from reviews where project = ? "
+        "and task_id in (select unnest(?)) and answer <> 'task_deleted' "
+        "and batch_id not in (select batch_id from taken_back) group by all",
+        [project, list(task_ids)],
+    )
+    return {(annotation_id, clip_id): when for annotation_id, clip_id, when in rows}
+
+
+def annotations_by_project(session: Session, prefix: str) -> dict[str, list[tuple[int, Any]]]:
+    """Read all annotations that ever came in, of projects whose name begins so: number, verbatim.
+
+    Projects come in the order of their first answers.
+    """
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for name, number, raw in session.rows(
+        "select project, annotation_id, raw from reviews where starts_with(project, ?) "
+        "and answer not in ('deleted', 'task_deleted') order by review_id",
+        [prefix],
+    ):
+        found.setdefault(name, []).append((number, json.loads(raw)))
+    return found

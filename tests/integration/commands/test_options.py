@@ -78,7 +78,7 @@ ROWS = {
     "--token-file": "--token-file /t", "--fast": "--fast",
     "import --format": ("l.csv --format jsonl", ""), "import --metadata-only": "--metadata-only",
     "import --add-classes": "--add-classes", "import --actor": "--actor ann",
-    "import --by": "--by machine",
+    "import --by": "--by machine", "import --source": "--source Bob",
     "import --yes": "tests/integration/labels/test_import_reports.py",
     "init --labels": "tests/integration/labels/test_kind.py",
     "check --moved": "--moved", "check --dry-run": "tests/integration/recordings/test_moved.py",

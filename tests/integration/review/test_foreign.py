@@ -7,8 +7,10 @@ import pytest
 from labelkit.config import FormatSpec
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.label_studio.exports import read_foreign
+from labelkit.labels.undo import undo
 from labelkit.review.foreign import import_file
 from labelkit.review.pull import pull_file
+from labelkit.review.status import list_disagreements, status
 from tests.support.commands import call, refused, rows
 
 ANNA, BEN = {"id": 4, "email": "anna@example.org"}, {"id": 5, "email": "ben@example.org"}
@@ -302,3 +304,239 @@ def test_a_recording_of_another_folder_is_told(known, capsys, audio, told):
     said = capsys.readouterr().err
     assert ("1 paths are not quite those of the recordings" in said) == told
     assert not told or "say is taken for 'fold2/here.wav'" in said
+
+
+# Two servers: the same numbers everywhere, and something that tells them apart, or nothing.
+
+
+def of_server(who, names, *, unique=None, email=None, created=None, updated=None, first=11):
+    """Answers of user 1 of one server, on the tasks 1 and 2 of its project 7."""
+    times = {"created_at": created} if created else {}
+    if updated:
+        times["updated_at"] = updated
+    by = {"id": 1, "email": email} if email else 1
+    return [
+        task(
+            k + 1, f"{k}.wav",
+            answer(first + k, name, by=by, **times)
+            | ({"unique_id": f"{unique}-{k}"} if unique else {}),
+        )
+        for k, name in enumerate(names)
+    ]  # fmt: skip
+
+
+LATER = "2026-02-02T03:04:05Z"
+TOLD_APART = {
+    "by unique ids": ({"unique": "a"}, {"unique": "b"}),
+    "by unique ids, later": ({"unique": "a"}, {"unique": "b", "updated": LATER}),
+    "by addresses": ({"email": "a@x.org"}, {"email": "b@x.org"}),
+    "by addresses, later": ({"email": "a@x.org"}, {"email": "b@x.org", "updated": LATER}),
+    "by when they were made": ({}, {"created": LATER, "updated": LATER}),
+    "by two answers of one time": ({}, {}),
+    "by addresses, of other annotations": (
+        {"email": "a@x.org"}, {"email": "b@x.org", "first": 91},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "then"), TOLD_APART.values(), ids=TOLD_APART)
+def test_two_servers_are_told_apart(known, first, then, capsys):
+    alice, bob = of_server("a", ["High", "High"], **first), of_server("b", ["Low", "Low"], **then)
+    bring(known, *alice)
+    stood = stands(known)
+    report = bring(known, *bob)
+    found = rows(known, "select project, labels from reviews_now order by review_id")
+    assert [labels for _, labels in found] == [["High"]] * 2 + [["Low"]] * 2
+    assert len({name for name, _ in found}) == 2 and found[0][0] == "labelstudio-7"
+    assert len({name for [name] in rows(known, "select distinct annotator from reviews_now")}) == 2
+    # People differ, and nothing more is decided.
+    assert stands(known) == stood and report.changed == 0
+    assert "on 2 clips people differ" in capsys.readouterr().err
+    assert len(list_disagreements(known)) == 2
+    before = rows(known, "from batches")
+    for again in (alice, bob):
+        assert bring(known, *again).changed == 0
+        assert "2 annotations are known as of labelstudio-7" in capsys.readouterr().err
+    assert rows(known, "from batches") == before
+
+
+NEWER = {
+    "by unique ids": {"unique": "a"},
+    "by addresses": {"email": "a@x.org"},
+    "by when they were made": {},
+}
+
+
+@pytest.mark.parametrize("what", NEWER.values(), ids=NEWER)
+def test_a_newer_export_of_one_project_updates(known, what):
+    bring(known, *of_server("a", ["High", "High"], **what))
+    bring(known, *of_server("a", ["Low", "High"], **what, updated=LATER))
+    assert rows(known, "select distinct project from reviews_now") == [("labelstudio-7",)]
+    assert stands(known)["0.wav"] == (["Low"], "verified")
+
+
+def test_more_answers_of_the_same_people_are_of_the_same_project(known, capsys):
+    bring(known, *of_server("a", ["High"], email="a@x.org"))
+    bring(known, task(2, "1.wav", answer(50, "Low", by={"id": 1, "email": "a@x.org"})))
+    assert rows(known, "select distinct project from reviews_now") == [("labelstudio-7",)]
+    assert "is taken for the one" not in capsys.readouterr().err
+
+
+def test_where_nobody_can_tell_it_is_said_and_source_tells(known, capsys):
+    bring(known, *of_server("a", ["High"]))
+    other = task(2, "1.wav", answer(50, "Low", by=1))
+    bring(known, other)
+    assert "if it is of another server, import it with --source NAME" in capsys.readouterr().err
+    undo(known, rows(known, "select max(batch_id) from batches")[0][0])
+    same = write(known, *of_server("b", ["High"]))
+    done = call(known, "import", same, "--source", "Bob")
+    assert done.exit_code == 0
+    found = rows(known, "select project, annotator from reviews_now order by 1")
+    assert found == [
+        ("labelstudio-7", "annotator 1"), ("labelstudio-7-Bob", "annotator 1 of Bob"),
+    ]  # fmt: skip
+    before = rows(known, "from batches")
+    assert call(known, "import", same, "--source", "Bob").exit_code == 0
+    assert rows(known, "from batches") == before
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 61, "a\nb"])
+def test_a_source_is_a_name(known, name):
+    file = write(known, *of_server("a", ["High"]))
+    done = call(known, "import", file, "--format", "labelstudio", "--source", name)
+    refused(done, "is no name")
+
+
+def test_a_source_is_refused_where_it_is_another_ones_or_none(known):
+    file = write(known, *of_server("a", ["High"], unique="a"))
+    assert call(known, "import", file).exit_code == 0
+    done = call(known, "import", file, "--format", "labelstudio", "--source", "Bob")
+    refused(done, "known as of labelstudio-7 already")
+    table = known.root / "l.csv"
+    refused(call(known, "import", table, "--source", "Bob"), "leave it out")
+
+
+@pytest.mark.parametrize("more", [{}, {"unique": "a"}, {"email": "a@x.org"}])
+def test_what_was_undone_comes_in_again(known, more, capsys):
+    tasks = of_server("a", ["High", "Low"], **more)
+    bring(known, *tasks)
+    came = stands(known)
+    [number] = rows(known, "select max(batch_id) from batches")[0]
+    undo(known, number)
+    said = capsys.readouterr().err
+    assert "pull --full" not in said and f"labelkit undo {number + 1}" in said
+    assert stands(known)["0.wav"] == (["Low"], "unverified")
+    assert bring(known, *tasks).changed == 2
+    assert stands(known) == came
+    assert len(rows(known, "from reviews_now")) == 2
+    # The other way back leaves one answer each, too.
+    undo(known, number + 1)
+    assert stands(known) == came and len(rows(known, "from reviews_now")) == 2
+
+
+def test_nobody_confirms_herself(known):
+    bring(known, task(1, "0.wav", answer(11, "High")))
+    bring(known, task(5, "0.wav", answer(15, "High", lead_time=3.0), project=8))
+    assert stands(known)["0.wav"] == (["High"], "relabeled")
+    bring(known, task(9, "0.wav", answer(19, "High", by=BEN, lead_time=4.0), project=9))
+    assert stands(known)["0.wav"] == (["High"], "verified")
+
+
+@pytest.mark.parametrize(
+    ("origin", "more", "counts"),
+    [
+        ("prediction", {"lead_time": None, "parent_prediction": 3}, False),
+        ("prediction", {"lead_time": 2.5, "parent_prediction": 3}, True),
+        ("manual", {"lead_time": None, "parent_prediction": 3}, True),
+        ("prediction-changed", {"lead_time": None, "parent_prediction": 3}, True),
+        (None, {"lead_time": None, "parent_prediction": 3}, False),
+    ],
+)
+def test_a_prediction_by_itself_is_nobodys(known, origin, more, counts):
+    made = answer(11, "High", **more)
+    made["result"][0]["origin"] = origin
+    bring(known, task(1, "0.wav", made), task(2, "1.wav", answer(12, "Low")))
+    assert (stands(known)["0.wav"][1] == "relabeled") is counts
+
+
+def test_the_table_of_classes_counts_what_stands(known):
+    report = bring(
+        known, task(1, "0.wav", answer(11, "High")), task(2, "1.wav", answer(12, "Low", "High")),
+        task(3, "2.wav", answer(13, "Low", was_cancelled=True)),
+    )  # fmt: skip
+    assert report.counts == {"High": 1}
+    assert any("1 answers cannot be read" in line for line in report.left_out)
+
+
+def test_a_class_of_a_skip_is_none(known):
+    report = bring(
+        known, task(1, "0.wav", answer(11, "High"), answer(12, "Bird", was_cancelled=True))
+    )
+    assert report.classes == ["High", "Low"]
+
+
+def test_uploads_of_one_name_with_different_answers_decide_nothing(known, capsys):
+    tasks = [
+        task(1, "/data/upload/7/11111111-0.wav", answer(11, "High")),
+        task(2, "/data/upload/7/22222222-0.wav", answer(12, "Low")),
+        task(3, "1.wav", answer(13, "Low")),
+    ]
+    bring(known, *tasks)
+    assert stands(known)["0.wav"] == (["Low"], "unverified")
+    assert "11111111-0.wav and 22222222-0.wav are both taken for '0.wav'" in capsys.readouterr().err
+    assert len(rows(known, "from quarantine")) == 2
+    before = rows(known, "from batches")
+    bring(known, *tasks)
+    assert rows(known, "from batches") == before
+    # Without the wrong one the other is an answer.
+    bring(known, tasks[0])
+    assert stands(known)["0.wav"] == (["High"], "relabeled")
+
+
+def test_uploads_of_one_name_that_say_the_same_count(known):
+    bring(
+        known, task(1, "/data/upload/7/11111111-0.wav", answer(11, "High")),
+        task(2, "/data/upload/7/22222222-0.wav", answer(12, "High")),
+    )  # fmt: skip
+    assert stands(known)["0.wav"] == (["High"], "relabeled")
+
+
+def taxonomy(number):
+    made = answer(number, "High")
+    made["result"][0] |= {"type": "taxonomy", "value": {"taxonomy": [["Animal", "Dog"]]}}
+    return made
+
+
+NOTHING = {
+    "taxonomies": ([taxonomy(11)], {}, "1 of taxonomy"),
+    "drafts": ([], {"drafts": [{"id": 1, "result": []}]}, "1 drafts were never submitted"),
+    "unticked": ([answer(11)], {}, "1 annotations tick no choice"),
+    "nobody's": ([answer(11, "High", lead_time=None, parent_prediction=3)
+                  | {"result": [{"from_name": "sound", "type": "choices",
+                                 "value": {"choices": ["High"]}}]}], {}, "nobody listened"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("annotations", "more", "told"), NOTHING.values(), ids=NOTHING)
+def test_an_export_of_which_nothing_comes_in_is_no_success(known, annotations, more, told):
+    before = rows(known, "from batches")
+    alone = task(1, "0.wav", *annotations, **more)
+    for option in ((), ("--dry-run",)):
+        done = call(known, "import", write(known, alone), "--format", "labelstudio", *option)
+        assert (
+            done.exit_code == 1 and told in done.stderr and "nothing of it came in" in done.stderr
+        )
+    assert rows(known, "from batches") == before
+    done = call(
+        known, "import", write(known, alone, task(2, "1.wav", answer(20, "Low"))), "--format",
+        "labelstudio",
+    )  # fmt: skip
+    assert done.exit_code == 0 and told in done.stderr
+
+
+def test_status_counts_what_came_of_exports(known):
+    bring(known, *of_server("a", ["High", "High"], unique="a"))
+    bring(known, *of_server("b", ["Low", "High"], unique="b", email="b@x.org"),
+          task(3, "2.wav", answer(13, "Low", was_cancelled=True)))  # fmt: skip
+    found = status(known)
+    assert (found.reviewed, found.labels, found.skipped, found.disagreements) == (2, 4, 1, 1)
