@@ -22,7 +22,7 @@ from labelkit.noise.dynamics import Dynamics
 from labelkit.noise.fusion import score_fusion
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.runs.train import train
-from tests.support.projects import TINY, copy_project
+from tests.support.projects import TINY, allow_several, copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,7 @@ def rows(project, sql, values=()):
 
 
 def correct(project, corrections):
+    allow_several(project, corrections.values())
     """Bring in labels, as a person."""
     file = project.root / "corrections.json"
     file.write_text(json.dumps(corrections))
@@ -54,9 +55,6 @@ def open_evidence(project, run_id=None):
 def logged(verified_project, tmp_path_factory):
     """A project whose last run keeps all its epochs; only ever read."""
     project = copy_project(verified_project[0], tmp_path_factory.mktemp("logged") / "p")
-    locked = rows(project, "select min(path) from clips where subset = 'test'")[0][0]
-    # Several labels of a clip that no model trains on make no other head.
-    correct(project, {locked: ["Bell", "Surf"]})
     train(project, read_recipe("quick", [*TINY, "pretrain.log_every=1"]), workers=1)
     return project
 

@@ -26,7 +26,7 @@ from labelkit.stores.labels import LabelStore
 from tests.support.clips import write_csv, write_tone
 from tests.support.commands import call, refused, rows
 from tests.support.labelled import CLASSES, PATHS, write_probs
-from tests.support.projects import copy_project
+from tests.support.projects import allow_several, copy_project
 
 RECIPE = read_recipe(
     "probe",
@@ -60,6 +60,7 @@ def say_verdicts(project, *told, actor="ann"):
 
 
 def correct(project, said):
+    allow_several(project, said.values())
     file = project.root / "corrections.json"
     file.write_text(json.dumps(said))
     import_labels(project, file, "corrections", FormatSpec())
@@ -341,7 +342,8 @@ IN_THE_PRESENT = {
     "init", "import", "folds", "demo", "recipes show", "push", "pull", "diff", "undo", "backup",
     "restore", "doctor", "review init", "review push", "review pull", "review status",
     "review doctor", "review disagreements", "review annotators", "review quarantine",
-    "review repair", "review confirm", "changes export", "changes import", "gc",
+    "review repair", "review confirm", "changes export", "changes import", "gc", "label", "labels",
+    "classes rename", "classes merge", "classes retire",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from labelkit.labels.undo import undo
 from labelkit.records import Batch, LabelEvent, Review, Run, Verdict, verdicts_of
 from tests.support.commands import call, refused, rows
 from tests.support.labelled import CLASSES, PATHS, make_labelled
-from tests.support.projects import copy_project
+from tests.support.projects import allow_several, copy_project
 
 # Class ids.
 BIRD, CAR, DOG, RAIN = range(4)
@@ -26,6 +26,7 @@ def lived(tmp_path_factory):
     Batches 1 to 3 brought clips and folds; the clips were unverified.
     """
     project = make_labelled(tmp_path_factory.mktemp("lived") / "p")
+    allow_several(project, [["Bird", "Dog"]])
     with project.store.write() as session:
         for clip, label in ((8, BIRD), (9, CAR), (10, DOG), (11, RAIN)):
             if session.labels().labels[clip] != [label]:

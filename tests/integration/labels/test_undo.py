@@ -18,7 +18,7 @@ from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.stores.reviews import read_clips
 from tests.support.commands import call, refused, rows, snapshot
 from tests.support.labelled import CLASSES, PATHS, N, write_probs
-from tests.support.projects import copy_project
+from tests.support.projects import allow_several, copy_project
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def labels_now(project):
 
 
 def correct(project, corrections):
+    allow_several(project, corrections.values())
     file = project.root / "corrections.json"
     file.write_text(json.dumps(corrections))
     import_labels(project, file, "corrections", FormatSpec())
