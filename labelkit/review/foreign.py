@@ -277,8 +277,8 @@ def _tell(export: ForeignExport, matched: _Matched) -> list[str]:
     if export.others:
         kinds = ", ".join(f"{n} of {kind}" for kind, n in sorted(export.others.items()))
         lines.append(
-            f"annotations without choices are left out ({kinds}); labelkit takes choices of whole "
-            "clips: turn them into such in Label Studio, or write them as CSV and import that"
+            f"annotations without choices are left out ({kinds}); only choices of whole clips can "
+            "come in: turn them into such in Label Studio, or write them as CSV and import that"
         )
     if export.drafts:
         lines.append(

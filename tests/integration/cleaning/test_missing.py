@@ -14,7 +14,7 @@ from labelkit.stores.scores import newest_pair_scores
 from tests.support.clips import write_csv
 from tests.support.commands import call, refused, rows, snapshot
 from tests.support.labelled import CLASSES, PATHS, N, judge, write_probs
-from tests.support.projects import TINY, copy_project
+from tests.support.projects import TINY, allow_several, copy_project
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ def test_what_people_decided_is_never_proposed(judged):
     for labels in (f"{given},{name}", given):
         file = project.root / "c.json"
         file.write_text(json.dumps({path: labels}))
+        allow_several(project, [labels])
         import_labels(project, file, "corrections", FormatSpec())
     known = {(PATHS.index(path), CLASSES.index(name))}
     found, _ = missing(project, "--run", run_id, "--percentile", 90)
@@ -130,6 +131,7 @@ def test_a_person_who_decides_later_wins(judged):
     file = project.root / "c.json"
     for labels, still in ((f"{given},{name}", False), (given, False)):
         file.write_text(json.dumps({path: labels}))
+        allow_several(project, [labels])
         import_labels(project, file, "corrections", FormatSpec())
         assert ((path, name) in unsure(project)) == still
     # Whatever a machine says after that.
