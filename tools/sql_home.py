@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from labelkit.stores.catalog import KNOWN_VIEWS
 from labelkit.stores.schema import ABOUT
-from labelkit.stores.views import VIEWS
 
 PACKAGE = Path(__file__).parents[1] / "labelkit"
-TABLES = {*ABOUT, "predictions", *(view.name.partition("(")[0] for view in VIEWS)}
+TABLES = {*ABOUT, "predictions", *(view.name.partition("(")[0] for view in KNOWN_VIEWS)}
 
 _NAMED = re.compile(
     rf'\b(?:from|join|into|update|table)\s+"?(?:{"|".join(sorted(TABLES))})\b', re.IGNORECASE

@@ -126,11 +126,9 @@ def is_by_nobody(annotation: object) -> bool:
     if fields.get("parent_annotation"):
         # Marks are copied with where they came from on the task that somebody listened to.
         return True
-    origins = {_mapping(item).get("origin") for item in items} - {None, ""}
-    if fields.get("parent_prediction"):
-        # Marks of a prediction may say so themselves; of a person's, one at least says manual.
-        return origins <= {"prediction"}
-    return not origins and "lead_time" in fields
+    if any(_mapping(item).get("origin") for item in items):
+        return False
+    return bool(fields.get("parent_prediction")) or "lead_time" in fields
 
 
 def is_copy(annotation: object, other: object) -> bool:

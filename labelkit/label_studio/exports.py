@@ -86,7 +86,8 @@ def read_foreign(
     Example:
         >>> item = {"from_name": "c", "type": "choices", "value": {"choices": ["Dog"]}}
         >>> task = {"id": 1, "data": {"audio": "/data/upload/1/0a1b2c3d-a.wav"},
-        ...         "annotations": [{"id": 2, "result": [item]}]}
+        ...         "annotations": [{"id": 2, "result": [item], "lead_time": 2.0,
+        ...                          "was_cancelled": False}]}
         >>> [found] = read_foreign([task]).tasks
         >>> found.names, list(found.labels)
         (('a.wav', '0a1b2c3d-a.wav'), ['Dog'])

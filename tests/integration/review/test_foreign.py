@@ -445,7 +445,8 @@ def test_nobody_confirms_herself(known):
 @pytest.mark.parametrize(
     ("origin", "more", "counts"),
     [
-        ("prediction", {"lead_time": None, "parent_prediction": 3}, False),
+        # The page says where a mark came from: who submitted it has seen the clip.
+        ("prediction", {"lead_time": None, "parent_prediction": 3}, True),
         ("prediction", {"lead_time": 2.5, "parent_prediction": 3}, True),
         ("manual", {"lead_time": None, "parent_prediction": 3}, True),
         ("prediction-changed", {"lead_time": None, "parent_prediction": 3}, True),
