@@ -189,3 +189,11 @@ def label_studio():
 def labelled(tmp_path_factory):
     """A project without recordings, of tests.support.labelled; only ever read."""
     return make_labelled(tmp_path_factory.mktemp("labelled") / "p")
+
+
+@pytest.fixture(scope="session")
+def tone(tmp_path_factory):
+    """The bytes of a short WAV, for tests to which any recording will do."""
+    path = tmp_path_factory.mktemp("tone") / "t.wav"
+    write_tone(path, 400, seconds=0.05)
+    return path.read_bytes()

@@ -194,11 +194,6 @@ def find_built_on(session: Session, batch_id: int) -> list[str]:
     ]
 
 
-def brought_clips(session: Session, batch_id: int) -> bool:
-    """Tell whether a batch brought clips in that are there."""
-    return bool(session.rows("select 1 from clips where batch_id = ? limit 1", [batch_id]))
-
-
 def undo_line(session: Session, batch_id: int) -> list[int]:
     """List a batch, its undo, the undo of that one, and so on."""
     rows = session.rows(

@@ -14,7 +14,7 @@ from labelkit.datasets.walking import is_junk
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
-from tests.support.clips import write_csv, write_tone
+from tests.support.clips import write_csv
 from tests.support.commands import call, rows, snapshot
 
 # What computers leave in a folder of recordings; none of it is a clip or makes a class.
@@ -27,13 +27,6 @@ JUNK = [
     ".hidden/x.wav", "__pycache__/x.wav", "Dog/2.wav.part", "Dog/3.wav.crdownload", "Dog/~$4.wav",
     ".Spotlight-V100/x.wav", ".fseventsd/x.wav", "Network Trash Folder/x.wav",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tone") / "t.wav"
-    write_tone(path, 400, seconds=0.05)
-    return path.read_bytes()
 
 
 @pytest.fixture

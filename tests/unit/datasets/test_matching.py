@@ -9,7 +9,7 @@ from labelkit.datasets.matching import MATCHES, Recordings, spell, stem_of
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
-from tests.support.clips import write_csv, write_tone
+from tests.support.clips import write_csv
 
 NFC, NFD = (unicodedata.normalize(form, "Vögel/Zaunkönig.wav") for form in ("NFC", "NFD"))
 # The files that are there, the path that is given, the one meant, and how far one must go.
@@ -81,13 +81,6 @@ def test_names_and_nearest_names():
     assert Recordings(["x/recording_1.wav"]).guess("birds.wav") is None
     found = Recordings(["a.wav"])
     assert found.find("b", "stem", ["zz", "a"]) == ["a.wav"]
-
-
-@pytest.fixture(scope="module")
-def tone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tone") / "t.wav"
-    write_tone(path, 400, seconds=0.05)
-    return path.read_bytes()
 
 
 @pytest.fixture

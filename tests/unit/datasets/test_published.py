@@ -12,7 +12,6 @@ from labelkit.datasets.sniffing import find_format
 from labelkit.errors import FaultyFile, InvalidInput
 from labelkit.labels.importing import import_labels
 from labelkit.project import create_project
-from tests.support.clips import write_tone
 
 US8K = "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
 ESC = "filename,fold,target,category,esc10,src_file,take\n"
@@ -115,13 +114,6 @@ FILES = {
         {"b0RF_30000.wav": ("/m/1,/m/2", None, None, "train")},
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tone") / "t.wav"
-    write_tone(path, 400, seconds=0.05)
-    return path.read_bytes()
 
 
 @pytest.fixture
