@@ -29,6 +29,7 @@ from tests.crash.workers import (
     child,
 )
 from tests.support.label_studio_server import answer
+from tests.support.projects import allow_several
 
 N_CLIPS = 20_000
 # Seconds a child may live before a kill that waits for nothing in particular.
@@ -248,6 +249,7 @@ def make_undo_project(folder):
     source.write_text("fname,label\n" + "".join(f"{k}.wav,class{k % 10}\n" for k in range(n)))
     project, _ = create_project(project_folder, folder / "audio")
     import_labels(project, source, "csv", FormatSpec(), metadata_only=True)
+    allow_several(project, [[3, 4]])
     with project.store.write() as session:
         for number in range(N_UNDONE):
             session.append(_decision(f"m{number}", range(20 * number, 20 * number + 20), False))

@@ -70,7 +70,7 @@ class Model:
         """What an undo appends, or None if it is refused."""
         if not 1 <= number <= len(self.batches):
             return None
-        if not self.stands(number) or self.batches[number - 1]["clips"]:
+        if not self.stands(number):
             return None
         tip = number
         while (by := self.undone_by(tip)) is not None:
@@ -162,7 +162,8 @@ class World:
                  labels=tuple(model.classes[c] for c in self.labels(n // 2)))
             for k, n in enumerate(numbers)
         ]  # fmt: skip
-        self.append(kind="import", actor="me", by_person=True, classes=classes, clips=clips)
+        self.append(kind="import", actor="me", by_person=True, classes=classes, clips=clips,
+                    facts={} if model.batches else {"labels": "several"})  # fmt: skip
         first = len(model.paths)
         model.paths += [clip.path for clip in clips]
         model.add(
@@ -281,6 +282,8 @@ class World:
 
     def do_undo(self, number):
         target = number % (len(self.model.batches) + 2)
+        if target and any(batch["clips"] for batch in self.model.batches[target - 1 : target]):
+            return  # Clips that go again: tests/integration/labels/test_sequences.py.
         plan = self.model.plan_undo(target)
         if plan is None:
             with pytest.raises(InvalidInput, match=f"^no batch {target}|^batch {target} "):
