@@ -53,6 +53,7 @@ TABLE: dict[str, dict[str, str]] = {
         "quality": "labelkit.noise.consensus:consensus_quality",
     },
     "embedder": {
+        "aisfx": "labelkit.models.aisfx:load_aisfx",
         "pooled_mel": "labelkit.audio.embedding:pool_frames",
     },
     "feature": {

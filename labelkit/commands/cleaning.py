@@ -95,7 +95,8 @@ def score(
     doubtful: Sequence[object]
     if not pairs and not scoring.reads_probe(methods or scoring.DEFAULT):
         named = ", ".join(methods)
-        refuse_given(f"{named} reads no embeddings", probe="--probe", set_="--set")
+        why = f"{named} reads no embeddings"
+        refuse_given(why, probe="--probe", encoder="--encoder", set_="--set")
     if pairs:
         doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:

@@ -17,6 +17,7 @@ from labelkit.output import LAYOUT, Layout
 from labelkit.terminal import echo
 
 Command = Callable[..., Any]
+_EMBEDDER = "embedding.embedder"
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,47 @@ def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
-def recipe_options(command: Command) -> Command:
-    """Add ``--recipe``, ``--flavour`` and ``--set``, and pass the recipe itself."""
+def _with_encoder(encoder: str | None, settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Put ``--encoder`` among the settings, of one of which it is the short form."""
+    if encoder is None:
+        return settings
+    for text in settings:
+        if config.split_setting(text)[0].strip() == _EMBEDDER:
+            raise click.UsageError(f"--encoder {encoder} and --set {text} exclude one another")
+    return (f"{_EMBEDDER}={encoder}", *settings)
+
+
+def recipe_options(command: Command, *, hears_vectors: bool = False) -> Command:
+    """Add ``--recipe``, ``--flavour`` and ``--set``, and pass the recipe itself.
+
+    Args:
+        command: To be given them.
+        hears_vectors: Add ``--encoder``, too.
+    """
 
     @functools.wraps(command)
-    def run(recipe: str, flavour: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
-        return command(recipe=config.read_recipe(recipe, set_, flavour=flavour), **kwargs)
+    def run(
+        recipe: str,
+        flavour: str | None,
+        set_: tuple[str, ...],
+        encoder: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        # Who names what makes the vectors, and no recipe, means the one that reads them.
+        name = recipe if encoder is None or is_given("recipe") else "probe"
+        found = config.read_recipe(name, _with_encoder(encoder, set_), flavour=flavour)
+        if encoder is not None and not found.probe.classifier:
+            raise click.UsageError(
+                f"recipe {name} trains a network, which hears spectrograms and no vectors; leave "
+                "out --encoder, or take --recipe probe"
+            )
+        return command(recipe=found, **kwargs)
 
     for option in (
         plugins_option,
         set_option,
         flavour_option,
+        *([encoder_option] if hears_vectors else []),
         click.option(
             "--recipe", default="quick", show_default=True,
             help="Name or TOML file of the training; see: labelkit recipes.",
@@ -106,15 +137,16 @@ def rule_options(command: Command) -> Command:
 
 
 def probe_option(command: Command) -> Command:
-    """Add ``--probe`` and ``--set``, and pass the recipe of embeddings and classifier."""
+    """Add ``--probe``, ``--encoder``, ``--set``, and pass the recipe of vectors and classifier."""
 
     @functools.wraps(command)
-    def run(probe: str, set_: tuple[str, ...], **kwargs: Any) -> Any:
-        return command(probe=config.read_recipe(probe, set_), **kwargs)
+    def run(probe: str, encoder: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(probe=config.read_recipe(probe, _with_encoder(encoder, set_)), **kwargs)
 
     for option in (
         plugins_option,
         set_option,
+        encoder_option,
         click.option(
             "--probe", default="probe", show_default=True,
             help="Recipe of the embeddings and the classifier that give a second opinion.",
@@ -125,14 +157,14 @@ def probe_option(command: Command) -> Command:
 
 
 def training_options(command: Command) -> Command:
-    """Add what every training takes: recipe, settings, seed, workers, device."""
+    """Add what every training takes: recipe, encoder, settings, seed, workers, device."""
     for option in (
         device_option,
         workers_option,
         click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of all chance."),
     ):  # fmt: skip
         command = option(command)
-    return recipe_options(command)
+    return recipe_options(command, hears_vectors=True)
 
 
 def is_given(name: str) -> bool:
@@ -203,6 +235,11 @@ workers_option = click.option(
 set_option = click.option(
     "--set", "set_", multiple=True, metavar="KEY=VALUE",
     help="Change a setting: epochs=3 in every stage, finetune.epochs=3 in one.",
+)  # fmt: skip
+encoder_option = click.option(
+    "--encoder", metavar="NAME",
+    help="What makes a vector of a clip, aisfx say: --set embedding.embedder=NAME, of the recipe "
+         "probe unless another is named.",
 )  # fmt: skip
 flavour_option = click.option(
     "--flavour", type=click.Choice(config.FLAVOURS),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labelkit.audio import embedding, io
+from labelkit.audio import aisfx, embedding, io
 from labelkit.audio.embedding import Embedder
 from labelkit.config import EmbeddingSpec, FeatureSpec
 from labelkit.errors import InvalidInput
@@ -26,7 +26,7 @@ from labelkit.recordings.features import (
     read_recordings,
 )
 from labelkit.recordings.usable import refuse_gone, same_recordings
-from labelkit.registry import TABLE, resolve
+from labelkit.registry import resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
 from labelkit.stores.embeddings import EmbeddingStore, read_vectors
 from labelkit.types import Bools, Floats
@@ -39,6 +39,9 @@ _HEARS = "all that is decoded"
 _NAMED = 20
 # Why a recording that can be heard has no vector.
 NOT_FINITE, NO_VECTOR = "not_finite", "no_vector"
+
+# The embedder that hears no samples.
+POOLED = "pooled_mel"
 
 Found = tuple[Entry, Floats]
 
@@ -74,8 +77,11 @@ def open_embeddings(
     kind, _, target = spec.embedder.partition(":")
     about: dict[str, Any] = asdict(spec)
     name = spec.embedder
-    if spec.embedder in TABLE["embedder"]:
+    if spec.embedder == POOLED:
         about = {"pooling": embedding.POOLING, "features": asdict(feature_spec)}
+    elif spec.embedder == aisfx.PACKAGE:
+        # What is computed needs the wheel no more, so that the very file is looked at when it is.
+        about = {"window_s": spec.window_s, "hop_s": spec.hop_s, "hears": _HEARS, **aisfx.ABOUT}
     elif kind == "vectors":
         name = Path(target).stem
         about = {"embedder": kind, "file": io.hash_file(_file(target, spec.embedder))}
@@ -123,7 +129,7 @@ def compute_embeddings(
         refuse_gone(project, table)
     if not store.missing(project.audio_dir, table.paths):
         return store
-    pooled = spec.embedder in TABLE["embedder"]
+    pooled = spec.embedder == POOLED
     if pooled:
         features = compute_features(project, feature_spec, workers=workers, device=device)
     elif kind != "vectors":
@@ -240,6 +246,10 @@ def load_embedder(spec: EmbeddingSpec, device: str = "cpu") -> Embedder:
         InvalidInput: If it is unknown or cannot be loaded.
     """
     kind = spec.embedder.partition(":")[0]
+    if spec.embedder == aisfx.PACKAGE:
+        say(f"{aisfx.PACKAGE}: {aisfx.ATTRIBUTION}")
+        loaded: Embedder = resolve("embedder", spec.embedder)(device)
+        return loaded
     if kind == "onnx":
         return embedding.load_onnx(spec, device)
     return load_hear(spec, device) if kind == "hear" else embedding.load_plugin(spec)
