@@ -17,6 +17,7 @@ from labelkit import registry
 from labelkit.audio import io
 from labelkit.config import EmbeddingSpec
 from labelkit.errors import InvalidInput, LabelkitError, UnknownName, needing
+from labelkit.progress import say
 from labelkit.types import Floats
 
 # Of pool_frames; part of cache keys.
@@ -24,6 +25,9 @@ POOLING = 1
 # Windows and samples that an embedder gets at once, at most, but for a single window.
 BATCH_WINDOWS, BATCH_SAMPLES = 64, 2**23
 
+# Share of clips with one vector in common that is told, and that is refused; what counts as
+# rounding, beside the largest number of all; and of how many clips the common vector is sought.
+_TOLD_SHARE, _REFUSED_SHARE, _ROUNDING, _SAMPLED = 0.1, 0.9, 1e-6, 1000
 _RANGE_DB = 80.0
 _LAG = 2  # Frames of a difference.
 _OCTAVES = 8
@@ -325,6 +329,36 @@ def try_out(embedder: Embedder, names: Sequence[str], clips: Sequence[Floats]) -
             "switch off dropout, or fix its seed"
         )
     return len(vectors[0]) if vectors else 0
+
+
+def check_spread(embedder: str, names: Sequence[str], vectors: Floats) -> None:
+    """Refuse vectors that tell no clips apart, and tell of many that do not.
+
+    Args:
+        embedder: Whose they are.
+        names: Clips of different content.
+        vectors: Theirs, finite, shape ``(n_clips, dim)``.
+
+    Raises:
+        InvalidInput: If nine in ten of them or more are one and the same, but for rounding.
+    """
+    if len(vectors) < 2:
+        return
+    # What more than half of all have in common is the median, also of some of them.
+    common = np.median(vectors[:: -(-len(vectors) // _SAMPLED)], axis=0)
+    rounding = _ROUNDING * max(abs(float(vectors.min())), abs(float(vectors.max())))
+    parts = (vectors[k : k + _SAMPLED] for k in range(0, len(vectors), _SAMPLED))
+    near = [(np.abs(part - common) <= rounding).all(axis=1) for part in parts]
+    rows = np.flatnonzero(np.concatenate(near))
+    if len(rows) < max(2, _TOLD_SHARE * len(vectors)):
+        return
+    told = f"embedder {embedder} gives the same vector for {len(rows)} of {len(vectors)} clips"
+    some_names = f"{names[rows[0]]} and {names[rows[-1]]} among them"
+    if len(rows) >= _REFUSED_SHARE * len(vectors):
+        raise InvalidInput(
+            f"{told}, {some_names}, though they differ; does it hear their rate and length?"
+        )
+    say(f"{told}, {some_names}, though they differ; nothing can tell these by it")
 
 
 def check_length(embedder: str, wanted: int, clip: str, found: int) -> None:

@@ -101,9 +101,9 @@ def similar(
 def embed(place: Place, probe: config.Recipe, workers: int | None, device: str) -> None:
     """Compute the embeddings of all clips that are not there yet, by any embedder.
 
-    --set embedding.embedder=pooled_mel needs no model; package.module:function,
-    hear:package.module and onnx:FILE are models, checked on entry; vectors:FILE are your
-    own vectors, npz or npy.
+    --encoder pooled_mel needs no model; aisfx is a pretrained network, of a wheel that pip
+    installs; package.module:function, hear:package.module and onnx:FILE are models, checked
+    on entry; vectors:FILE are your own vectors, npz or npy.
     """
     from labelkit.recordings.embedding import compute_embeddings
     from labelkit.recordings.usable import unusable

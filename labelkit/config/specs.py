@@ -143,12 +143,12 @@ class EmbeddingSpec:
 
     embedder: str = setting(
         "pooled_mel",
-        "pooled_mel needs no model; hear:package.module, onnx:FILE, package.module:function; "
-        "vectors:FILE are your own.",
+        "pooled_mel needs no model, aisfx a wheel; hear:package.module, onnx:FILE, "
+        "package.module:function; vectors:FILE are your own.",
         kind="embedder",
     )
     sample_rate: int = setting(
-        16000, "Rate the embedder wants, in Hz; of hear the model says it.", low=1000
+        16000, "Rate the embedder wants, in Hz; aisfx and hear know theirs.", low=1000
     )
     window_s: float = setting(0.0, "Length of a window, in seconds; 0 is the whole clip.", low=0)
     hop_s: float = setting(0.0, "From one window to the next, in seconds; 0 is window_s.", low=0)

@@ -113,22 +113,40 @@ def compute_embeddings(
         feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
         workers: Processes that read at once; as many as cores and memory allow if None. The
             embedder is in this one.
-        device: Where the spectrograms, the HEAR or the ONNX model are computed.
+        device: Where the spectrograms, aisfx, the HEAR or the ONNX model are computed.
 
     Raises:
         InvalidInput: If the embedder is unknown, fails, is not deterministic, or gives
-            every clip the same vector or vectors of different lengths.
+            nearly every clip the same vector or vectors of different lengths.
+        MissingPackage: If the embedder's package is not installed.
         RecordingsGone: If the audio folder, or much of what lay in it, is not there.
         StoreBusy: If another process computes the same embeddings.
     """
     store = open_embeddings(project, spec, feature_spec)
+    _compute_missing(project, store, spec, feature_spec, workers, device)
+    # The same bytes have the same vector for a good reason.
+    heard = {e.content_hash: e.path for e in store.entries.values() if e.length}
+    paths = sorted(heard.values())
+    embedding.check_spread(spec.embedder, paths, store.read(paths)[0])
+    return store
+
+
+def _compute_missing(
+    project: Project,
+    store: EmbeddingStore,
+    spec: EmbeddingSpec,
+    feature_spec: FeatureSpec,
+    workers: int | None,
+    device: str,
+) -> None:
+    """Add to a store what is not there yet."""
     kind = spec.embedder.partition(":")[0]
     with project.store.read() as session:
         table = session.labels()
     if kind != "vectors":
         refuse_gone(project, table)
     if not store.missing(project.audio_dir, table.paths):
-        return store
+        return
     pooled = spec.embedder == POOLED
     if pooled:
         features = compute_features(project, feature_spec, workers=workers, device=device)
@@ -151,7 +169,6 @@ def compute_embeddings(
                 found = _embed(_waves(read), embedder, spec, store)
             for entry, vector in track(found, len(missing), "embeddings"):
                 _add(store, spec, entry, vector)
-    return store
 
 
 def read_embeddings(
