@@ -11,6 +11,8 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat \
 	    --editable '.[dev,review,prompt]'
+	# Its weights alone are of use, and its pins would part it from all else.
+	$(BIN)/pip install --quiet --no-deps aisfx==0.1.2
 	touch $@
 
 # A server for the tests, in an environment of its own; LABELKIT_LABEL_STUDIO names another.

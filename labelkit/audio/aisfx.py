@@ -105,7 +105,8 @@ def cut_blocks(mono: Floats) -> Floats:
         n_frames = length
     frames = _compute(wave, n_frames)
     starts = np.linspace(0, n_frames - length, n_blocks).round().astype(int)
-    return frames[starts[:, None] + np.arange(length)]
+    blocks: Floats = frames[starts[:, None] + np.arange(length)]
+    return blocks
 
 
 def _compute(wave: Floats, n_frames: int) -> Floats:
@@ -133,5 +134,5 @@ def _bank() -> Floats:
     ramps = corners[:, None] - np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE)
     widths = np.diff(corners)[:, None]
     bank = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
-    bank /= bank.sum(axis=1, keepdims=True)
-    return bank.T.astype(np.float32)
+    found: Floats = (bank / bank.sum(axis=1, keepdims=True)).T.astype(np.float32)
+    return found

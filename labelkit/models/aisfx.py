@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class Encoder(nn.Module):
                 layers += [_make_conv(tensors, block, number), nn.ReLU(inplace=True)]
             if block <= _N_POOLED:
                 layers.append(nn.MaxPool2d(2))
-        self.body = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.body = nn.Sequential(*layers)
         self.requires_grad_(False).eval()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -65,7 +66,8 @@ def _make_conv(tensors: Mapping[str, torch.Tensor], block: int, number: int) -> 
         tensors[f"{norm}.bias"],
     )
     made = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-    made.weight, made.bias = weight, bias
+    made.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    made.bias = bias
     return made
 
 
@@ -81,7 +83,11 @@ def read_tensors(checkpoint: bytes) -> Mapping[str, torch.Tensor]:
     from numpy._core.multiarray import scalar
 
     # Beside the tensors lie sizes of data sets, as numbers of numpy's, under their name of then.
-    numbers = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.int64))]
+    numbers: list[Any] = [
+        (scalar, "numpy.core.multiarray.scalar"),
+        np.dtype,
+        type(np.dtype(np.int64)),
+    ]
     try:
         with torch.serialization.safe_globals(numbers):
             tensors = torch.load(io.BytesIO(checkpoint), "cpu", weights_only=True)[0]
@@ -93,7 +99,10 @@ def read_tensors(checkpoint: bytes) -> Mapping[str, torch.Tensor]:
 
 
 def embed(encoder: Encoder, windows: Floats, device: str = "cpu") -> Floats:
-    """Return the mean vector of the blocks of each window.
+    """Return the direction of the mean vector of the blocks of each window.
+
+    Scaled to length 1 they serve a linear classifier better on all sets it was measured on: how
+    long one is says how much there is to hear, not of what.
 
     Args:
         encoder: On ``device``.
@@ -101,15 +110,17 @@ def embed(encoder: Encoder, windows: Floats, device: str = "cpu") -> Floats:
         device: Where to compute.
 
     Returns:
-        Float32, shape ``(n_windows, 512)``.
+        Float32, shape ``(n_windows, 512)``, of length 1 each.
     """
     # Windows of one length have as many blocks, of one length.
     cut = np.stack([aisfx.cut_blocks(window) for window in windows])
     blocks = torch.from_numpy(cut.reshape(-1, *cut.shape[2:]))
+    parts = [blocks[k : k + _AT_ONCE] for k in range(0, len(blocks), _AT_ONCE)]
     with torch.inference_mode():
-        vectors = torch.cat([encoder(part.to(device)).cpu() for part in blocks.split(_AT_ONCE)])
-    means: Floats = vectors.reshape(*cut.shape[:2], -1).mean(dim=1).numpy()
-    return means
+        vectors = torch.cat([encoder(part.to(device)).cpu() for part in parts])
+    means = vectors.reshape(*cut.shape[:2], -1).mean(dim=1)
+    found: Floats = nn.functional.normalize(means, dim=1).numpy()
+    return found
 
 
 def load_aisfx(device: str = "cpu") -> Embedder:

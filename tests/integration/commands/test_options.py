@@ -71,7 +71,8 @@ TWICE = {"review push": "push", "review pull": "pull"}
 TERMINAL, PLUGINS = "tests/integration/commands/test_tables.py", "tests/unit/config/test_plugins.py"
 ROWS = {
     "--set": "--set features.n_mels=33", "--recipe": "--recipe probe", 
-    "--probe": "--probe quick", "--workers": "--workers 3", "--seed": "--seed 3",
+    "--probe": "--probe quick", "--encoder": "--encoder aisfx",
+    "--workers": "--workers 3", "--seed": "--seed 3",
     "--dry-run": "--dry-run", "--force": "--force", "--as-of": "--as-of 1",
     "--allow-plugins": PLUGINS, "--wide": TERMINAL, "--record": TERMINAL, 
 "--run": "--run r", "--probs": "--probs a.csv",
@@ -179,6 +180,12 @@ REFUSED = {
     "recipes --json show quick": "put it behind",
     "recipes show quick --flavour as_written": "no flavour",
     "train --recipe probe --start r": "starts from no weights",
+    "train --recipe quick --encoder aisfx": "hears spectrograms and no vectors; leave out --encod",
+    "verify --recipe dorfer --encoder aisfx": "or take --recipe probe",
+    "rehearse --kind uniform --rate 0.2 --encoder aifsx": "'aifsx'; did you mean 'aisfx'",
+    "embed --encoder aisfx --set embedding.embedder=pooled_mel": "exclude one another",
+    "train --set embedding.embedder=pooled_mel --encoder pooled_mel": "exclude one another",
+    "score --method lwlrap --encoder aisfx": "lwlrap reads no embeddings; leave out --encoder",
     "score --run r --probs a.csv": "exclude one another",
     "score --pairs class_rank --method lwlrap": "--pairs excludes",
     "score --pairs class_rank --fuse": "--pairs excludes",
