@@ -164,7 +164,9 @@ def _compare(
     store = compute_features(project, probe.features, workers=workers)
     yield from _left_out(store, standing, project.audio_dir)
     use = usable_rows(store, standing.table)
-    yield from _copies(standing, "near_duplicate", pair_near(store, standing.table.paths, use))
+    near = pair_near(project, store, standing.table.paths, use, workers=workers)
+    same = [(pair.clip, pair.other, pair.similarity) for pair in near if pair.is_same]
+    yield from _copies(standing, "near_duplicate", same)
     yield from _outliers(project, standing, probe, workers)
 
 
