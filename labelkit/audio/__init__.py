@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from labelkit import lazy
 
 if TYPE_CHECKING:
+    from labelkit.audio.bandwidth import find_bandwidth as find_bandwidth
     from labelkit.audio.batched import compute_batch as compute_batch
     from labelkit.audio.embedding import Embedder as Embedder
     from labelkit.audio.embedding import check_embedder as check_embedder
@@ -25,6 +26,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__, __all__ = lazy.attach(
         __name__,
         {
+            "bandwidth": ("find_bandwidth",),
             "batched": ("compute_batch",),
             "embedding": ("Embedder", "check_embedder", "pool_frames"),
             "faults": ("inspect",),

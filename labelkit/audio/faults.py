@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from labelkit.audio import io
+from labelkit.audio.bandwidth import LoudFrames
 from labelkit.audio.pyav import NoDecoder
 from labelkit.config import FeatureSpec
 from labelkit.errors import InvalidInput
@@ -58,15 +59,11 @@ _HIGHEST = 16.0
 _WILD = 2.0**32
 # Of samples that stand alone: all that lie within spike_db of the peak, in seconds.
 _SPIKE_S = 1e-3
-# A cut-off is a fall by so many dB, found within this part of half the rate: rates are
-# mostly doubled or more, while coders leave out highs above two thirds of it.
-_CUTOFF_DB = 45.0
-_CUTOFF_RANGE = (0.1, 0.55)
-_SPECTRUM = 2048
+# A cut-off lies below this part of half the rate: rates are mostly doubled or more, while coders
+# leave out highs above two thirds of it.
+_CUTOFF_SHARE = 0.6
 # Below so many Hz for each bit a second and channel no coder cuts off by itself.
 _CODER_HZ_PER_BIT = 0.2
-_LOUDEST = 400
-_HALF_STEP = 2.0**-16
 # Of dB: what a spectrogram of silence may differ from that of zeros.
 _NOTHING_DB = 0.01
 
@@ -112,7 +109,7 @@ class Examination:
         self._mixed, self._apart = 0.0, 0.0
         self._sums: Floats | float = 0.0
         self._clipping = _Clipping(floats)
-        self._cutoff = _Cutoff(rate)
+        self._loud = LoudFrames()
 
     def add(self, block: Floats) -> Floats:
         """Look at samples, shape ``(n, n_channels)``, and return them with finite numbers only."""
@@ -131,7 +128,7 @@ class Examination:
                 self._sums = self._sums + block.sum(axis=0, dtype=np.float64)
         if self._whole:
             self._clipping.add(block)
-            self._cutoff.add(block)
+            self._loud.add(block.mean(axis=1))
         return block
 
     def finish(self, n_channels: int) -> Iterator[str]:
@@ -168,7 +165,7 @@ class Examination:
 
     def cutoff(self) -> tuple[float, float] | None:
         """Find where the content ends far below half the rate, see :func:`find_cutoff`."""
-        return self._cutoff.find()
+        return _far_below(self._loud.find_edge(), self._rate)
 
 
 def inspect(path: Path, spec: FeatureSpec | None = None, *, window_s: float = 0.0) -> Inspection:
@@ -280,78 +277,18 @@ class _Clipping:
         return self._n_runs * _CLIPPED_RUN > _CLIPPED_SHARE * self._n
 
 
-class _Cutoff:
-    """Keeps the loudest spectra of a recording."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._tail = np.zeros(0, np.float32)
-        self._n, self._n_frames = 0, 0
-        self._energies, self._frames = np.zeros(0), np.zeros((0, _SPECTRUM), np.float32)
-
-    def add(self, block: Floats) -> None:
-        """Look at the next samples, shape ``(n, n_channels)``."""
-        self._n += len(block)
-        mono = np.concatenate([self._tail, block.mean(axis=1)])
-        n = max(0, 1 + (len(mono) - _SPECTRUM) // (_SPECTRUM // 2))
-        self._tail = mono[n * _SPECTRUM // 2 :]
-        if not n:
-            return
-        self._n_frames += n
-        frames = np.lib.stride_tricks.sliding_window_view(mono, _SPECTRUM)[:: _SPECTRUM // 2]
-        with np.errstate(over="ignore"):
-            energies = np.einsum("ij,ij->i", frames, frames)
-        energies = np.concatenate([self._energies, energies])
-        kept = np.sort(np.argsort(-energies, kind="stable")[:_LOUDEST])
-        old = kept[kept < len(self._energies)]
-        self._frames = np.concatenate(
-            [self._frames[old], frames[kept[len(old) :] - len(self._energies)]]
-        )
-        self._energies = energies[kept]
-
-    def find(self) -> tuple[float, float] | None:
-        """Find frequency and depth of a cut-off."""
-        if self._n < max(_SPECTRUM, _VERY_SHORT_S * self._rate):
-            return None
-        # Between loud moments there may be digital silence, which says nothing of the highs.
-        loudest = np.argsort(-self._energies)[: min(_LOUDEST, -(-self._n_frames // 4))]
-        windowed = self._frames[loudest] * np.hanning(_SPECTRUM)
-        with np.errstate(over="ignore", invalid="ignore"):
-            power = (np.abs(np.fft.rfft(windowed)) ** 2).mean(axis=0)
-        if not np.isfinite(power).all():
-            return None
-        # Steps of 16 bits are the least that is heard of any file.
-        level = 10 * np.log10(power[:-8] + _SPECTRUM * _HALF_STEP**2 / 12)
-        highest_above = np.maximum.accumulate(level[::-1])[::-1]
-        first, last = (int(share * _SPECTRUM / 2) for share in _CUTOFF_RANGE)
-        steepest, deepest = 0, 0.0
-        for k in range(first, last, 2):
-            below, above = level[int(0.7 * k) : int(0.97 * k)], highest_above[int(1.06 * k) + 1]
-            # A quarter of the band may lie lower; the highest is found in far less time.
-            if below.max() - above < _CUTOFF_DB:
-                continue
-            fall = float(np.percentile(below, 25) - above)
-            if fall > deepest:
-                steepest, deepest = k, fall
-        if deepest < _CUTOFF_DB:
-            return None
-        return steepest * self._rate / _SPECTRUM, deepest
-
-
 def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
     """Find where the content of a recording ends as if cut off, far below half its rate.
 
-    So it is after upsampling. Sounds without highs fade out instead and pure tones have
-    nothing below them either: only a fall by 45 dB from a filled band to all that lies
-    above, between a tenth and 0.55 of half the rate, counts.
+    So it is after upsampling, and after a coder of few bits; see
+    :func:`~labelkit.audio.bandwidth.find_bandwidth`, which tells of any edge.
 
     Args:
         samples: Shape ``(n_samples, n_channels)``, full scale 1.
         rate: Their rate in Hz.
 
     Returns:
-        Frequency in Hz and fall in dB; None if there is no such fall, or less than a
-        tenth of a second of sound.
+        Frequency in Hz and fall in dB; None if there is no such fall below 0.6 of half the rate.
 
     Example:
         >>> noise = np.random.default_rng(0).normal(0, 0.1, (16_000, 1))
@@ -362,9 +299,16 @@ def find_cutoff(samples: Floats, rate: int) -> tuple[float, float] | None:
         >>> 7_000 < edge_hz < 8_500
         True
     """
-    cutoff = _Cutoff(rate)
-    cutoff.add(samples.astype(np.float32, copy=False))
-    return cutoff.find()
+    frames = LoudFrames()
+    frames.add(samples.mean(axis=1))
+    return _far_below(frames.find_edge(), rate)
+
+
+def _far_below(edge: tuple[float, float] | None, rate: int) -> tuple[float, float] | None:
+    """Return an edge in Hz and its fall in dB; None if it is near to half the rate."""
+    if edge is None or edge[0] > _CUTOFF_SHARE / 2:
+        return None
+    return edge[0] * rate, edge[1]
 
 
 class FrameJudge:

@@ -27,7 +27,8 @@ _NAMED = 10
 @click.command()
 @click.option(
     "--threshold", type=Finite(0, 1, min_open=True),
-    help="Lowest similarity of a pair, 1 for copies; as chosen on ESC-10 if not given.",
+    help="Lowest similarity of a pair by its spectrograms; if not given, all that is the same "
+    "sound, and what is alike as chosen on ESC-10.",
 )  # fmt: skip
 @workers_option
 @as_of_option
@@ -36,10 +37,12 @@ _NAMED = 10
 def duplicates(place: Place, threshold: float | None, workers: int | None, as_json: bool) -> None:
     """List pairs of clips that are copies: the same bytes, or re-encoded, louder, fainter, cut.
 
-    The column parted names what parts the two, folds or subsets: that is a leak. Rejected
-    clips are left out.
+    Those of the same sound were laid over each other, sample on sample: correlation is 0.95 at
+    least, and the second one begins offset_s into the first. What is alike is not the same, and
+    nothing follows from it. The column parted names what parts copies, folds or subsets: that is
+    a leak. Rejected clips are left out.
     """
-    from labelkit.recordings.duplicates import list_duplicates
+    from labelkit.recordings.duplicates import ALIKE, list_duplicates
 
     pairs = list_duplicates(
         place.project(),
@@ -48,10 +51,12 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
         workers=workers,
     )
     show(pairs, as_json)
-    leaks = sum(pair.parted is not None for pair in pairs)
-    differ = sum(set(pair.labels) != set(pair.other_labels) for pair in pairs)
+    same = [pair for pair in pairs if pair.what != ALIKE]
+    leaks = sum(pair.parted is not None for pair in same)
+    differ = sum(set(pair.labels) != set(pair.other_labels) for pair in same)
+    alike = f"; {len(pairs) - len(same)} more are only alike" if len(same) < len(pairs) else ""
     echo(
-        f"{len(pairs)} pairs: {leaks} parted by folds or subsets, {differ} with other labels",
+        f"{len(same)} pairs: {leaks} parted by folds or subsets, {differ} with other labels{alike}",
         err=True,
     )
 

@@ -30,6 +30,8 @@ _CLIP = 2.0
 _OVERLAP = 0.5
 # Fewer frames than that correlate by chance.
 _FEW_FRAMES = 24
+# Correlation that makes a pair, as chosen on ESC-10.
+THRESHOLD = 0.5
 # Complex numbers held at once in a batch of transforms, 8 bytes each.
 _BATCH = 2**24
 
@@ -38,7 +40,7 @@ def find_near_duplicates(
     frames: Sequence[Floats],
     *,
     groups: Ints | None = None,
-    threshold: float = 0.5,
+    threshold: float = THRESHOLD,
     n_candidates: int = 20,
 ) -> tuple[Ints, Floats]:
     """Find pairs of clips cut from the same seconds of the same recording.
@@ -93,6 +95,28 @@ def find_near_duplicates(
     order = np.lexsort((pairs[:, 1], pairs[:, 0], -similarity))
     order = order[similarity[order] >= threshold]
     return pairs[order], similarity[order]
+
+
+def find_lag(first: Floats, second: Floats) -> int:
+    """Find the frame of one spectrogram that another one begins with, by texture.
+
+    Args:
+        first: Log-mel spectrogram in dB, shape ``(n_frames, n_mels)``.
+        second: Another one of the same parameters.
+
+    Returns:
+        The lag in frames, negative where the second one begins earlier.
+    """
+    from scipy import fft
+
+    length = fft.next_fast_len(len(first) + len(second), real=True)
+    textures = [_texture(np.asarray(clip, np.float32))[0].T for clip in (first, second)]
+    cross = np.zeros(length // 2 + 1, np.complex64)
+    # Band by band: those of hours at once are more than there is room for.
+    for ours, theirs in zip(*textures, strict=True):
+        cross += fft.rfft(ours, length) * fft.rfft(theirs, length).conj()
+    lag = int(fft.irfft(cross, length).argmax())
+    return lag if lag < len(first) else lag - length
 
 
 def correlate_pairs(frames: Sequence[Floats], pairs: Ints) -> Floats:

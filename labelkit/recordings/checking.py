@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +38,15 @@ _USUAL_SHARE = 0.95
 _NEIGHBOURS = 10
 # Clips that tell how similar the nearest one usually is.
 _SAMPLE = 500
-# Clips of one issue that are a matter of the set, if they are most of it.
+# Clips of one issue that are a matter of the set, if they are most of it; of what comes of how a
+# set was made, if they are a fifth.
 _MANY = 20
+_SHARE, _SHARE_OF_MAKING = 0.5, 0.2
+_OF_MAKING = ("truncated", "no_numbers", "scale", "clipped", "very_short", "short", "sample_rate")
+# Below such a part of the usual length a clip is shorter than a set explains.
+_FAR_SHORTER = 0.5
+_OF_LENGTH = ("very_short", "short")
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _HELD_OUT = " (held out)"
 # Copies of a clip that are named.
 _NAMED = 3
@@ -111,6 +119,7 @@ def check(
     inspector = Inspector(project.audio_dir, recipe.features, window_s)
     contents, found = _inspect(paths, inspector, workers)
     issues = list(_faults(standing, contents, found))
+    issues += _lengths(found, window_s)
     groups = group_exact(
         [
             None if {"empty", "silent"} & set(one.faults) or state == REJECTED else content
@@ -155,12 +164,17 @@ def _compare(
     store = compute_features(project, probe.features, workers=workers)
     yield from _left_out(store, standing, project.audio_dir)
     use = usable_rows(store, standing.table)
-    yield from _copies(standing, "near_duplicate", pair_near(store, standing.table.paths, use))
+    near = pair_near(project, store, standing.table.paths, use, workers=workers)
+    same = [(pair.clip, pair.other, pair.similarity) for pair in near if pair.is_same]
+    yield from _copies(standing, "near_duplicate", same)
     yield from _outliers(project, standing, probe, workers)
 
 
 def gather(issues: Sequence[ClipIssue], project: Project) -> list[ClipIssue]:
-    """Make one issue of those that most clips of a set have, for people to read.
+    """Make one issue of those that are a matter of the set, for people to read.
+
+    So is what most clips have, and what a fifth of them have of being short, clipped, sampled up
+    and so on. Few clips of which it is said in other words, as of the shortest, stay by themselves.
 
     Args:
         issues: As of :func:`check`.
@@ -171,19 +185,55 @@ def gather(issues: Sequence[ClipIssue], project: Project) -> list[ClipIssue]:
     kinds: dict[str, list[ClipIssue]] = defaultdict(list)
     for issue in issues:
         kinds[issue.issue].append(issue)
+    told = {name: _gather_kind(name, alike, n_clips) for name, alike in kinds.items()}
     found = []
     for issue in issues:
-        alike = kinds[issue.issue]
-        if len(alike) <= n_clips / 2 or len(alike) < _MANY:
+        one, of_set = told[issue.issue]
+        if id(issue) not in of_set:
             found.append(issue)
-        elif issue is alike[0]:
-            reasons = Counter(one.reason.removesuffix(_HELD_OUT) for one in alike)
-            reason, n = reasons.most_common(1)[0]
-            more = "" if n == len(alike) else f"; so {n} of them, the others in other words"
-            used = 2 * sum(one.used for one in alike) >= len(alike)
-            path = f"{len(alike)} of {n_clips} clips"
-            found.append(replace(issue, path=path, reason=reason + more, used=used))
+        elif one is not None:
+            found.append(one)
+            told[issue.issue] = None, of_set
     return found
+
+
+def _gather_kind(
+    name: str, alike: Sequence[ClipIssue], n_clips: int
+) -> tuple[ClipIssue | None, set[int]]:
+    """Make one of all clips of an issue, if they are a matter of the set.
+
+    Returns:
+        The one, and the ids of the issues that it stands for.
+    """
+    share = _SHARE_OF_MAKING if name in _OF_MAKING else _SHARE
+    if len(alike) <= share * n_clips or len(alike) < _MANY:
+        return None, set()
+    wordings: dict[str, list[ClipIssue]] = defaultdict(list)
+    for issue in alike:
+        wordings[_NUMBER.sub("0", _plain(issue))].append(issue)
+    usual = max(wordings.values(), key=len)
+    few_others = len(alike) - len(usual) < _MANY
+    gathered = usual if few_others else alike
+    reasons = sorted(map(_plain, usual), key=_numbers)
+    say_one = ", say" if reasons[0] != reasons[-1] else ""
+    others = "" if few_others else f"; so {len(usual)} of them, the others in other words"
+    one = replace(
+        alike[0],
+        path=f"{len(gathered)} of {n_clips} clips",
+        reason=f"{reasons[len(reasons) // 2]}{say_one}{others}; each: labelkit check --json",
+        used=2 * sum(issue.used for issue in gathered) >= len(gathered),
+    )
+    return one, set(map(id, gathered))
+
+
+def _plain(issue: ClipIssue) -> str:
+    """Return the reason of an issue, the same whether its clip is held out or not."""
+    return issue.reason.removesuffix(_HELD_OUT)
+
+
+def _numbers(reason: str) -> list[float]:
+    """Return the numbers in a reason, to order those of one wording by them."""
+    return [float(match.group()) for match in _NUMBER.finditer(reason)]
 
 
 def _inspect(
@@ -206,8 +256,30 @@ def _faults(
     for row, (content, one) in enumerate(zip(contents, found, strict=True)):
         changed = None not in (content, imported[row]) and content != imported[row]
         for fault in ["changed", *one.faults] if changed else one.faults:
+            if fault in _OF_LENGTH:
+                continue
             why = f": {one.why}" if one.why and fault == one.unusable else ""
             yield row, fault, faults.REASONS[fault] + why
+
+
+def _lengths(found: Sequence[Inspection], window_s: float) -> Iterator[Issue]:
+    """Yield recordings that are short for what is done with them, or for their set."""
+    lengths = np.array([one.n_samples / one.rate if one.rate else 0.0 for one in found])
+    usual_s = float(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0.0
+    for row, one in enumerate(found):
+        fault = next((fault for fault in one.faults if fault in _OF_LENGTH), None)
+        if fault is None:
+            continue
+        far_shorter = lengths[row] < _FAR_SHORTER * usual_s
+        if fault == "very_short" and not far_shorter:
+            # Where others last no longer, clips are named by that.
+            if lengths[row] >= window_s:
+                continue
+            fault = "short"
+        reason = faults.REASONS[fault] + (f" of {window_s:.2g} s" if fault == "short" else "")
+        if far_shorter:
+            reason += f": {lengths[row]:.2g} s, where {usual_s:.2g} s are usual"
+        yield row, fault, reason
 
 
 def _left_out(store: FeatureStore, standing: Standing, audio_dir: Path) -> Iterator[Issue]:

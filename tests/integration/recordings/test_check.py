@@ -81,7 +81,7 @@ def low_passed(seed):
         low_passed(0),
         0.3 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE),
         0.3 * np.sign(np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)),
-        soxr.resample(noise(0), RATE, 2 * RATE)[:2000],
+        soxr.resample(noise(0), RATE, 2 * RATE)[:200],
         np.zeros(RATE),
     ],
     ids=["noise", "soft slope", "tone", "square", "too short", "zeros"],
@@ -329,3 +329,69 @@ def test_the_command_prints_the_rows_and_counts_them(planted, listed):
     assert "near_duplicate" not in done.stdout and "exact_duplicate" in done.stdout
     done = call(planted, "check", "--probe", "nope")
     assert done.exit_code == 2 and "no recipe called 'nope'" in done.stderr
+
+
+# What is a matter of the set is told once, and each clip that differs by itself.
+
+
+def sampled_up(seed, seconds=0.5):
+    return soxr.resample(noise(seed, seconds, 4000), 4000, RATE)
+
+
+def of_set(n, usual, others=(), other=None):
+    """Samples of ``n`` clips, of which some are others, by name."""
+    return {f"{k:02d}.wav": (other if k in others else usual)(k) for k in range(n)}
+
+
+ONE_LINE = {
+    "all sampled up": (of_set(24, sampled_up), "24 of 24 clips", "sample_rate", []),
+    "a third sampled up": (
+        of_set(60, lambda k: noise(k, 0.5), range(20), sampled_up),
+        "20 of 60 clips", "sample_rate", [],
+    ),
+    "some sampled up": (
+        of_set(24, lambda k: noise(k, 0.5), (3, 9), sampled_up), None, "sample_rate",
+        ["03.wav", "09.wav"],
+    ),
+    "all short": (of_set(24, lambda k: noise(k, 0.3)), "24 of 24 clips", "short", []),
+    "all short and two far shorter": (
+        of_set(24, lambda k: noise(k, 0.3), (3, 9), lambda k: noise(k, 0.11)),
+        "22 of 24 clips", "short", ["03.wav", "09.wav"],
+    ),
+    "a few short": (
+        of_set(24, lambda k: noise(k, 1), (3, 9), lambda k: noise(k, 0.3)), None, "short",
+        ["03.wav", "09.wav"],
+    ),
+    "all a twentieth of a second": (
+        of_set(24, lambda k: noise(k, 0.05)), "24 of 24 clips", "short", []
+    ),
+    "one a twentieth of a second": (
+        of_set(24, lambda k: noise(k, 0.5), (3,), lambda k: noise(k, 0.05)), None, "very_short",
+        ["03.wav"],
+    ),
+    "all clipped": (
+        of_set(24, lambda k: np.clip(20 * noise(k, 0.5), -1, 1)), "24 of 24 clips", "clipped", []
+    ),
+    "all silent": (of_set(24, lambda k: np.zeros(8000)), "24 of 24 clips", "silent", []),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_LINE)
+def test_a_matter_of_the_set_is_one_line(name, tmp_path):
+    waves, path, issue, alone = ONE_LINE[name]
+    project = make_project(tmp_path, waves, [(clip, "x", clip) for clip in waves])
+    # A window of 0.4 s.
+    window = ("--set", "input.frames=25", "--set", "features.sample_rate=16000")
+    settings = ("--set", "features.hop_length=256", "--fast", "--workers", 1)
+    done = call(project, "check", *window, *settings)
+    rows = [line.split()[:6] for line in done.stdout.splitlines()[2:]]
+    assert done.exit_code == 0, done.output
+    shared = [" ".join(row[:4]) for row in rows if row[4:5] == [issue]]
+    assert shared == ([path] if path else []), done.stdout
+    assert [row[0] for row in rows if row[1] == issue] == alone
+    # Every row is there for programs, and the line says so.
+    every = json.loads(call(project, "check", *window, *settings, "--json").stdout)
+    n_shared = int(path.split()[0]) if path else 0
+    assert sum(row["issue"] == issue for row in every) == n_shared + len(alone)
+    assert ("each: labelkit check --json" in done.stdout) == (path is not None)
