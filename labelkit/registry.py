@@ -43,6 +43,7 @@ TABLE: dict[str, dict[str, str]] = {
         "extra_trees": "sklearn.ensemble:ExtraTreesClassifier",
         "gradient_boosting": "sklearn.ensemble:HistGradientBoostingClassifier",
         "knn": "sklearn.neighbors:KNeighborsClassifier",
+        "panel": "labelkit.noise.panel:Panel",
         "logistic_regression": "sklearn.linear_model:LogisticRegression",
         "random_forest": "sklearn.ensemble:RandomForestClassifier",
         "svm": "sklearn.svm:SVC",
@@ -54,6 +55,8 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "embedder": {
         "aisfx": "labelkit.models.aisfx:load_aisfx",
+        "mean_cepstra": "labelkit.audio.embedding:average_frames",
+        "ordered_mel": "labelkit.audio.embedding:order_frames",
         "pooled_mel": "labelkit.audio.embedding:pool_frames",
     },
     "feature": {

@@ -32,6 +32,7 @@ _RANGE_DB = 80.0
 _LAG = 2  # Frames of a difference.
 _OCTAVES = 8
 _CEPSTRA = 30
+_SEGMENTS = 8  # Of order_frames.
 
 
 def pool_frames(frames: Floats) -> Floats:
@@ -59,11 +60,7 @@ def pool_frames(frames: Floats) -> Floats:
         >>> np.allclose(pool_frames(ramp), pool_frames(ramp - 20), atol=1e-3)
         True
     """
-    if frames.ndim != 2 or not frames.size:
-        raise InvalidInput(f"frames must have shape (n_frames, n_mels), got {frames.shape}")
-    x = np.asarray(frames, np.float64)
-    x = np.maximum(x, x.max() - _RANGE_DB)
-    x -= x.mean()
+    x = _above_floor(frames)
     change = x[_LAG:] - x[:-_LAG] if len(x) > _LAG else np.zeros_like(x[:1])
     parts: list[Floats] = [
         *(x.mean(axis=0), x.std(axis=0), *np.percentile(x, (5, 50, 95), axis=0)),
@@ -72,6 +69,81 @@ def pool_frames(frames: Floats) -> Floats:
         _log_covariance(x),
     ]
     return np.concatenate(parts).astype(np.float32)
+
+
+def order_frames(frames: Floats) -> Floats:
+    """Describe a spectrogram of any length and level in the order of time.
+
+    The means of 30 cepstra over each eighth of it, and how they deviate and change, in all and
+    within each eighth: what pooling over time loses, as words need it.
+
+    Args:
+        frames: In dB, shape ``(n_frames, n_mels)``, at least one; 80 dB below the highest
+            count as silence.
+
+    Returns:
+        Float32 vector, 19 numbers a cepstrum, of which there are no more than bands; what a gain
+        changes is taken away.
+
+    Raises:
+        InvalidInput: If there are no frames.
+
+    Example:
+        >>> rising, falling = (np.outer(np.arange(16)[::d], np.ones(40)) for d in (1, -1))
+        >>> a, b = order_frames(rising), order_frames(falling)
+        >>> a.shape, bool(np.allclose(a, b))
+        ((570,), False)
+    """
+    cepstra = _cepstra(_above_floor(frames))
+    change = cepstra[_LAG:] - cepstra[:-_LAG] if len(cepstra) > _LAG else np.zeros_like(cepstra[:1])
+    parts = [part.mean(axis=0) for part in _split(cepstra)]
+    parts += [cepstra.std(axis=0), change.mean(axis=0), change.std(axis=0)]
+    parts += [part.std(axis=0) for part in _split(change)]
+    vector: Floats = np.concatenate(parts).astype(np.float32)
+    return vector
+
+
+def average_frames(frames: Floats) -> Floats:
+    """Describe a spectrogram by means and deviations of its cepstra, as is customary.
+
+    Few numbers, which neighbours tell apart better than many.
+
+    Args:
+        frames: In dB, shape ``(n_frames, n_mels)``, at least one; 80 dB below the highest
+            count as silence.
+
+    Returns:
+        Float32 vector, two numbers a cepstrum, of which there are at most 30.
+
+    Raises:
+        InvalidInput: If there are no frames.
+    """
+    cepstra = _cepstra(_above_floor(frames))
+    parts = np.concatenate([cepstra.mean(axis=0), cepstra.std(axis=0)])
+    return parts.astype(np.float32)
+
+
+def _above_floor(frames: Floats) -> Floats:
+    """Return checked frames, float64, raised to the range below the highest, without their mean."""
+    if frames.ndim != 2 or not frames.size:
+        raise InvalidInput(f"frames must have shape (n_frames, n_mels), got {frames.shape}")
+    x = np.asarray(frames, np.float64)
+    x = np.maximum(x, x.max() - _RANGE_DB)
+    centred: Floats = x - x.mean()
+    return centred
+
+
+def _cepstra(x: Floats) -> Floats:
+    from scipy.fft import dct
+
+    cepstra: Floats = dct(x, axis=1, norm="ortho")[:, :_CEPSTRA]
+    return cepstra
+
+
+def _split(x: Floats) -> list[Floats]:
+    """Cut frames into eighths; of fewer than eight some stand in several."""
+    edges = np.linspace(0, len(x), _SEGMENTS + 1)
+    return [x[int(low) : max(int(low) + 1, int(high))] for low, high in itertools.pairwise(edges)]
 
 
 def _modulation(x: Floats) -> Floats:
@@ -85,9 +157,7 @@ def _modulation(x: Floats) -> Floats:
 
 
 def _log_covariance(x: Floats) -> Floats:
-    from scipy.fft import dct
-
-    cepstra = dct(x - x.mean(axis=0), axis=1, norm="ortho")[:, :_CEPSTRA]
+    cepstra = _cepstra(x - x.mean(axis=0))
     # A variance of 1 dB in each direction keeps the logarithm of short clips finite.
     covariance = cepstra.T @ cepstra / len(x) + np.eye(cepstra.shape[1])
     values, vectors = np.linalg.eigh(covariance)

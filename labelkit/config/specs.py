@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labelkit import registry
@@ -153,6 +153,21 @@ class EmbeddingSpec:
     window_s: float = setting(0.0, "Length of a window, in seconds; 0 is the whole clip.", low=0)
     hop_s: float = setting(0.0, "From one window to the next, in seconds; 0 is window_s.", low=0)
     weights: str = setting("", "hear: file of the model's weights.")
+    beside: tuple[str, ...] = setting(
+        (),
+        "Embedders whose vectors stand behind its own; to a panel each is a view.",
+        kind="embedder",
+    )
+
+    @property
+    def parts(self) -> list[EmbeddingSpec]:
+        """The embedders whose vectors stand side by side, each by itself."""
+        names = (self.embedder, *self.beside)
+        return [
+            replace(self, embedder=name, beside=(),
+                    weights=self.weights if name.startswith("hear:") else "")
+            for name in names
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

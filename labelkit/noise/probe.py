@@ -8,7 +8,7 @@ seconds: the loop of :func:`labelkit.noise.verify.self_verify` runs with it as w
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 from labelkit import metrics, registry
 from labelkit.config import ProbeSpec
 from labelkit.errors import InvalidInput
+from labelkit.noise.panel import Opinions, Panel
 from labelkit.noise.verify import FitPredict
 from labelkit.types import Array, Bools, Floats, Ints
 
+PANEL = "labelkit.noise.panel:Panel"
 # Settings of a classifier where nothing else is said: cleanlab's own for audio embeddings.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sklearn.linear_model:LogisticRegression": {"C": 0.01, "max_iter": 1000},
@@ -40,7 +42,9 @@ class Probe:
     registered name or ``package.module:Class``, ``options`` its keyword arguments;
     ``standardise`` brings every dimension to mean 0 and deviation 1 over the training
     clips; ``seed`` is its ``random_state``, if it takes one. Of clips with several labels
-    ``mask``, boolean ``(n_clips, n_classes)``, says which classes they teach.
+    ``mask``, boolean ``(n_clips, n_classes)``, says which classes they teach. ``views`` are the
+    widths of what the columns consist of, which a :class:`~labelkit.noise.panel.Panel` judges by
+    each; to others they are one vector.
 
     Raises:
         InvalidInput: If the arrays do not fit, an embedding is not finite, or the
@@ -62,6 +66,8 @@ class Probe:
     standardise: bool = True
     seed: int = 0
     mask: Bools | None = field(default=None, repr=False)
+    views: Sequence[int] = ()
+    _opinions: dict[bytes, Opinions] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         n_clips = len(metrics.check_labels(self.labels))
@@ -93,6 +99,8 @@ class Probe:
             InvalidInput: If the clips to learn from are all of one class, or the classifier
                 refuses them or its options.
         """
+        if is_panel(self.classifier):
+            return self._ask_panel(trusted).probs(fold), None
         labels = metrics.check_labels(self.labels)
         held_out = self.folds == fold
         use = ~held_out & labels.any(axis=1)
@@ -130,6 +138,18 @@ class Probe:
             raise InvalidInput(f"{self.classifier}, fold {fold}: {reason}") from error
         return probs, None
 
+    def _ask_panel(self, trusted: Bools | None) -> Opinions:
+        """Let a panel judge all folds, as its members are weighed on all of them."""
+        key = b"" if trusted is None else np.asarray(trusted, bool).tobytes()
+        if key not in self._opinions:
+            self._opinions.clear()
+            panel = make_panel(
+                self.embeddings, self.labels, self.folds, self.mask, self.views, self.seed
+            )
+            use = None if trusted is None else lambda fold: np.asarray(trusted, bool)
+            self._opinions[key] = panel.judge(use)
+        return self._opinions[key]
+
     def _judge(self, x: Floats, y: Bools | Ints, x_out: Floats) -> Floats:
         """Return the probability of each value of ``y``, in order, for every row of ``x_out``."""
         from sklearn.utils.extmath import softmax
@@ -149,6 +169,10 @@ class Probe:
     def _create(self) -> Any:
         """Create the classifier, not fitted yet."""
         target = registry.check("classifier", self.classifier)
+        if is_panel(self.classifier):
+            if self.options:
+                raise InvalidInput(f"{self.classifier} has no options, got {[*self.options]}")
+            return None
         cls = registry.resolve("classifier", self.classifier)
         known = inspect.signature(cls).parameters
         for key in self.options:
@@ -159,6 +183,40 @@ class Probe:
                 )
         seed = {"random_state": self.seed} if "random_state" in known else {}
         return cls(**seed, **DEFAULTS.get(target, {}) | dict(self.options))
+
+
+def is_panel(classifier: str) -> bool:
+    """Tell whether a classifier is a panel of several, which judges all folds together."""
+    return registry.TABLE["classifier"].get(classifier, classifier) == PANEL
+
+
+def make_panel(
+    embeddings: Floats,
+    labels: Array,
+    folds: Ints,
+    mask: Array | None,
+    views: Sequence[int],
+    seed: int,
+) -> Panel:
+    """Make a panel of what a :class:`Probe` is made of; ``folds`` may hold -1, as the panel's.
+
+    Args:
+        embeddings: Views side by side, ``(n_clips, dim)``.
+        labels: Multi-hot labels, ``(n_clips, n_classes)``.
+        folds: Frozen fold of each clip, ``(n_clips,)``.
+        mask: Classes that a clip teaches, ``(n_clips, n_classes)``; all if None.
+        views: Widths of the views.
+        seed: Seed of its trees.
+    """
+    found = metrics.check_labels(labels)
+    single = bool((found.sum(axis=1) <= 1).all())
+    y = found.astype(float)
+    if mask is not None and not single:
+        y[~np.asarray(mask, bool)] = 0.5
+    return Panel(
+        embeddings=embeddings, labels=y, folds=np.asarray(folds), views=views, single=single,
+        seed=seed,
+    )  # fmt: skip
 
 
 def cross_probs(fit_predict: FitPredict, folds: Ints) -> Floats:

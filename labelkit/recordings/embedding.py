@@ -40,8 +40,8 @@ _NAMED = 20
 # Why a recording that can be heard has no vector.
 NOT_FINITE, NO_VECTOR = "not_finite", "no_vector"
 
-# The embedder that hears no samples.
-POOLED = "pooled_mel"
+# The embedders that hear no samples, and of each the version of its numbers.
+POOLED = {"pooled_mel": embedding.POOLING, "ordered_mel": 1, "mean_cepstra": 1}
 
 Found = tuple[Entry, Floats]
 
@@ -68,17 +68,25 @@ def open_embeddings(
     Args:
         project: Whose recordings.
         spec: Which embedder, and what it hears.
-        feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
+        feature_spec: Spectrograms that ``pooled_mel`` and its like pool; others ignore it.
 
     Raises:
         InvalidInput: If the embedder is unknown or its files are not there.
     """
+    if spec.beside:
+        stores = _open_parts(project, spec, feature_spec)
+        return EmbeddingStore(
+            project.cache / "embeddings",
+            f"{len(stores)}_views",
+            {"parts": [store.folder.name for store in stores]},
+        )
     embedding.check_embedder(spec)
     kind, _, target = spec.embedder.partition(":")
     about: dict[str, Any] = asdict(spec)
+    del about["beside"]
     name = spec.embedder
-    if spec.embedder == POOLED:
-        about = {"pooling": embedding.POOLING, "features": asdict(feature_spec)}
+    if spec.embedder in POOLED:
+        about = {"pooling": POOLED[spec.embedder], "features": asdict(feature_spec)}
     elif spec.embedder == aisfx.PACKAGE:
         # What is computed needs the wheel no more, so that the very file is looked at when it is.
         about = {"window_s": spec.window_s, "hop_s": spec.hop_s, "hears": _HEARS, **aisfx.ABOUT}
@@ -97,6 +105,19 @@ def open_embeddings(
     return EmbeddingStore(project.cache / "embeddings", name, {"embedder": spec.embedder} | about)
 
 
+def _open_parts(
+    project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec
+) -> list[EmbeddingStore]:
+    return [open_embeddings(project, part, feature_spec) for part in spec.parts]
+
+
+def view_widths(
+    project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec
+) -> tuple[int, ...]:
+    """Return how many numbers of a vector are of each embedder, in their order."""
+    return tuple(store.dim for store in _open_parts(project, spec, feature_spec))
+
+
 def compute_embeddings(
     project: Project,
     spec: EmbeddingSpec,
@@ -110,7 +131,7 @@ def compute_embeddings(
     Args:
         project: Whose recordings.
         spec: Which embedder, and what it hears.
-        feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
+        feature_spec: Spectrograms that ``pooled_mel`` and its like pool; others ignore it.
         workers: Processes that read at once; as many as cores and memory allow if None. The
             embedder is in this one.
         device: Where the spectrograms, aisfx, the HEAR or the ONNX model are computed.
@@ -123,6 +144,13 @@ def compute_embeddings(
         StoreBusy: If another process computes the same embeddings.
     """
     store = open_embeddings(project, spec, feature_spec)
+    if spec.beside:
+        parts = [
+            compute_embeddings(project, part, feature_spec, workers=workers, device=device)
+            for part in spec.parts
+        ]
+        _join_parts(project, store, parts)
+        return store
     _compute_missing(project, store, spec, feature_spec, workers, device)
     # The same bytes have the same vector for a good reason.
     heard = {e.content_hash: e.path for e in store.entries.values() if e.length}
@@ -147,7 +175,7 @@ def _compute_missing(
         refuse_gone(project, table)
     if not store.missing(project.audio_dir, table.paths):
         return
-    pooled = spec.embedder == POOLED
+    pooled = spec.embedder in POOLED
     if pooled:
         features = compute_features(project, feature_spec, workers=workers, device=device)
     elif kind != "vectors":
@@ -171,6 +199,24 @@ def _compute_missing(
                 _add(store, spec, entry, vector)
 
 
+def _join_parts(project: Project, store: EmbeddingStore, parts: Sequence[EmbeddingStore]) -> None:
+    """Put the vectors of several embedders side by side; a clip that one lacks has none."""
+    with project.store.read() as session:
+        paths = session.labels().paths
+    with store.writing(timeout_s=project.store.timeout_s):
+        missing = store.missing(project.audio_dir, paths)
+        read = [part.read(missing) for part in parts]
+        for row, path in enumerate(missing):
+            entries = [part.entries[path] for part in parts if path in part.entries]
+            if len(entries) < len(parts):
+                continue
+            vector = np.concatenate([matrix[row] for matrix, _ in read])
+            if not all(there[row] for _, there in read):
+                vector = vector[:0]
+            faults = list(dict.fromkeys(fault for entry in entries for fault in entry.faults))
+            keep(store, Extracted(replace(entries[0], faults=faults), vector[:, None]))
+
+
 def read_embeddings(
     project: Project, spec: EmbeddingSpec, feature_spec: FeatureSpec, paths: Sequence[str]
 ) -> tuple[Floats, Bools]:
@@ -179,7 +225,7 @@ def read_embeddings(
     Args:
         project: Whose recordings.
         spec: Which embedder, and what it hears.
-        feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
+        feature_spec: Spectrograms that ``pooled_mel`` and its like pool; others ignore it.
         paths: Clips, in the order wanted.
 
     Returns:
@@ -217,7 +263,7 @@ def similar(
         project: Where it is.
         clip: Its path below the audio folder.
         spec: Which embedder, and what it hears.
-        feature_spec: Spectrograms that ``pooled_mel`` pools; others ignore it.
+        feature_spec: Spectrograms that ``pooled_mel`` and its like pool; others ignore it.
         k: How many.
         workers: Processes that read at once; all cores if None.
         device: Where missing embeddings are computed.

@@ -19,7 +19,7 @@ from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.probe import check_probe
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.recordings.embedding import compute_embeddings, read_embeddings
+from labelkit.recordings.embedding import compute_embeddings, read_embeddings, view_widths
 from labelkit.recordings.features import compute_features, compute_variant, read_variant
 from labelkit.recordings.usable import parted_twins, unusable
 from labelkit.records import Frames, LabelTable, Windows, multi_hot
@@ -93,7 +93,8 @@ class Classifier:
     """A classifier, which hears embeddings of the same clips.
 
     ``name`` is the embedder's and stands for all its vectors depend on; ``matrix`` has the
-    shape ``(n_clips, dim)``; ``durations_s`` are those of the recordings, NaN where unknown.
+    shape ``(n_clips, dim)``; ``durations_s`` are those of the recordings, NaN where unknown;
+    ``views`` says of how many numbers each the vectors consist.
     """
 
     recipe: Recipe
@@ -101,6 +102,7 @@ class Classifier:
     name: str
     matrix: Floats = field(repr=False)
     durations_s: Floats = field(repr=False)
+    views: tuple[int, ...] = ()
 
     def describe(self) -> str:
         """Name the classifier and the embedder."""
@@ -114,7 +116,7 @@ class Classifier:
         """Set up the fits of all folds."""
         from labelkit.training.probefit import ProbeFit
 
-        return ProbeFit(**shared, embeddings=self.matrix)
+        return ProbeFit(**shared, embeddings=self.matrix, views=self.views)
 
     def workers(self, wanted: int | None) -> int | None:
         """Take one where nothing is said: its linear algebra takes all cores by itself."""
@@ -311,6 +313,7 @@ def _hear_embeddings(
         name=arrays.folder.name,
         matrix=matrix,
         durations_s=np.array([durations_s[clip_id] for clip_id in clips], float),
+        views=view_widths(project, recipe.embedding, recipe.features),
     )
 
 

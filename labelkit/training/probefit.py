@@ -6,6 +6,7 @@ read instead of repeated. Every fit starts anew, so none has a parent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import Recipe, StageSpec, fingerprint, round_stages
-from labelkit.noise.probe import Probe
+from labelkit.noise.panel import Opinions
+from labelkit.noise.probe import Probe, is_panel, make_panel
 from labelkit.training.crossfit import Decided
 from labelkit.training.results import FoldState, read_result, write_result
 from labelkit.types import Bools, Floats, Ints
@@ -38,6 +40,7 @@ class ProbeFit:
         mask: 0 where a person was unsure of a class, ``(n_train, n_classes)``; such a clip is
             judged, but not learnt from.
         judge_test_from: First round whose judgement of the held-out clips can count.
+        views: Widths of what a vector consists of, to a panel.
     """
 
     folder: Path
@@ -49,6 +52,8 @@ class ProbeFit:
     seed: int
     mask: Floats | None = field(default=None, repr=False)
     judge_test_from: int = 0
+    views: Sequence[int] = ()
+    _opinions: dict[str, Opinions] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(
         self, trusted: Bools | None, fold: int, warm_start: FoldState | None
@@ -117,7 +122,11 @@ class ProbeFit:
         }
         finished = read_result(folder, key)
         if finished is None:
-            result = self._judge(use, fold, iteration)
+            if is_panel(self.recipe.probe.classifier or ""):
+                probs = self._ask_panel(stage_name, decided, iteration).probs(fold)
+            else:
+                probs = self._judge(use, fold, iteration)
+            result = self._result(use, fold, probs.astype(np.float32))
             folder.mkdir(parents=True, exist_ok=True)
             write_result(folder, about, result)
             finished = read_result(folder, key)
@@ -141,13 +150,16 @@ class ProbeFit:
         use &= self.labels.any(axis=1)
         return use
 
-    def _judge(self, use: Bools, fold: int, iteration: int) -> dict[str, Any]:
-        """Fit, and judge the fold and the held-out clips; returns the arrays of the result."""
-        spec, n_train = self.recipe.probe, len(self.labels)
+    def _n_test(self, iteration: int) -> int:
+        """How many held-out clips are judged in a stage or round."""
         judges_test = iteration >= self.judge_test_from
-        n_test = len(self.embeddings) - n_train if judges_test else 0
+        return len(self.embeddings) - len(self.labels) if judges_test else 0
+
+    def _judge(self, use: Bools, fold: int, iteration: int) -> Floats:
+        """Fit, and judge the fold and, behind it, the held-out clips."""
+        spec, n_test = self.recipe.probe, self._n_test(iteration)
         probe = Probe(
-            embeddings=self.embeddings[: n_train + n_test],
+            embeddings=self.embeddings[: len(self.labels) + n_test],
             labels=np.pad(self.labels, ((0, n_test), (0, 0))),
             mask=None if self.mask is None else np.pad(self.mask > 0, ((0, n_test), (0, 0))),
             # Held-out clips are judged with the fold, by the same model.
@@ -155,11 +167,37 @@ class ProbeFit:
             classifier=spec.classifier or "",
             options=spec.options,
             standardise=spec.standardise,
-            seed=int(np.random.SeedSequence((self.seed, iteration, fold)).generate_state(1)[0]),
+            seed=self._seed(iteration, fold),
         )
-        probs = probe(np.pad(use, (0, n_test)), fold, None)[0].astype(np.float32)
-        clips = np.append(np.flatnonzero(self.folds == fold), n_train + np.arange(n_test))
-        n_held_out = len(clips) - n_test
+        return probe(np.pad(use, (0, n_test)), fold, None)[0]
+
+    def _ask_panel(self, stage_name: str, decided: Decided, iteration: int) -> Opinions:
+        """Let a panel judge all folds at once: its members are weighed on all of them."""
+        stage, numbers = self.recipe.stages[stage_name], np.unique(self.folds).tolist()
+        use = {fold: self._examples(stage, fold, decided) for fold in numbers}
+        key = fingerprint([iteration, *(np.flatnonzero(use[fold]).tolist() for fold in numbers)])
+        if key not in self._opinions:
+            self._opinions.clear()
+            n_test = self._n_test(iteration)
+            panel = make_panel(
+                self.embeddings[: len(self.labels) + n_test],
+                np.pad(self.labels, ((0, n_test), (0, 0))),
+                np.pad(self.folds, (0, n_test), constant_values=-1),
+                None if self.mask is None else np.pad(self.mask > 0, ((0, n_test), (0, 0))),
+                self.views,
+                self._seed(iteration, 0),
+            )
+            self._opinions[key] = panel.judge(lambda fold: np.pad(use[fold], (0, n_test)))
+        return self._opinions[key]
+
+    def _seed(self, iteration: int, fold: int) -> int:
+        return int(np.random.SeedSequence((self.seed, iteration, fold)).generate_state(1)[0])
+
+    def _result(self, use: Bools, fold: int, probs: Floats) -> dict[str, Any]:
+        """Return the arrays of a finished fit: what it judged, and what it learnt from."""
+        clips = np.flatnonzero(self.folds == fold)
+        n_held_out, n_test = len(clips), len(probs) - len(clips)
+        clips = np.append(clips, len(self.labels) + np.arange(n_test))
         return {
             "probs": probs[:n_held_out],
             "test_probs": probs[n_held_out:],
