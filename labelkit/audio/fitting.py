@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from labelkit.audio import banks
-from labelkit.config import FeatureSpec
+from labelkit.config import AUTO, COARSE, FeatureSpec, InputSpec
 from labelkit.types import Floats
 
 # The rate is the highest that at least this share of the recordings reach: of the others the upper
@@ -27,35 +27,86 @@ LEAST_SAMPLES = 64
 HOPS_IN_WINDOW = 4
 FRAMES = (100, 250)
 LONGEST_HOP_S = 1 / 64
-BANDS = 64
-# A network hears every frame in every epoch: it gets fewer of them, and fewer bands.
-NETWORK_STRIDE, NETWORK_BANDS = 2, 32
-# Its window holds this share of the recordings whole, within these bounds, in frames. Fewer would
-# not outlive the pooling of most networks.
+# A network hears every frame in every epoch; coarse frames are so many times further apart, and a
+# window lasts at least so many of their hops, so that nothing falls between two.
+COARSE_STRIDE, COARSE_OVERLAP = 2, 2
+# Its own window holds this share of the recordings whole, within these bounds, in frames. Fewer
+# would not outlive the pooling of most networks.
 HELD_WHOLE = 0.8
 WINDOW_FRAMES = (32, 128)
+# Kinds of spectrograms whose bands are spread evenly over mels, as many as are wanted.
+_OF_MELS = ("log_mel", "perceptual_mel")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FittedFeatures:
     """What of :class:`~labelkit.config.FeatureSpec` and ``InputSpec`` follows from recordings.
 
-    The names are those of the settings. ``frames`` is the window of a network.
+    Attributes:
+        sample_rate: In Hz.
+        n_fft: Samples of a window at this rate.
+        hop_length: Samples from one window to the next.
+        coarse_n_fft: The same for a network, whose time goes with the number of frames.
+        coarse_hop_length: Likewise.
+        min_s: To which recordings are padded, in seconds.
+        frames: Coarse frames that a network hears at once.
+        recordings: How many it was chosen from.
+        length_s: Their median length, in seconds; infinite where none is known.
     """
 
     sample_rate: int
     n_fft: int
     hop_length: int
-    n_mels: int
+    coarse_n_fft: int
+    coarse_hop_length: int
     min_s: float
     frames: int
+    recordings: int = 0
+    length_s: float = math.inf
+
+    def describe(self) -> str:
+        """Say in a line what was chosen, and from what."""
+        rate = self.sample_rate
+        length = f" of {self.length_s:.2g} s" if math.isfinite(self.length_s) else ""
+        source = f", from {self.recordings} recordings{length}" if self.recordings else ""
+        return (
+            f"features: {rate} Hz, window {1000 * self.n_fft / rate:.3g} ms, "
+            f"hop {1000 * self.hop_length / rate:.3g} ms{source}"
+        )
+
+    def settle(self, spec: FeatureSpec) -> FeatureSpec:
+        """Put numbers in the place of words; what is a number stays.
+
+        Windows and hops keep their length in seconds where the rate is given. Where the window
+        is chosen and a band would hold no frequency of it, there are fewer bands.
+        """
+        rate = self.sample_rate if spec.sample_rate == AUTO else spec.sample_rate
+        scale = rate / self.sample_rate
+        n_fft = {AUTO: self.n_fft, COARSE: self.coarse_n_fft}.get(spec.n_fft)
+        hop = {AUTO: self.hop_length, COARSE: self.coarse_hop_length}.get(spec.hop_length)
+        settled = replace(
+            spec,
+            sample_rate=rate,
+            min_s=self.min_s if spec.min_s == AUTO else spec.min_s,
+            n_fft=_scaled(n_fft, scale) if n_fft else spec.n_fft,
+            hop_length=max(1, round(hop * scale)) if hop else spec.hop_length,
+        )
+        if n_fft and spec.kind in _OF_MELS:
+            return _drop_empty_bands(settled)
+        return settled
+
+    def settle_input(self, spec: InputSpec, features: FeatureSpec) -> InputSpec:
+        """Choose the window of a network, in frames of settled features, where a word stands."""
+        if spec.frames != AUTO:
+            return spec
+        least, most = WINDOW_FRAMES
+        hop_s = features.hop_length / features.sample_rate
+        frames = round(self.frames * self.coarse_hop_length / self.sample_rate / hop_s)
+        return replace(spec, frames=min(max(frames, least), most))
 
 
 def fit_features(
-    rates_hz: Sequence[float] | Floats,
-    durations_s: Sequence[float] | Floats,
-    *,
-    for_network: bool = False,
+    rates_hz: Sequence[float] | Floats, durations_s: Sequence[float] | Floats
 ) -> FittedFeatures:
     """Choose the settings of a spectrogram that fit recordings of such rates and lengths.
 
@@ -65,43 +116,45 @@ def fit_features(
       ones, down to 10 ms for a tenth of a second, and never fewer than 64 samples.
     - Frames are a quarter of a window apart, closer where the median recording would have fewer
       than 100 of them, further apart where it would have more than 250, but at most 1/64 s.
-    - There are 64 bands, fewer where one would hold no frequency of such a window.
+    - Coarse frames, for a network, are twice as far apart, and their window lasts two hops or more.
     - Recordings shorter than a window are padded to its length, and to no more.
-    - For a network the frames are twice as far apart, there are 32 bands at most, and its window
-      is as long as four fifths of the recordings, from 32 to 128 frames.
+    - A network hears as much at once as four fifths of the recordings last, 32 to 128 coarse
+      frames.
 
     Args:
         rates_hz: Rate of each recording; what is no positive number is not known.
         durations_s: Length of each, likewise. Nothing known counts as long.
-        for_network: Whether a network hears the frames, rather than a classifier what was pooled
-            of them.
 
     Returns:
-        The settings, which hold together: every band of this rate and window has a frequency.
+        The settings.
 
     Example:
-        >>> fit_features([16000] * 9 + [44100], [1.0] * 10)
-        FittedFeatures(sample_rate=16000, n_fft=750, hop_length=160, n_mels=64, min_s=0.047, \
-frames=101)
+        >>> found = fit_features([16000] * 9 + [44100], [1.0] * 10)
+        >>> found.sample_rate, found.n_fft, found.hop_length
+        (16000, 750, 160)
     """
     rate = _choose_rate(_known(rates_hz))
     lengths = _known(durations_s)
     usual_s, most_s = (
         np.quantile(lengths, [0.5, HELD_WHOLE]).tolist() if len(lengths) else [math.inf] * 2
     )
-    n_fft = _fast_even(_window_s(usual_s) * rate)
-    hop_s = _hop_s(usual_s) * (NETWORK_STRIDE if for_network else 1)
-    hop_length = max(1, round(hop_s * rate))
-    n_mels = _filled_bands(rate, n_fft, NETWORK_BANDS if for_network else BANDS)
+    hop_s = _hop_s(usual_s)
+    coarse_s = COARSE_STRIDE * hop_s
+    window_s = _window_s(usual_s)
+    n_fft = _fast_even(window_s * rate)
+    coarse_hop = max(1, round(coarse_s * rate))
     least, most = WINDOW_FRAMES
-    frames = most if math.isinf(most_s) else 1 + math.ceil(most_s * rate / hop_length - 1e-9)
+    frames = most if math.isinf(most_s) else 1 + math.ceil(most_s * rate / coarse_hop - 1e-9)
     return FittedFeatures(
         sample_rate=rate,
         n_fft=n_fft,
-        hop_length=hop_length,
-        n_mels=n_mels,
+        hop_length=max(1, round(hop_s * rate)),
+        coarse_n_fft=_fast_even(max(window_s, COARSE_OVERLAP * coarse_s) * rate),
+        coarse_hop_length=coarse_hop,
         min_s=round(n_fft / rate, 3),
         frames=min(max(frames, least), most),
+        recordings=max(len(rates_hz), len(durations_s)),
+        length_s=round(usual_s, 3),
     )
 
 
@@ -137,6 +190,11 @@ def _hop_s(length_s: float) -> float:
     return min(max(hop_s, length_s / most), length_s / fewest, LONGEST_HOP_S)
 
 
+def _scaled(n_fft: int, scale: float) -> int:
+    """The same window at another rate."""
+    return n_fft if scale == 1 else _fast_even(n_fft * scale)
+
+
 def _fast_even(n_samples: float) -> int:
     """The next even number of samples that is transformed fast."""
     from scipy.fft import next_fast_len
@@ -145,10 +203,12 @@ def _fast_even(n_samples: float) -> int:
     return 2 * int(next_fast_len(half, real=True))
 
 
-def _filled_bands(rate: int, n_fft: int, wanted: int) -> int:
+def _drop_empty_bands(spec: FeatureSpec) -> FeatureSpec:
     """As many bands as are wanted, or fewer, so that each holds a frequency of the transform."""
-    for n_mels in range(wanted, 1, -1):
-        spec = FeatureSpec(sample_rate=rate, n_fft=n_fft, n_mels=n_mels)
-        if banks.mel_bank(spec).any(axis=1).all():
-            return n_mels
-    return 1
+    if not spec.fmin_hz < banks.top_hz(spec) <= spec.sample_rate / 2:
+        return spec
+    for n_mels in range(spec.n_mels, 0, -1):
+        fewer = replace(spec, n_mels=n_mels)
+        if banks.mel_bank(fewer).any(axis=1).all():
+            return fewer
+    return spec

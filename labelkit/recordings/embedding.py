@@ -25,6 +25,7 @@ from labelkit.recordings.features import (
     keep,
     read_recordings,
 )
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import refuse_gone, same_recordings
 from labelkit.registry import TABLE, resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
@@ -75,7 +76,8 @@ def open_embeddings(
     about: dict[str, Any] = asdict(spec)
     name = spec.embedder
     if spec.embedder in TABLE["embedder"]:
-        about = {"pooling": embedding.POOLING, "features": asdict(feature_spec)}
+        settled = settle(project, feature_spec)
+        about = {"pooling": embedding.POOLING, "features": asdict(settled)}
     elif kind == "vectors":
         name = Path(target).stem
         about = {"embedder": kind, "file": io.hash_file(_file(target, spec.embedder))}
