@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
+import re
 import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
+from labelkit.audio.fitting import FittedFeatures
 from labelkit.errors import InvalidInput, NoProject, RecordingsGone
+from labelkit.files import replacing
 from labelkit.personal import config_folder, trusted_projects
 from labelkit.progress import say
 from labelkit.stores.epochs import EpochStore
@@ -19,6 +26,9 @@ from labelkit.stores.windows import WindowStore
 FILE = "labelkit.toml"
 VERSION = 1
 MAX_MISSING = 0.1
+# The table of what was chosen by the recordings, and what is written above it.
+FITTED = "fitted"
+_ABOUT_FITTED = "# Chosen by the recordings, once; chosen anew by: labelkit features --refit"
 
 
 class Project:
@@ -33,6 +43,8 @@ class Project:
         as_of: Read labels as they were at this moment: a batch, a date, a time or a run.
         max_missing: Share of the recordings that an import saw which may be missing; above it
             nothing is computed.
+        fitted: What was chosen by the recordings for settings that are words; None if nothing
+            was yet.
     """
 
     def __init__(
@@ -44,8 +56,9 @@ class Project:
         cache: Path | None = None,
         as_of: str | None = None,
         max_missing: float = MAX_MISSING,
+        fitted: FittedFeatures | None = None,
     ) -> None:
-        self.max_missing = max_missing
+        self.max_missing, self.fitted = max_missing, fitted
         self.root, self.audio_dir = root, audio_dir
         self.store = LabelStore(root / "labels.duckdb", timeout_s=lock_timeout_s, as_of=as_of)
         self.work = root / ".labelkit"
@@ -190,13 +203,14 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
                 f"{root / FILE} is of version {version}, this labelkit knows up to {VERSION}; "
                 "install a newer labelkit"
             )
-        if unknown := sorted(set(values) - {"version", "audio", "max_missing"}):
+        if unknown := sorted(set(values) - {"version", "audio", "max_missing", FITTED}):
             raise ValueError(
                 f"{unknown[0]} is nothing it has; settings go by --set, or into a recipe"
             )
         max_missing = float(values.get("max_missing", MAX_MISSING))
         if not 0 <= max_missing <= 1:
             raise ValueError(f"max_missing must be from 0 to 1, got {max_missing:g}")
+        fitted = _read_fitted(values[FITTED]) if FITTED in values else None
     except InvalidInput:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -208,7 +222,59 @@ def open_project(root: Path, *, lock_timeout_s: float = 30.0, as_of: str | None 
         lock_timeout_s=lock_timeout_s,
         as_of=as_of,
         max_missing=max_missing,
+        fitted=fitted,
     )
+
+
+def _read_fitted(table: Any) -> FittedFeatures:
+    """Read what was chosen by the recordings.
+
+    Raises:
+        ValueError: If the table has not exactly the numbers it needs.
+    """
+    known = {f.name: 1 if f.type == "int" else 1e-3 for f in fields(FittedFeatures)}
+    known["min_s"] = known["recordings"] = 0
+    remedy = f"take the table [{FITTED}] away, and it is chosen anew"
+    if not isinstance(table, Mapping) or set(table) != set(known):
+        raise ValueError(f"[{FITTED}] has not the numbers {', '.join(known)}; {remedy}")
+    for f in fields(FittedFeatures):
+        value, wanted = table[f.name], int if f.type == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted) or not value >= known[f.name]:
+            raise ValueError(f"{FITTED}.{f.name} cannot be {value!r}; {remedy}")
+    return FittedFeatures(**table)
+
+
+def keep_fitted(project: Project, fitted: FittedFeatures) -> FittedFeatures:
+    """Keep in ``labelkit.toml`` what was chosen by the recordings, in the place of what was there.
+
+    All else in the file stays as it is, remarks too.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    file = (project.root / FILE).resolve()
+    text = file.read_text(encoding="utf-8")
+    # From its heading, and the remark of ours above it, to the next heading.
+    own = rf"(?ms)^(?:{re.escape(_ABOUT_FITTED)}\n)?\[{FITTED}\][^\n]*\n.*?(?=^\[|\Z)"
+    before = re.sub(own, "", text).rstrip("\n")
+    numbers = "".join(f"{name} = {_toml(value)}\n" for name, value in asdict(fitted).items())
+    after = f"{before}\n\n{_ABOUT_FITTED}\n[{FITTED}]\n{numbers}"
+    try:
+        is_whole = tomllib.loads(after) == {**tomllib.loads(text), FITTED: asdict(fitted)}
+    except tomllib.TOMLDecodeError:
+        is_whole = False
+    if not is_whole:
+        raise InvalidInput(
+            f"{file}: [{FITTED}] is written in a way that cannot be changed; take it out"
+        )
+    with replacing(file) as target:
+        target.write(after.encode())
+    project.fitted = fitted
+    return fitted
+
+
+def _toml(value: float) -> str:
+    return repr(value) if math.isfinite(value) else "inf"
 
 
 def fix_as_of(project: Project) -> Project:

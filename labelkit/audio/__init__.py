@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from labelkit.audio.features import log_filter_bank as log_filter_bank
     from labelkit.audio.features import log_mel as log_mel
     from labelkit.audio.features import perceptual_mel as perceptual_mel
+    from labelkit.audio.fitting import FittedFeatures as FittedFeatures
+    from labelkit.audio.fitting import fit_features as fit_features
     from labelkit.audio.io import duration_s as duration_s
     from labelkit.audio.io import hash_file as hash_file
     from labelkit.audio.io import read_audio as read_audio
@@ -31,6 +33,7 @@ if not TYPE_CHECKING:
             "embedding": ("Embedder", "check_embedder", "pool_frames"),
             "faults": ("inspect",),
             "features": ("compute", "log_filter_bank", "log_mel", "perceptual_mel"),
+            "fitting": ("FittedFeatures", "fit_features"),
             "io": ("duration_s", "hash_file", "read_audio"),
         },
     )

@@ -119,8 +119,8 @@ def average_frames(frames: Floats) -> Floats:
         InvalidInput: If there are no frames.
     """
     cepstra = _cepstra(_above_floor(frames))
-    parts = np.concatenate([cepstra.mean(axis=0), cepstra.std(axis=0)])
-    return parts.astype(np.float32)
+    vector: Floats = np.concatenate([cepstra.mean(axis=0), cepstra.std(axis=0)]).astype(np.float32)
+    return vector
 
 
 def _above_floor(frames: Floats) -> Floats:

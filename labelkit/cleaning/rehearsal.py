@@ -33,6 +33,7 @@ from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.classes import class_similarity
 from labelkit.project import Project
 from labelkit.recordings.features import compute_features
+from labelkit.recordings.fitting import settle_recipe
 from labelkit.runs.cross_validation import device_name
 from labelkit.runs.verify import verify
 from labelkit.states import SELF_VERIFIED
@@ -147,6 +148,7 @@ def rehearse(
     round_stages(recipe)
     plant = registry.resolve("noise", kind)
     repeats = _count_repeats(rate, hide, repeats)
+    recipe = settle_recipe(project, recipe)
     device = device_name(device)
     source = read_source(project, say)
     if kind in SEVERAL_LABELS and source.labels.sum(axis=1).max() < 2:

@@ -134,7 +134,13 @@ def write_scratch(
     """Make a project on the same recordings with the planted labels; what is there stays."""
     folder.mkdir(parents=True, exist_ok=True)
     timeout_s = project.store.timeout_s
-    scratch = Project(folder, project.audio_dir, lock_timeout_s=timeout_s, cache=project.cache)
+    scratch = Project(
+        folder,
+        project.audio_dir,
+        lock_timeout_s=timeout_s,
+        cache=project.cache,
+        fitted=project.fitted,
+    )
     truth_file = folder / TRUTH
     with locked(truth_file, exclusive=True, timeout_s=timeout_s):
         scratch.store.create()

@@ -96,6 +96,7 @@ def import_(
     classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
     from labelkit.labels.importing import ImportReport
+    from labelkit.recordings.fitting import tell_newest
     from labelkit.review.foreign import import_file
 
     asked: list[bool] = []
@@ -135,6 +136,7 @@ def import_(
         now = f"{labels} a clip, from now on; labelkit labels shows and changes it"
         echo(f"a clip would have {labels} from then on" if dry_run else now, err=True)
     if not dry_run:
+        tell_newest(project, report.added)
         tell_next(project)
 
 
@@ -230,20 +232,32 @@ def check(
 
 
 @click.command()
+@click.option(
+    "--refit", is_flag=True,
+    help="First choose anew by the recordings there are now what recipes leave to them (auto).",
+)  # fmt: skip
 @recipe_options
 @workers_option
 @device_option
 @as_of_option
 @click.pass_obj
-def features(place: Place, recipe: config.Recipe, workers: int | None, device: str) -> None:
-    """Compute the spectrograms of a recipe that are not there yet."""
+def features(
+    place: Place, refit: bool, recipe: config.Recipe, workers: int | None, device: str
+) -> None:
+    """Compute the spectrograms of a recipe that are not there yet.
+
+    What a recipe leaves to the recordings (auto: rate, window, hop, padding) is chosen by their
+    rates and lengths once, here or by whatever first needs it, and kept in labelkit.toml.
+    """
+    from labelkit.recordings import fitting
     from labelkit.recordings.features import compute_features
     from labelkit.runs.cross_validation import device_name
 
     tell_unread(recipe, "features")
-    store = compute_features(
-        place.project(), recipe.features, workers=workers, device=device_name(device)
-    )
+    project = place.project()
+    if refit:
+        fitting.refit(project)
+    store = compute_features(project, recipe.features, workers=workers, device=device_name(device))
     usable = sum(entry.length > 0 for entry in store.entries.values())
     echo(
         f"{usable} spectrograms in {store.folder.name}, {len(store.entries) - usable} recordings "

@@ -13,7 +13,16 @@ from labelkit.config.recipes import (
     round_stages,
     summarise_rows,
 )
-from labelkit.config.settings import create_spec, fill_options, fingerprint, setting, value_type
+from labelkit.config.settings import (
+    AUTO,
+    COARSE,
+    create_spec,
+    fill_options,
+    find_words,
+    fingerprint,
+    setting,
+    value_type,
+)
 from labelkit.config.specs import (
     RULES,
     EmbeddingSpec,
@@ -32,6 +41,8 @@ from labelkit.config.specs import (
 from labelkit.config.tables import FLAVOURS, list_flavours, list_recipes, split_setting
 
 __all__ = [
+    "AUTO",
+    "COARSE",
     "FLAVOURS",
     "ROUND_STAGE",
     "RULES",
@@ -53,6 +64,7 @@ __all__ = [
     "drop_unread",
     "explain_recipe",
     "fill_options",
+    "find_words",
     "fingerprint",
     "list_flavours",
     "list_recipes",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelkit import registry
-from labelkit.config.settings import check_table, create_spec
+from labelkit.config.settings import check_table, create_spec, find_words
 from labelkit.config.specs import Recipe, StageSpec, VerifySpec
 from labelkit.config.tables import (
     ABOUT,
@@ -93,7 +93,25 @@ def _read(
         change_setting(tables, text)
     stem = Path(name).stem if name.endswith(".toml") else name
     plain = {key: value for key, value in tables.items() if key not in ABOUT}
-    return recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)}, imports=imports)
+    recipe = recipe_from_dict({**plain, "name": stem, "changes": tuple(settings)}, imports=imports)
+    if tables.get("sources"):
+        _refuse_words(recipe)
+    return recipe
+
+
+def _refuse_words(recipe: Recipe) -> None:
+    """Refuse to leave settings of a published training, of which each has a source, open.
+
+    Raises:
+        InvalidInput: If it leaves one to the recordings.
+    """
+    for table in ("features", "input"):
+        for key in find_words(getattr(recipe, table)):
+            raise InvalidInput(
+                f"{table}.{key} is {getattr(getattr(recipe, table), key)}, and recipe "
+                f"{recipe.name} is a published one, whose settings do not follow from the "
+                "recordings; give a number"
+            )
 
 
 def explain_recipe(

@@ -16,6 +16,11 @@ from labelkit.errors import InvalidInput
 
 Spec = TypeVar("Spec")
 
+# Words in the place of a number that follows from the recordings (labelkit.audio.fitting). Any: who
+# reads a setting reads a number, and what is settled too late fails at once.
+AUTO: Any = "auto"
+COARSE: Any = "coarse"
+
 
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """Declare a dataclass field that the command line can also offer as an option.
@@ -27,7 +32,8 @@ def setting(default: Any, help: str, **limits: Any) -> Any:
             (allowed strings), ``low`` and ``high`` (closed numeric bounds), ``filled``
             (no empty string), ``tables`` (a mapping whose values are the settings of one
             object of that registry table each), ``options`` (a mapping that holds a
-            ``rule`` of that registry table and its keyword arguments).
+            ``rule`` of that registry table and its keyword arguments), ``words`` (that may
+            stand in the place of a value of its type, until somebody settles them).
     """
     metadata = {"help": help, **limits}
     if isinstance(default, Mapping):
@@ -76,10 +82,17 @@ def create_spec(
             checked[key] = (
                 dict(table) if plain else fill_options(limits["options"], table, f"{name}.")
             )
+        elif isinstance(value, str) and value.strip() in limits.get("words", ()):
+            checked[key] = value.strip()
         else:
             checked[key] = _convert(value, hints[key], name)
             _check_limits(checked[key], limits, name)
     return replace(cls(), **checked)  # type: ignore[type-var]
+
+
+def find_words(spec: Any) -> list[str]:
+    """List the settings of a spec that are words yet, in the place of numbers."""
+    return [f.name for f in fields(spec) if getattr(spec, f.name) in f.metadata.get("words", ())]
 
 
 def check_table(value: Any, name: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labelkit import registry
-from labelkit.config.settings import setting
+from labelkit.config.settings import AUTO, COARSE, setting
 
 # Of one set; their numbers go from 0 to one less.
 MOST_FOLDS = 10_000
@@ -91,14 +91,22 @@ class FeatureSpec:
     """How a recording becomes a spectrogram in dB."""
 
     kind: str = setting("log_mel", "Spectrogram to compute.", kind="feature")
-    sample_rate: int = setting(32000, "Rate every recording is resampled to, in Hz.", low=1000)
+    sample_rate: int = setting(
+        32000,
+        "Rate every recording is resampled to, in Hz; auto: that of most recordings.",
+        low=1000, words=(AUTO,),
+    )  # fmt: skip
     trim: str = setting(
         "peak",
         "peak cuts edges trim_db below the peak; sox normalises and cuts silence like SoX; none.",
         choices=("peak", "sox", "none"),
     )
     trim_db: float = setting(60.0, "Cut edges this far below the peak, in dB; 0 keeps all.", low=0)
-    min_s: float = setting(0.0, "Bring shorter recordings to this length, in seconds.", low=0)
+    min_s: float = setting(
+        0.0,
+        "Bring shorter recordings to this length, in seconds; auto: that of a window.",
+        low=0, words=(AUTO,),
+    )  # fmt: skip
     short: str = setting(
         "pad",
         "How: pad with zeros on both sides, or take more of the untrimmed one around its sound.",
@@ -107,8 +115,18 @@ class FeatureSpec:
     peak: float = setting(0.0, "Scale to this highest amplitude; 0 leaves it.", low=0, high=1)
     speed: float = setting(1.0, "Time stretch of this offline variant.", low=0.25, high=4)
     semitones: float = setting(0.0, "Pitch shift of this offline variant.", low=-24, high=24)
-    n_fft: int = setting(1024, "Samples of an analysis window.", low=16)
-    hop_length: int = setting(500, "Samples between two frames.", low=1)
+    n_fft: int = setting(
+        1024,
+        "Samples of an analysis window; auto: by the length of the recordings; coarse: likewise, "
+        "for coarse frames.",
+        low=16, words=(AUTO, COARSE),
+    )  # fmt: skip
+    hop_length: int = setting(
+        500,
+        "Samples between two frames; auto: by the length of the recordings; coarse: twice that, "
+        "for networks.",
+        low=1, words=(AUTO, COARSE),
+    )  # fmt: skip
     n_mels: int = setting(64, "Bands of the spectrogram.", low=1)
     fmin_hz: float = setting(20.0, "Lower edge of the lowest band, in Hz.", low=0)
     fmax_hz: float | None = setting(None, "Upper edge of the highest band; half the rate if unset.")
@@ -185,7 +203,11 @@ class ProbeSpec:
 class InputSpec:
     """What of a spectrogram the network sees."""
 
-    frames: int = setting(256, "Frames of a window.", low=1, high=10_000)
+    frames: int = setting(
+        256,
+        "Frames of a window; auto: as most recordings have, 128 at most.",
+        low=1, high=10_000, words=(AUTO,),
+    )  # fmt: skip
     fill_frames: int = setting(
         0, "Repeat clips to this many frames and cut them there; 0 leaves them.", low=0
     )

@@ -35,6 +35,9 @@ def status(project: Project) -> list[Fact]:
         Fact("labels a clip", found.labels or "as the first import says"),
     ]
     facts += [Fact(f"{s.subset} clips {s.state}", s.n_clips) for s in found.states]
+    if project.fitted is not None:
+        what, _, chosen = project.fitted.describe().partition(": ")
+        facts.append(Fact(what, chosen))
     facts += [
         Fact(f"folds {folds.name}", f"{folds.n_folds} over {folds.n_clips} clips")
         for folds in found.fold_sets

@@ -338,8 +338,8 @@ def pool_opinions(said: Floats, weights: Floats, *, single: bool) -> Floats:
 def _logs(probs: Floats, *, single: bool) -> Floats:
     """Return log probabilities, or log odds, none of them beyond the floor."""
     if single:
-        logs: Floats = np.log(probs + _FLOOR)
-        return logs - np.log(1 + _FLOOR * probs.shape[1])
+        logs: Floats = np.log((probs + _FLOOR) / (1 + _FLOOR * probs.shape[1]))
+        return logs
     held = np.clip(probs, _FLOOR, 1 - _FLOOR)
     odds: Floats = np.log(held / (1 - held))
     return odds

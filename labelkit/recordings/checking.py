@@ -29,6 +29,7 @@ from labelkit.recordings.duplicates import (
 )
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings
 from labelkit.recordings.features import WORKER_MB, compute_features
+from labelkit.recordings.fitting import settle_recipe, tell_others
 from labelkit.states import REJECTED
 from labelkit.stores.arrays import FeatureStore
 
@@ -115,6 +116,7 @@ def check(
     standing = read_standing(project)
     paths = standing.table.paths
     project.check_audio()
+    recipe = settle_recipe(project, recipe)
     window_s = recipe.input.frames * recipe.features.hop_length / recipe.features.sample_rate
     inspector = Inspector(project.audio_dir, recipe.features, window_s)
     contents, found = _inspect(paths, inspector, workers)
@@ -129,6 +131,7 @@ def check(
     pairs = [(*pair, 1.0) for group in groups for pair in itertools.combinations(group, 2)]
     issues += _copies(standing, "exact_duplicate", pairs)
     issues += _rates(found)
+    tell_others(project)
     computed = FeatureStore(project.features, recipe.features)
     issues += _left_out(computed, standing, project.audio_dir)
     if not fast:

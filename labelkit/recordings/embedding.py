@@ -25,6 +25,7 @@ from labelkit.recordings.features import (
     keep,
     read_recordings,
 )
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import refuse_gone, same_recordings
 from labelkit.registry import resolve
 from labelkit.stores.arrays import Entry, FeatureStore, file_state
@@ -86,7 +87,8 @@ def open_embeddings(
     del about["beside"]
     name = spec.embedder
     if spec.embedder in POOLED:
-        about = {"pooling": POOLED[spec.embedder], "features": asdict(feature_spec)}
+        settled = settle(project, feature_spec)
+        about = {"pooling": POOLED[spec.embedder], "features": asdict(settled)}
     elif spec.embedder == aisfx.PACKAGE:
         # What is computed needs the wheel no more, so that the very file is looked at when it is.
         about = {"window_s": spec.window_s, "hop_s": spec.hop_s, "hears": _HEARS, **aisfx.ABOUT}

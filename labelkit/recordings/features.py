@@ -19,6 +19,7 @@ from labelkit.executor import Executor, worker_count
 from labelkit.files import needing_room
 from labelkit.progress import say, track
 from labelkit.project import Project
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import refuse_gone
 from labelkit.records import Frames
 from labelkit.registry import TABLE
@@ -189,6 +190,7 @@ def compute_features(
             after.
         StoreBusy: If another process computes the same features.
     """
+    spec = settle(project, spec)
     check_spec(spec)
     with project.store.read() as session:
         table = session.labels()

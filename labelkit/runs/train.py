@@ -14,6 +14,7 @@ from labelkit import registry
 from labelkit.config import ROUND_STAGE, Recipe, drop_unread
 from labelkit.errors import InvalidInput
 from labelkit.project import Project
+from labelkit.recordings.fitting import settle_recipe
 from labelkit.records import Batch, verdicts_of
 from labelkit.runs.cross_validation import Work, device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
@@ -90,6 +91,7 @@ def train(
             "leave it out"
         )
     recipe = drop_unread(recipe, verifies=False)
+    recipe = settle_recipe(project, recipe)
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)

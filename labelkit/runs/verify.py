@@ -13,6 +13,7 @@ from labelkit.config import Recipe, drop_unread, round_stages
 from labelkit.noise.verify import Round, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
+from labelkit.recordings.fitting import settle_recipe
 from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
@@ -55,6 +56,7 @@ def verify(
     """
     round_stages(recipe)
     recipe = drop_unread(recipe, verifies=True)
+    recipe = settle_recipe(project, recipe)
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     for name, n_verified in zip(
