@@ -94,16 +94,25 @@ class Panel:
             use: Gives the clips to learn from without a fold, ``(n_clips,)``; all others that
                 have a label if None.
         """
-        numbers = [int(fold) for fold in np.unique(self.folds) if fold >= 0]
-        learnt = np.zeros(len(self.folds), bool)
-        said = {}
-        for fold in numbers:
-            from_ = (self.folds != fold) & (self.folds >= 0) & self.labels.any(axis=1)
+        from sklearn.utils.parallel import Parallel, delayed
+        from threadpoolctl import threadpool_limits
+
+        learns = {}
+        for fold in np.unique(self.folds[self.folds >= 0]).tolist():
+            learns[fold] = (self.folds != fold) & (self.folds >= 0) & self.labels.any(axis=1)
             if use is not None:
-                from_ &= use(fold)
-            learnt |= from_
-            said[fold] = self._ask(self._fit(from_, fold), (self.folds == fold) | (self.folds < 0))
+                learns[fold] &= use(fold)
+        # Folds side by side: many small problems gain nothing from several threads for each.
+        with threadpool_limits(1):
+            parts = Parallel(n_jobs=-1, prefer="threads")(
+                delayed(self._judge_fold)(fold, learns[fold]) for fold in learns
+            )
+        said = dict(zip(learns, parts, strict=True))
+        learnt = np.logical_or.reduce(list(learns.values()))
         return Opinions(said, self.labels, self.folds, learnt, self.single)
+
+    def _judge_fold(self, fold: int, learns: Bools) -> Floats:
+        return self._ask(self._fit(learns, fold), (self.folds == fold) | (self.folds < 0))
 
     def _cut(self, rows: Bools | Ints) -> list[Floats]:
         edges = np.cumsum(self.views)[:-1].tolist()
@@ -261,7 +270,7 @@ class Trees:
         from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
         options = {"n_estimators": _TREES, "min_samples_leaf": 2, "random_state": self._seed,
-                   "max_features": "sqrt", "n_jobs": -1}  # fmt: skip
+                   "max_features": "sqrt"}  # fmt: skip
         self._n_classes = y.shape[1]
         if self._single:
             self._model: Any = ExtraTreesClassifier(**options).fit(x, y.argmax(axis=1))
