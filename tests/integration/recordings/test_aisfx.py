@@ -198,9 +198,10 @@ def vectors(n, n_alike, noise=0.0):
 # Of how many clips how many have a vector in common, but for noise; and what is said.
 ALIKE = {
     (20, 20, 0.0): "refused", (20, 19, 0.0): "refused", (20, 18, 0.0): "refused",
-    (20, 17, 0.0): "told", (20, 12, 0.0): "told", (20, 1, 0.0): "", (2, 2, 0.0): "refused",
+    (20, 17, 0.0): "told", (20, 7, 0.0): "told", (20, 2, 0.0): "told", (20, 1, 0.0): "",
+    (30, 2, 0.0): "", (20, 12, 1e-7): "told", (2, 2, 0.0): "refused",
     (2, 1, 0.0): "", (1, 1, 0.0): "", (20, 20, 1e-7): "refused", (20, 20, 1e-3): "",
-    (3000, 2900, 0.0): "refused", (3000, 2000, 0.0): "told", (3000, 20, 0.0): "",
+    (3000, 2900, 0.0): "refused", (3000, 400, 0.0): "told", (3000, 20, 0.0): "",
 }  # fmt: skip
 
 
