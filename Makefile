@@ -7,11 +7,11 @@ LABEL_STUDIO := 1.23.2
 
 setup: .venv/.ready
 
+# Of aisfx the weights alone are of use to the tests, and its pins would part it from all else.
 .venv/.ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat \
 	    --editable '.[dev,review,prompt]'
-	# Its weights alone are of use, and its pins would part it from all else.
 	$(BIN)/pip install --quiet --no-deps aisfx==0.1.2
 	touch $@
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 from importlib import metadata
 
 import numpy as np
-from scipy.fft import rfft
 
 from labelkit.errors import InvalidInput, MissingPackage
 from labelkit.types import Floats
@@ -111,6 +110,8 @@ def cut_blocks(mono: Floats) -> Floats:
 
 def _compute(wave: Floats, n_frames: int) -> Floats:
     """Compute the logarithms of the bands, shape ``(n_frames, 96)``; silence is around the wave."""
+    from scipy.fft import rfft
+
     frames = np.empty((n_frames, N_MELS), np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(wave, N_FFT // 2), N_FFT)[::HOP]
     for first in range(0, n_frames, BLOCK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -414,8 +415,11 @@ def check_spread(embedder: str, names: Sequence[str], vectors: Floats) -> None:
     """
     if len(vectors) < 2:
         return
-    # What more than half of all have in common is the median, also of some of them.
-    common = np.median(vectors[:: -(-len(vectors) // _SAMPLED)], axis=0)
+    row, n = Counter(vector.tobytes() for vector in vectors).most_common(1)[0]
+    common = np.frombuffer(row, vectors.dtype)
+    if n == 1:
+        # What more than half have in common, but for rounding, is the median, of some of them too.
+        common = np.median(vectors[:: -(-len(vectors) // _SAMPLED)], axis=0)
     rounding = _ROUNDING * max(abs(float(vectors.min())), abs(float(vectors.max())))
     parts = (vectors[k : k + _SAMPLED] for k in range(0, len(vectors), _SAMPLED))
     near = [(np.abs(part - common) <= rounding).all(axis=1) for part in parts]

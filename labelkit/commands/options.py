@@ -238,8 +238,8 @@ set_option = click.option(
 )  # fmt: skip
 encoder_option = click.option(
     "--encoder", metavar="NAME",
-    help="What makes a vector of a clip, aisfx say: --set embedding.embedder=NAME, of the recipe "
-         "probe unless another is named.",
+    help="What hears the clips, aisfx say: short for --set embedding.embedder=NAME. A training "
+         "takes the recipe probe with it.",
 )  # fmt: skip
 flavour_option = click.option(
     "--flavour", type=click.Choice(config.FLAVOURS),

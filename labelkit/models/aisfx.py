@@ -101,8 +101,8 @@ def read_tensors(checkpoint: bytes) -> Mapping[str, torch.Tensor]:
 def embed(encoder: Encoder, windows: Floats, device: str = "cpu") -> Floats:
     """Return the direction of the mean vector of the blocks of each window.
 
-    Scaled to length 1 they serve a linear classifier better on all sets it was measured on: how
-    long one is says how much there is to hear, not of what.
+    Scaled to length 1 they serve a linear classifier better, or as well: how long one is says how
+    much there is to hear, not of what.
 
     Args:
         encoder: On ``device``.

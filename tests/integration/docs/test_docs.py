@@ -19,7 +19,7 @@ PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md",
-        *(f"docs/{page}.md" for page in "noise examples review store".split()),
+        *(f"docs/{page}.md" for page in "noise examples encoders review store".split()),
     )
 }
 README = PAGES["README.md"]

@@ -121,6 +121,7 @@ def test_a_wheel_that_does_not_do_is_named_with_the_remedy(
 # What it hears, and what is kept.
 
 
+@pytest.mark.slow
 def test_clips_of_any_length_have_a_vector(project, installed):
     matrix, usable = read_embeddings(project, SPEC, FeatureSpec(), list(CLIPS))
     assert not usable.any()
@@ -136,6 +137,7 @@ def test_clips_of_any_length_have_a_vector(project, installed):
         )
 
 
+@pytest.mark.slow
 def test_windows_have_vectors_of_their_own(project, installed):
     whole = compute(project).read(list(CLIPS))[0]
     store = compute(project, EmbeddingSpec(embedder="aisfx", window_s=1.0, hop_s=0.5))
@@ -147,6 +149,7 @@ def test_windows_have_vectors_of_their_own(project, installed):
     assert folders[0] == folders[1] != store.folder
 
 
+@pytest.mark.slow
 def test_vectors_are_kept_with_what_they_are_of_and_need_no_wheel(
     project, installed, tmp_path, monkeypatch
 ):
@@ -169,6 +172,7 @@ def test_vectors_are_kept_with_what_they_are_of_and_need_no_wheel(
     assert done.exit_code == 2 and "which is not installed" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_takes_the_probe_with_an_encoder(project, installed):
     call(project, "folds", "--n", "2")
     runs = []
@@ -194,9 +198,10 @@ def vectors(n, n_alike, noise=0.0):
 # Of how many clips how many have a vector in common, but for noise; and what is said.
 ALIKE = {
     (20, 20, 0.0): "refused", (20, 19, 0.0): "refused", (20, 18, 0.0): "refused",
-    (20, 17, 0.0): "told", (20, 12, 0.0): "told", (20, 1, 0.0): "", (2, 2, 0.0): "refused",
+    (20, 17, 0.0): "told", (20, 7, 0.0): "told", (20, 2, 0.0): "told", (20, 1, 0.0): "",
+    (30, 2, 0.0): "", (20, 12, 1e-7): "told", (2, 2, 0.0): "refused",
     (2, 1, 0.0): "", (1, 1, 0.0): "", (20, 20, 1e-7): "refused", (20, 20, 1e-3): "",
-    (3000, 2900, 0.0): "refused", (3000, 2000, 0.0): "told", (3000, 20, 0.0): "",
+    (3000, 2900, 0.0): "refused", (3000, 400, 0.0): "told", (3000, 20, 0.0): "",
 }  # fmt: skip
 
 
@@ -238,6 +243,7 @@ HIGHEST, VALUES = [294, 423, 46, 48, 299], [0.1320, 0.1149, 0.1127, 0.1121, 0.10
 BACKWARDS = 0.97297
 
 
+@pytest.mark.slow
 def test_the_real_weights_are_those_that_were_measured():
     need_aisfx()
     loaded = load_aisfx()

@@ -113,6 +113,7 @@ def test_a_short_sound_is_repeated(seconds):
     assert loud.mean() > 0.9 if seconds < 0.1 else abs(len(clicks) - filled) <= 1
 
 
+@pytest.mark.slow
 def test_a_window_has_the_direction_of_the_mean_of_its_blocks_whatever_its_company(encoder):
     waves = np.stack([sweep(5.0), sweep(5.0)[::-1], np.roll(sweep(5.0), 9999)])
     found = embed(encoder, waves)
