@@ -20,8 +20,9 @@ import numpy as np
 from labelkit.errors import InvalidInput
 from labelkit.types import Bools, Floats, Ints
 
-# Inverse strength of the linear models' penalty, for vectors whose mean square is 1.
-_C = 10.0
+# Inverse strengths of the linear models' penalties, for vectors whose length is about 1: which
+# fits depends on how many clips there are, and how many of them are wrong.
+_STRENGTHS = (3.0, 30.0)
 _NEIGHBOURS = 10
 _TREES = 150
 # Share of given labels that are wrong, as the weighing supposes: a clip that all judges doubt
@@ -127,7 +128,11 @@ class Panel:
         fitted = []
         for view in self._cut(rows):
             scale = Scale(view)
-            judges: list[Judge] = [Linear(self.single), Neighbours(), Trees(self.single, seed)]
+            judges: list[Judge] = [
+                *(Linear(self.single, strength) for strength in _STRENGTHS),
+                Neighbours(),
+                Trees(self.single, seed),
+            ]
             for judge in judges:
                 judge.fit(scale(view), self.labels[rows])
             fitted.append((scale, judges))
@@ -194,8 +199,8 @@ class Scale:
 class Linear:
     """Logistic regression, all classes at once, whose targets may lie between 0 and 1."""
 
-    def __init__(self, single: bool) -> None:
-        self._single = single
+    def __init__(self, single: bool, strength: float) -> None:
+        self._single, self._strength = single, strength
 
     def fit(self, x: Floats, y: Floats) -> None:
         """Minimise the loss and the penalty by L-BFGS."""
@@ -221,7 +226,10 @@ class Linear:
             else:
                 value = (np.logaddexp(0, logits) - y * logits).sum()
                 error = _sigmoid(logits) - y
-            return _C * value + 0.5 * (penalty**2).sum(), (_C * x.T @ error + penalty).ravel()
+            return (
+                self._strength * value + 0.5 * (penalty**2).sum(),
+                (self._strength * x.T @ error + penalty).ravel(),
+            )
 
         found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B",
                          options={"maxiter": 200, "ftol": 1e-7})  # fmt: skip
