@@ -210,7 +210,7 @@ class OpenProject:
         methods: Sequence[str] = scoring.DEFAULT,
         fuse: bool = False,
         lowest: int = 30,
-        probe: str | Path | Recipe = "probe",
+        probe: str | Path | Recipe = "panel",
         settings: Sequence[str] = (),
         workers: int | None = None,
     ) -> list[ScoredClip]:
@@ -222,7 +222,7 @@ class OpenProject:
             methods: Names of scores; the first one orders the result, the next break ties.
             fuse: Order by the mean rank over all of them instead.
             lowest: How many clips to return.
-            probe: Recipe of the embeddings and the classifier that give a second opinion.
+            probe: Recipe of the embeddings and of what judges them.
             settings: Changes of that recipe, ``key=value``.
             workers: Processes at once; all cores if None.
 
@@ -251,7 +251,7 @@ class OpenProject:
         probs: str | Path | None = None,
         method: str = "self_confidence",
         lowest: int = 30,
-        probe: str | Path | Recipe = "probe",
+        probe: str | Path | Recipe = "panel",
         settings: Sequence[str] = (),
         workers: int | None = None,
     ) -> list[ScoredLabel]:
@@ -262,7 +262,7 @@ class OpenProject:
             probs: File of probabilities of a model of your own, which judges instead of a run.
             method: How, see :func:`labelkit.noise.pairs.score_pairs`.
             lowest: How many labels to return.
-            probe: Recipe of the embeddings and the classifier that give a second opinion.
+            probe: Recipe of the embeddings and of what judges them.
             settings: Changes of that recipe, ``key=value``.
             workers: Processes at once; all cores if None.
 

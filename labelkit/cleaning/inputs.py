@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,10 +16,12 @@ from labelkit.config import Recipe, read_recipe
 from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import group_indices
 from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
+from labelkit.noise.panel import fuse_opinions
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.recordings.embedding import compute_embeddings, read_embeddings
+from labelkit.recordings.embedding import compute_embeddings, read_embeddings, view_widths
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import same_recordings
 from labelkit.records import LabelTable, multi_hot
 from labelkit.runs.dataset import choose_head
@@ -33,10 +36,12 @@ from labelkit.types import Bools, Floats, Ints, Objects
 EXTERNAL = "external"
 # Kinds of runs that judge clips.
 JUDGES = ("train", "verify", EXTERNAL)
+# The recipe that judges embeddings where none is named.
+JUDGE = "panel"
 # What a score may ask for, by the names of its arguments.
 PARTS = (
     "labels", "probs", "groups", "dynamics", "window_clips", "window_probs", "embeddings",
-    "probe_probs",
+    "probe_probs", "network_probs",
 )  # fmt: skip
 
 # What models show of labels they trained on: a score that reads it orders clips for people.
@@ -242,19 +247,22 @@ class ScoreInputs:
 
     @cached_property
     def probe_probs(self) -> Floats:
-        """Out-of-fold probabilities of a classifier on the embeddings, ``(n_clips, n_classes)``.
+        """Out-of-fold probabilities of what judges embeddings, ``(n_clips, n_classes)``.
 
-        Cross-validated on the folds of the run; NaN for clips without an embedding or a fold.
+        Those of the run where it is of the very recipe and labels are what they were; otherwise
+        cross-validated on its folds. NaN for clips without an embedding or a fold.
         """
         if not self.run["fold_set"]:
             _tell_unheard(self)
+        elif self._is_own and not self.project.labels_changed_since(self.run["as_of"]):
+            return self.probs
         use = self.embedded & (self.folds >= 0) & ~self._parted()
         if not use.any():
             return np.full(self.labels.shape, np.nan)
         spec = self.probe.probe
         if not spec.classifier:
             raise InvalidInput(
-                f"recipe {self.probe.name} has no classifier on embeddings; take --probe probe"
+                f"recipe {self.probe.name} has no classifier on embeddings; take --probe panel"
             )
         probe = Probe(
             embeddings=self.embeddings[use],
@@ -263,10 +271,30 @@ class ScoreInputs:
             classifier=spec.classifier,
             options=spec.options,
             standardise=spec.standardise,
+            views=view_widths(self.project, self.probe.embedding, self.probe.features),
         )
         probs = np.full(self.labels.shape, np.nan)
         probs[use] = cross_probs(probe, self.folds[use])
         return probs
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the run is of the very recipe that judges embeddings here."""
+        return is_run_of(self.project, self.run, self.probe)
+
+    @cached_property
+    def network_probs(self) -> Floats | None:
+        """The run's probabilities, where they are an opinion of their own, as a network's are.
+
+        None where the run judges by embeddings that :attr:`probe_probs` judges by, too: no
+        opinion has two votes.
+        """
+        settings = self.run["settings"]
+        if not settings.get("probe", {}).get("classifier") or not self.embedded.any():
+            return self.probs
+        theirs = {settings["embedding"]["embedder"], *settings["embedding"].get("beside", ())}
+        mine = {self.probe.embedding.embedder, *self.probe.embedding.beside}
+        return None if theirs <= mine else self.probs
 
     def _parted(self) -> Bools:
         """Mark the clips of a recording whose first clip lies in another fold, ``(n_clips,)``.
@@ -281,16 +309,31 @@ class ScoreInputs:
 
     @cached_property
     def both_probs(self) -> Floats:
-        """Mean of the run and of the classifier on embeddings, ``(n_clips, n_classes)``.
+        """Run and what judges embeddings pooled, each as good as it is, ``(n_clips, n_classes)``.
 
-        They err on different clips, so their mean suggests and finds more than either. Where
-        there is no embedding, or the run is of the very classifier, the run decides alone.
+        They err on different clips, so together they suggest and find more than either. Where
+        there is no embedding the run decides alone.
         """
-        settings = self.run["settings"]
-        probe, embedding = asdict(self.probe.probe), asdict(self.probe.embedding)
-        if (settings.get("probe"), settings.get("embedding")) == (probe, embedding):
+        network = self.network_probs
+        there = np.isfinite(self.probe_probs).all(axis=1) & self.embedded
+        if not there.any():
             return self.probs
-        return np.where(np.isnan(self.probe_probs), self.probs, (self.probs + self.probe_probs) / 2)
+        found = self.probs.astype(float)
+        opinions = [self.probe_probs[there], *([] if network is None else [network[there]])]
+        found[there] = fuse_opinions(self.labels[there], opinions, single=not self.table.several)
+        return found
+
+
+def is_run_of(project: Project, run: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Tell whether a run judged by embeddings, and by those and the classifier of a recipe."""
+    settings = run["settings"]
+    wanted = replace(recipe, features=settle(project, recipe.features))
+    return bool(recipe.probe.classifier) and all(
+        json.loads(json.dumps(asdict(part))) == settings.get(name)
+        for name, part in (
+            ("probe", wanted.probe), ("embedding", wanted.embedding), ("features", wanted.features)
+        )
+    )  # fmt: skip
 
 
 def read_inputs(
@@ -306,7 +349,7 @@ def read_inputs(
         project: Where the run is.
         run_id: A finished run, also a later one where the project looks back; the last of that
             moment if None, be it a training or probabilities of a file.
-        probe: Recipe of the embeddings and of the classifier on them; ``probe`` if None.
+        probe: Recipe of the embeddings and of what judges them; ``panel`` if None.
         workers: Processes at once; all cores if None.
 
     Raises:
@@ -320,7 +363,7 @@ def read_inputs(
             if run_id:
                 raise InvalidInput(f"no finished run {run_id!r}; see: labelkit status")
             raise NotYet(
-                "no finished run; make one with: labelkit train"
+                "no finished run; make one with: labelkit score"
                 if project.store.as_of is None
                 else "no run was finished by then; name a later one with --run"
             )
@@ -334,7 +377,7 @@ def read_inputs(
             f"run {wanted} judged no clip that is neither held out nor rejected; train anew"
         )
     probs = probs[keep]
-    probe = probe or read_recipe("probe")
+    probe = probe or read_recipe(JUDGE)
     for change in probe.changes:
         if change.strip().partition(".")[0] not in ("probe", "embedding", "features"):
             say(f"--set {change} is not read by what judges here; it changes nothing")
@@ -404,6 +447,9 @@ def score_by(name: str, inputs: ScoreInputs) -> Floats:
                 say(f"score {name}: no clip has an embedding, so the run decides alone")
                 continue
         values[key] = getattr(inputs, key)
+        if values[key] is None and key == "network_probs" and parameter.default is None:
+            del values[key]
+            continue
         if key == "dynamics" and values[key] is None and parameter.default is parameter.empty:
             raise InvalidInput(
                 f"score {name} needs a log of the epochs, and run {inputs.run_id} kept none; "

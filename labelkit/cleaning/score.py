@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.cleaning.inputs import ScoreInputs, is_in_sample, list_inputs, read_inputs, score_by
-from labelkit.config import Recipe, fingerprint
+from labelkit.cleaning.inputs import (
+    JUDGE,
+    JUDGES,
+    ScoreInputs,
+    is_in_sample,
+    is_run_of,
+    list_inputs,
+    read_inputs,
+    score_by,
+)
+from labelkit.config import Recipe, fingerprint, read_recipe
 from labelkit.errors import InvalidInput, check_count
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
@@ -20,6 +29,7 @@ from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
+from labelkit.runs.train import train
 from labelkit.stores.scores import name_newest, newest_score_batch
 from labelkit.types import Floats, Ints
 
@@ -32,13 +42,15 @@ FUSED = "fused"
 class ScoredClip:
     """A judged clip: its labels, the class a model would give it, its scores by name, and why.
 
-    Lower scores are worse; one is None where it says nothing of the clip.
+    ``score`` is the one that orders, whatever its name. Lower scores are worse; one is None where
+    it says nothing of the clip.
     """
 
     path: str
     labels: list[str]
     state: str
     suggested: str
+    score: float | None
     scores: dict[str, float | None] = field(metadata={"spread": "{}"})
     reason: str
 
@@ -84,12 +96,12 @@ def score(
 
     Args:
         project: Where the run is; the scores go to its store.
-        run_id: A finished run; the last one if None.
+        run_id: A finished run; the last one if None. Where there is none, or it is of the very
+            judges and labels have changed, they judge first.
         methods: Names of scores; the first one orders the result, the next break ties.
         fuse: Order by the rank fusion of all of them instead.
         lowest: How many clips to return.
-        probe: Recipe of embeddings and classifier, for scores that read them; ``probe``
-            if None.
+        probe: Recipe of embeddings and what judges them; ``panel`` if None.
         workers: Processes at once; all cores if None.
 
     Returns:
@@ -104,6 +116,7 @@ def score(
         raise InvalidInput(f"no score is named; known: {', '.join(registry.names('score'))}")
     for name in methods:
         registry.check("score", name)
+    run_id = judge_first(project, run_id, probe, workers)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
     values = {name: score_by(name, inputs) for name in methods}
     for name, numbers in values.items():
@@ -113,7 +126,7 @@ def score(
         values = {FUSED: fuse_ranks(list(values.values())), **values}
     every = np.arange(len(inputs.rows))
     # What orders by run and probe together is suggested by both.
-    both = any({"probs", "probe_probs"} <= {*list_inputs(name)} for name in methods)
+    both = any({"network_probs", "probe_probs"} <= {*list_inputs(name)} for name in methods)
     told = _suggest(inputs, inputs.both_probs if both else inputs.probs)
     _store(inputs, list(values), [(every, None, numbers) for numbers in values.values()], told)
     order = np.lexsort([inputs.clip_ids, *reversed(values.values())])
@@ -125,11 +138,44 @@ def score(
             labels=inputs.names(k),
             state=str(inputs.table.states[inputs.rows[k]]),
             suggested=inputs.table.classes[suggested[k][0]],
+            score=_rounded(next(iter(values.values()))[k]),
             scores={name: _rounded(numbers[k]) for name, numbers in values.items()},
             reason=reasons[k],
         )
         for k in order
     ]
+
+
+def judge_first(
+    project: Project, run_id: str | None, probe: Recipe | None, workers: int | None
+) -> str | None:
+    """Let what judges embeddings judge the labels as they stand, where nothing else has.
+
+    Args:
+        project: Where the run goes.
+        run_id: A run that is asked for; it is returned as it is.
+        probe: Recipe of embeddings and what judges them; ``panel`` if None.
+        workers: Processes at once; all cores if None.
+
+    Returns:
+        The run to score by; None for the last one, whatever it is.
+
+    Raises:
+        InvalidInput: If the recipe has no classifier.
+    """
+    if run_id is not None or project.store.as_of is not None:
+        return run_id
+    recipe = probe or read_recipe(JUDGE)
+    with project.store.read() as session:
+        last = session.last_run(JUDGES)
+        run = session.run(last) if last else None
+    if run is not None and not (
+        is_run_of(project, run, recipe) and project.labels_changed_since(run["as_of"])
+    ):
+        return last
+    if not recipe.probe.classifier:
+        raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --probe {JUDGE}")
+    return str(train(project, recipe, workers=workers)["run_id"])
 
 
 def reads_probe(methods: Sequence[str]) -> bool:
@@ -163,7 +209,7 @@ def score_given(
         run_id: A finished run; the last one if None.
         pairs: How, see :func:`labelkit.noise.pairs.score_pairs`.
         lowest: How many labels to return.
-        probe: Recipe of embeddings and classifier; ``probe`` if None.
+        probe: Recipe of embeddings and what judges them; ``panel`` if None.
         workers: Processes at once; all cores if None.
 
     Returns:
@@ -173,6 +219,7 @@ def score_given(
         InvalidInput: If there is no such run or method.
     """
     check_count("lowest", lowest)
+    run_id = judge_first(project, run_id, probe, workers)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
     values = score_pairs(inputs.labels, inputs.both_probs, method=pairs)
     clips, class_ids = np.nonzero(inputs.labels)

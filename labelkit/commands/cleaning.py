@@ -69,7 +69,7 @@ def judge_options(command: Command) -> Command:
     "--pairs", type=click.Choice(METHODS),
     help="Score each given label of each clip instead, for clips of several labels.",
 )  # fmt: skip
-@probe_option
+@probe_option("panel")
 @workers_option
 @as_of_option
 @table_options
@@ -156,7 +156,7 @@ def select(
 @click.option("--mask", is_flag=True, help="Let none of them count as absent in training.")
 @click.option("--most", type=click.IntRange(min=1), default=50, show_default=True,
               help="How many to show.")  # fmt: skip
-@probe_option
+@probe_option("panel")
 @workers_option
 @as_of_option
 @table_options

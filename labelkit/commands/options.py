@@ -17,7 +17,7 @@ from labelkit.output import LAYOUT, Layout
 from labelkit.terminal import echo
 
 Command = Callable[..., Any]
-_EMBEDDER = "embedding.embedder"
+_EMBEDDER, _BESIDE = "embedding.embedder", "embedding.beside"
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,20 @@ def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
-def _with_encoder(encoder: str | None, settings: tuple[str, ...]) -> tuple[str, ...]:
-    """Put ``--encoder`` among the settings, of one of which it is the short form."""
+def read_encoded(
+    name: str, encoder: str | None, settings: tuple[str, ...], flavour: str | None = None
+) -> config.Recipe:
+    """Read a recipe whose vectors are of ``--encoder``; to a panel they are one more view."""
+    recipe = config.read_recipe(name, settings, flavour=flavour)
     if encoder is None:
-        return settings
+        return recipe
+    key, value = _EMBEDDER, encoder
+    if recipe.embedding.beside:
+        key, value = _BESIDE, ",".join((*recipe.embedding.beside, encoder))
     for text in settings:
-        if config.split_setting(text)[0].strip() == _EMBEDDER:
+        if config.split_setting(text)[0].strip() == key:
             raise click.UsageError(f"--encoder {encoder} and --set {text} exclude one another")
-    return (f"{_EMBEDDER}={encoder}", *settings)
+    return config.read_recipe(name, (f"{key}={value}", *settings), flavour=flavour)
 
 
 def recipe_options(command: Command, *, hears_vectors: bool = False) -> Command:
@@ -101,12 +107,12 @@ def recipe_options(command: Command, *, hears_vectors: bool = False) -> Command:
         **kwargs: Any,
     ) -> Any:
         # Who names what makes the vectors, and no recipe, means the one that reads them.
-        name = recipe if encoder is None or is_given("recipe") else "probe"
-        found = config.read_recipe(name, _with_encoder(encoder, set_), flavour=flavour)
+        name = recipe if encoder is None or is_given("recipe") else "panel"
+        found = read_encoded(name, encoder, set_, flavour)
         if encoder is not None and not found.probe.classifier:
             raise click.UsageError(
                 f"recipe {name} trains a network, which hears spectrograms and no vectors; leave "
-                "out --encoder, or take --recipe probe"
+                "out --encoder, or take --recipe panel"
             )
         return command(recipe=found, **kwargs)
 
@@ -136,24 +142,31 @@ def rule_options(command: Command) -> Command:
     )(run)
 
 
-def probe_option(command: Command) -> Command:
-    """Add ``--probe``, ``--encoder``, ``--set``, and pass the recipe of vectors and classifier."""
+def probe_option(default: str) -> Callable[[Command], Command]:
+    """Add ``--probe``, ``--encoder``, ``--set``, and pass the recipe of vectors and classifier.
 
-    @functools.wraps(command)
-    def run(probe: str, encoder: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
-        return command(probe=config.read_recipe(probe, _with_encoder(encoder, set_)), **kwargs)
+    Args:
+        default: Recipe that is taken where none is named.
+    """
 
-    for option in (
-        plugins_option,
-        set_option,
-        encoder_option,
-        click.option(
-            "--probe", default="probe", show_default=True,
-            help="Recipe of the embeddings and the classifier that give a second opinion.",
-        ),
-    ):  # fmt: skip
-        run = option(run)
-    return run
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(probe: str, encoder: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
+            return command(probe=read_encoded(probe, encoder, set_), **kwargs)
+
+        for option in (
+            plugins_option,
+            set_option,
+            encoder_option,
+            click.option(
+                "--probe", default=default, show_default=True,
+                help="Recipe of the embeddings and of what judges them.",
+            ),
+        ):  # fmt: skip
+            run = option(run)
+        return run
+
+    return decorate
 
 
 def training_options(command: Command) -> Command:
@@ -238,8 +251,8 @@ set_option = click.option(
 )  # fmt: skip
 encoder_option = click.option(
     "--encoder", metavar="NAME",
-    help="What hears the clips, aisfx say: short for --set embedding.embedder=NAME. A training "
-         "takes the recipe probe with it.",
+    help="What hears the clips, aisfx say: short for --set embedding.embedder=NAME. The recipe "
+         "panel, which a training takes with it, hears it beside its own.",
 )  # fmt: skip
 flavour_option = click.option(
     "--flavour", type=click.Choice(config.FLAVOURS),

@@ -65,7 +65,7 @@ def duplicates(place: Place, threshold: float | None, workers: int | None, as_js
 @click.argument("clip")
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True,
               help="How many to show.")  # fmt: skip
-@probe_option
+@probe_option("probe")
 @workers_option
 @device_option
 @as_of_option
@@ -98,7 +98,7 @@ def similar(
 
 
 @click.command()
-@probe_option
+@probe_option("probe")
 @workers_option
 @device_option
 @as_of_option

@@ -91,9 +91,13 @@ def _choose_next(project: Project) -> tuple[str, str]:
         verb = "verify" if UNVERIFIED in states and states - {UNVERIFIED} else "train"
         if _GPU.exists():
             return f"labelkit check, then labelkit {verb}", ""
+        if verb == "verify":
+            verb = "verify --recipe panel"
+        else:
+            verb = "score"
         return (
-            f"labelkit check, then labelkit {verb} --recipe probe",
-            "no GPU: probe takes seconds, a network minutes",
+            f"labelkit check, then labelkit {verb}",
+            "no GPU: judges of embeddings take seconds, a network minutes",
         )
     if trained == "verify" and SELF_VERIFIED in states:
         return "labelkit train --trusted", "or labelkit score, for the most doubtful labels"

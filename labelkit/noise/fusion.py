@@ -1,14 +1,17 @@
 """Opinions of several kinds made into one order of the clips.
 
-A network's training and a classifier on fixed embeddings err on different clips, so
-their mean rank finds more wrong labels than either: see docs/benchmarks.md.
+A network and judges of fixed embeddings err on different clips, so together they find more wrong
+labels than either: see docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from labelkit import metrics
+from labelkit.errors import InvalidInput
 from labelkit.noise.dynamics import Dynamics, score_aum
+from labelkit.noise.panel import fuse_opinions
 from labelkit.noise.scoring import fuse_ranks, score_self_confidence
 from labelkit.types import Array, Floats
 
@@ -34,15 +37,16 @@ def score_probe(labels: Array, probe_probs: Floats) -> Floats:
 
 def score_fusion(
     labels: Array,
-    probs: Floats,
     probe_probs: Floats | None = None,
+    network_probs: Floats | None = None,
     dynamics: Dynamics | None = None,
 ) -> Floats:
-    """Average the ranks by how a network learnt the label and by a classifier on embeddings.
+    """Weigh what judges of embeddings and a network say out of fold, and how the network learnt.
 
-    The default of ``labelkit score``. The first is the area under the margin, which is of
-    models that trained on the label; where no epochs were logged it is the out-of-fold
-    self-confidence. The second is out of fold.
+    The default of ``labelkit score``. Opinions are pooled with weights by how well they judge
+    here (:mod:`labelkit.noise.panel`); of the pooled probabilities the given label is compared
+    with the most probable other one. Where the epochs of a network were logged, the area under
+    the margin, which is of models that trained on the label, counts as much by its ranks.
 
     Source:
         labelkit.
@@ -52,27 +56,54 @@ def score_fusion(
 
     Args:
         labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
-        probs: Out-of-fold probabilities of the network, of the same shape.
-        probe_probs: Out-of-fold probabilities of the classifier, of the same shape; None where
-            there are no embeddings, and the network decides alone.
+        probe_probs: Out-of-fold probabilities of what judges embeddings, of the same shape; None
+            where there are no embeddings.
+        network_probs: Those of a network or of a foreign model, of the same shape; None where
+            there is none.
         dynamics: What the network's epochs were like; None if they were not logged.
 
     Returns:
         Scores in [0, 1], shape ``(n_clips,)``, lower is worse.
 
     Raises:
-        InvalidInput: If the arrays do not fit or hold NaN.
+        InvalidInput: If the arrays do not fit or hold NaN, or nobody judges.
 
     Example:
         >>> probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
-        >>> score_fusion(np.eye(2)[[0, 0, 0]], probs, probs)
-        array([1. , 0.5, 0. ])
+        >>> score_fusion(np.eye(2)[[0, 0, 0]], probs)
+        array([0.9, 0.4, 0.2])
     """
-    learnt = score_self_confidence(labels, probs)
-    if dynamics is not None:
-        # Of a clip that no logged model trained on only the judgement is known.
-        aum = score_aum(labels, dynamics)
-        learnt = np.where(np.isnan(aum), fuse_ranks([learnt]), fuse_ranks([aum]))
-    if probe_probs is None:
-        return fuse_ranks([learnt])
-    return fuse_ranks([learnt, score_probe(labels, probe_probs)])
+    opinions = [
+        metrics.check_arrays(labels, probs)[1]
+        for probs in (probe_probs, network_probs)
+        if probs is not None
+    ]
+    if not opinions:
+        raise InvalidInput("nobody judges; give probe_probs or network_probs")
+    single = bool((metrics.check_labels(labels).sum(axis=1) <= 1).all())
+    judged = compare_given(labels, fuse_opinions(labels, opinions, single=single), single=single)
+    if dynamics is None:
+        return judged
+    learnt = score_aum(labels, dynamics)
+    ranked = fuse_ranks([judged])
+    # Of a clip that no logged model trained on only the judgement is known.
+    return fuse_ranks([ranked, np.where(np.isnan(learnt), ranked, fuse_ranks([learnt]))])
+
+
+def compare_given(labels: Array, probs: Floats, *, single: bool) -> Floats:
+    """Return how probable the given label is beside the most probable other one, in [0, 1].
+
+    A half means as probable. Of several labels a clip the least probable given one counts, as it
+    is.
+
+    Args:
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        probs: Probabilities of the same shape.
+        single: Whether a clip has one label.
+    """
+    given = score_self_confidence(labels, probs)
+    if not single:
+        return given
+    other = np.where(metrics.check_labels(labels), 0, probs).max(axis=1)
+    share: Floats = given / np.maximum(given + other, np.finfo(float).tiny)
+    return share

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelkit.errors import InvalidInput
-from labelkit.types import Bools, Floats, Ints
+from labelkit.types import Array, Bools, Floats, Ints
 
 # Inverse strengths of the linear models' penalties, for vectors whose length is about 1: which
 # fits depends on how many clips there are, and how many of them are wrong.
@@ -179,6 +179,26 @@ class Opinions:
     def probs(self, fold: int) -> Floats:
         """Return what the panel says of the clips of a fold and of no fold, in their order."""
         return pool_opinions(self.said[fold], self.weights, single=self.single)
+
+
+def fuse_opinions(labels: Array, probs: Sequence[Floats], *, single: bool) -> Floats:
+    """Pool what several judges say of clips they had not seen, each as good as it is on them.
+
+    Args:
+        labels: Multi-hot labels as given, ``(n_clips, n_classes)``.
+        probs: Probabilities of each judge, of the same shape.
+        single: Whether a clip has one label.
+
+    Returns:
+        Shape ``(n_clips, n_classes)``; of one judge what it says.
+    """
+    if len(probs) == 1:
+        return np.asarray(probs[0], float)
+    said = np.array([_logs(np.asarray(part, float), single=single) for part in probs])
+    labelled = labels.any(axis=1)
+    y = np.asarray(labels, float)[labelled]
+    weights = weigh_opinions(said[:, labelled], y, single=single)
+    return pool_opinions(said, weights, single=single)
 
 
 class Scale:
