@@ -22,8 +22,8 @@ RATE = 16_000
 # Of copies, at least: the correlation of samples, and how far phases agree. Two recordings of one
 # tone reach either, but hardly both.
 SAME, _AGREE = 0.95, 0.45
-# Of channels by themselves phases must agree so far.
-_AGREE_ALONE = 0.7
+# Of channels by themselves phases must agree so far, and of the mixes so that these are tried.
+_AGREE_ALONE, _AGREE_MIXED = 0.7, 0.2
 # Less than that at a whole lag, nothing can be gained at its parts.
 _HOPELESS = 0.3
 # A coder of few bits keeps the lows better than the highs. Where samples correlate less than that,
@@ -138,8 +138,9 @@ def align(first: Sound, second: Sound) -> Alignment:
     ours, theirs = (_match(sound, rate, highest) for sound in (first, second))
     best = Alignment()
     for a, b in itertools.product(range(len(ours)), range(len(theirs))):
-        # Of two channels a copy has the same one in its place.
-        if a and b and a != b:
+        # Of two channels a copy has the same one in its place; and one that is a copy shows in the
+        # mixes, too.
+        if (a and b and a != b) or ((a or b) and best.agreement < _AGREE_MIXED):
             continue
         for one in _lay(ours[a], theirs[b], rate, highest):
             # A channel of another recording may fit by chance the more easily, the more there are.
