@@ -183,7 +183,7 @@ def run_knn(case: Case) -> np.ndarray:
 
 
 def run_relation_graph(case: Case) -> np.ndarray:
-    """Agreement with all others, weighed by similarity (Kim et al., 2023), on pooled spectrograms."""
+    """Agreement with all others, weighed by similarity (Kim et al., 2023), on pooled vectors."""
     vectors, _ = case.vectors("pooled")
     scaled = (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-9)
     unit = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -444,8 +444,8 @@ def report(
         f"`default` is at most {behind[worst]:.3f} below the best of the three rivals "
         f"({worst[0]}, {worst[1]}; negative: above everywhere). Its lack is "
         f"{lack['default'] / lack[rival]:.2f} of that of the best rival in this mean ({rival}), "
-        f"and {lack['default'] / lack[single]:.2f} of that of the best single score of ours without "
-        f"an encoder ({single}).",
+        f"and {lack['default'] / lack[single]:.2f} of that of our best single score without an "
+        f"encoder ({single}).",
     ]
     if any(name == "esc10" for name, _ in cases):
         lines += [

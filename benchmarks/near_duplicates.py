@@ -1,4 +1,4 @@
-"""Copies of ESC-10's clips planted among them, and how many are found again.
+"""Copies planted among the clips of real sets, how many are found again, and what else is.
 
 LABELKIT_TEST_DATA=... python benchmarks/near_duplicates.py [--print] [SEED ...]
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,15 +20,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
+import soxr
 from report import machine, write_section
 
 from labelkit.audio import io
 from labelkit.audio.features import compute
-from labelkit.config import FeatureSpec
+from labelkit.config import FeatureSpec, FormatSpec, read_recipe
+from labelkit.labels.importing import import_labels
 from labelkit.noise.neighbours import find_neighbours
 from labelkit.noise.similarity import find_near_duplicates
+from labelkit.project import create_project
+from labelkit.recordings.duplicates import list_duplicates
 
 KINDS = ("exact", "gain", "ogg", "mp3", "crop_begin", "crop_end", "crop_both", "zeroed")
+# Found since waveforms are aligned.
+MORE_KINDS = ("resampled", "silence", "inverted", "channel", "noise")
+SETS = (
+    "arabic_commands", "instrument_notes", "motor_throttle", "finch_syllables_gy",
+    "body_percussion_tags", "instrument_mix_tags",
+)  # fmt: skip
 SEEDS = (3, 4, 5)
 KBITS = 64
 
@@ -46,10 +59,93 @@ def copy(mono: np.ndarray, rate: int, kind: str, rng: np.random.Generator) -> np
     return mono[before : len(mono) - (cut - before)]
 
 
+def alter(
+    samples: np.ndarray, rate: int, kind: str, rng: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """A copy of one of all kinds of a recording, shape ``(n, n_channels)``, and its rate."""
+    mono = samples.mean(axis=1)
+    if kind == "resampled":
+        target = 8000 if rate <= 16_000 else 16_000
+        return soxr.resample(mono, rate, target), target
+    if kind == "silence":
+        return np.concatenate([np.zeros(int(rng.uniform(0.1, 1) * rate)), mono]), rate
+    if kind == "channel":
+        return samples[:, 0], rate
+    if kind == "noise":
+        return mono + 0.1 * mono.std() * rng.standard_normal(len(mono)), rate
+    return -mono if kind == "inverted" else copy(mono, rate, kind, rng), rate
+
+
+def list_set(name: str, seed: int, folder: Path) -> tuple[str, str]:
+    """Rows of one set: what is found in it as it is, and with a copy of each clip among it."""
+    data = Path(os.environ["LABELKIT_TEST_DATA"]) / name
+    with (data / "labels.csv").open(newline="", encoding="utf-8") as file:
+        names = [row["fname"] for row in csv.DictReader(file)]
+    below = "" if (data / names[0]).exists() else "audio/"
+    audio = folder / "audio"
+    audio.mkdir()
+    kinds = (*KINDS, *MORE_KINDS)
+    dealt = np.random.default_rng(seed).permutation(len(names)) % len(kinds)
+    clips: list[str] = []
+    for n, (path, kind) in enumerate(zip(names, dealt, strict=True)):
+        samples, rate = io.read_audio(data / (below + path))
+        shutil.copy(data / (below + path), audio / f"{n:04}{Path(path).suffix}")
+        rng = np.random.default_rng((seed, n))
+        altered, new_rate = alter(samples, rate, kinds[kind], rng)
+        soundfile.write(audio / f"{n:04}_copy.wav", altered, new_rate, subtype="PCM_16")
+        clips.append(f"{n:04}{Path(path).suffix}")
+    found = {}
+    for what in ("as it is", "with copies"):
+        root = folder / what
+        root.mkdir()
+        project, _ = create_project(root, audio)
+        rows = clips + ([f"{clip[:4]}_copy.wav" for clip in clips] if what != "as it is" else [])
+        table = root / "labels.csv"
+        table.write_text("fname,label\n" + "".join(f"{row},x\n" for row in rows))
+        import_labels(project, table, "csv", FormatSpec(), metadata_only=True)
+        start = time.perf_counter()
+        pairs = list_duplicates(project, read_recipe("probe").features)
+        found[what] = pairs, time.perf_counter() - start
+    alone, seconds = found["as it is"]
+    same = [pair for pair in alone if pair.what == "same sound"]
+    lowest = min((pair.correlation for pair in same), default=None)
+    first = [name, len(names), len(same), "-" if lowest is None else f"{lowest:.3f}",
+             sum(pair.what == "alike" for pair in alone), f"{seconds:.0f}"]  # fmt: skip
+    told = {(pair.path[:4], pair.other[:4]) for pair in found["with copies"][0]
+            if pair.what != "alike"}  # fmt: skip
+    known = {(pair.path[:4], pair.other[:4]) for pair in same}
+    recall = [
+        np.mean([(f"{n:04}", f"{n:04}") in told for n in np.flatnonzero(dealt == k)])
+        for k in range(len(kinds))
+    ]
+    wrong = {tuple(sorted(pair)) for pair in told if pair[0] != pair[1]} - known
+    second = [name, *(f"{share:.0%}" for share in recall), len(wrong)]
+    return tuple(f"| {' | '.join(map(str, cells))} |" for cells in (first, second))
+
+
+def measure_sets(seed: int) -> list[str]:
+    """Tables of all sets but ESC-10, with waveforms aligned."""
+    first = ["| set | clips | the same sound | lowest correlation | alike | seconds |", "|---" * 6]
+    kinds = (*KINDS, *MORE_KINDS)
+    second = [f"| set | {' | '.join(kinds)} | others |", "|---" * (len(kinds) + 2)]
+    first[1] += "|"
+    second[1] += "|"
+    for name in ("esc10", *SETS):
+        with tempfile.TemporaryDirectory() as folder:
+            rows = list_set(name, seed, Path(folder))
+        first.append(rows[0])
+        second.append(rows[1])
+    return [
+        "\n`labelkit duplicates` on the sets as they are; seconds include the spectrograms:\n",
+        *first,
+        f"\nAnd with a copy of each clip among them, seed {seed}: the share of each kind that is "
+        "said to be the same sound, and pairs of others that are and were not before:\n",
+        *second,
+    ]
+
+
 def encode(mono: np.ndarray, rate: int, kind: str) -> np.ndarray:
     """What comes out of a coder at about ``KBITS``."""
-    import soundfile
-
     file = BytesIO()
     if kind == "ogg":
         # The level of a variable rate: so much for broadband sound, less for silence.
@@ -176,6 +272,7 @@ def main() -> None:
     lines.append(f"\nRecall of each kind, {len(rows)} clips and {len(rows)} copies.")
     lines.append("Clips of different sources that share samples, and count neither way:")
     lines += [f"{rows[i]['fname']} and {rows[j]['fname']}." for i, j in sorted(siblings)]
+    lines += measure_sets(seeds[0])
     lines.append(f"\n10 nearest of 100,000 x 128 with groups: {time_neighbours():.0f} s.")
     if "--print" in sys.argv:
         print("\n".join(lines))

@@ -21,20 +21,28 @@ from labelkit.types import Array, Bools, Floats
 RATE = 16_000
 # Of copies, at least: the correlation of samples, and how far phases agree. Two recordings of one
 # tone reach either, but hardly both.
-SAME, _AGREE = 0.95, 0.4
+SAME, _AGREE = 0.95, 0.45
+# Of channels by themselves phases must agree so far, and of the mixes so that these are tried.
+_AGREE_ALONE, _AGREE_MIXED = 0.7, 0.2
+# Less than that at a whole lag, nothing can be gained at its parts.
+_HOPELESS = 0.3
 # A coder of few bits keeps the lows better than the highs. Where samples correlate less than that,
 # but so far, and nearly all of time and frequency does, what lies below 2 kHz decides.
-_CODED, _CODED_PART, _CODED_HZ = 0.9, 0.75, 2000.0
-# A tenth of the parts, of so many frames by so many bins and heard down to that, may be worse.
-_PART, _WORST_PARTS, _PART_DB = 4, 0.1, 40.0
+_CODED, _CODED_PART, _CODED_HZ = 0.9, 0.7, 2000.0
+# Of the parts, of so many frames by so many bins and heard down to that, so many may be worse.
+_PART, _WORST_PARTS, _PART_DB = 4, 0.05, 40.0
 # What lies so far below the loudest part of a recording is silence, by parts of so many seconds.
 _SILENCE_DB, _PART_S = 70.0, 0.002
 # So near to silence or an end, in seconds and as a share of the whole, filters ring.
 _RINGING = (0.03, 0.05)
+# So near to each other two files begin or end together, in seconds.
+_TOGETHER_S = 0.005
 # Such a share of the sound of the shorter one must lie over sound, and so many seconds.
 _OVERLAP, _LEAST_S = 0.6, 0.02
 # Of the energy that lies over silence may be so much, but for what was set to zero.
 _OVER_SILENCE = 0.05
+# Where sound breaks off, within so many seconds, it was at least so loud as it is in the other.
+_EDGE_S, _BREAK = 0.01, 0.1
 # Below lie offsets and rumble, which no filter leaves as they are.
 _LOWEST_HZ = (60.0, 120.0)
 # A channel that is so much like the mix is not tried by itself.
@@ -70,9 +78,13 @@ class Alignment:
 
 @dataclass(frozen=True)
 class _Voice:
-    """The mix or a channel of a recording; ``sounds`` marks the samples that are not silence."""
+    """The mix or a channel of a recording.
+
+    ``samples`` are without rumble, ``whole`` with it; ``sounds`` marks what is not silence.
+    """
 
     samples: Floats
+    whole: Floats
     sounds: Bools
 
 
@@ -126,10 +138,14 @@ def align(first: Sound, second: Sound) -> Alignment:
     ours, theirs = (_match(sound, rate, highest) for sound in (first, second))
     best = Alignment()
     for a, b in itertools.product(range(len(ours)), range(len(theirs))):
-        # Of two channels a copy has the same one in its place.
-        if a and b and a != b:
+        # Of two channels a copy has the same one in its place; and one that is a copy shows in the
+        # mixes, too.
+        if (a and b and a != b) or ((a or b) and best.agreement < _AGREE_MIXED):
             continue
         for one in _lay(ours[a], theirs[b], rate, highest):
+            # A channel of another recording may fit by chance the more easily, the more there are.
+            if (a or b) and one.agreement < _AGREE_ALONE:
+                continue
             best = max(best, one, key=_rank)
             if best.is_same:
                 return best
@@ -148,12 +164,18 @@ def _match(sound: Sound, rate: int, highest: float) -> list[_Voice]:
 
         ratio = rate / sound.rate
         for k, voice in enumerate(voices):
-            samples = soxr.resample(voice.samples, sound.rate, rate)
+            samples, whole = (
+                soxr.resample(one, sound.rate, rate) for one in (voice.samples, voice.whole)
+            )
             places = np.minimum(np.arange(len(samples)) / ratio, len(voice.sounds) - 1)
             sounds = voice.sounds[places.astype(int)] if len(samples) else voice.sounds[:0]
-            voices[k] = _Voice(samples, sounds)
+            voices[k] = _Voice(samples, whole, sounds)
     if sound.bandwidth_hz > 1.02 * highest:
-        return [replace(voice, samples=_limit(voice.samples, rate, highest)) for voice in voices]
+        for k, voice in enumerate(voices):
+            samples = _limit(voice.samples, rate, highest)
+            voices[k] = replace(
+                voice, samples=samples, whole=_limit(voice.whole, rate, highest, rumble=True)
+            )
     return voices
 
 
@@ -163,26 +185,32 @@ def _filter(mono: Floats, rate: int, highest: float) -> _Voice:
     parts = np.add.reduceat(np.square(mono), np.arange(0, len(mono), size)) if len(mono) else mono
     loud = parts > parts.max(initial=0) * 10 ** (-_SILENCE_DB / 10)
     sounds: Bools = np.repeat(loud, size)[: len(mono)]
-    ringing = round(min(_RINGING[0] * rate, _RINGING[1] * float(sounds.sum())))
-    return _Voice(_limit(mono, rate, highest), _erode(sounds, ringing))
+    whole = _limit(mono, rate, highest, rumble=True)
+    return _Voice(_limit(mono, rate, highest), whole, sounds)
 
 
-def _erode(mask: Bools, n: int) -> Bools:
-    """Leave of what is marked only what lies further than ``n`` from the rest and the ends."""
-    rest = np.concatenate([[0], np.cumsum(~np.pad(mask, n))])
+def _erode(mask: Bools, n: int, ends: tuple[bool, bool]) -> Bools:
+    """Leave of what is marked only what lies further than ``n`` from the rest, and from an end."""
+    marked = np.concatenate([np.full(n, not ends[0]), mask, np.full(n, not ends[1])])
+    rest = np.concatenate([[0], np.cumsum(~marked)])
     found: Bools = rest[2 * n + 1 :] == rest[: -2 * n - 1]
     return found
 
 
-def _limit(mono: Floats, rate: int, highest: float) -> Floats:
-    """Leave what lies between rumble and the highest frequency."""
+def _limit(mono: Floats, rate: int, highest: float, *, rumble: bool = False) -> Floats:
+    """Leave what lies between rumble, or offsets alone, and the highest frequency."""
     from scipy import fft
 
+    if not len(mono):
+        return mono
     n = fft.next_fast_len(len(mono), real=True)
     spectrum = fft.rfft(mono, n)
     hz = np.arange(len(spectrum), dtype=np.float32) * (rate / n)
     low, full = _LOWEST_HZ
-    spectrum *= np.clip((hz - low) / (full - low), 0, 1)
+    if rumble:
+        spectrum[:1] = 0
+    else:
+        spectrum *= np.clip((hz - low) / (full - low), 0, 1)
     spectrum[hz > highest] = 0
     found: Floats = fft.irfft(spectrum, n)[: len(mono)]
     return found.astype(np.float32, copy=False)
@@ -197,38 +225,69 @@ def _lay(first: _Voice, second: _Voice, rate: int, highest: float) -> Iterator[A
         x, y = x[:n], y[:n]
         sounds = first.sounds[max(0, lag) :][:n], second.sounds[max(0, -lag) :][:n]
         both = sounds[0] & sounds[1]
-        if both.sum() < max(least, _LEAST_S * rate) or _is_over_silence(x, y, *sounds):
+        zeroed = _find_zeroed(x, y, *sounds, round(_EDGE_S * rate))
+        if zeroed is None or both.sum() < max(least, _LEAST_S * rate):
             continue
-        y = _shift(x, y)
-        correlation = _correlate(x[both], y[both])
-        y = np.copysign(1, correlation).astype(np.float32) * y
-        correlation = abs(correlation)
-        if _CODED <= correlation < SAME and _agrees_all_over(x * both, y * both):
-            lows = (_limit(samples, rate, _CODED_HZ)[both] for samples in (x, y))
+        # Files that begin or end together ring alike.
+        rest = len(first.samples) - len(second.samples) - lag
+        cut = abs(lag) > _TOGETHER_S * rate, abs(rest) > _TOGETHER_S * rate
+        use = _erode(~zeroed, round(min(_RINGING[0] * rate, _RINGING[1] * n)), cut)
+        if not use.any():
+            continue
+        delay = _find_delay(x, y)
+        y = _delay(y, delay)
+        whole = first.whole[max(0, lag) :][:n], _delay(second.whole[max(0, -lag) :][:n], delay)
+        correlation = _correlate(x[use], y[use])
+        sign = np.float32(np.copysign(1, correlation))
+        y = sign * y
+        # Neither rumble nor what is left without it may be another one.
+        with_rumble = float(sign) * _correlate(*(one[use] - one[use].mean() for one in whole))
+        correlation = max(0.0, min(abs(correlation), with_rumble))
+        if _CODED <= correlation < SAME and _agrees_all_over(x * use, y * use):
+            lows = (_limit(samples, rate, _CODED_HZ)[use] for samples in (x, y))
             correlation = max(correlation, _correlate(*lows))
         yield Alignment(
             correlation=min(1.0, correlation),
-            agreement=_agree(x * both, y * both, rate, highest),
+            agreement=_agree(x * use, y * use, rate, highest),
             offset_s=lag / rate,
             overlap_s=float(both.sum()) / rate,
         )
 
 
-def _is_over_silence(x: Floats, y: Floats, x_sounds: Bools, y_sounds: Bools) -> bool:
-    """Tell whether sound lies over silence as in no copy.
+def _find_zeroed(x: Floats, y: Floats, x_sounds: Bools, y_sounds: Bools, edge: int) -> Bools | None:
+    """Mark what was set to zero in one of two copies; None if they are none.
 
     Two mixtures may have one note in common and all others over silence. What was set to zero in a
-    copy breaks off where both sound, and is the smaller part; noise over silence is faint.
+    copy breaks off amid sound that lasts in the other, at one end of it at least, and is the
+    smaller part; noise over silence is faint.
+
+    Args:
+        x: Samples of one.
+        y: Samples of the other.
+        x_sounds: Which of them are no silence.
+        y_sounds: Which of the other.
+        edge: Samples around a break that are looked at.
     """
     both, one = x_sounds & y_sounds, x_sounds ^ y_sounds
     changes = np.flatnonzero(np.diff(one.astype(np.int8), prepend=0, append=0))
-    zeroed = np.zeros_like(one)
+    zeroed: Bools = np.zeros_like(one)
     for start, stop in changes.reshape(-1, 2):
-        zeroed[start:stop] = both[start - 1 : start].any() or both[stop : stop + 1].any()
+        lasting, broken = (x, y) if x_sounds[start] else (y, x)
+        inside, ends = lasting[start:stop], ((start - edge, start), (stop, stop + edge))
+        for part, (begin, end) in zip((inside[:edge], inside[-edge:]), ends, strict=True):
+            outside = broken[max(0, begin) : end]
+            if _rms(outside) > _BREAK * _rms(part):
+                zeroed[start:stop] = True
     if max(_share(x, one & ~zeroed), _share(y, one & ~zeroed)) > _OVER_SILENCE:
-        return True
+        return None
+    if max(_share(x, zeroed), _share(y, zeroed)) <= _OVER_SILENCE:
+        return np.zeros_like(one)
     is_most = zeroed.sum() > (1 - _OVERLAP) / _OVERLAP * both.sum()
-    return bool(is_most) and max(_share(x, zeroed), _share(y, zeroed)) > _OVER_SILENCE
+    return None if is_most else zeroed
+
+
+def _rms(x: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(x)))) if len(x) else 0.0
 
 
 def _share(x: Floats, mask: Bools) -> float:
@@ -247,7 +306,7 @@ def _find_lags(a: Floats, b: Floats, rate: int, highest: float) -> list[int]:
     from scipy import fft
 
     shorter = min(len(a), len(b))
-    if shorter < _LEAST_S * rate:
+    if shorter < _LEAST_S * rate or not (a.any() and b.any()):
         return []
     n = fft.next_fast_len(len(a) + len(b), real=True)
     cross = fft.rfft(a, n) * fft.rfft(b, n).conj()
@@ -267,27 +326,36 @@ def _find_lags(a: Floats, b: Floats, rate: int, highest: float) -> list[int]:
     ]
     by_samples = np.abs(fft.irfft(cross, n)[lags]) / np.sqrt(energies[0] * energies[1])
     by_phases = np.abs(fft.irfft(phases, n)[lags])
-    best = [int(lags[by_phases.argmax()]), int(lags[by_samples.argmax()])]
-    return best[:1] if abs(best[0] - best[1]) <= 1 else best
+    best = {int(by_phases.argmax()), int(by_samples.argmax())}
+    # Between two samples the correlation of noise is two thirds of what it is.
+    around = np.maximum(by_samples, np.maximum(np.roll(by_samples, 1), np.roll(by_samples, -1)))
+    return [int(lags[place]) for place in sorted(best) if around[place] > _HOPELESS]
 
 
-def _shift(x: Floats, y: Floats) -> Floats:
-    """Shift ``y`` by the part of a sample that is left between it and ``x``."""
+def _find_delay(x: Floats, y: Floats) -> float:
+    """Find the part of a sample that is left between two voices, by the slope of their phases."""
     from scipy import fft
 
     n = fft.next_fast_len(len(x), real=True)
-    spectrum = fft.rfft(y, n)
-    cross = fft.rfft(x, n) * spectrum.conj()
+    cross = fft.rfft(x, n) * fft.rfft(y, n).conj()
     omega = np.arange(len(cross), dtype=np.float32) * np.float32(2 * np.pi / n)
     sign = np.sign(cross.real.sum()) or 1.0
-    # The slope of the phases over frequency, twice, since the first may turn around.
-    weights, lag = np.abs(cross) * omega, 0.0
+    weights, delay = np.abs(cross) * omega, 0.0
+    # Twice, since the phases of the first time may turn around.
     for _ in range(2):
-        angles = np.angle(sign * cross * np.exp(1j * omega * lag))
-        lag -= float(weights @ angles) / max(float(weights @ omega), 1e-30)
-    if abs(lag) > 1:
-        return y
-    found: Floats = fft.irfft(spectrum * np.exp(-1j * omega * lag), n)[: len(y)]
+        angles = np.angle(sign * cross * np.exp(1j * omega * delay))
+        delay -= float(weights @ angles) / max(float(weights @ omega), 1e-30)
+    return delay if abs(delay) <= 1 else 0.0
+
+
+def _delay(samples: Floats, delay: float) -> Floats:
+    """Shift samples by a part of one."""
+    from scipy import fft
+
+    n = fft.next_fast_len(len(samples), real=True)
+    spectrum = fft.rfft(samples, n)
+    omega = np.arange(len(spectrum), dtype=np.float32) * np.float32(2 * np.pi / n)
+    found: Floats = fft.irfft(spectrum * np.exp(-1j * omega * delay), n)[: len(samples)]
     return found.astype(np.float32, copy=False)
 
 

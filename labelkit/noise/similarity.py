@@ -43,7 +43,9 @@ def find_near_duplicates(
     threshold: float = THRESHOLD,
     n_candidates: int = 20,
 ) -> tuple[Ints, Floats]:
-    """Find pairs of clips cut from the same seconds of the same recording.
+    """Find pairs of clips that may be cut from the same seconds of the same recording.
+
+    Only their waveforms tell whether they are: see :func:`labelkit.audio.alignment.align`.
 
     Exact, gained, lightly clipped, re-encoded and cropped copies, and copies with a part
     set to zero, are found; time-stretched or pitch-shifted ones are not, nor clips with
