@@ -28,7 +28,14 @@ class FormatSpec:
     verified_column: str | None = setting(None, "csv: column that says 1 where it is verified.")
     state_column: str | None = setting(None, "csv: column of the state; labels may be empty then.")
     fold_column: str | None = setting(None, "csv: column of a given fold.")
-    group_column: str | None = setting(None, "csv: column of the source or uploader.")
+    group_column: str | None = setting(
+        None, "csv: column of the recording that clips were cut from; no fold parts its clips."
+    )
+    domain_column: str | None = setting(
+        None,
+        "csv: column of the speaker, site, device or uploader; folds part them only where that is "
+        "asked for.",
+    )
     subset_column: str | None = setting(None, "csv: column of the subset, train or test.")
     hash_column: str | None = setting(None, "csv: column of the hash of the recording.")
     duration_column: str | None = setting(None, "csv: column of its length in seconds.")

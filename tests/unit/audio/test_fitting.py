@@ -13,7 +13,6 @@ from labelkit.audio.fitting import fit_features
 from labelkit.audio.spool import InMemory
 from labelkit.config import AUTO, COARSE, FeatureSpec, InputSpec, create_spec, find_words
 
-
 FINE = FeatureSpec(sample_rate=AUTO, min_s=AUTO, n_fft=AUTO, hop_length=AUTO)
 NETWORK = replace(FINE, n_fft=COARSE, hop_length=COARSE, n_mels=32)
 
