@@ -105,7 +105,7 @@ def describe_groups(
         A line, or None where nothing is odd.
 
     Example:
-        >>> describe_groups(["ann", "bob"] * 20, np.eye(4)[np.arange(40) % 4])
+        >>> describe_groups(["ann", "bob"] * 20, np.eye(4)[np.arange(40) // 10])
         '2 groups of 20 clips each hold many classes each, as speakers, sites or devices do'
     """
     labels = np.asarray(labels) > 0
@@ -118,7 +118,8 @@ def describe_groups(
     classes = np.zeros((n_groups, labels.shape[1]), bool)
     np.logical_or.at(classes, group_of[known], labels[known])
     n_classes = classes.sum(axis=1)
-    wide = n_classes >= max(_CLASSES, _ACROSS * int(labels.any(axis=0).sum()))
+    n_all = int(labels.any(axis=0).sum())
+    wide = (n_classes > 1) & (n_classes >= max(min(_CLASSES, n_all), _ACROSS * n_all))
     named = sizes > 0
     if sizes[named].mean() >= _LARGE and 2 * sizes[wide].sum() > sizes.sum():
         each = f"{sizes[named].mean():.0f} clips each"

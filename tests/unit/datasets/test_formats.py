@@ -635,8 +635,8 @@ OF_TABLES = {
 }
 READ = {
     "csv": {"path_column", "label_column", "verified_column", "state_column", "fold_column",
-            "group_column", "domain_column", "subset_column", "hash_column", "duration_column", "separator",
-            "state", "subset", "prefix", "follow_links", "match"},
+            "group_column", "domain_column", "subset_column", "hash_column", "duration_column",
+            "separator", "state", "subset", "prefix", "follow_links", "match"},
     "fsdkaggle2018": OF_TABLES,
     "fsdkaggle2019": OF_TABLES | {"state"},
     "folder": {"subset", "state", "follow_links"},
