@@ -134,7 +134,11 @@ class FeatureSpec:
         "for networks.",
         low=1, words=(AUTO, COARSE),
     )  # fmt: skip
-    n_mels: int = setting(64, "Bands of the spectrogram.", low=1)
+    n_mels: int = setting(
+        64,
+        "Bands of the spectrogram; fewer where one would be empty of a window that is auto.",
+        low=1,
+    )
     fmin_hz: float = setting(20.0, "Lower edge of the lowest band, in Hz.", low=0)
     fmax_hz: float | None = setting(None, "Upper edge of the highest band; half the rate if unset.")
     bands_per_octave: int = setting(26, "log_filter_bank: bands of an octave.", low=1)
