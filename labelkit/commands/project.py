@@ -96,7 +96,6 @@ def import_(
     classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
     from labelkit.labels.importing import ImportReport
-    from labelkit.recordings.fitting import tell_newest
     from labelkit.review.foreign import import_file
 
     asked: list[bool] = []
@@ -136,7 +135,6 @@ def import_(
         now = f"{labels} a clip, from now on; labelkit labels shows and changes it"
         echo(f"a clip would have {labels} from then on" if dry_run else now, err=True)
     if not dry_run:
-        tell_newest(project, report.added)
         tell_next(project)
 
 

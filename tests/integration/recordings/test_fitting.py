@@ -269,8 +269,8 @@ def test_a_table_that_was_spoilt_is_refused_with_the_remedy(project, name, value
     call(project, "features")
     file = project.root / FILE
     text = file.read_text()
-    [was] = re.findall(rf"{name} = [0-9.]+" if name != "spare" else "length_s = 1.0", text)
-    said = f"{name} = {value}" if value else "length_s = 2.0"
+    [was] = re.findall(rf"(?<=[{{ ]){name if name != 'spare' else 'frames'} = [0-9.]+", text)
+    said = f"{name} = {value}" if value else "misspelt = 1"
     file.write_text(text.replace(was, f"{was}, {said}" if name == "spare" else said))
     refused(call(project, "status"), "labelkit.toml is not valid", "take fitted away")
 
