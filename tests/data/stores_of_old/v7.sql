@@ -23,12 +23,10 @@ CREATE TABLE state_rows(clip_id BIGINT NOT NULL, event_id BIGINT NOT NULL, batch
 CREATE TABLE store_info(store_id VARCHAR NOT NULL, made_at TIMESTAMP NOT NULL);
 CREATE TABLE suggestion_rows(run_id VARCHAR NOT NULL, clip_id BIGINT NOT NULL, given INTEGER[], suggested INTEGER[] NOT NULL, reason VARCHAR);
 CREATE TABLE verdict_rows(verdict_id BIGINT PRIMARY KEY, batch_id BIGINT NOT NULL, clip_id BIGINT NOT NULL, class_id INTEGER NOT NULL, start_s DOUBLE, end_s DOUBLE, verdict VARCHAR NOT NULL, "rule" VARCHAR NOT NULL, score DOUBLE, CHECK((verdict IN ('present', 'absent', 'unsure', 'withdrawn'))), CHECK(isfinite(score)), CHECK((((start_s IS NULL) = (end_s IS NULL)) AND COALESCE((start_s < end_s), true))));
-insert into batches values (1, 'import:0:a', 'import', 'ana', true, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.364634'), (2, 'train-1/end', 'train', 'labelkit', false, 'train', 'train-1', NULL, '0.1.0', '2026-11-21 10:08:34.511238'), (3, 'v/1', 'verify', 'labelkit', false, 'rule 0.7', 'train-1', NULL, '0.1.0', '2026-11-21 10:08:34.651863'), (4, 'corr:1', 'import', 'ana', true, 'corrections c.json', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.732876'), (5, 'undo:3', 'undo', 'bo', false, 'takes back batch 3: rule 0.7', NULL, 3, '0.1.0', '2026-11-21 10:08:34.822028'), (6, 'review/init', 'review_init', 'ana', true, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.934842'), (7, 'push/1', 'push', 'ana', false, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:35.016438'), (8, 'review/1', 'review', 'cy', true, 'answers', NULL, NULL, '0.1.0', '2026-11-21 10:08:35.135495'), (9, 'classes:8', 'classes', 'root', true, 'renames Cat to Katze', NULL, NULL, '0.2.0.dev0', '2026-11-30 16:20:55.725693'), (10, 'more', 'import', 'ana', true, 'csv b.csv', NULL, NULL, '0.2.0.dev0', '2026-11-30 16:20:56.103267'), (11, 'moved', 'move', 'ana', false, 'one moved', NULL, NULL, '0.2.0.dev0', '2026-11-30 16:20:56.103267');
-insert into class_changes values (9, 0, 'Katze', NULL, false);
+insert into batches values (1, 'import:0:a', 'import', 'ana', true, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.364634'), (2, 'train-1/end', 'train', 'labelkit', false, 'train', 'train-1', NULL, '0.1.0', '2026-11-21 10:08:34.511238'), (3, 'v/1', 'verify', 'labelkit', false, 'rule 0.7', 'train-1', NULL, '0.1.0', '2026-11-21 10:08:34.651863'), (4, 'corr:1', 'import', 'ana', true, 'corrections c.json', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.732876'), (5, 'undo:3', 'undo', 'bo', false, 'takes back batch 3: rule 0.7', NULL, 3, '0.1.0', '2026-11-21 10:08:34.822028'), (6, 'review/init', 'review_init', 'ana', true, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:34.934842'), (7, 'push/1', 'push', 'ana', false, 'csv a.csv', NULL, NULL, '0.1.0', '2026-11-21 10:08:35.016438'), (8, 'review/1', 'review', 'cy', true, 'answers', NULL, NULL, '0.1.0', '2026-11-21 10:08:35.135495');
 insert into class_rows values (0, 'Cat', 1), (1, 'Dog', 1);
-insert into clip_changes values (11, 7, 'new/moved.wav', false);
-insert into clip_rows values (0, 'dog/0.wav', 'h0', 1.5, 'g0', 'train', 1), (1, 'dog/1.wav', 'h1', 2.5, 'g0', 'train', 1), (2, 'dog/2.wav', 'h2', 3.5, 'g1', 'train', 1), (3, 'dog/3.wav', 'h3', 4.5, 'g1', 'train', 1), (4, 'dog/4.wav', 'h4', 5.5, 'g2', 'train', 1), (5, 'dog/5.wav', 'h5', 6.5, 'g2', 'train', 1), (6, 'tëst/löcked ''x''.wav', NULL, NULL, NULL, 'test', 1), (7, 'new/0.wav', NULL, NULL, 'g9', 'train', 10);
-insert into event_rows values (0, 1, 0, 'verified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (1, 1, 1, 'verified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (10, 5, 3, 'unverified', [1], 'undo', NULL, NULL, NULL, '{"undoes": 3}', '2026-11-21 10:08:34.822028'), (11, 8, 5, 'relabeled', [0, 1], 'label_studio', NULL, NULL, NULL, '{"answered_at": "2026-01-02T03:04:05", "project": "p", "task": 7}', '2026-11-21 10:08:35.135495'), (2, 1, 2, 'verified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (3, 1, 3, 'unverified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (4, 1, 4, 'unverified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (5, 1, 5, 'unverified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (6, 1, 6, 'verified', [0], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (7, 3, 3, 'self_verified', [1], 'self_verification', 'train-1', 1, 0.75, '{"fold": 1, "rule": "r"}', '2026-11-21 10:08:34.651863'), (8, 4, 4, 'relabeled', [0], 'corrections', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.732876'), (9, 4, 5, 'rejected', [], 'corrections', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.732876'), (12, 10, 7, 'unverified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-30 16:20:56.103267');
+insert into clip_rows values (0, 'dog/0.wav', 'h0', 1.5, 'g0', 'train', 1), (1, 'dog/1.wav', 'h1', 2.5, 'g0', 'train', 1), (2, 'dog/2.wav', 'h2', 3.5, 'g1', 'train', 1), (3, 'dog/3.wav', 'h3', 4.5, 'g1', 'train', 1), (4, 'dog/4.wav', 'h4', 5.5, 'g2', 'train', 1), (5, 'dog/5.wav', 'h5', 6.5, 'g2', 'train', 1), (6, 'tëst/löcked ''x''.wav', NULL, NULL, NULL, 'test', 1);
+insert into event_rows values (0, 1, 0, 'verified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (1, 1, 1, 'verified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (10, 5, 3, 'unverified', [1], 'undo', NULL, NULL, NULL, '{"undoes": 3}', '2026-11-21 10:08:34.822028'), (11, 8, 5, 'relabeled', [0, 1], 'label_studio', NULL, NULL, NULL, '{"answered_at": "2026-01-02T03:04:05", "project": "p", "task": 7}', '2026-11-21 10:08:35.135495'), (2, 1, 2, 'verified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (3, 1, 3, 'unverified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (4, 1, 4, 'unverified', [0, 1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (5, 1, 5, 'unverified', [1], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (6, 1, 6, 'verified', [0], 'import', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.364634'), (7, 3, 3, 'self_verified', [1], 'self_verification', 'train-1', 1, 0.75, '{"fold": 1, "rule": "r"}', '2026-11-21 10:08:34.651863'), (8, 4, 4, 'relabeled', [0], 'corrections', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.732876'), (9, 4, 5, 'rejected', [], 'corrections', NULL, NULL, NULL, NULL, '2026-11-21 10:08:34.732876');
 insert into facts values (1, 'labels', 'several');
 insert into fold_rows values ('imported', 0, 0, 1), ('imported', 1, 0, 1), ('imported', 2, 1, 1), ('imported', 3, 1, 1), ('imported', 4, 0, 1), ('imported', 5, 0, 1);
 insert into prediction_rows values ('train-1', 3, [0.25, 0.75], 1), ('train-1', 4, [0.5, 0.5], 0), ('train-1', 5, [0.75, 0.25], 0);
@@ -37,15 +35,15 @@ insert into review_pulls values ('p', '2026-01-02 03:04:06', 8);
 insert into review_rows values (0, 'p', 7, 3, '2026-01-02 03:04:05', 5, 2, 'cy', 'labels', [0, 1], 'é', 'changed', 'train-1', 2.5, NULL, '{"id": 3}', 8);
 insert into review_task_rows values ('p', 7, 5, 'train-1', 0.5, [0], 'x', 7);
 insert into runs values ('score-1', 'score', NULL, 'quick', '{}', 0, ['Cat', 'Dog'], 1, NULL, NULL, NULL, ['train-1'], [], '{}', '{"duckdb": "2.0.0", "labelkit": "0.1.0", "librosa": "0.11.0", "numpy": "2.2.6", "python": "3.11.7", "torch": "2.13.0+cpu"}', 2, '2026-11-21 10:08:34.511238'), ('train-1', 'train', NULL, 'quick', '{"seed": 1}', 1, ['Cat', 'Dog'], 1, 'imported', NULL, NULL, [], [0, 1, 2], '{"verified_accuracy": 0.75}', '{"duckdb": "2.0.0", "labelkit": "0.1.0", "librosa": "0.11.0", "numpy": "2.2.6", "python": "3.11.7", "torch": "2.13.0+cpu"}', 2, '2026-11-21 10:08:34.511238');
-insert into schema_migrations values (1, 'tables', '2026-11-21 10:08:34.201862'), (2, 'views', '2026-11-21 10:08:34.222279'), (3, 'review_queue by fusion', '2026-11-21 10:08:34.232799'), (4, 'reviews in Label Studio', '2026-11-21 10:08:34.238493'), (5, 'maintained state, large runs', '2026-11-29 19:44:34.964855'), (6, 'suggestions with their scores', '2026-11-30 12:16:16.473222'), (7, 'what was written, and what stands', '2026-11-30 16:20:53.641919');
+insert into schema_migrations values (1, 'tables', '2026-11-21 10:08:34.201862'), (2, 'views', '2026-11-21 10:08:34.222279'), (3, 'review_queue by fusion', '2026-11-21 10:08:34.232799'), (4, 'reviews in Label Studio', '2026-11-21 10:08:34.238493'), (5, 'maintained state, large runs', '2026-11-29 19:44:34.964855'), (6, 'suggestions with their scores', '2026-11-30 12:16:16.473222'), (7, 'what was written, and what stands', '2026-11-30 17:00:30.193941');
 insert into score_rows values ('score-1', 3, -1, 'fusion', 0.9), ('score-1', 4, -1, 'fusion', 0.2), ('score-1', 5, -1, 'fusion', 0.1), ('train-1', 3, -1, 'lwlrap', 1.0), ('train-1', 4, -1, 'lwlrap', 0.5), ('train-1', 5, -1, 'lwlrap', 0.5);
 insert into store_info values ('cc1f92ea-9439-4001-baff-dde3b4e58ffb', '2026-11-29 19:44:34.964855');
 insert into suggestion_rows values ('train-1', 3, NULL, [1], NULL), ('train-1', 4, NULL, [0], NULL), ('train-1', 5, NULL, [0], NULL);
 insert into verdict_rows values (0, 1, 0, 0, NULL, NULL, 'present', 'import', NULL), (1, 1, 0, 1, NULL, NULL, 'present', 'import', NULL), (10, 8, 5, 0, NULL, NULL, 'present', 'label_studio', NULL), (11, 8, 5, 1, NULL, NULL, 'present', 'label_studio', NULL), (12, 8, 3, 0, NULL, NULL, 'withdrawn', 'label_studio', NULL), (2, 1, 1, 1, NULL, NULL, 'present', 'import', NULL), (3, 1, 2, 0, NULL, NULL, 'present', 'import', NULL), (4, 1, 2, 1, NULL, NULL, 'present', 'import', NULL), (5, 1, 6, 0, NULL, NULL, 'present', 'import', NULL), (6, 3, 3, 1, NULL, NULL, 'present', 'rule 0.7', 0.75), (7, 4, 4, 0, NULL, NULL, 'present', 'corrections', NULL), (8, 4, 4, 1, NULL, NULL, 'absent', 'corrections', NULL), (9, 4, 0, 1, 0.5, 1.0, 'unsure', 'me', NULL);
 create or replace view predictions as select run_id, clip_id, probs, top_class from prediction_rows;
 create view clips as
-select clip_id, coalesce(moved_to, path) as path, content_hash, duration_s, group_name, subset, batch_id
-from clip_rows left join (select clip_id, max_by(path, batch_id) as moved_to from clip_changes group by clip_id) using (clip_id) anti join (select clip_id from clip_changes group by clip_id having max_by(gone, batch_id)) using (clip_id);
+select clip_id, path, content_hash, duration_s, group_name, subset, batch_id
+from clip_rows;
 create view classes as
 select class_id as class_id, coalesce(renamed, name) as name, batch_id
 from class_rows left join (
@@ -54,14 +52,14 @@ from class_rows left join (
 create view label_events as
 select event_id, batch_id, clip_id, state, labels as labels, source, run_id, iteration,
        score, evidence, made_at
-from event_rows anti join (select clip_id from clip_changes group by clip_id having max_by(gone, batch_id)) using (clip_id);
+from event_rows;
 create view label_verdicts as
 select verdict_id, batch_id, clip_id, class_id, start_s, end_s, verdict, rule, score from (
     select * replace (class_id as class_id) from verdict_rows
     where verdict <> 'absent' or not (false)
-) anti join (select clip_id from clip_changes group by clip_id having max_by(gone, batch_id)) using (clip_id) where class_id is not null;
+) where class_id is not null;
 create view folds as
-select fold_set, clip_id, fold, batch_id from fold_rows anti join (select clip_id from clip_changes group by clip_id having max_by(gone, batch_id)) using (clip_id);
+select fold_set, clip_id, fold, batch_id from fold_rows;
 create view scores as
 select run_id, clip_id, class_id, metric, value from score_rows;
 create view suggestions as
@@ -80,31 +78,14 @@ select review_id, project, task_id, annotation_id, updated_at, clip_id, annotato
        raw, batch_id
 from review_rows;
 create view predictions_long as
-with named as (
-    select class_id, name, batch_id from class_rows
-    union all select class_id, name, batch_id from class_changes
-),
-spoken as (
-    select run_id, as_of, unnest(classes) as name, generate_subscripts(classes, 1) as place
-    from runs
-),
-meant as (
-    select run_id, place, coalesce(
-        max_by(n.class_id, n.batch_id) filter (n.batch_id <= as_of), min_by(n.class_id, n.batch_id)
-    ) as class_id
-    from spoken s join named n on n.name = s.name group by run_id, place, as_of
-)
-select p.run_id, p.clip_id, c.path, k.name as class,
-       least(1, sum(p.probs[m.place]))::float as probability
+select p.run_id, p.clip_id, c.path, unnest(r.classes) as class, unnest(p.probs) as probability
 from predictions p
-join meant m on m.run_id = p.run_id
-join classes k on k.class_id = m.class_id
-join clips c on c.clip_id = p.clip_id
-group by p.run_id, p.clip_id, c.path, k.name;
+join runs r on r.run_id = p.run_id
+join clips c on c.clip_id = p.clip_id;
 create view clip_state as
 select clip_id, event_id, batch_id, state, labels as labels, source, run_id, iteration,
        score, made_at
-from state_rows anti join (select clip_id from clip_changes group by clip_id having max_by(gone, batch_id)) using (clip_id);
+from state_rows;
 create view taken_back as
 with recursive line as (
     select undoes as batch_id, batch_id as last, 1 as n from batches where undoes is not null
