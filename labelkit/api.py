@@ -473,7 +473,7 @@ class OpenProject:
 
         Returns:
             A row a clip with ``path``, ``labels`` (a list of class names), ``state``,
-            ``subset`` and ``group``, in the order the clips came in.
+            ``subset``, ``group`` and ``domain``, in the order the clips came in.
 
         Raises:
             StoreError: If the store cannot be opened.
@@ -489,6 +489,7 @@ class OpenProject:
                 "state": table.states.tolist(),
                 "subset": table.subsets.tolist(),
                 "group": table.groups,
+                "domain": table.domains,
             }
         )
 

@@ -9,6 +9,12 @@ import numpy as np
 from labelkit.errors import InvalidInput
 from labelkit.types import Array, Bools, Floats, Ints
 
+# Fewer groups a fold than this, and every model lacks a good part of what there is.
+_GROUPS_A_FOLD = 3
+# Groups are like domains that have so many clips in the mean, most of them in groups that hold so
+# many classes, and such a share of all of them.
+_LARGE, _CLASSES, _ACROSS = 8, 3, 1 / 3
+
 
 def make_folds(
     labels: Array,
@@ -59,8 +65,15 @@ def make_folds(
     group_of = group_indices(groups, n_clips)
     n_groups = int(group_of.max()) + 1 if n_clips else 0
     if n_groups < n:
+        few = "1 group" if n_groups == 1 else f"{n_groups} groups"
+        parted = (
+            ""
+            if n_groups == n_clips
+            else "; where groups are speakers, sites or devices rather than recordings, import "
+            "their column by --domain-column"
+        )
         raise InvalidInput(
-            f"{n_groups} groups cannot fill {n} folds; more clips are needed, or fewer folds"
+            f"{few} cannot fill {n} folds; more clips are needed, or fewer folds{parted}"
         )
 
     # Verified and unverified labels and clips are balanced apart; where that leaves a
@@ -72,6 +85,61 @@ def make_folds(
     np.add.at(content, group_of, columns)
     fold_of = _fixed_folds(group_of, fixed, n_groups)
     return _deal(content, weights, fold_of, n, seed)[group_of]
+
+
+def describe_groups(
+    groups: Sequence[Hashable] | None, labels: Array, n: int | None = None
+) -> str | None:
+    """Say what makes groups unfit to be kept whole, and what may be meant instead.
+
+    A group is a recording that clips were cut from: to part it is to show a model what it shall
+    judge. Speakers, sites and devices are domains: to keep them whole asks how a model does on
+    strangers, and a model that lacks a tenth of the speakers judges labels worse.
+
+    Args:
+        groups: Group of each clip; None or NaN where there is none.
+        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
+        n: Number of folds; None leaves open how many are needed.
+
+    Returns:
+        A line, or None where nothing is odd.
+
+    Example:
+        >>> describe_groups(["ann", "bob"] * 20, np.eye(4)[np.arange(40) // 10])
+        '2 groups of 20 clips each hold many classes each, as speakers, sites or devices do'
+    """
+    labels = np.asarray(labels) > 0
+    known = [k for k, g in enumerate(groups or ()) if not (g is None or g != g)]
+    if groups is None or not known:
+        return None
+    group_of = group_indices(groups, len(labels))
+    n_groups = int(group_of.max()) + 1
+    sizes = np.bincount(group_of[known], minlength=n_groups)
+    classes = np.zeros((n_groups, labels.shape[1]), bool)
+    np.logical_or.at(classes, group_of[known], labels[known])
+    n_classes = classes.sum(axis=1)
+    n_all = int(labels.any(axis=0).sum())
+    wide = (n_classes > 1) & (n_classes >= max(min(_CLASSES, n_all), _ACROSS * n_all))
+    named = sizes > 0
+    if sizes[named].mean() >= _LARGE and 2 * sizes[wide].sum() > sizes.sum():
+        each = f"{sizes[named].mean():.0f} clips each"
+        return (
+            f"{int(named.sum())} groups of {each} hold many classes each, as speakers, sites or "
+            "devices do"
+        )
+    if n is not None and n <= n_groups < _GROUPS_A_FOLD * n:
+        return (
+            f"{n_groups} groups for {n} folds are fewer than {_GROUPS_A_FOLD} a fold: each model "
+            "lacks much of what it shall judge"
+        )
+    return None
+
+
+# What to do about groups that are none.
+DOMAIN_REMEDY = (
+    "where they are that rather than recordings, take the import back (labelkit undo) and give "
+    "their column by --domain-column in the place of --group-column"
+)
 
 
 def group_indices(groups: Sequence[Hashable] | None, n_clips: int) -> Ints:

@@ -234,9 +234,9 @@ def _read_fitted(table: Any) -> FittedFeatures:
     """
     known = {f.name: 1 if f.type == "int" else 1e-3 for f in fields(FittedFeatures)}
     known["min_s"] = known["recordings"] = 0
-    remedy = f"take the table [{FITTED}] away, and it is chosen anew"
+    remedy = f"take {FITTED} away, and it is chosen anew"
     if not isinstance(table, Mapping) or set(table) != set(known):
-        raise ValueError(f"[{FITTED}] has not the numbers {', '.join(known)}; {remedy}")
+        raise ValueError(f"{FITTED} has not the numbers {', '.join(known)}; {remedy}")
     for f in fields(FittedFeatures):
         value, wanted = table[f.name], int if f.type == "int" else (int, float)
         if isinstance(value, bool) or not isinstance(value, wanted) or not value >= known[f.name]:
@@ -254,18 +254,18 @@ def keep_fitted(project: Project, fitted: FittedFeatures) -> FittedFeatures:
     """
     file = (project.root / FILE).resolve()
     text = file.read_text(encoding="utf-8")
-    # From its heading, and the remark of ours above it, to the next heading.
-    own = rf"(?ms)^(?:{re.escape(_ABOUT_FITTED)}\n)?\[{FITTED}\][^\n]*\n.*?(?=^\[|\Z)"
+    # One line, so that whoever adds a setting at the end of the file adds none to it.
+    own = rf"(?m)^(?:{re.escape(_ABOUT_FITTED)}\n)?{FITTED}[ \t]*=[ \t]*\{{[^\n]*\}}[ \t]*(?:\n|\Z)"
     before = re.sub(own, "", text).rstrip("\n")
-    numbers = "".join(f"{name} = {_toml(value)}\n" for name, value in asdict(fitted).items())
-    after = f"{before}\n\n{_ABOUT_FITTED}\n[{FITTED}]\n{numbers}"
+    numbers = ", ".join(f"{name} = {_toml(value)}" for name, value in asdict(fitted).items())
+    after = f"{before}\n\n{_ABOUT_FITTED}\n{FITTED} = {{{numbers}}}\n"
     try:
         is_whole = tomllib.loads(after) == {**tomllib.loads(text), FITTED: asdict(fitted)}
     except tomllib.TOMLDecodeError:
         is_whole = False
     if not is_whole:
         raise InvalidInput(
-            f"{file}: [{FITTED}] is written in a way that cannot be changed; take it out"
+            f"{file}: {FITTED} is written in a way that cannot be changed; take it out"
         )
     with replacing(file) as target:
         target.write(after.encode())

@@ -24,7 +24,11 @@ ANSWERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A recording as an import describes it; ``row`` is its line, for messages."""
+    """A recording as an import describes it; ``row`` is its line, for messages.
+
+    ``group`` is what it was cut from, which no fold parts; ``domain`` is its speaker, site, device
+    or uploader, which folds part where that is asked for.
+    """
 
     path: str
     labels: tuple[str, ...] = ()
@@ -34,6 +38,7 @@ class Clip:
     subset: str = "train"
     content_hash: str | None = None
     duration_s: float | None = None
+    domain: str | None = None
     row: int = 0
 
 
@@ -327,6 +332,7 @@ class LabelTable:
     groups: list[str | None]
     subsets: Strings
     content_hashes: list[str | None]
+    domains: list[str | None]
     classes: list[str]
     as_of: int
     several: bool = False

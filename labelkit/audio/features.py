@@ -20,6 +20,7 @@ _STRETCH_FFT = 2048  # librosa's window for time stretching.
 # Samples of a long recording that are stretched together; in how many more one part fades out;
 # and how many come before, as a phase vocoder begins louder than it goes on.
 _STRETCHED, _FADE, _LEAD = 2**18, 4 * _STRETCH_FFT, 2**15
+_MOMENT_HZ = 32_000
 # Of the windows that are transformed together: they shall stay in the processor's cache.
 _SAMPLES_AT_ONCE = 2**17
 
@@ -144,7 +145,9 @@ def place(mono: Samples, spec: FeatureSpec, varied: Spool | None = None) -> Plac
 def _is_moment(whole: Samples, start: int, stop: int, spec: FeatureSpec) -> bool:
     """Tell whether hardly anything was kept of a recording that is sound elsewhere, too."""
     kept = stop - start
-    if kept >= spec.moment_s * spec.sample_rate or len(whole) < 10 * kept:
+    # Trimming keeps whole frames: 64 ms at 32 kHz, for which moment_s is meant, and more below.
+    more = io.TRIM_FRAME * max(0.0, 1 - spec.sample_rate / _MOMENT_HZ) if spec.moment_s else 0.0
+    if kept >= spec.moment_s * spec.sample_rate + more or len(whole) < 10 * kept:
         return False
     rest = max(highest(whole, 0, start), highest(whole, stop, len(whole)))
     return rest > 10 ** (spec.silence_db / 20)

@@ -41,7 +41,7 @@ _SYSTEM_ERROR = 2  # libsndfile's code.
 _PLAUSIBLE_SAMPLES = 2**41
 # Recordings at other rates are nothing that a microphone brings.
 RATES_HZ = (1_000, 1_536_000)
-_TRIM_FRAME, _TRIM_HOP = 2048, 512  # librosa's.
+TRIM_FRAME, _TRIM_HOP = 2048, 512  # librosa's.
 
 
 def hash_file(path: Path) -> str:
@@ -390,7 +390,7 @@ def find_sound(samples: Floats | Samples, top_db: float) -> tuple[int, int]:
     cells = np.concatenate([_cell_energies(chunk) for chunk in chunks(source)])
     # A frame reaches from two cells before its middle to two behind it.
     sums = np.concatenate([np.zeros(3), np.cumsum(np.concatenate([cells, np.zeros(2)]))])
-    energies = (sums[4:] - sums[:-4])[: 1 + n // _TRIM_HOP] / _TRIM_FRAME
+    energies = (sums[4:] - sums[:-4])[: 1 + n // _TRIM_HOP] / TRIM_FRAME
     levels = 10 * np.log10(np.maximum(1e-10, energies))
     loud = np.flatnonzero(levels - levels.max() > -top_db)
     return int(loud[0]) * _TRIM_HOP, min(n, (int(loud[-1]) + 1) * _TRIM_HOP)

@@ -177,6 +177,7 @@ def _fill(scratch: Project, source: Source, hidden: Bools, given: Bools) -> None
             fold=source.folds.get(int(table.clip_ids[i])),
             subset=str(table.subsets[i]),
             content_hash=table.content_hashes[i],
+            domain=table.domains[i],
         )
         for i in kept
     ]

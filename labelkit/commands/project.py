@@ -96,7 +96,6 @@ def import_(
     classes that look alike say, is told; on a terminal it is asked about before anything is kept.
     """
     from labelkit.labels.importing import ImportReport
-    from labelkit.recordings.fitting import tell_newest
     from labelkit.review.foreign import import_file
 
     asked: list[bool] = []
@@ -136,7 +135,6 @@ def import_(
         now = f"{labels} a clip, from now on; labelkit labels shows and changes it"
         echo(f"a clip would have {labels} from then on" if dry_run else now, err=True)
     if not dry_run:
-        tell_newest(project, report.added)
         tell_next(project)
 
 
@@ -271,19 +269,23 @@ def features(
     "--n", type=click.IntRange(2, MOST_FOLDS), help="Number of folds; 5 where there are none."
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of a new set.")
+@click.option(
+    "--by", type=click.Choice(["recording", "domain"]), default="recording", show_default=True,
+    help="What no fold parts: clips of one recording, or all of one domain, too (--domain-column).",
+)  # fmt: skip
 @table_options
 @click.pass_obj
-def folds(place: Place, n: int | None, seed: int, as_json: bool) -> None:
+def folds(place: Place, n: int | None, seed: int, by: str, as_json: bool) -> None:
     """Deal the clips into folds that stay; clips that came later join them.
 
-    Another --n makes another set, which train and verify take from then on.
+    Another --n, or --by domain, makes another set, which train and verify take from then on.
     """
     from labelkit.runs.folds import fold_table, freeze_folds, known_folds
 
     project = place.project()
-    if n is None and (known := known_folds(project)):
+    if n is None and by == "recording" and (known := known_folds(project)):
         refuse_given(f"fold set {known} stands, and without --n no other is made", seed="--seed")
-    fold_set = freeze_folds(project, n=n, seed=seed)
+    fold_set = freeze_folds(project, n=n, seed=seed, by=by)
     show(fold_table(project, fold_set), as_json)
     echo(f"fold set {fold_set}", err=True)
 

@@ -28,7 +28,14 @@ class FormatSpec:
     verified_column: str | None = setting(None, "csv: column that says 1 where it is verified.")
     state_column: str | None = setting(None, "csv: column of the state; labels may be empty then.")
     fold_column: str | None = setting(None, "csv: column of a given fold.")
-    group_column: str | None = setting(None, "csv: column of the source or uploader.")
+    group_column: str | None = setting(
+        None, "csv: column of the recording that clips were cut from; no fold parts its clips."
+    )
+    domain_column: str | None = setting(
+        None,
+        "csv: column of the speaker, site, device or uploader; folds part them only where that is "
+        "asked for.",
+    )
     subset_column: str | None = setting(None, "csv: column of the subset, train or test.")
     hash_column: str | None = setting(None, "csv: column of the hash of the recording.")
     duration_column: str | None = setting(None, "csv: column of its length in seconds.")
@@ -127,7 +134,11 @@ class FeatureSpec:
         "for networks.",
         low=1, words=(AUTO, COARSE),
     )  # fmt: skip
-    n_mels: int = setting(64, "Bands of the spectrogram.", low=1)
+    n_mels: int = setting(
+        64,
+        "Bands of the spectrogram; fewer where one would be empty of a window that is auto.",
+        low=1,
+    )
     fmin_hz: float = setting(20.0, "Lower edge of the lowest band, in Hz.", low=0)
     fmax_hz: float | None = setting(None, "Upper edge of the highest band; half the rate if unset.")
     bands_per_octave: int = setting(26, "log_filter_bank: bands of an octave.", low=1)

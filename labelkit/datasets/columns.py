@@ -42,7 +42,7 @@ class Columns:
         path_of: Makes the path of a row, where that takes more than its column.
         others_of: What the recording of a row may be called besides.
         more_labels: Another column of labels, and what makes labels of its cells.
-        groups: The group of a path, where no column says it.
+        domains: The domain of a path, where no column says it.
         subset: Of all rows, where the spec does not say it.
         layout: It is a table as it is published, whose other columns are known.
     """
@@ -56,7 +56,7 @@ class Columns:
     path_of: Callable[[Row], str] | None = None
     others_of: Callable[[Row], tuple[str, ...]] | None = None
     more_labels: tuple[str, Split] | None = None
-    groups: Mapping[str, str] = field(default_factory=dict)
+    domains: Mapping[str, str] = field(default_factory=dict)
     subset: str | None = None
     layout: bool = False
 
@@ -70,6 +70,7 @@ def named_columns(spec: FormatSpec) -> dict[str, str]:
         "state": spec.state_column,
         "fold": spec.fold_column,
         "group": spec.group_column,
+        "domain": spec.domain_column,
         "subset": spec.subset_column,
         "content_hash": spec.hash_column,
         "duration_s": spec.duration_column,
@@ -169,13 +170,15 @@ def _take_row(
         for key in ("duration_s", "fold"):
             if _DECIMAL_COMMA.fullmatch(cells.get(key, "")):
                 cells[key] = cells[key].replace(",", ".")
-    if is_missing(cells.get("group", "")):
-        found.n_groupless += bool(cells.pop("group", ""))
-    else:
-        found.quotes_groups |= cells["group"].startswith('"')
-        cells["group"] = unquote(cells["group"])
-    if "group" not in cells and path in columns.groups:
-        cells["group"] = columns.groups[path]
+    for what in ("group", "domain"):
+        if is_missing(cells.get(what, "")):
+            found.n_nameless_of[what] += bool(cells.pop(what, ""))
+        else:
+            if cells[what].startswith('"'):
+                found.quotes.add(what)
+            cells[what] = unquote(cells[what])
+    if "domain" not in cells and path in columns.domains:
+        cells["domain"] = columns.domains[path]
     if columns.subset and spec.subset is None:
         cells.setdefault("subset", columns.subset)
     if (columns.removes and labels == (REMOVE,)) or found.check_labels(labels, number, said):
@@ -217,8 +220,13 @@ def _in_quotes(name: str) -> str:
 _CALLED = {
     "fold": re.compile(r"(cv|k)?_?folds?(_?(id|no|nr|num|number))?|kfold"),
     "group": re.compile(
-        r"groups?(_?id)?|src_?file|source(_?(id|file|name))?|uploader|user(name|_?id)?|author|"
-        r"speaker(_?id)?|session(_?id)?|recordist|site|device|location|fsid|freesound_?id"
+        r"groups?(_?id)?|src_?file|source(_?(id|file|name|clip|path))?|session(_?id)?|"
+        r"(original_?|parent_?)?recording(_?id)?|take(_?(id|group))?|fsid|freesound_?id"
+    ),
+    "domain": re.compile(
+        r"domains?(_?id)?|uploader|user(name|_?id)?|author|speakers?(_?(id|name))?|recordist|"
+        r"sites?(_?(id|name))?|devices?(_?(id|name))?|location|mic(rophone)?|patient(_?id)?|"
+        r"subject(_?id)?"
     ),
     "subset": re.compile(r"subset|split|set|partition|is_?test|usage|train_?test"),
     "verified": re.compile(r"(manually_?|is_?)?verified|curated|reviewed"),
@@ -253,7 +261,7 @@ def _tell_unread(table: Table, columns: Columns, spec: FormatSpec) -> list[str]:
             )
         return lines
     taken = set(columns.at) | ({"subset"} if spec.subset or columns.subset else set())
-    taken |= {"group"} if columns.groups else set()
+    taken |= {"domain"} if columns.domains else set()
     taken |= {"state", "verified"} if taken & {"state", "verified"} or spec.state else set()
     taken |= {option for what, option in _OPTIONS.items() if what in taken}
     offered = []
@@ -284,7 +292,7 @@ def _tell_unread(table: Table, columns: Columns, spec: FormatSpec) -> list[str]:
 
 def _offered(columns: Columns) -> Collection[str]:
     """List the options that name columns, which formats of one name have few of."""
-    return ("fold", "group") if columns.literal or columns.layout else _CALLED
+    return ("fold", "group", "domain") if columns.literal or columns.layout else _CALLED
 
 
 def _columns(names: Sequence[str]) -> str:

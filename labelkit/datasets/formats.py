@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     import duckdb
 
 # What an exported file says of a clip.
-COLUMNS = ("path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s")
+COLUMNS = (
+    "path", "labels", "state", "fold", "group", "subset", "content_hash", "duration_s", "domain",
+)  # fmt: skip
 # What a table calls path and labels, the first where it has both.
 _USUAL = {"path": ("fname", "path"), "labels": ("label", "labels")}
 # What pandas and R call the numbers of rows, where these become a column.
@@ -49,7 +51,7 @@ _MOST_ROWS = 20_000_000
 
 
 _OF_ALL = {"subset", "prefix", "follow_links", "match"}
-_OF_ANY_TABLE = _OF_ALL | {"fold_column", "group_column"}
+_OF_ANY_TABLE = _OF_ALL | {"fold_column", "group_column", "domain_column"}
 _OF_ITEMS = _OF_ALL | {"state"}
 # What of a spec each format reads; of others' formats nobody knows.
 _READ = {
@@ -232,7 +234,7 @@ def _below(audio_dir: Path, folder: Path) -> str:
 def read_jsonl(path: Path, spec: FormatSpec, *, audio_dir: Path | None = None) -> Reading:
     """Read one JSON object a line: path, labels, and if wanted the keys of an exported file.
 
-    These are state (or verified), fold, group, subset, content_hash, duration_s. The first
+    These are state (or verified), fold, group, subset, content_hash, duration_s, domain. The first
     line may be ``{"classes": [...]}``, the vocabulary in its order.
     """
     found, first = Reading(root=audio_dir), True
@@ -281,9 +283,10 @@ def _without_extras(item: dict[str, Any]) -> dict[str, Any]:
     if "classes" not in kept:
         # A path that is not said is another fault than one that is nothing.
         kept |= {key: None for key in COLUMNS[:2] if key in item and key not in kept}
-    group = kept.get("group")
-    if isinstance(group, float) and group.is_integer():
-        kept["group"] = int(group)
+    for key in ("group", "domain"):
+        value = kept.get(key)
+        if isinstance(value, float) and value.is_integer():
+            kept[key] = int(value)
     return kept
 
 
@@ -460,8 +463,10 @@ def _take_item(item: dict[str, Any], row: int, found: Reading, spec: FormatSpec)
         found.fault(row, f"unknown key {shown(unknown[0])}", "remove it")
     elif "verified" in item and "state" in item:
         found.fault(row, "both verified and state", "give one of them")
-    elif not isinstance(item.get("group", ""), str | int | None):
-        found.fault(row, f"group {shown(item['group'])}", "give a text")
+    elif wrong := [
+        key for key in ("group", "domain") if not isinstance(item.get(key, ""), str | int | None)
+    ]:
+        found.fault(row, f"{wrong[0]} {shown(item[wrong[0]])}", "give a text")
     elif found.check_labels(tuple(labels), row, labels):
         said = {k: str(v) for k, v in item.items() if k not in COLUMNS[:2] and v is not None}
         found.describe(path, tuple(labels), row, said, spec)

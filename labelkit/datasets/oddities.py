@@ -7,8 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from labelkit.datasets.cells import is_missing
 from labelkit.datasets.reading import shown
+from labelkit.folds import DOMAIN_REMEDY, describe_groups
 from labelkit.records import Clip
 from labelkit.registry import suggestion
 
@@ -309,6 +312,12 @@ def _groups(clips: Sequence[Clip]) -> list[str]:
             f"group {shown(name)} has {most} of {len(clips)} clips; no fold parts a group, so that "
             "one fold gets them all"
         )
+    names = {name: k for k, name in enumerate({name for clip in clips for name in clip.labels})}
+    labels = np.zeros((len(clips), max(len(names), 1)), bool)
+    for row, clip in zip(labels, clips, strict=True):
+        row[[names[name] for name in clip.labels]] = True
+    if odd := describe_groups([clip.group for clip in clips], labels):
+        lines.append(f"{odd}; {DOMAIN_REMEDY}")
     single = sum(n == 1 for n in groups.values())
     if single > 0.9 * total:
         lines.append(

@@ -43,12 +43,12 @@ class Layout:
     Attributes:
         title: What it is called.
         needs: Columns by which it is known, which all of its kind have.
-        columns: Column of what it says of a clip; those of group and fold may be missing.
+        columns: Column of what it says of a clip; those of group, domain and fold may be missing.
         split: Makes the function that makes labels of a cell, given the file.
         others_of: What the recording of a row may be called besides its path.
         path_of: Makes the path of a row where no column is it.
         more_labels: Another column of labels, and what makes labels of its cells.
-        group_of: Finds the groups of paths, given the file; what it cannot read it notes.
+        domain_of: Finds the domains of paths, given the file; what it cannot read it notes.
         join: Whether a clip may have several rows.
         may_be_empty: Whether a row may have no labels.
         has_test: A file of this layout may be the held-out part of its set, by its name.
@@ -62,7 +62,7 @@ class Layout:
     others_of: Callable[[Row], tuple[str, ...]] | None = None
     path_of: Callable[[Row], str] | None = None
     more_labels: tuple[str, Split] | None = None
-    group_of: Callable[[Path, Reading], Mapping[str, str]] | None = None
+    domain_of: Callable[[Path, Reading], Mapping[str, str]] | None = None
     join: bool = False
     may_be_empty: bool = False
     has_test: bool = False
@@ -128,7 +128,7 @@ def _uploaders(file: Path, found: Reading) -> dict[str, str]:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             found.notes.append(
-                f"{shown(str(folder / name))} cannot be read, so that uploaders are no groups"
+                f"{shown(str(folder / name))} cannot be read, so that uploaders are no domains"
             )
             break
     return {}
@@ -172,7 +172,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             needs=("fname", "labels", "mids"),
             columns={"path": "fname", "labels": "labels"},
             split=_by_commas,
-            group_of=_uploaders,
+            domain_of=_uploaders,
             has_test=True,
             marks_train="split",
         ),
@@ -193,14 +193,15 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             title="DCASE (acoustic scenes)",
             needs=("filename", "scene_label"),
-            columns={"path": "filename", "labels": "scene_label", "group": "identifier"},
+            columns={"path": "filename", "labels": "scene_label", "group": "identifier",
+                     "domain": "source_label"},
         ),
     ),
     "birdclef": (
         Layout(
             title="BirdCLEF",
             needs=("primary_label", "secondary_labels", "filename"),
-            columns={"path": "filename", "labels": "primary_label", "group": "author"},
+            columns={"path": "filename", "labels": "primary_label", "domain": "author"},
             more_labels=("secondary_labels", _more_birds),
         ),
     ),
@@ -277,7 +278,7 @@ def layout_columns(
         # Who names the one column of labels means that one.
         more_labels=None if "labels" in named else layout.more_labels,
         layout=True,
-        groups=layout.group_of(file, found) if layout.group_of and "group" not in at else {},
+        domains=layout.domain_of(file, found) if layout.domain_of and "domain" not in at else {},
         subset=None if spec.subset or "subset" in at else _subset_of(layout, file, table, found),
     )
 

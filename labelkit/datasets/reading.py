@@ -69,9 +69,9 @@ class Reading:
         parted: Cells that a separator parted, and how many clips have each.
         n_joined: Rows that are further labels of a clip.
         n_repeated: Rows that say what another said.
-        n_groupless: Cells of groups that say "nan" or the like.
+        n_nameless_of: Cells of groups, and of domains, that say "nan" or the like.
         n_nameless: Cells of labels that do, where there need not be any.
-        quotes_groups: Groups stand in quotes, and are what they are.
+        quotes: Of groups and domains those that stand in quotes, and are what they are.
         quotes_labels: So do labels.
     """
 
@@ -89,9 +89,9 @@ class Reading:
     parted: Counter[str] = field(default_factory=Counter)
     n_joined: int = 0
     n_repeated: int = 0
-    n_groupless: int = 0
+    n_nameless_of: Counter[str] = field(default_factory=Counter)
     n_nameless: int = 0
-    quotes_groups: bool = False
+    quotes: set[str] = field(default_factory=set)
     quotes_labels: bool = False
     _at: dict[str, int] = field(default_factory=dict)
 
@@ -155,8 +155,9 @@ class Reading:
             )
         if self.n_repeated:
             told.append(f"{self.n_repeated} rows say again what others say, and count once")
-        if self.n_groupless:
-            told.append(f"{self.n_groupless} groups are nan, NA or the like, and taken as none")
+        for what, n in self.n_nameless_of.items():
+            if n:
+                told.append(f"{n} {what}s are nan, NA or the like, and taken as none")
         if self.n_nameless:
             told.append(
                 f"{self.n_nameless} cells of labels are nan, NA or the like, and taken as none; a "
@@ -177,7 +178,9 @@ class Reading:
 
     def _join(self, at: int, clip: Clip) -> None:
         first = self.clips[at]
-        for what in ("state", "fold", "group", "subset", "content_hash", "duration_s"):
+        for what in (
+            "state", "fold", "group", "subset", "content_hash", "duration_s", "domain",
+        ):  # fmt: skip
             if getattr(clip, what) != getattr(first, what):
                 self.fault(
                     clip.row,
@@ -226,14 +229,15 @@ class Reading:
             labels: Its labels, checked.
             row: Where it stands.
             said: Text of ``state`` or ``verified``, ``fold``, ``group``, ``subset``,
-                ``content_hash`` and ``duration_s``, as far as the file has them.
+                ``content_hash``, ``duration_s`` and ``domain``, as far as the file has them.
             spec: How the file is to be read.
             join: Whether a clip may have several rows.
         """
         n_faults = len(self.noted)
         state = said.get("state", spec.state or UNVERIFIED)
         subset = said.get("subset", spec.subset or _SUBSETS[0])
-        content_hash, group = said.get("content_hash") or None, said.get("group")
+        content_hash = said.get("content_hash") or None
+        group, domain = said.get("group"), said.get("domain")
         if content_hash is not None and is_missing(content_hash):
             content_hash = None
         if "verified" in said:
@@ -244,8 +248,9 @@ class Reading:
             self.fault(row, f"subset {shown(subset)}", "give train or test")
         if content_hash is not None and not is_hash(content_hash):
             self.fault(row, f"content_hash {shown(content_hash)}", "give 32 hex digits, or none")
-        if group is not None and HALVES.search(group):
-            self.fault(row, f"group {shown(group)}", "give a text that UTF-8 can hold")
+        for what, name in (("group", group), ("domain", domain)):
+            if name is not None and HALVES.search(name):
+                self.fault(row, f"{what} {shown(name)}", "give a text that UTF-8 can hold")
         prefix = f"{spec.prefix.rstrip('/')}/" if spec.prefix else ""
         clip = Clip(
             path=path if path.startswith("/") else f"{prefix}{path}",
@@ -256,21 +261,26 @@ class Reading:
             subset=subset,
             content_hash=content_hash,
             duration_s=self._duration(said.get("duration_s", ""), row),
+            domain=domain,
             row=row,
         )
         if len(self.noted) == n_faults:
             self.add(clip, join=join)
 
     def make_whole(self) -> None:
-        """Write groups and labels as whole numbers where all are floats that are, as of pandas."""
-        groups = {clip.group for clip in self.clips if clip.group is not None}
+        """Write names as whole numbers where all of a kind are floats that are, as of pandas."""
+        for what in ("group", "domain"):
+            names = {getattr(clip, what) for clip in self.clips} - {None}
+            if names and all(map(is_integral, names)) and what not in self.quotes:
+                whole: dict[str | None, str] = {name: read_whole(name) for name in names}
+                self.clips = [
+                    replace(clip, group=whole.get(clip.group))
+                    if what == "group"
+                    else replace(clip, domain=whole.get(clip.domain))
+                    for clip in self.clips
+                ]
+                self.notes.append(f"all {what}s are whole numbers with .0, and are read without")
         labels = {label for clip in self.clips for label in clip.labels}
-        if groups and all(map(is_integral, groups)) and not self.quotes_groups:
-            self.clips = [
-                clip if clip.group is None else replace(clip, group=read_whole(clip.group))
-                for clip in self.clips
-            ]
-            self.notes.append("all groups are whole numbers with .0, and are read without")
         if labels and all(map(is_integral, labels)) and not self.quotes_labels:
             self.clips = [
                 replace(clip, labels=tuple(map(read_whole, clip.labels))) for clip in self.clips

@@ -80,6 +80,7 @@ def write_csv(
     """
     if not separator or '"' in separator:
         raise InvalidInput(f"separator {separator!r}: give one without a quote, ';' say")
+    columns = _columns(clips)
     rows = (
         [
             quote(clip.path),
@@ -90,11 +91,12 @@ def write_csv(
             clip.subset,
             clip.content_hash,
             clip.duration_s,
-        ]
+            None if clip.domain is None else quote(clip.domain),
+        ][: len(columns)]
         for clip in clips
     )
     with replacing(file) as stream:
-        stream.write(_table(COLUMNS, rows))
+        stream.write(_table(columns, rows))
     return _unsaid_classes(clips, classes)
 
 
@@ -112,11 +114,12 @@ def write_parquet(file: Path, clips: Sequence[Clip], classes: Sequence[str]) -> 
 
     labels = np.empty(len(clips), object)
     labels[:] = [sorted(clip.labels) for clip in clips]
-    rest = [name for name in COLUMNS if name != "labels"]
+    names = _columns(clips)
+    rest = [name for name in names if name != "labels"]
     arrays = {name: np.array([getattr(clip, name) for clip in clips], object) for name in rest}
     arrays["labels"] = labels
     types = {"labels": "varchar[]", "fold": "integer", "duration_s": "double"}
-    columns = ", ".join(f'"{name}"::{types.get(name, "varchar")} as "{name}"' for name in COLUMNS)
+    columns = ", ".join(f'"{name}"::{types.get(name, "varchar")} as "{name}"' for name in names)
     with replacing(file) as stream, duckdb.connect(config={"threads": 1}) as con:
         # Column types come from all rows, not from a sample that may miss the lists.
         con.execute("set pandas_analyze_sample = 0")
@@ -185,7 +188,7 @@ class _Losses(defaultdict[str, list[str]]):
                 self[f"{clip.state}, which the file calls {says}manually verified"].append(
                     clip.path
                 )
-            for name in ("fold", "group", "content_hash", "duration_s"):
+            for name in ("fold", "group", "content_hash", "duration_s", "domain"):
                 if getattr(clip, name) is not None:
                     self[f"{name} is not in the file"].append(clip.path)
         return dict(self) | _unsaid_classes(kept, classes)
@@ -221,6 +224,11 @@ def _unsaid_classes(clips: Sequence[Clip], classes: Sequence[str]) -> Unsaid:
 
 def _curated(clip: Clip) -> bool:
     return clip.state in (VERIFIED, RELABELED)
+
+
+def _columns(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """List the columns of a table of clips; that of domains, which is new, only where one has."""
+    return COLUMNS if any(clip.domain is not None for clip in clips) else COLUMNS[:-1]
 
 
 def _item(clip: Clip) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def export_labels(
         >>> export_labels(project, folder / "out.csv", "csv").clips
         1
         >>> print((folder / "out.csv").read_text().strip())
-        path,labels,state,fold,group,subset,content_hash,duration_s
+        path,labels,state,fold,group,subset,content_hash,duration_s,domain
         a.wav,Dog,unverified,,,train,,
     """
     write = registry.resolve("writer", format)
@@ -112,6 +112,7 @@ def read_clips(session: Session, fold_set: str | None) -> list[Clip]:
             subset=str(table.subsets[i]),
             content_hash=table.content_hashes[i],
             duration_s=durations[clip_id],
+            domain=table.domains[i],
         )
         for i, clip_id in enumerate(table.clip_ids.tolist())
     ]

@@ -427,6 +427,18 @@ def _new_clips(session: Session, clips: Sequence[Clip], reading: Reading) -> lis
                 f"{shown(clip.path)} was imported before with group {shown(known.group)}",
                 "a group stays",
             )
+        elif None not in (clip.domain, known.domain) and clip.domain != known.domain:
+            reading.fault(
+                clip.row,
+                f"{shown(clip.path)} was imported before with domain {shown(known.domain)}",
+                "a domain stays",
+            )
+    late = [c for c in clips if c.path in before and c.domain and before[c.path].domain is None]
+    if late:
+        reading.notes.append(
+            f"{len(late)} clips came in before without a domain, {shown(late[0].path)} say, and "
+            "stay so: take their import back (labelkit undo) and bring them in again"
+        )
     return [clip for clip in clips if clip.path not in before]
 
 

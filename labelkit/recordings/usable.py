@@ -74,10 +74,14 @@ def unusable(store: ArrayStore, table: LabelTable) -> dict[str, str]:
     return left_out
 
 
-def same_recordings(table: LabelTable) -> list[str | None]:
+def same_recordings(table: LabelTable, *, domains: bool = False) -> list[str | None]:
     """Return the group of each clip that no fold may part: its own, joined with its twins'.
 
     Clips with the same bytes belong together even if their groups say otherwise.
+
+    Args:
+        table: The clips.
+        domains: Whether clips of one domain belong together, too.
     """
     parent: dict[str, str] = {}
 
@@ -87,8 +91,10 @@ def same_recordings(table: LabelTable) -> list[str | None]:
         return key
 
     keys: list[str | None] = []
-    for group, content in zip(table.groups, table.content_hashes, strict=True):
-        names = [f"{kind}:{name}" for kind, name in (("g", group), ("h", content)) if name]
+    more = table.domains if domains else [None] * len(table.paths)
+    for group, content, domain in zip(table.groups, table.content_hashes, more, strict=True):
+        kinds = (("g", group), ("h", content), ("d", domain))
+        names = [f"{kind}:{name}" for kind, name in kinds if name]
         for a, b in itertools.pairwise(names):
             parent[root(a)] = root(b)
         keys.append(names[0] if names else None)

@@ -32,6 +32,7 @@ from labelkit.labels.kind import KIND
 from labelkit.labels.locating import look_at_files
 from labelkit.progress import say
 from labelkit.project import Project, user
+from labelkit.recordings.fitting import tell_newest
 from labelkit.records import ANSWERS, ONE, SEVERAL, Batch, Clip
 from labelkit.review.ledger import Ledger, foreign_projects
 from labelkit.review.pull import read_export
@@ -123,10 +124,13 @@ def import_file(
                 f"--source tells exports of Label Studio apart, --format {LABEL_STUDIO}; leave it "
                 "out"
             )
-        return import_labels(
+        report = import_labels(
             project, source, format, spec, metadata_only=metadata_only, add_classes=add_classes,
             dry_run=dry_run, actor=actor, by=by, ask=ask,
         )  # fmt: skip
+        if not (dry_run or metadata_only):
+            tell_newest(project, report.added)
+        return report
     if by is not None or actor is not None:
         raise InvalidInput("an export says itself who answered; leave --by and --actor out")
     return _import_export(

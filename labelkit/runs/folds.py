@@ -8,19 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from labelkit.errors import InvalidInput, NotYet
-from labelkit.folds import make_folds
+from labelkit.folds import DOMAIN_REMEDY, describe_groups, make_folds
 from labelkit.progress import say
 from labelkit.project import Project, user
 from labelkit.recordings.usable import same_recordings
 from labelkit.records import Batch, ClassFolds, LabelTable, multi_hot
 from labelkit.states import REJECTED, TRUSTED_STATES
 from labelkit.stores.append import IMPORTED_FOLDS, WriteSession
-from labelkit.types import Ints
+from labelkit.types import Floats, Ints
 
 DEFAULT_FOLDS = 5
+# What a set keeps whole: what was cut from one recording, or all of a speaker, site or device, too.
+RECORDING, DOMAIN = "recording", "domain"
+_OF_DOMAINS = "-domain"
 
 
-def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> str:
+def freeze_folds(
+    project: Project, *, n: int | None = None, seed: int = 0, by: str = RECORDING
+) -> str:
     """Deal the training clips into folds, once; clips that came later join the set.
 
     A project that looks back takes the set of that moment. Only where there was none, and
@@ -31,6 +36,8 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
         n: Number of folds; None takes the set that was made last or, where there is
             none, makes one of five.
         seed: Seed of a new set.
+        by: ``domain`` keeps the clips of a domain in one fold, too, so that each model judges
+            speakers, sites or devices that it never heard. A set stays what it was made as.
 
     Returns:
         Name of the fold set.
@@ -40,14 +47,14 @@ def freeze_folds(project: Project, *, n: int | None = None, seed: int = 0) -> st
     """
     if project.store.as_of is None:
         with project.store.write() as session:
-            fold_set = _name(n, seed, session.fold_sets()[-1:])
+            fold_set = _name(n, seed, session.fold_sets()[-1:], by)
             _deal(session, session.labels(), fold_set, n, seed)
         return fold_set
     with project.store.read() as session:
         table, last = session.labels(), session.fold_sets()[-1:]
     with project.current.read() as session:
         # Where there were none yet, those that were made next: folds stand once they are made.
-        fold_set = _name(n, seed, last or session.fold_sets()[:1])
+        fold_set = _name(n, seed, last or session.fold_sets()[:1], by)
         # Only whether every clip has its fold counts here; a set that is whole needs no writing.
         dealt = _fixed(table, session.folds(fold_set))[1]
     if (dealt < 0).any():
@@ -63,8 +70,10 @@ def known_folds(project: Project) -> str | None:
     return sets[-1] if sets else None
 
 
-def _name(n: int | None, seed: int, known: Sequence[str]) -> str:
-    """The set that is asked for: who names no number goes on with the one there is."""
+def _name(n: int | None, seed: int, known: Sequence[str], by: str) -> str:
+    """The set that is asked for: who names neither number nor domains goes on with the last."""
+    if by == DOMAIN:
+        return f"{n or DEFAULT_FOLDS}-seed{seed}{_OF_DOMAINS}"
     if n is None and known:
         return known[0]
     return f"{n or DEFAULT_FOLDS}-seed{seed}"
@@ -86,7 +95,15 @@ def _deal(
     train, fixed = _fixed(table, standing)
     if (fixed >= 0).all():
         return
-    groups = same_recordings(table)
+    by_domain = fold_set.endswith(_OF_DOMAINS)
+    if by_domain and not any(table.domains):
+        raise InvalidInput(
+            f"fold set {fold_set}: no clip has a domain; import with --domain-column, or leave out "
+            "--by domain"
+        )
+    recordings = same_recordings(table, domains=by_domain)
+    groups = [recordings[i] for i in train]
+    labels = multi_hot([table.labels[i] for i in train], len(table.classes))
     if fold_set == IMPORTED_FOLDS:
         numbers = sorted(set(standing.values()))
         fixed = np.where(fixed >= 0, np.searchsorted(numbers, fixed), -1)
@@ -94,15 +111,17 @@ def _deal(
         numbers = list(range(n or int(fold_set.split("-")[0])))
     try:
         folds = make_folds(
-            multi_hot([table.labels[i] for i in train], len(table.classes)),
+            labels,
             n=len(numbers),
             seed=seed,
             verified=np.isin(table.states[train], TRUSTED_STATES),
-            groups=[groups[i] for i in train],
+            groups=groups,
             fixed=fixed,
         )
     except InvalidInput as error:
         raise InvalidInput(f"fold set {fold_set}: {error}") from error
+    if not by_domain:
+        _tell_odd_groups([table.groups[i] for i in train], labels, len(numbers))
     _tell_rare_classes(table, train, len(numbers))
     session.append(
         Batch(
@@ -119,6 +138,12 @@ def _deal(
             },
         )
     )
+
+
+def _tell_odd_groups(groups: Sequence[str | None], labels: Floats, n_folds: int) -> None:
+    """Tell of groups that look like domains, or are too few."""
+    if odd := describe_groups(groups, labels, n_folds):
+        say(f"{odd}; {DOMAIN_REMEDY}")
 
 
 def _tell_rare_classes(table: LabelTable, train: Ints, n_folds: int) -> None:

@@ -18,6 +18,7 @@ from labelkit.recordings.fitting import settle_recipe
 from labelkit.records import Batch, verdicts_of
 from labelkit.runs.cross_validation import Work, device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
+from labelkit.runs.domains import compare_domains
 from labelkit.runs.persist import (
     claim_run,
     commit_run,
@@ -135,7 +136,8 @@ def train(
             kind="train",
             reason=f"{recipe.name}, {read}",
             summary={"stages": told} if len(told) > 1 else {},
-            rest={"trained_on": read},
+            rest={"trained_on": read}
+            | ({} if trusted else compare_domains(data, found.probs[last], seed=seed)),
         )
 
 

@@ -228,6 +228,7 @@ class WriteSession(Session):
                 "group_name": [c.group for c in clips],
                 "subset": [c.subset for c in clips],
                 "batch_id": [batch_id] * len(clips),
+                "domain_name": [c.domain for c in clips],
             },
         )
         labels = [sorted({class_id[name] for name in c.labels}) for c in clips]

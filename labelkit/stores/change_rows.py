@@ -183,15 +183,16 @@ def read_intake(session: Session, wanted: HistorySlice) -> list[tuple[int, Clip]
         f"{_WANTED}, "
         "intake as (select min(event_id) as event_id from label_events group by clip_id) "
         "select c.batch_id, c.path, c.content_hash, c.duration_s, c.group_name, c.subset, "
-        "e.state, e.labels, f.fold from clips c semi join wanted using (batch_id) "
+        "c.domain_name, e.state, e.labels, f.fold from clips c semi join wanted using (batch_id) "
         "join (from label_events semi join intake using (event_id)) e on e.clip_id = c.clip_id "
         "left join folds f on f.clip_id = c.clip_id and f.fold_set = $folds order by c.clip_id",
         vars(wanted) | {"folds": IMPORTED_FOLDS},
     )
     return [
         (batch_id, Clip(path=path, content_hash=content, duration_s=duration_s, group=group,
-                        subset=subset, state=state, labels=_spell(labels, names), fold=fold))
-        for batch_id, path, content, duration_s, group, subset, state, labels, fold in rows
+                        subset=subset, domain=domain, state=state, labels=_spell(labels, names),
+                        fold=fold))
+        for batch_id, path, content, duration_s, group, subset, domain, state, labels, fold in rows
     ]  # fmt: skip
 
 

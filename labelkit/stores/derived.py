@@ -86,9 +86,9 @@ def find_replay_differences(session: Session) -> Offenders:
         from replayed r full join labels_now n on n.clip_id = r.clip_id
         left join clips c on c.clip_id = r.clip_id cross join spelt s
         where (n.event_id, n.batch_id, n.state, n.source, n.run_id, n.iteration, n.score,
-               n.made_at, n.path, n.group_name, n.subset)
+               n.made_at, n.path, n.group_name, n.subset, n.domain_name)
             is distinct from (r.event_id, r.batch_id, r.state, r.source, r.run_id, r.iteration,
-               r.score, r.made_at, c.path, c.group_name, c.subset)
+               r.score, r.made_at, c.path, c.group_name, c.subset, c.domain_name)
         or n.labels is distinct from list_transform(r.labels, lambda x: s.names[x])
         order by 1
         """,

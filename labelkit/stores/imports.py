@@ -17,6 +17,7 @@ class ImportedClip:
 
     subset: str
     group: str | None
+    domain: str | None
     first: tuple[frozenset[str], str]
     now: tuple[frozenset[str], str]
 
@@ -66,14 +67,16 @@ def read_imported(session: Session, paths: Iterable[str]) -> dict[str, ImportedC
 
     rows = session.rows_beside(
         {"path": as_column(paths)},
-        "with known as (select clip_id, path, subset, group_name from clips "
+        "with known as (select clip_id, path, subset, group_name, domain_name from clips "
         "semi join (select path::varchar as path from arrays) using (path)), "
         "firsts as (select clip_id, min_by((labels, state), event_id) as said "
         "from label_events where clip_id in (select clip_id from known) group by clip_id) "
-        "select k.path, k.subset, k.group_name, f.said, (n.labels, n.state) "
+        "select k.path, k.subset, k.group_name, k.domain_name, f.said, (n.labels, n.state) "
         "from known k join firsts f using (clip_id) join current_events n using (clip_id)",
     )
     return {
-        path: ImportedClip(subset=subset, group=group, first=spell(*first), now=spell(*now))
-        for path, subset, group, first, now in rows
+        path: ImportedClip(
+            subset=subset, group=group, domain=domain, first=spell(*first), now=spell(*now)
+        )
+        for path, subset, group, domain, first, now in rows
     }

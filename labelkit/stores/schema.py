@@ -352,6 +352,12 @@ select min(batch_id), 'labels', case when exists (
 from clip_rows having count(*) > 0;
 """
 
+# What a clip may be parted from others by, where somebody asks for it: its speaker, site, device.
+# A column of the rows, as it came in with the clip and never changes.
+_DOMAINS = """
+alter table clip_rows add column domain_name varchar;
+"""
+
 # Views are no part of a migration: after the last one they are made anew (stores/catalog.py).
 MIGRATIONS: list[tuple[int, str, str]] = [
     (1, "tables", _TABLES),
@@ -361,6 +367,7 @@ MIGRATIONS: list[tuple[int, str, str]] = [
     (5, "maintained state, large runs", _GROWTH),
     (6, "suggestions with their scores", _SUGGESTIONS),
     (7, "what was written, and what stands", _STANDING),
+    (8, "domains of clips", _DOMAINS),
 ]
 VERSION = MIGRATIONS[-1][0]
 

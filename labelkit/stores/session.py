@@ -144,7 +144,8 @@ class Session:
                 "where batch_id <= $as_of group by clip_id))"
             )
         data = self._con.execute(
-            "select c.clip_id, c.path, e.labels, e.state, c.group_name, c.subset, c.content_hash "
+            "select c.clip_id, c.path, e.labels, e.state, c.group_name, c.subset, c.content_hash, "
+            "c.domain_name "
             f"from {events} e join clips c on c.clip_id = e.clip_id order by c.clip_id",
             {} if as_of is None else {"as_of": as_of},
         ).fetchnumpy()
@@ -156,6 +157,7 @@ class Session:
             groups=_objects(data["group_name"]),
             subsets=np.array(_objects(data["subset"]), "U8"),
             content_hashes=_objects(data["content_hash"]),
+            domains=_objects(data["domain_name"]),
             classes=self.classes(),
             as_of=self.last_batch() if as_of is None else as_of,
             several=self.allows_several(as_of),

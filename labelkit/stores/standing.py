@@ -325,7 +325,7 @@ group by run_id, clip_id, {place("class_id")}, metric
             "seconds, what it was cut from (group), and whether it is for training or held out; "
             "where it lies now, and only if its import stands.",
             f"""
-select clip_id, {path}, content_hash, duration_s, group_name, subset, batch_id
+select clip_id, {path}, content_hash, duration_s, group_name, subset, batch_id, domain_name
 from clip_rows{moved + gone if vocabulary.clips_changed else ""}
 """,
         ),

@@ -52,7 +52,8 @@ OF_THE_PRESENT = "coalesce(json_extract_string(settings, '$.of_the_past'), '') <
 SCORES_MARK = "(select coalesce(max(batch_id), 0) from clip_scores_mark)"
 _NOW = (
     f"c.clip_id, c.path, {_SPELT.format('e')} as labels, e.state, e.source, e.made_at, e.run_id, "
-    "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset"
+    "e.iteration, e.score, e.event_id, e.batch_id, c.group_name, c.subset, "
+    "c.domain_name"
 )
 # Keeps, of standing events, those that count: what a machine did while a person's decision was
 # taken back is covered since that stands again. Goes behind QUALIFY, over events of whole clips.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelkit.errors import InvalidInput
-from labelkit.folds import make_folds
+from labelkit.folds import describe_groups, make_folds
 
 
 @settings(max_examples=150, deadline=None)
@@ -31,7 +31,7 @@ def test_groups_never_cross_folds(data):
     n = data.draw(st.integers(2, 5))
     n_groups = len({g for g in groups if g is not None}) + groups.count(None)
     if n_groups < n:
-        with pytest.raises(InvalidInput, match="groups cannot fill"):
+        with pytest.raises(InvalidInput, match=r"groups? cannot fill"):
             make_folds(labels, n=n, seed=0, verified=verified, groups=groups)
         return
     folds = make_folds(
@@ -111,3 +111,49 @@ def test_real_metadata_within_one_clip(shared_data, seed):
     for part in (verified, ~verified, np.ones(len(rows), bool)):
         counts = np.array([labels[part & (folds == f)].sum(axis=0) for f in range(4)])
         assert np.ptp(counts, axis=0).max() <= 1
+
+
+def one_hot(classes, n):
+    return np.eye(n)[np.asarray(classes)]
+
+
+SPEAKERS = [f"spk{n % 25}" for n in range(500)]
+# Groups, classes of the clips, number of classes, folds, and what is told.
+GROUPS = {
+    "speakers": (SPEAKERS, np.arange(500) // 50, 10, 5, "hold many classes each"),
+    "speakers at import": (SPEAKERS, np.arange(500) // 50, 10, None, "hold many classes each"),
+    "sites of one class each": ([n // 50 for n in range(500)], np.arange(500) // 50, 10, 3, None),
+    "two devices": ([n % 2 for n in range(60)], np.arange(60) // 20, 3, None, "2 groups of 30"),
+    "most without": (
+        [None] * 300 + SPEAKERS[:200], np.arange(500) // 20 % 10, 10, 5, "25 groups of 8",
+    ),
+    "recordings": ([n // 3 for n in range(300)], np.arange(300) // 30, 10, 5, None),
+    "recordings of mixed classes": ([n // 4 for n in range(300)], np.arange(300) % 10, 10, 5, None),
+    "few": ([n // 8 for n in range(80)], np.arange(80) // 40, 2, 5, "10 groups for 5"),
+    "few, nobody asks": ([n // 8 for n in range(80)], np.arange(80) // 40, 2, None, None),
+    "fewer than folds": ([n % 2 for n in range(8)], np.arange(8) % 2, 2, 5, None),
+    "none": (None, np.arange(80) % 8, 8, 5, None),
+    "nobody's": ([None, float("nan")] * 40, np.arange(80) % 8, 8, 5, None),
+    "of two classes": ([n % 4 for n in range(80)], np.arange(80) // 4 % 2, 2, 5, "4 groups of 20"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("groups", "classes", "n_classes", "n", "told"), GROUPS.values(), ids=GROUPS
+)
+def test_groups_that_look_like_domains_are_told(groups, classes, n_classes, n, told):
+    found = describe_groups(groups, one_hot(classes, n_classes), n)
+    assert (found is None) if told is None else (found and told in found), found
+
+
+@pytest.mark.parametrize(
+    ("groups", "n", "why"),
+    [
+        (["a"] * 8, 2, "1 group cannot fill 2 folds; more clips are needed, or fewer folds; wher"),
+        (["a", "b"] * 4, 3, "2 groups cannot fill 3 folds; .*--domain-column"),
+        (None, 9, "8 groups cannot fill 9 folds; more clips are needed, or fewer folds$"),
+    ],
+)
+def test_too_few_groups_are_refused_with_what_may_be_meant(groups, n, why):
+    with pytest.raises(InvalidInput, match=why):
+        make_folds(one_hot([0, 1] * 4, 2), n=n, seed=0, groups=groups)

@@ -179,11 +179,18 @@ def format_changes(changes: ChangeSet) -> str:
 def _plain(value: Any) -> Any:
     """Turn records into what JSON holds; their fields are its keys."""
     if is_dataclass(value):
-        names = [f.name for f in fields(value) if not (f.name == "row" and type(value) is Clip)]
+        names = [
+            f.name for f in fields(value) if not (type(value) is Clip and _is_unsaid(value, f.name))
+        ]
         return {_KEYS.get(name, name): _plain(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _is_unsaid(clip: Clip, name: str) -> bool:
+    """Tell whether a field of a clip is left out: earlier versions know no domains."""
+    return name == "row" or (name == "domain" and clip.domain is None)
 
 
 def _open(value: Any, depth: int, indent: str = "") -> str:

@@ -189,6 +189,8 @@ _WHEN = (_time, "a time in UTC, 2026-01-31T12:00:00 say")
 _AMOUNT = (_number, "a finite number")
 _LENGTH = (lambda value: _number(value) and is_length(value), "seconds, not below 0")
 _HASH = (lambda value: isinstance(value, str) and is_hash(value), "32 hex digits")
+# Keys that sets of before do not have.
+_LATER: dict[str, frozenset[str]] = {"clip": frozenset({"domain"})}
 _ANY = (lambda value: True, "anything")
 _PLACE = (_path, "a path below the audio folder")
 _NAMES, _STATE = _list(_NAME), _of(STATES)
@@ -211,7 +213,7 @@ _RECORDS: dict[str, dict[str, _Check]] = {
             (lambda value: _whole(value, 0, MOST_FOLDS), f"a whole number up to {MOST_FOLDS - 1}")
         ),
         "subset": _of(("train", "test")), "content_hash": _maybe(_HASH),
-        "duration_s": _maybe(_LENGTH),
+        "duration_s": _maybe(_LENGTH), "domain": _maybe(_TEXT),
     },
     "event": {
         "path": _PLACE, "content_hash": _maybe(_HASH), "before": _ANY, "state": _STATE,
@@ -255,7 +257,7 @@ class _Reader:
         if not isinstance(value, dict):
             self.faults.append(f"{where} is {shown(value)}; give an object")
             return None
-        for key in wanted.keys() - value.keys():
+        for key in wanted.keys() - value.keys() - _LATER.get(kind, frozenset()):
             self.faults.append(f"{where} has no {key}; give it")
         for key in value.keys() - wanted.keys():
             self.faults.append(f"{where} has {shown(key)}, which nothing reads; remove it")

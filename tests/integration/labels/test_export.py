@@ -25,13 +25,15 @@ CLIPS = [
     Clip(
         path="sub/b c.wav", labels=("猫", "Alarm", "Rain, heavy"), fold=1, content_hash="0af1" * 8
     ),
-    Clip(path=" b.wav ", labels=(' "odd" ',), state="relabeled", fold=0, group=" u 2"),
+    Clip(
+        path=" b.wav ", labels=(' "odd" ',), state="relabeled", fold=0, group=" u 2", domain=" 7.0"
+    ),
     Clip(path='"q".wav', labels=("[]",), state="self_verified", group='"u"'),
     Clip(path="c,d.wav", state="unverified", fold=1, group=""),
     Clip(path="e.wav", labels=("tab;semicolon|pipe", "Dog"), state="rejected", duration_s=1e-9),
     Clip(path="f.wav", state="rejected", group="two\nlines\r"),
     Clip(path="g.wav", labels=("Alarm",), state="verified", subset="test", duration_s=2.0),
-    Clip(path="ü/h.wav", labels=("Dog",), group="u1", fold=0),
+    Clip(path="ü/h.wav", labels=("Dog",), group="u1", fold=0, domain="Ånn"),
 ]
 
 

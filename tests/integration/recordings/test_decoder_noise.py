@@ -20,7 +20,8 @@ from tests.support.recordings import NOISY, make_noisy_mp3, missing_tools
 # What labelkit itself says of such recordings.
 OURS = re.compile(
     r"[a-z ]+: \d+ of \d+$|\d+ (spectrograms|issues|rows) |next: "
-    r"|  [AB]  5$|one label a clip, from now on; "
+    r"|  [AB]  5$|features: 44100 Hz, .*; kept in labelkit.toml$"
+    r"|one label a clip, from now on; "
 )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import tomllib
 
 import pytest
@@ -153,7 +154,7 @@ def test_refit_chooses_anew_on_purpose(project):
     assert "features: 8000 Hz" in done.stderr and "from 48 recordings of 0.25 s" in done.stderr
     assert table(project)["sample_rate"] == 8000
     assert file.read_text().startswith("# Mine.\nversion = 1\n")
-    assert file.read_text().count("[fitted]") == file.read_text().count("# Chosen by") == 1
+    assert file.read_text().count("fitted =") == file.read_text().count("# Chosen by") == 1
     past = call(project, "features", "--refit", "--as-of", "1")
     assert past.exit_code == 2 and "leave --as-of out" in past.stderr
 
@@ -237,9 +238,9 @@ def test_nothing_is_chosen_for_good_without_recordings(tmp_path):
 @pytest.mark.parametrize(
     ("before", "holds"),
     [
+        ('fitted = {sample_rate = 1}\naudio = "a"\nmax_missing = 0.5', "max_missing = 0.5"),
         ('version = 1\naudio = "a"\n', "audio"),
         ('# Ours.\nversion = 1\naudio = "a"  # There.\nmax_missing = 0.2', "# There."),
-        ('audio = "a"\n\n[fitted]\nsample_rate = 1\n', "audio"),
         ('audio = "a"\r\nversion = 1\r\n', "version"),
     ],
 )
@@ -254,7 +255,7 @@ def test_all_else_in_the_file_stays(tmp_path, before, holds):
         fitted = fitting.fit_features([sample_rate], [1.0])
         keep_fitted(project, fitted)
         text = real.read_text()
-        assert holds in text and text.count("[fitted]") == 1
+        assert holds in text and text.count("fitted =") == 1
         assert open_project(tmp_path).fitted == fitted
     assert (tmp_path / FILE).is_symlink()
 
@@ -262,14 +263,16 @@ def test_all_else_in_the_file_stays(tmp_path, before, holds):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("sample_rate", "0"), ("sample_rate", '"auto"'), ("n_fft", "1.5"), ("hop_length", "true"),
-     ("frames", "-3"), ("min_s", "nan"), ("length_s", "nan"), ("spare", "1"), ("n_fft", None)],
+     ("frames", "-3"), ("min_s", "nan"), ("length_s", "nan"), ("spare", "1"), ("recordings", None)],
 )  # fmt: skip
 def test_a_table_that_was_spoilt_is_refused_with_the_remedy(project, name, value):
     call(project, "features")
     file = project.root / FILE
-    lines = [line for line in file.read_text().splitlines() if not line.startswith(f"{name} =")]
-    file.write_text("\n".join([*lines, f"{name} = {value}" if value else ""]))
-    refused(call(project, "status"), "labelkit.toml is not valid", "take the table [fitted] away")
+    text = file.read_text()
+    [was] = re.findall(rf"(?<=[{{ ]){name if name != 'spare' else 'frames'} = [0-9.]+", text)
+    said = f"{name} = {value}" if value else "misspelt = 1"
+    file.write_text(text.replace(was, f"{was}, {said}" if name == "spare" else said))
+    refused(call(project, "status"), "labelkit.toml is not valid", "take fitted away")
 
 
 @pytest.mark.parametrize("name", ["argus", "dorfer", "bouteillon", "ninth", "argus/corr_noisy_003"])

@@ -15,6 +15,7 @@ from labelkit.project import FILE, create_project, open_project
 from labelkit.recordings import checking
 from labelkit.recordings import features as extraction
 from labelkit.recordings.features import compute_features
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import unusable
 from labelkit.runs.train import train
 from labelkit.stores.arrays import FeatureStore
@@ -269,7 +270,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, workers, lon
 
 
 def journal(project):
-    store = FeatureStore(project.features, RECIPE.features)
+    store = FeatureStore(project.features, settle(project, RECIPE.features))
     return store.entries
 
 
@@ -398,9 +399,9 @@ def test_identical_long_recordings_may_be_under_way_at_once(tmp_path, monkeypatc
     for name in ("a.wav", "b.wav"):
         write(tmp_path / "audio", name, noise())
     project = make_project(tmp_path, ["a.wav", "b.wav"])
-    store = FeatureStore(project.features, RECIPE.features)
+    store = FeatureStore(project.features, settle(project, RECIPE.features))
     store.folder.mkdir(parents=True)
-    extractor = extraction.Extractor(project.audio_dir, RECIPE.features, store.folder)
+    extractor = extraction.Extractor(project.audio_dir, store.spec, store.folder)
     found = [extractor(name) for name in ("a.wav", "b.wav")]
     (store.folder / "frames-of-a-worker-that-was-killed").touch()
     assert found[0].rows != found[1].rows

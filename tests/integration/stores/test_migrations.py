@@ -48,7 +48,9 @@ def shape(path):
 def facts(path):
     """What no migration may lose, in the columns that every version has."""
     found = {}
-    for table in ("clips", "classes", "batches", "label_events", "folds", "runs", "scores"):
+    clips = "clip_id, path, content_hash, duration_s, group_name, subset, batch_id"
+    found["clips"] = rows(path, f"select {clips} from clips order by all")
+    for table in ("classes", "batches", "label_events", "folds", "runs", "scores"):
         found[table] = rows(path, f"from {table} order by all")
     found["verdicts"] = rows(path, "from label_verdicts order by verdict_id")
     found["predictions"] = rows(path, "select run_id, clip_id, probs from predictions order by all")

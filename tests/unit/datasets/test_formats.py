@@ -624,11 +624,19 @@ def test_real_metadata(shared_data, tmp_path):
 
 
 # What each format reads of a spec; every other setting must be refused.
-OF_TABLES = {"fold_column", "group_column", "subset", "prefix", "follow_links", "match"}
+OF_TABLES = {
+    "fold_column",
+    "group_column",
+    "domain_column",
+    "subset",
+    "prefix",
+    "follow_links",
+    "match",
+}
 READ = {
     "csv": {"path_column", "label_column", "verified_column", "state_column", "fold_column",
-            "group_column", "subset_column", "hash_column", "duration_column", "separator",
-            "state", "subset", "prefix", "follow_links", "match"},
+            "group_column", "domain_column", "subset_column", "hash_column", "duration_column",
+            "separator", "state", "subset", "prefix", "follow_links", "match"},
     "fsdkaggle2018": OF_TABLES,
     "fsdkaggle2019": OF_TABLES | {"state"},
     "folder": {"subset", "state", "follow_links"},

@@ -21,7 +21,7 @@ SEGMENTS = (
 )
 BIRDS = "primary_label,secondary_labels,type,author,license,rating,url,filename\n"
 # Format, name and text of the file, recordings that are there, and the clips that come of it:
-# their labels, group, fold and subset.
+# their labels, group (or domain, where there is none), fold and subset.
 FILES = {
     "ESC-50": (
         "esc50", "esc50.csv", ESC + "1-10-A-0.wav,1,0,dog,True,10,A\n"
@@ -87,13 +87,13 @@ FILES = {
         "birdclef", "train_metadata.csv",
         BIRDS + "abe,\"['xyz', 'uvw']\",['call'],Ann,cc,4,u,abe/XC1.ogg\n"
         "xyz,[],['song'],Ben,cc,5,u,xyz/XC2.ogg\n", ["abe/XC1.ogg", "xyz/XC2.ogg"],
-        {"abe/XC1.ogg": ("abe,uvw,xyz", "Ann", None, "train"),
-         "xyz/XC2.ogg": ("xyz", "Ben", None, "train")},
+        {"abe/XC1.ogg": ("abe,uvw,xyz", "domain Ann", None, "train"),
+         "xyz/XC2.ogg": ("xyz", "domain Ben", None, "train")},
     ),
     "BirdCLEF, no folder": (
         "birdclef", "train.csv", BIRDS + "abe,[''],[''],Ann,cc,4,u,XC1.ogg\n",
         ["train_short_audio/abe/XC1.ogg"],
-        {"train_short_audio/abe/XC1.ogg": ("abe", "Ann", None, "train")},
+        {"train_short_audio/abe/XC1.ogg": ("abe", "domain Ann", None, "train")},
     ),
     "AudioSet": (
         "audioset", "balanced_train_segments.csv", SEGMENTS + '--PJ, 30.000, 40.000, "/m/1,/t/2"\n'
@@ -135,7 +135,8 @@ def place(tmp_path, tone):
 def stored(project):
     with project.store.read() as session:
         rows = session.rows(
-            "select c.path, array_to_string(list_sort(l.labels), ','), c.group_name, f.fold, "
+            "select c.path, array_to_string(list_sort(l.labels), ','), "
+            "coalesce(c.group_name, 'domain ' || c.domain_name), f.fold, "
             "c.subset from labels_now l join clips c using (clip_id) "
             "left join folds f using (clip_id)"
         )
@@ -181,14 +182,23 @@ def test_classes_of_audioset_get_their_names(place, tmp_path, table, capsys):
     assert "are ids" not in capsys.readouterr().err
 
 
-def test_uploaders_of_fsd50k_are_groups(place, tmp_path):
+def test_uploaders_of_fsd50k_are_domains(place, tmp_path):
     (tmp_path / "FSD50K.metadata").mkdir()
     about = {"64760": {"title": "x", "uploader": "ann"}, "163": {"uploader": "ann"}}
     (tmp_path / "FSD50K.metadata" / "dev_clips_info_FSD50K.json").write_text(json.dumps(about))
     rows = "64760,Guitar,/m/1,train\n163,Speech,/m/3,val\n"
     project, source = place("dev.csv", f"fname,labels,mids,split\n{rows}", ["64760.wav", "163.wav"])
     import_labels(project, source, "fsd50k", FormatSpec())
-    assert {row[1] for row in stored(project).values()} == {"ann"}
+    assert {row[1] for row in stored(project).values()} == {"domain ann"}
+
+
+def test_devices_of_scenes_are_domains_and_places_groups(place):
+    format, name, text, there, _ = FILES["DCASE, scenes"]
+    project, source = place(name, text, there)
+    import_labels(project, source, format, FormatSpec())
+    with project.store.read() as session:
+        table = session.labels()
+    assert (set(table.groups), set(table.domains)) == ({"x-0"}, {"a"})
 
 
 def test_columns_that_are_named_count(place):
@@ -386,7 +396,7 @@ def test_metadata_that_cannot_be_read_are_told(place, tmp_path, capsys, text):
     (tmp_path / "dev_clips_info_FSD50K.json").write_text(text)
     project, source = place("dev.csv", FSD_DEV, ["37199.wav"])
     import_labels(project, source, "fsd50k", FormatSpec())
-    assert "cannot be read, so that uploaders are no groups" in capsys.readouterr().err
+    assert "cannot be read, so that uploaders are no domains" in capsys.readouterr().err
 
 
 SECONDARY = {
