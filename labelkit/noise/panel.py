@@ -95,7 +95,6 @@ class Panel:
             use: Gives the clips to learn from without a fold, ``(n_clips,)``; all others that
                 have a label if None.
         """
-        from sklearn.utils.parallel import Parallel, delayed
         from threadpoolctl import threadpool_limits
 
         learns = {}
@@ -103,12 +102,9 @@ class Panel:
             learns[fold] = (self.folds != fold) & (self.folds >= 0) & self.labels.any(axis=1)
             if use is not None:
                 learns[fold] &= use(fold)
-        # Folds side by side: many small problems gain nothing from several threads for each.
+        # Many small problems gain nothing from several threads for each; trees take all cores.
         with threadpool_limits(1):
-            parts = Parallel(n_jobs=-1, prefer="threads")(
-                delayed(self._judge_fold)(fold, learns[fold]) for fold in learns
-            )
-        said = dict(zip(learns, parts, strict=True))
+            said = {fold: self._judge_fold(fold, learns[fold]) for fold in learns}
         learnt = np.logical_or.reduce(list(learns.values()))
         return Opinions(said, self.labels, self.folds, learnt, self.single)
 
@@ -298,16 +294,18 @@ class Trees:
         from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
         options = {"n_estimators": _TREES, "min_samples_leaf": 2, "random_state": self._seed,
-                   "max_features": "sqrt"}  # fmt: skip
+                   "max_features": "sqrt", "n_jobs": -1}  # fmt: skip
         self._n_classes = y.shape[1]
-        if self._single:
-            self._model: Any = ExtraTreesClassifier(**options).fit(x, y.argmax(axis=1))
+        given = y.argmax(axis=1)
+        # Numbers of classes are faster; a class for every other clip makes scikit-learn wonder.
+        if self._single and 2 * len(np.unique(given)) <= len(y):
+            self._model: Any = ExtraTreesClassifier(**options).fit(x, given)
         else:
             self._model = ExtraTreesRegressor(**options).fit(x, y)
 
     def judge(self, x: Floats) -> Floats:
         """Return the mean over the trees."""
-        if not self._single:
+        if not hasattr(self._model, "classes_"):
             return np.asarray(self._model.predict(x)).reshape(len(x), self._n_classes)
         probs = np.zeros((len(x), self._n_classes))
         probs[:, self._model.classes_] = self._model.predict_proba(x)
