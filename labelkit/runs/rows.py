@@ -33,7 +33,11 @@ def describe_rule(recipe: Recipe) -> str:
     if recipe.probe.classifier:
         judge = f"the {recipe.probe.classifier}"
     parts = [f"labels are the top classes of {judge}"]
-    if spec.threshold > 0:
+    if spec.threshold is None:
+        parts = [f"labels are what {judge} makes of a clip"]
+        wanted = "auto" if spec.precision is None else f"{spec.precision:g}"
+        parts.append(f"as sure as it takes for a share of right ones of {wanted}")
+    elif spec.threshold > 0:
         parts.append(f"each above {spec.threshold:g}")
     if spec.per_class:
         parts.append(f"at most {spec.per_class} {'new ' if spec.accumulate else ''}per class")
