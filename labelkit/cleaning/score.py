@@ -20,6 +20,7 @@ from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
+from labelkit.runs.judge import tell_weak_judge
 from labelkit.stores.scores import name_newest, newest_score_batch
 from labelkit.types import Floats, Ints
 
@@ -105,6 +106,7 @@ def score(
     for name in methods:
         registry.check("score", name)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    tell_weak_judge(project, inputs.run_id)
     values = {name: score_by(name, inputs) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])

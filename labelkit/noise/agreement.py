@@ -6,8 +6,9 @@ self-verification, are worth no more than the model they come from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from labelkit.types import Array, Bools, Floats
 
 # Of a normal distribution, so many deviations on either side hold 95 %.
 _DEVIATIONS = 1.959964
+# A skill that may be lower than this, at the end of its interval, is too little for lists.
+WEAK = 0.1
 # An interval rests on so many draws of the clips: the more, the fewer numbers each takes.
 _DRAWS, _ENTRIES = (20, 200), 1 << 25
 
@@ -50,6 +53,12 @@ class Agreement:
     def skill_low(self) -> float:
         """The skill at the lower bound."""
         return self._beyond_chance(self.low)
+
+    def describe(self, what: str) -> str:
+        """Say in words what was measured, ``what`` being whose labels: given ones, say."""
+        if self.measure == "accuracy":
+            return f"names the label of {self.agreement:.1%} of {self.clips} clips {what}"
+        return f"macro average precision {self.agreement:.3f} on {self.clips} clips {what}"
 
     def _beyond_chance(self, value: float) -> float:
         # A judge that cannot fail has shown nothing.
@@ -91,6 +100,71 @@ def measure_agreement(labels: Array, probs: Floats, *, single: bool | None = Non
     if single is None:
         single = bool((labels.sum(axis=1) <= 1).all())
     return (_of_single if single else _of_several)(labels, probs)
+
+
+def agreement_metrics(
+    labels: Array, probs: Floats, verified: Bools, *, single: bool
+) -> dict[str, Any]:
+    """Measure a judge by all given labels and by the verified ones, as a run keeps it.
+
+    Args:
+        labels: Multi-hot labels as given, shape ``(n_clips, n_classes)``.
+        probs: Out-of-fold probabilities of the same shape.
+        verified: Clips whose labels people vouch for, shape ``(n_clips,)``.
+        single: Whether clips have one label at most.
+
+    Returns:
+        Numbers by name, and ``judge``, the same in words; nothing where no clip can be counted.
+
+    Raises:
+        InvalidInput: If the arrays do not fit or hold NaN.
+    """
+    given = measure_agreement(labels, probs, single=single)
+    if np.isnan(given.agreement):
+        return {}
+    words = [
+        f"{given.describe('as labelled')} ({_as_share(given.chance, given)} by chance, "
+        f"{given.skill:.2f} of what is beyond it)"
+    ]
+    found = {
+        "agreement_measure": given.measure,
+        "agreement": given.agreement,
+        "agreement_by_chance": given.chance,
+        "agreement_beyond_chance": given.skill,
+        "agreement_beyond_chance_low": given.skill_low,
+    }
+    known = measure_agreement(labels[verified], probs[verified], single=single)
+    if not np.isnan(known.agreement):
+        bounds = f"{_as_share(known.low, known)} to {_as_share(known.high, known)}"
+        words.append(f"{known.describe('that people verified')} (95 % interval {bounds})")
+        found |= {
+            "verified_clips": known.clips,
+            f"verified_{known.measure}": known.agreement,
+            f"verified_{known.measure}_low": known.low,
+            f"verified_{known.measure}_high": known.high,
+        }
+    return {"judge": "out of fold: " + "; ".join(words), **found}
+
+
+def warn_of_judge(metrics_: Mapping[str, Any]) -> str | None:
+    """Say what is to be thought of lists by a judge that a run measured; None if nothing is wrong.
+
+    Args:
+        metrics_: What the run keeps, of :func:`agreement_metrics`.
+    """
+    low = metrics_.get("agreement_beyond_chance_low")
+    if low is None or low >= WEAK:
+        return None
+    return (
+        f"this judge agrees with the labels little more than chance does "
+        f"({metrics_['agreement']:.3f}, {metrics_['agreement_by_chance']:.3f} by chance): what it "
+        "finds doubtful, missing or trustworthy is hardly better than a random draw; take a better "
+        "one, see: labelkit recipes"
+    )
+
+
+def _as_share(value: float, of: Agreement) -> str:
+    return f"{value:.1%}" if of.measure == "accuracy" else f"{value:.3f}"
 
 
 def proportion_bounds(hits: int, n: int) -> tuple[float, float]:

@@ -220,7 +220,8 @@ def _decide(
     single: bool,
 ) -> _Decision:
     """Choose what to learn from next, by the threshold given or by one that is found."""
-    proposed, kept = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    kept: Bools = np.zeros(len(labels), bool)
+    proposed: Bools
     open_to = candidates & ~before if options.accumulate else candidates
     expected = float("nan")
     if options.threshold is None:

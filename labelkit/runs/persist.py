@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from labelkit import metrics
 from labelkit.errors import LabelkitError
+from labelkit.noise.agreement import agreement_metrics, warn_of_judge
 from labelkit.noise.verify import label_loss
+from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.runs.dataset import Dataset
@@ -151,7 +153,9 @@ def commit_run(
     """
     run_id = rows.run_id
     test_metrics, test_predictions = rows.test_metrics(states)
-    found = verified_metrics(rows.data, probs) | test_metrics
+    found = verified_metrics(rows.data, probs) | _judge_metrics(rows.data, probs) | test_metrics
+    if warning := warn_of_judge(found):
+        say(warning)
     metrics_ = summary | found | (rest or {}) | {"signature": rows.signature()}
     run = rows.run(
         run_id=run_id, kind=kind, parents=[state.name for state in states], metrics=metrics_
@@ -174,6 +178,12 @@ def commit_run(
         )
         refuse_leaks(session, [run_id])
         return read_summary(session, run_id) or {}
+
+
+def _judge_metrics(data: Dataset, probs: Floats) -> dict[str, Any]:
+    """Measure how far out-of-fold probabilities agree with all labels, and with verified ones."""
+    single = data.head == "softmax"
+    return agreement_metrics(data.labels, probs, data.human, single=single)
 
 
 def verified_metrics(data: Dataset, probs: Floats) -> dict[str, float]:

@@ -17,7 +17,7 @@ from labelkit.project import Project
 from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
-from labelkit.runs.rows import RunRows, describe_rule
+from labelkit.runs.rows import RunRows
 from labelkit.states import UNVERIFIED
 from labelkit.stores.undo import batches_of_run, undone_by
 from labelkit.types import Bools
@@ -116,10 +116,10 @@ def verify(
                 "kept_because": why,
                 "self_verified": int((final.trusted & ~data.human).sum()),
             },
-            rest={"rule": describe_rule(recipe)},
+            rest={"rule": work.rows.rule},
             # The round that counts becomes the state of the store.
             decide=lambda session: work.rows.changes(session, *decided),
-            rule=describe_rule(recipe),
+            rule=work.rows.rule,
         )
         _tidy(project.runs / work.rows.run_id, final.iteration)
         return {**summary, "finished_before": False}
@@ -192,14 +192,14 @@ def _commit_round(project: Project, rows: RunRows, found: Round) -> None:
         found.probs,
         key=f"{rows.run_id}/round {found.iteration}",
         kind="verify",
-        reason=describe_rule(rows.recipe) if found.iteration else "first training",
+        reason=rows.rule if found.iteration else "first training",
         decide=lambda session: rows.changes(session, *decided) if found.iteration else [],
     )
 
 
 def _decision(rows: RunRows, found: Round) -> tuple[Any, ...]:
     """What a round decided, as :meth:`RunRows.changes` takes it."""
-    rule = describe_rule(rows.recipe)
+    rule = rows.rule
     return found.trusted & ~rows.data.human, found.judged, found.judges, rule, found.iteration
 
 

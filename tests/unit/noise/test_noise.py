@@ -201,7 +201,8 @@ def run_loop(options=None, seed=0, **values):
     labels = np.eye(5)[given]
     folds = make_folds(labels, n=4, seed=0, verified=verified)
     probe = Probe(x, given, folds)
-    spec = VerifySpec(**({"iterations": 4, "threshold": 0.5, "per_class": 0} | (options or {})))
+    given_options = {"iterations": 4, "threshold": 0.5, "until": "all"}
+    spec = VerifySpec(**(given_options | (options or {})))
     rounds = list(self_verify(labels, verified, folds, probe, options=spec, **values))
     return rounds, probe, truth, given, verified, folds
 
