@@ -18,8 +18,10 @@ from tests.support.clips import write_csv, write_tone
 from tests.support.recordings import NOISY, make_noisy_mp3, missing_tools
 
 # What labelkit itself says of such recordings.
-OURS = re.compile(r"[a-z ]+: \d+ of \d+$|\d+ (spectrograms|issues|rows) |next: "
-                  r"|  [AB]  5$|one label a clip, from now on; ")
+OURS = re.compile(
+    r"[a-z ]+: \d+ of \d+$|\d+ (spectrograms|issues|rows) |next: "
+    r"|  [AB]  5$|one label a clip, from now on; "
+)
 
 
 def labelkit(root, *words):
