@@ -179,9 +179,9 @@ def report(found: dict[str, dict], seeds: Sequence[int]) -> str:
     lines = [
         machine(), "",
         f"Means of seeds {', '.join(map(str, seeds))}; lowest seed in brackets. Right: share of "
-        "the trusted label sets that are right and whole; found: share of the right ones of unverified "
-        "clips that are trusted; rounds: trained ones. The judge: accuracy out of fold on clean "
-        "labels, for several labels macro average precision.", "",
+        "the trusted label sets that are right and whole; found: share of the right ones of "
+        "unverified clips that are trusted; rounds: trained ones. The judge: accuracy out of fold "
+        "on clean labels, for several labels macro average precision.", "",
         "| set | judge | right at first | default: right | found | rounds | nothing trusted "
         "| before: right | found |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -103,8 +103,14 @@ def round_line(row: dict[str, Any]) -> str:
         return f"round  0: first training; {score}"
     return (
         f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
-        f"{row['revoked']} revoked, {row['self_verified']} self-verified; {score}"
+        f"{row['revoked']} revoked, {row['self_verified']} self-verified{_expected(row)}; {score}"
     )
+
+
+def _expected(row: dict[str, Any]) -> str:
+    """Say how many of the trusted are estimated to be right, where that was estimated."""
+    share = row.get("expected_right")
+    return "" if share is None or not row["self_verified"] else f" ({share:.1%} right, estimated)"
 
 
 def class_lines(per_class: dict[str, dict[str, int]]) -> list[str]:

@@ -84,7 +84,8 @@ class SetModel:
     def share_wrong(self, labels: Bools) -> float:
         """Return the share of sets with an error, if these are sets as errors left them."""
         kept = 1 - self.rates.dropped - self.rates.replaced
-        whole = (1 - self.rates.added) * kept ** labels.sum(axis=1)
+        true = labels.sum(axis=1) / (1 - self.rates.dropped)
+        whole = (1 - self.rates.added) * kept**true
         return float(1 - whole.mean())
 
     def learn_rates(self, labels: Bools, probs: Floats) -> SetModel:

@@ -19,7 +19,7 @@ from labelkit.types import Array, Bools, Floats, Ints
 # Labels are never taken to be cleaner than this: estimates of few errors are unsure.
 LEAST_NOISE = 0.05
 # How far wrong labels may follow what the judge confuses: 0 not at all, 1 as often as it does.
-_LEANINGS = np.arange(0, 2.01, 0.05)
+_LEANINGS = np.arange(0, 5.01, 0.1)
 _SMALLEST = 1e-3
 # Of a verified set that was called wrong, so much of its wrong sets would have passed.
 _SPARE = 1.0
@@ -125,6 +125,8 @@ def _find_sets(
         spare=_SPARE,
         seen=order[candidates],
         precision=precision,
+        # What is likelier wrong than right is not trusted for the sake of the others.
+        floor=0.5,
         noise=model.share_wrong(labels[candidates]),
     )
     return Trust(candidates & (order > bound), order, expected, noise)
@@ -138,6 +140,7 @@ def _lowest_bound(
     spare: float,
     seen: Floats,
     precision: float,
+    floor: float = 0.0,
     noise: float | None = None,
 ) -> tuple[float, float, float]:
     """Find the lowest bound above which a share of ``precision`` is right, as far as can be told.
@@ -149,12 +152,14 @@ def _lowest_bound(
         spare: How many wrong ones more pass than did.
         seen: How sure it is of the candidates.
         precision: Wanted share.
+        floor: The bound is at least this.
         noise: Share of wrong labels among the candidates; found from ``seen`` if None.
 
     Returns:
         The bound, infinite if there is none; the estimate there; the share of wrong candidates.
     """
-    bounds = np.unique(np.concatenate([[0.0], rights, seen]))
+    bounds = np.unique(np.concatenate([[floor], rights, seen]))
+    bounds = bounds[bounds >= floor]
     n = len(rights)
     right = _share_above(rights, np.full(n, 1 / n), bounds)
     wrong = _share_above(wrongs, chances / n, bounds)
