@@ -95,7 +95,7 @@ def score(
     doubtful: Sequence[object]
     if not pairs and not scoring.reads_probe(methods or scoring.DEFAULT):
         named = ", ".join(methods)
-        refuse_given(f"{named} reads no embeddings", probe="--probe", set_="--set")
+        refuse_given(f"{named} reads no embeddings", probe="--recipe", set_="--set")
     if pairs:
         doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:

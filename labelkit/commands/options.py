@@ -106,7 +106,7 @@ def rule_options(command: Command) -> Command:
 
 
 def probe_option(command: Command) -> Command:
-    """Add ``--probe`` and ``--set``, and pass the recipe of embeddings and classifier."""
+    """Add ``--recipe``, once ``--probe``, and ``--set``; pass the recipe of the classifier."""
 
     @functools.wraps(command)
     def run(probe: str, set_: tuple[str, ...], **kwargs: Any) -> Any:
@@ -116,7 +116,7 @@ def probe_option(command: Command) -> Command:
         plugins_option,
         set_option,
         click.option(
-            "--probe", default="probe", show_default=True,
+            "--recipe", "--probe", "probe", default="probe", show_default=True,
             help="Recipe of the embeddings and the classifier that give a second opinion.",
         ),
     ):  # fmt: skip

@@ -8,6 +8,7 @@ import click
 
 from labelkit import config
 from labelkit.commands.options import (
+    Finite,
     Place,
     as_of_option,
     json_option,
@@ -25,6 +26,10 @@ _LINE = 100
 
 @click.command()
 @click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
+@click.option(
+    "--rest", type=Finite(0, 1, min_open=True), metavar="WEIGHT",
+    help="With --trusted: keep the other clips as the noisy pool, at this weight of their losses.",
+)  # fmt: skip
 @click.option("--start", metavar="RUN", help="Start from the models of a finished run.")
 @training_options
 @as_of_option
