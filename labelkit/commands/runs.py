@@ -106,16 +106,12 @@ def round_line(row: dict[str, Any]) -> str:
     score = f"{metric.replace('_', ' ')} {value:.4f}, loss {loss:.4f}"
     if not row["iteration"]:
         return f"round  0: first training; {score}"
+    share = row.get("expected_right")
+    expected = f" ({share:.1%} right, estimated)" if share else ""
     return (
         f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
-        f"{row['revoked']} revoked, {row['self_verified']} self-verified{_expected(row)}; {score}"
+        f"{row['revoked']} revoked, {row['self_verified']} self-verified{expected}; {score}"
     )
-
-
-def _expected(row: dict[str, Any]) -> str:
-    """Say how many of the trusted are estimated to be right, where that was estimated."""
-    share = row.get("expected_right")
-    return "" if share is None or not row["self_verified"] else f" ({share:.1%} right, estimated)"
 
 
 def class_lines(per_class: dict[str, dict[str, int]]) -> list[str]:

@@ -68,6 +68,14 @@ class Round:
     expected: float = float("nan")
     end: str = ""
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What there is to say of the decision and of the end, by name."""
+        found: dict[str, Any] = {}
+        if not np.isnan(self.expected) and self.proposed.any():
+            found["expected_right"] = round(self.expected, 4)
+        return found | ({"end": self.end} if self.end else {})
+
 
 @dataclass(frozen=True)
 class _Decision:
@@ -181,6 +189,48 @@ def self_verify(
 def wanted_precision(options: VerifySpec, *, single: bool) -> float:
     """Return the share of the trusted labels that is to be right, or of whole label sets."""
     return options.precision or (PRECISION if single else PRECISION_OF_SETS)
+
+
+def describe_rule(options: VerifySpec, judge: str, *, single: bool) -> str:
+    """Say the rule in a few words, as the store notes it.
+
+    Args:
+        options: The rule.
+        judge: What gives the probabilities, in words.
+        single: Whether clips have one label at most.
+    """
+    if options.threshold is not None:
+        parts = [f"labels are the top classes of {judge}"]
+        parts += [f"each above {options.threshold:g}"] if options.threshold > 0 else []
+    else:
+        what = (
+            f"the label is the top class of {judge}"
+            if single
+            else f"by {judge} the labels are right and none is missing"
+        )
+        wanted = wanted_precision(options, single=single)
+        parts = [what, f"so surely that {wanted:g} are right as far as verified clips tell"]
+    if options.per_class:
+        parts.append(f"at most {options.per_class} {'new ' if options.accumulate else ''}per class")
+    return ", ".join(parts)
+
+
+def describe_choice(kept: Round, last: Round, keep: str) -> str:
+    """Say why a round is the one that counts, and why none came after the last."""
+    if not kept.iteration or keep == "last":
+        return last.end
+    return f"lowest verified loss, {kept.loss:.4g}; {last.end}"
+
+
+def describe_nothing(options: VerifySpec, n_verified: int, *, single: bool) -> str:
+    """Say that no label is trusted, and what could be done."""
+    if options.threshold is not None:
+        return f"nothing is trusted: no label passes the threshold {options.threshold:g}"
+    return (
+        f"nothing is trusted: by the {n_verified} verified clips this judge can tell no labels of "
+        f"which {wanted_precision(options, single=single):.1%} would be right; verify more, take a "
+        "better judge (labelkit recipes), or a lower --precision"
+    )
 
 
 def label_loss(labels: Array, probs: Floats, *, single: bool) -> float:

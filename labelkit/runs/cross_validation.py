@@ -12,8 +12,8 @@ from labelkit.config import (
     ROUND_STAGE,
     UNREAD_BY_CLASSIFIERS,
     Recipe,
-    VerifySpec,
     fingerprint,
+    list_verify_settings,
 )
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor, core_count
@@ -179,7 +179,7 @@ def run_key(
     held_out = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
     settings = asdict(replace(recipe, changes=()))
     learner = data.learner.identify(settings)
-    settings["verify"] = _verify_settings(recipe.verify, of_before=whole)
+    settings["verify"] = list_verify_settings(recipe.verify, of_before=whole)
     if kind != "verify" and not whole:
         del settings["verify"]
         settings["stages"].pop(ROUND_STAGE, None)
@@ -190,19 +190,3 @@ def run_key(
     content += [data.table.classes, data.head, data.unsure, data.once_noisy.tolist()]
     content += [start] if start else []
     return f"{kind}-{fingerprint([*content, *learner])}"
-
-
-def _verify_settings(spec: VerifySpec, *, of_before: bool) -> dict[str, Any]:
-    """List the settings of self-verification that count in a name.
-
-    Those that came later are left out where they say what was done before there were any, so that
-    a published rule keeps its runs; ``of_before`` fills defaults as they were then.
-    """
-    found = asdict(spec)
-    if of_before and spec == VerifySpec():
-        found |= {"threshold": 0.95, "per_class": 40, "keep": "last", "until": "all"}
-    if found["threshold"] is not None:
-        del found["precision"]
-    if found["until"] == "all":
-        del found["until"]
-    return found

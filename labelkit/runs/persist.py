@@ -153,7 +153,9 @@ def commit_run(
     """
     run_id = rows.run_id
     test_metrics, test_predictions = rows.test_metrics(states)
-    found = verified_metrics(rows.data, probs) | _judge_metrics(rows.data, probs) | test_metrics
+    data, single = rows.data, rows.data.head == "softmax"
+    agreement = agreement_metrics(data.labels, probs, data.human, single=single)
+    found = verified_metrics(data, probs) | agreement | test_metrics
     if warning := warn_of_judge(found):
         say(warning)
     metrics_ = summary | found | (rest or {}) | {"signature": rows.signature()}
@@ -178,12 +180,6 @@ def commit_run(
         )
         refuse_leaks(session, [run_id])
         return read_summary(session, run_id) or {}
-
-
-def _judge_metrics(data: Dataset, probs: Floats) -> dict[str, Any]:
-    """Measure how far out-of-fold probabilities agree with all labels, and with verified ones."""
-    single = data.head == "softmax"
-    return agreement_metrics(data.labels, probs, data.human, single=single)
 
 
 def verified_metrics(data: Dataset, probs: Floats) -> dict[str, float]:

@@ -13,7 +13,7 @@ from labelkit import registry
 from labelkit.config import Recipe
 from labelkit.ensemble import mean_probs
 from labelkit.noise.suggestion import suggest_and_explain
-from labelkit.noise.verify import wanted_precision
+from labelkit.noise.verify import describe_rule
 from labelkit.records import LabelEvent, Predictions, Run, Scores, Suggestions, Verdict, Windows
 from labelkit.runs.dataset import Dataset
 from labelkit.states import MACHINE_STATES, SELF_VERIFIED, UNVERIFIED
@@ -25,33 +25,6 @@ if TYPE_CHECKING:
     from labelkit.training.results import FoldState
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
-
-
-def describe_rule(recipe: Recipe, *, single: bool) -> str:
-    """Say the rule of self-verification in a few words, as the store notes it.
-
-    Args:
-        recipe: Whose rule.
-        single: Whether clips have one label at most.
-    """
-    spec = recipe.verify
-    judge = f"the mean over {spec.windows} windows"
-    if recipe.probe.classifier:
-        judge = f"the {recipe.probe.classifier}"
-    if spec.threshold is not None:
-        parts = [f"labels are the top classes of {judge}"]
-        parts += [f"each above {spec.threshold:g}"] if spec.threshold > 0 else []
-    else:
-        wanted = wanted_precision(spec, single=single)
-        what = (
-            f"the label is the top class of {judge}"
-            if single
-            else f"by {judge} the labels are right and none is missing"
-        )
-        parts = [what, f"so surely that {wanted:g} are right as far as verified clips tell"]
-    if spec.per_class:
-        parts.append(f"at most {spec.per_class} {'new ' if spec.accumulate else ''}per class")
-    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -72,7 +45,9 @@ class RunRows:
     @property
     def rule(self) -> str:
         """The rule of self-verification in a few words."""
-        return describe_rule(self.recipe, single=self.data.head == "softmax")
+        classifier, spec = self.recipe.probe.classifier, self.recipe.verify
+        judge = f"the {classifier}" if classifier else f"the mean over {spec.windows} windows"
+        return describe_rule(spec, judge, single=self.data.head == "softmax")
 
     def run(self, **values: Any) -> Run:
         """Make the row of a run of this recipe on these labels."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelkit.config import Recipe, drop_unread, round_stages
-from labelkit.noise.verify import Round, self_verify, wanted_precision
+from labelkit.noise.verify import Round, describe_choice, describe_nothing, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.runs.cross_validation import device_name, plan_work
@@ -73,7 +73,6 @@ def verify(
         seed=seed,
         device=device,
         workers=workers,
-        # Which round is the last, and whether any trusts a label, is not known beforehand.
         judge_test_from=spec.iterations if (spec.keep, spec.until) == ("last", "all") else 0,
     )
     with claim_run(project, work.rows.run_id) as done:
@@ -99,10 +98,9 @@ def verify(
                     final = found
                 on_round(told[-1])
         if final is None:
-            # Its own judges were asked, and found nothing.
             final = replace(found, judged=found.probs, judges=found.states)
-            say(_tell_nothing(work.rows))
-        decided, why = _decision(work.rows, final), _say_why(final, found, spec.keep)
+            say(describe_nothing(spec, int(data.human.sum()), single=data.head == "softmax"))
+        decided, why = _decision(work.rows, final), describe_choice(final, found, spec.keep)
         summary = commit_run(
             project,
             work.rows,
@@ -123,26 +121,6 @@ def verify(
         )
         _tidy(project.runs / work.rows.run_id, final.iteration)
         return {**summary, "finished_before": False}
-
-
-def _say_why(kept: Round, last: Round, keep: str) -> str:
-    """Say why a round is the one that counts, and why none came after the last."""
-    if not kept.iteration or keep == "last":
-        return last.end
-    return f"lowest verified loss, {kept.loss:.4g}; {last.end}"
-
-
-def _tell_nothing(rows: RunRows) -> str:
-    """Say that no label is trusted, and what could be done."""
-    spec = rows.recipe.verify
-    if spec.threshold is not None:
-        return f"no label passes a threshold of {spec.threshold:g}: nothing is trusted"
-    wanted = wanted_precision(spec, single=rows.data.head == "softmax")
-    return (
-        f"nothing is trusted: by the {int(rows.data.human.sum())} verified clips this judge can "
-        f"tell no labels of which {wanted:.1%} would be right; verify more, take a better judge "
-        "(labelkit recipes), or --precision lower"
-    )
 
 
 def _since(project: Project, run_id: str) -> dict[str, Any]:
@@ -169,8 +147,7 @@ def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
         "accepted": int(found.accepted.sum()),
         "revoked": int(found.revoked.sum()),
         "self_verified": int(chosen.sum()),
-        **({} if np.isnan(found.expected) else {"expected_right": round(found.expected, 4)}),
-        **({"end": found.end} if found.end else {}),
+        **found.notes,
         "per_class": {
             "proposed": per_class(found.proposed),
             "accepted": per_class(found.accepted),
