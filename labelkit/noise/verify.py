@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelkit import metrics
-from labelkit.config import VerifySpec
+from labelkit.config import Recipe, VerifySpec
 from labelkit.errors import InvalidInput, NotYet
 from labelkit.noise.selection import find_passing, limit_classes, select_confident
 from labelkit.noise.trust import trust_labels
@@ -191,14 +191,15 @@ def wanted_precision(options: VerifySpec, *, single: bool) -> float:
     return options.precision or (PRECISION if single else PRECISION_OF_SETS)
 
 
-def describe_rule(options: VerifySpec, judge: str, *, single: bool) -> str:
-    """Say the rule in a few words, as the store notes it.
+def describe_rule(recipe: Recipe, *, single: bool) -> str:
+    """Say the rule of a recipe in a few words, as the store notes it.
 
     Args:
-        options: The rule.
-        judge: What gives the probabilities, in words.
+        recipe: Whose rule.
         single: Whether clips have one label at most.
     """
+    options, classifier = recipe.verify, recipe.probe.classifier
+    judge = f"the {classifier}" if classifier else f"the mean over {options.windows} windows"
     if options.threshold is not None:
         parts = [f"labels are the top classes of {judge}"]
         parts += [f"each above {options.threshold:g}"] if options.threshold > 0 else []

@@ -45,9 +45,7 @@ class RunRows:
     @property
     def rule(self) -> str:
         """The rule of self-verification in a few words."""
-        classifier, spec = self.recipe.probe.classifier, self.recipe.verify
-        judge = f"the {classifier}" if classifier else f"the mean over {spec.windows} windows"
-        return describe_rule(spec, judge, single=self.data.head == "softmax")
+        return describe_rule(self.recipe, single=self.data.head == "softmax")
 
     def run(self, **values: Any) -> Run:
         """Make the row of a run of this recipe on these labels."""
