@@ -222,7 +222,7 @@ def report(results: list[dict]) -> str:
         "",
         "Accuracy against the truth on all 400 clips, out of fold:",
         "",
-        "| seed | first training | `verify`, the round that counts | as given, equal steps | gain |",
+        "| seed | first training | `verify` | as given, equal steps | gain |",
         "|---|---|---|---|---|",
     ]
     for seed, r in zip(SEEDS, results, strict=True):
