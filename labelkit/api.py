@@ -345,6 +345,7 @@ class OpenProject:
         settings: Sequence[str] = (),
         flavour: str | None = None,
         trusted: bool = False,
+        rest: float | None = None,
         start: str | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -360,6 +361,8 @@ class OpenProject:
             settings: Changes of the recipe, ``epochs=3`` say.
             flavour: Flavour of the recipe.
             trusted: Learn from verified, relabeled and self-verified clips only.
+            rest: With ``trusted``: keep the others as the noisy pool, at this weight of their
+                losses.
             start: A finished run with the same folds, whose models the first stage starts from.
             seed: Number from which everything random follows.
             workers: Processes at once; all cores if None.
@@ -380,6 +383,7 @@ class OpenProject:
             _recipe(recipe, settings, flavour),
             seed=seed,
             trusted=trusted,
+            rest=rest,
             start=start,
             workers=workers,
             device=device,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import Recipe, read_recipe
+from labelkit.config import Recipe, choose_head, read_recipe
 from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import group_indices
 from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
@@ -24,10 +24,10 @@ from labelkit.recordings.embedding import compute_embeddings, read_embeddings, v
 from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import same_recordings
 from labelkit.records import LabelTable, multi_hot
-from labelkit.runs.dataset import choose_head
 from labelkit.runs.folds import freeze_folds
 from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
+from labelkit.stores.history import changed_since
 from labelkit.stores.runs import read_trainings
 from labelkit.stores.standing import move_columns, move_logits
 from labelkit.types import Bools, Floats, Ints, Objects
@@ -254,7 +254,7 @@ class ScoreInputs:
         """
         if not self.run["fold_set"]:
             _tell_unheard(self)
-        elif self._is_own and not self.project.labels_changed_since(self.run["as_of"]):
+        elif self._is_own and not is_outdated(self.project, self.run):
             return self.probs
         use = self.embedded & (self.folds >= 0) & ~self._parted()
         if not use.any():
@@ -262,7 +262,7 @@ class ScoreInputs:
         spec = self.probe.probe
         if not spec.classifier:
             raise InvalidInput(
-                f"recipe {self.probe.name} has no classifier on embeddings; take --probe panel"
+                f"recipe {self.probe.name} has no classifier on embeddings; take --recipe panel"
             )
         probe = Probe(
             embeddings=self.embeddings[use],
@@ -334,6 +334,12 @@ def is_run_of(project: Project, run: Mapping[str, Any], recipe: Recipe) -> bool:
             ("probe", wanted.probe), ("embedding", wanted.embedding), ("features", wanted.features)
         )
     )  # fmt: skip
+
+
+def is_outdated(project: Project, run: Mapping[str, Any]) -> bool:
+    """Tell whether labels have changed since a run read them."""
+    with project.store.read() as session:
+        return changed_since(session, run["as_of"])
 
 
 def read_inputs(

@@ -15,6 +15,7 @@ from labelkit.cleaning.inputs import (
     JUDGES,
     ScoreInputs,
     is_in_sample,
+    is_outdated,
     is_run_of,
     list_inputs,
     read_inputs,
@@ -29,6 +30,7 @@ from labelkit.noise.suggestion import suggest_and_explain
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
+from labelkit.runs.judge import tell_weak_judge
 from labelkit.runs.train import train
 from labelkit.stores.scores import name_newest, newest_score_batch
 from labelkit.types import Floats, Ints
@@ -118,6 +120,7 @@ def score(
         registry.check("score", name)
     run_id = judge_first(project, run_id, probe, workers)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    tell_weak_judge(project, inputs.run_id)
     values = {name: score_by(name, inputs) for name in methods}
     for name, numbers in values.items():
         _tell_constant(name, numbers[np.isfinite(numbers)])
@@ -169,12 +172,10 @@ def judge_first(
     with project.store.read() as session:
         last = session.last_run(JUDGES)
         run = session.run(last) if last else None
-    if run is not None and not (
-        is_run_of(project, run, recipe) and project.labels_changed_since(run["as_of"])
-    ):
+    if run is not None and not (is_run_of(project, run, recipe) and is_outdated(project, run)):
         return last
     if not recipe.probe.classifier:
-        raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --probe {JUDGE}")
+        raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --recipe {JUDGE}")
     return str(train(project, recipe, workers=workers)["run_id"])
 
 

@@ -19,6 +19,7 @@ from labelkit.noise.scoring import score_self_confidence
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Clip, LabelEvent, verdicts_of
+from labelkit.runs.judge import tell_weak_judge
 from labelkit.runs.persist import refuse_leaks
 from labelkit.states import SELF_VERIFIED, UNVERIFIED
 from labelkit.types import Bools
@@ -88,6 +89,8 @@ def select(
     chosen_options = {k: v for k, v in table.items() if k not in ("rule", "judges")}
     judges = [read_inputs(project, run_id) for run_id in run_ids]
     first = judges[0]
+    for run_id in dict.fromkeys(judge.run_id for judge in judges):
+        tell_weak_judge(project, run_id)
     for other in judges[1:]:
         if not np.array_equal(other.clip_ids, first.clip_ids):
             raise InvalidInput(

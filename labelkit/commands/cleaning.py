@@ -96,7 +96,7 @@ def score(
     if not pairs and not scoring.reads_probe(methods or scoring.DEFAULT):
         named = ", ".join(methods)
         why = f"{named} reads no embeddings"
-        refuse_given(why, probe="--probe", encoder="--encoder", set_="--set")
+        refuse_given(why, probe="--recipe", encoder="--encoder", set_="--set")
     if pairs:
         doubtful = scoring.score_given(project, run_id=run_id, pairs=pairs, lowest=lowest, **kwargs)
     else:

@@ -143,7 +143,7 @@ def rule_options(command: Command) -> Command:
 
 
 def probe_option(default: str) -> Callable[[Command], Command]:
-    """Add ``--probe``, ``--encoder``, ``--set``, and pass the recipe of vectors and classifier.
+    """Add ``--recipe``, once ``--probe``, ``--encoder``, ``--set``; pass the recipe that judges.
 
     Args:
         default: Recipe that is taken where none is named.
@@ -159,7 +159,7 @@ def probe_option(default: str) -> Callable[[Command], Command]:
             set_option,
             encoder_option,
             click.option(
-                "--probe", default=default, show_default=True,
+                "--recipe", "--probe", "probe", default=default, show_default=True,
                 help="Recipe of the embeddings and of what judges them.",
             ),
         ):  # fmt: skip

@@ -8,6 +8,7 @@ import click
 
 from labelkit import config
 from labelkit.commands.options import (
+    Finite,
     Place,
     as_of_option,
     json_option,
@@ -25,6 +26,10 @@ _LINE = 100
 
 @click.command()
 @click.option("--trusted", is_flag=True, help="Learn from verified, relabeled, self-verified only.")
+@click.option(
+    "--rest", type=Finite(0, 1, min_open=True), metavar="WEIGHT",
+    help="With --trusted: keep the other clips as the noisy pool, at this weight of their losses.",
+)  # fmt: skip
 @click.option("--start", metavar="RUN", help="Start from the models of a finished run.")
 @training_options
 @as_of_option
@@ -101,9 +106,11 @@ def round_line(row: dict[str, Any]) -> str:
     score = f"{metric.replace('_', ' ')} {value:.4f}, loss {loss:.4f}"
     if not row["iteration"]:
         return f"round  0: first training; {score}"
+    share = row.get("expected_right")
+    expected = f" ({share:.1%} right, estimated)" if share else ""
     return (
         f"round {row['iteration']:2}: {row['proposed']} proposed, {row['accepted']} accepted, "
-        f"{row['revoked']} revoked, {row['self_verified']} self-verified; {score}"
+        f"{row['revoked']} revoked, {row['self_verified']} self-verified{expected}; {score}"
     )
 
 

@@ -259,6 +259,26 @@ def change_verify(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return replace(recipe, verify=spec, changes=(*recipe.changes, *texts))
 
 
+def list_verify_settings(spec: VerifySpec, *, of_before: bool) -> dict[str, Any]:
+    """List the settings of self-verification that count in the name of a run.
+
+    Those that came later are left out where they say what was done before there were any, so that
+    a published rule keeps its runs.
+
+    Args:
+        spec: The settings.
+        of_before: Fill defaults as versions before 0.2 did.
+    """
+    found = asdict(spec)
+    if of_before and spec == VerifySpec():
+        found |= {"threshold": 0.95, "per_class": 40, "keep": "last", "until": "all"}
+    if found["threshold"] is not None:
+        del found["precision"]
+    if found["until"] == "all":
+        del found["until"]
+    return found
+
+
 def round_stages(recipe: Recipe) -> tuple[str, str]:
     """Return the first stage of self-verification and the one that is repeated.
 
@@ -376,3 +396,21 @@ def drop_unread(recipe: Recipe, *, verifies: bool) -> Recipe:
         else:
             read.append(change)
     return replace(recipe, changes=tuple(read))
+
+
+def choose_head(head: str, *, several: bool) -> str:
+    """Choose the head a recipe asks for, or the one that fits the project.
+
+    Args:
+        head: As the recipe says it.
+        several: Whether a clip may have several labels.
+
+    Raises:
+        InvalidInput: If softmax is asked for and it may.
+    """
+    if head == "softmax" and several:
+        raise InvalidInput(
+            "model.head is softmax, but clips of this project may have several labels; leave it "
+            "at auto, or say that they have one: labelkit labels one"
+        )
+    return ("sigmoid" if several else "softmax") if head == "auto" else head

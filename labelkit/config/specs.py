@@ -393,13 +393,30 @@ class VerifySpec:
     windows: int = setting(
         25, "Random windows whose mean probability judges a clip; 0 as [inference] says.", low=0
     )
-    threshold: float = setting(
-        0.95, "Every given label must exceed this probability.", low=0, high=1
+    threshold: float | None = setting(
+        None,
+        "Every given label must be among the most probable classes and exceed this probability; if "
+        "unset, what is trusted is found from the verified clips, by precision.",
+        low=0,
+        high=1,
     )
-    per_class: int = setting(40, "At most so many clips of a class; 0 is no limit.", low=0)
+    precision: float | None = setting(
+        None,
+        "Without a threshold: share of the trusted labels that is to be right, as far as verified "
+        "clips can tell; if unset 0.98, or 0.95 of whole label sets where clips may have several.",
+        low=0.5,
+        high=0.999,
+    )
+    per_class: int = setting(0, "At most so many clips of a class; 0 is no limit.", low=0)
     accumulate: bool = setting(False, "Keep what earlier rounds accepted, and add to it.")
+    until: str = setting(
+        "settled",
+        "When rounds end: settled, as soon as the trusted set is one that was there before, or the "
+        "verified loss rises; all, after as many as iterations says.",
+        choices=("settled", "all"),
+    )
     keep: str = setting(
-        "last",
+        "best",
         "Which round counts in the end: the last, or the one of lowest verified loss.",
         choices=("last", "best"),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from labelkit.maintenance.gc import find_garbage
 from labelkit.project import Project
 from labelkit.states import SELF_VERIFIED, UNVERIFIED
-from labelkit.stores.overview import read_overview
+from labelkit.stores.overview import LastRun, read_overview
 from labelkit.stores.reviews import last_project
 
 _GPU = Path("/dev/nvidiactl")
@@ -42,10 +42,7 @@ def status(project: Project) -> list[Fact]:
         Fact(f"folds {folds.name}", f"{folds.n_folds} over {folds.n_clips} clips")
         for folds in found.fold_sets
     ]
-    facts += [
-        Fact(f"run {run.run_id}", f"{run.recipe}, {run.finished_at[:19]}")
-        for run in found.last_runs
-    ]
+    facts += [Fact(f"run {run.run_id}", _describe_run(run)) for run in found.last_runs]
     # What is on disk is of now.
     if project.store.as_of is None and project.runs.is_dir():
         facts += [
@@ -62,6 +59,12 @@ def status(project: Project) -> list[Fact]:
         freed = sum(one.size_mb for one in garbage)
         facts.append(Fact("needed no more", f"{freed:.1f} MB; see: labelkit gc --dry-run"))
     return facts
+
+
+def _describe_run(run: LastRun) -> str:
+    """Say a run's recipe, when it finished, and how far it agrees with the labels."""
+    about = f"{run.recipe}, {run.finished_at[:19]}"
+    return about if run.skill is None else f"{about}, agreement beyond chance {run.skill:.2f}"
 
 
 def next_step(project: Project) -> str:

@@ -52,7 +52,7 @@ def select_confident(
     """
     labels, mean = _one_judge(labels, probs, threshold=threshold, per_class=per_class)
     passing = find_passing(labels, mean, threshold)
-    return _fill_classes(labels, _by_confidence(labels, mean), passing, per_class)
+    return limit_classes(labels, _by_confidence(labels, mean), passing, per_class)
 
 
 def find_passing(labels: Bools, probs: Floats, threshold: float) -> Bools:
@@ -126,7 +126,7 @@ def select_lwlrap(
     # Many clips share a mean: the surer the models are of the labels, the better.
     order = np.empty(len(labels), int)
     order[np.lexsort([_by_confidence(labels, mean), -np.round(means, 9)])] = np.arange(len(order))
-    return _fill_classes(labels, order, passing, per_class, folds)
+    return limit_classes(labels, order, passing, per_class, folds)
 
 
 def select_small_loss(
@@ -169,7 +169,7 @@ def select_small_loss(
     candidates = np.flatnonzero(n_labels == 1 if single_label else n_labels)
     passing = np.zeros(len(labels), bool)
     passing[candidates[np.argsort(losses[candidates], kind="stable")[:n]]] = True
-    return _fill_classes(labels, losses, passing, per_class)
+    return limit_classes(labels, losses, passing, per_class)
 
 
 def select_clean_share(
@@ -209,7 +209,7 @@ def select_clean_share(
     """
     labels, mean = _one_judge(labels, probs, per_class=per_class)
     order = _by_loss(labels, mean)
-    return _fill_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
+    return limit_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
 
 
 def select_rank_mean(
@@ -248,7 +248,7 @@ def select_rank_mean(
     labels, _ = _one_judge(labels, probs, per_class=per_class)
     methods = (scoring.score_self_confidence, scoring.score_margin, scoring.score_log_loss)
     order = -scoring.fuse_ranks([score(labels, part) for part in probs for score in methods])
-    return _fill_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
+    return limit_classes(labels, order, _keep_share(labels, order, keep, by_class), per_class)
 
 
 def select_mixture(
@@ -288,7 +288,7 @@ def select_mixture(
     if not 0 <= posterior < 1:
         raise InvalidInput(f"posterior {posterior} must be at least 0 and below 1")
     passing = np.asarray(scoring.score_mixture(labels, mean, per_class=by_class) > posterior)
-    return _fill_classes(labels, _by_loss(labels, mean), passing, per_class)
+    return limit_classes(labels, _by_loss(labels, mean), passing, per_class)
 
 
 def select_complete(
@@ -323,7 +323,7 @@ def select_complete(
     """
     labels, mean = _one_judge(labels, probs, per_class=per_class)
     complete = np.logical_not(find_missing(labels, mean, percentile=percentile).any(axis=1))
-    return _fill_classes(labels, _by_confidence(labels, mean), complete, per_class)
+    return limit_classes(labels, _by_confidence(labels, mean), complete, per_class)
 
 
 def select_listed(
@@ -369,7 +369,7 @@ def select_listed(
             f"listed must be a mask of shape ({len(labels)},), got {listed.dtype} of shape "
             f"{listed.shape}"
         )
-    return _fill_classes(labels, _by_confidence(labels, mean), listed, per_class)
+    return limit_classes(labels, _by_confidence(labels, mean), listed, per_class)
 
 
 def _one_judge(labels: Array, probs: tuple[Floats, ...], **options: float) -> tuple[Bools, Floats]:
@@ -406,14 +406,22 @@ def _keep_share(labels: Bools, order: Floats, keep: float, by_class: bool) -> Bo
     return kept
 
 
-def _fill_classes(
+def limit_classes(
     labels: Bools,
     order: Floats | Ints,
     passing: Bools,
     per_class: int,
     folds: Ints | None = None,
 ) -> Bools:
-    """Keep passing clips with labels, lowest ``order`` first, while each class has room."""
+    """Keep passing clips with labels, lowest ``order`` first, while each class has room.
+
+    Args:
+        labels: Boolean labels, shape ``(n_clips, n_classes)``.
+        order: Rank of each clip.
+        passing: Mask of the clips to choose from.
+        per_class: At most so many clips of a class; 0 is no limit.
+        folds: Fold of each clip; the limit then counts in each.
+    """
     passing = passing & np.asarray(labels.any(axis=1))
     if not per_class:
         return passing

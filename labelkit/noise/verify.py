@@ -14,10 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelkit import metrics
-from labelkit.config import VerifySpec
+from labelkit.config import Recipe, VerifySpec
 from labelkit.errors import InvalidInput, NotYet
-from labelkit.noise.selection import find_passing, select_confident
+from labelkit.noise.selection import find_passing, limit_classes, select_confident
+from labelkit.noise.trust import trust_labels
 from labelkit.types import Array, Bools, Floats, Ints
+
+# Share of the trusted labels that is to be right, where nothing else is said: of single labels,
+# and of whole label sets, of which any label may be wrong or missing.
+PRECISION, PRECISION_OF_SETS = 0.98, 0.95
 
 
 class FitPredict(Protocol):
@@ -45,7 +50,9 @@ class Round:
 
     ``judged`` are the probabilities the decision came from, those of the previous
     round; ``probs`` come from the models fine-tuned on the decision. Both are out of
-    fold, shape ``(n_clips, n_classes)``.
+    fold, shape ``(n_clips, n_classes)``. ``expected`` is the share of the newly chosen labels that
+    is estimated to be right, NaN where a threshold was given. ``end`` says why no round follows;
+    it is empty if one does.
     """
 
     iteration: int
@@ -58,6 +65,25 @@ class Round:
     states: list[Any]
     judges: list[Any]
     loss: float
+    expected: float = float("nan")
+    end: str = ""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What there is to say of the decision and of the end, by name."""
+        found: dict[str, Any] = {}
+        if not np.isnan(self.expected) and self.proposed.any():
+            found["expected_right"] = round(self.expected, 4)
+        return found | ({"end": self.end} if self.end else {})
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Which clips the next round learns from, and how many could be trusted without a limit."""
+
+    trusted: Bools
+    proposed: Bools
+    expected: float = float("nan")
 
 
 def in_series(
@@ -75,6 +101,7 @@ def self_verify(
     *,
     options: VerifySpec,
     candidates: Bools | None = None,
+    single: bool | None = None,
     run_folds: Callable[..., list[tuple[Floats, Any]]] = in_series,
 ) -> Iterator[Round]:
     """Decide round by round which unverified labels to trust.
@@ -82,7 +109,8 @@ def self_verify(
     Round 0 is the first training and trusts only what people verified. Each later
     round selects by the rule of ``options`` from the previous round's out-of-fold
     probabilities, anew from the verified clips alone or, if accumulating, on top of
-    what is trusted already, and fine-tunes every fold's model on the result.
+    what is trusted already, and fine-tunes every fold's model on the result. Rounds end
+    where nothing new would come of another one, by ``options.until``.
 
     Args:
         labels: Multi-hot labels as given, shape ``(n_clips, n_classes)``.
@@ -92,11 +120,13 @@ def self_verify(
         fit_predict: The model, see :class:`FitPredict`.
         options: The rule and the number of rounds.
         candidates: Unverified clips that may be trusted; all if None.
+        single: Whether clips have one label at most; None looks at the labels.
         run_folds: Runs ``fit_predict`` for a list of argument tuples, in any order in
             time but in order of the result.
 
     Yields:
-        One :class:`Round` each, from 0 to ``options.iterations``.
+        One :class:`Round` each, from 0 to ``options.iterations`` at most; the last one says
+        in ``end`` why it is.
 
     Raises:
         InvalidInput: If shapes disagree, nothing is verified, or ``fit_predict``
@@ -111,18 +141,18 @@ def self_verify(
     if not verified.any():
         raise NotYet("no clip is verified; self-verification needs some to start from")
     candidates = ~verified if candidates is None else np.asarray(candidates, bool) & ~verified
-    single = bool((labels.sum(axis=1) <= 1).all())
+    if single is None:
+        single = bool((labels.sum(axis=1) <= 1).all())
     numbers = np.unique(folds).tolist()
     states: list[Any] = [None] * len(numbers)
-    trusted: Bools = verified
+    before = verified
+    decision = _Decision(verified, np.zeros(len(labels), bool))
     judged: Floats = np.zeros(labels.shape, np.float32)
+    sets: list[Bools] = []
+    losses: list[float] = []
 
     for iteration in range(options.iterations + 1):
-        proposed: Bools = np.zeros(len(labels), bool)
-        before = trusted
-        if iteration:
-            proposed = candidates & find_passing(labels, judged, options.threshold)
-            trusted = _select(labels, judged, verified, candidates, before, options)
+        trusted = decision.trusted
         jobs = [
             (trusted if iteration else None, fold, state)
             for fold, state in zip(numbers, states, strict=True)
@@ -132,19 +162,76 @@ def self_verify(
         for fold, (held_out, _) in zip(numbers, results, strict=True):
             probs[folds == fold] = _check_held_out(held_out, labels[folds == fold], fold)
         states = [state for _, state in results]
+        sets.append(trusted)
+        losses.append(label_loss(labels[verified], probs[verified], single=single))
+        # What the next round would learn from tells whether there is one.
+        coming = _decide(labels, probs, verified, candidates, trusted, options, single=single)
+        end = _say_end(sets, losses, coming.trusted, options)
         yield Round(
             iteration=iteration,
             trusted=trusted,
-            proposed=proposed,
+            proposed=decision.proposed,
             accepted=trusted & ~before,
             revoked=before & ~trusted,
             judged=judged,
             probs=probs,
             states=states,
             judges=judges,
-            loss=label_loss(labels[verified], probs[verified], single=single),
+            loss=losses[-1],
+            expected=decision.expected,
+            end=end,
         )
-        judged = probs
+        if end:
+            return
+        judged, before, decision = probs, trusted, coming
+
+
+def wanted_precision(options: VerifySpec, *, single: bool) -> float:
+    """Return the share of the trusted labels that is to be right, or of whole label sets."""
+    return options.precision or (PRECISION if single else PRECISION_OF_SETS)
+
+
+def describe_rule(recipe: Recipe, *, single: bool) -> str:
+    """Say the rule of a recipe in a few words, as the store notes it.
+
+    Args:
+        recipe: Whose rule.
+        single: Whether clips have one label at most.
+    """
+    options, classifier = recipe.verify, recipe.probe.classifier
+    judge = f"the {classifier}" if classifier else f"the mean over {options.windows} windows"
+    if options.threshold is not None:
+        parts = [f"labels are the top classes of {judge}"]
+        parts += [f"each above {options.threshold:g}"] if options.threshold > 0 else []
+    else:
+        what = (
+            f"the label is the top class of {judge}"
+            if single
+            else f"by {judge} the labels are right and none is missing"
+        )
+        wanted = wanted_precision(options, single=single)
+        parts = [what, f"so surely that {wanted:g} are right as far as verified clips tell"]
+    if options.per_class:
+        parts.append(f"at most {options.per_class} {'new ' if options.accumulate else ''}per class")
+    return ", ".join(parts)
+
+
+def describe_choice(kept: Round, last: Round, keep: str) -> str:
+    """Say why a round is the one that counts, and why none came after the last."""
+    if not kept.iteration or keep == "last":
+        return last.end
+    return f"lowest verified loss, {kept.loss:.4g}; {last.end}"
+
+
+def describe_nothing(options: VerifySpec, n_verified: int, *, single: bool) -> str:
+    """Say that no label is trusted, and what could be done."""
+    if options.threshold is not None:
+        return f"nothing is trusted: no label passes the threshold {options.threshold:g}"
+    return (
+        f"nothing is trusted: by the {n_verified} verified clips this judge can tell no labels of "
+        f"which {wanted_precision(options, single=single):.1%} would be right; verify more, take a "
+        "better judge (labelkit recipes), or a lower --precision"
+    )
 
 
 def label_loss(labels: Array, probs: Floats, *, single: bool) -> float:
@@ -152,23 +239,58 @@ def label_loss(labels: Array, probs: Floats, *, single: bool) -> float:
     return (metrics.log_loss if single else metrics.binary_log_loss)(labels, probs)
 
 
-def _select(
+def _say_end(sets: list[Bools], losses: list[float], coming: Bools, options: VerifySpec) -> str:
+    """Say why the round that is done is the last; an empty string if it is not.
+
+    Args:
+        sets: What each round so far trusted; round 0 what people verified.
+        losses: Verified loss of each round.
+        coming: What the next round would trust.
+        options: How many rounds are asked for, and until when.
+    """
+    done = len(sets) - 1
+    if options.until == "settled":
+        if done and losses[-1] > min(losses[:-1]):
+            return "the verified loss rises"
+        for number in reversed(range(len(sets))):
+            if np.array_equal(coming, sets[number]):
+                if number == done:
+                    return "the trusted set stands still" if done else "nothing can be trusted"
+                return f"the trusted set comes back to that of round {number}"
+    return f"{done} rounds were asked for" if done == options.iterations else ""
+
+
+def _decide(
     labels: Bools,
     judged: Floats,
     verified: Bools,
     candidates: Bools,
     before: Bools,
     options: VerifySpec,
-) -> Bools:
+    *,
+    single: bool,
+) -> _Decision:
+    """Choose what to learn from next, by the threshold given or by one that is found."""
+    kept: Bools = np.zeros(len(labels), bool)
+    proposed: Bools
     open_to = candidates & ~before if options.accumulate else candidates
-    kept = np.zeros(len(labels), bool)
-    kept[open_to] = select_confident(
-        labels[open_to],
-        judged[open_to],
-        threshold=options.threshold,
-        per_class=options.per_class,
-    )
-    return kept | (before if options.accumulate else verified)
+    expected = float("nan")
+    if options.threshold is None:
+        wanted = wanted_precision(options, single=single)
+        found = trust_labels(
+            labels, judged, verified, precision=wanted, candidates=candidates, single=single
+        )
+        proposed, expected = found.trusted, found.expected
+        kept = limit_classes(labels, -found.order, proposed & open_to, options.per_class)
+    else:
+        proposed = candidates & find_passing(labels, judged, options.threshold)
+        kept[open_to] = select_confident(
+            labels[open_to],
+            judged[open_to],
+            threshold=options.threshold,
+            per_class=options.per_class,
+        )
+    return _Decision(kept | (before if options.accumulate else verified), proposed, expected)
 
 
 def _check_held_out(probs: Floats, labels: Bools, fold: int) -> Floats:

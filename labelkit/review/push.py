@@ -45,6 +45,7 @@ from labelkit.review.setup import (
     read_spec,
     update_page,
 )
+from labelkit.runs.judge import tell_weak_judge
 from labelkit.stores.reviews import last_project, sent_tasks, standing_reviews
 
 CHUNK = 500
@@ -109,6 +110,8 @@ def push(
         ServiceError: If the server fails; repeat the push, nothing is there twice.
     """
     choice.check()
+    if choice.lowest is not None or choice.missing is not None:
+        tell_weak_judge(project)
     if dry_run:
         return _foresee(project, choice, token_file, follow_links)
     with lock_review(project):

@@ -16,7 +16,7 @@
 7. ``runs/rows.py`` turns that into rows: runs, events, predictions, scores, suggestions.
 8. ``runs/persist.py`` writes each round as one batch, and rolls it back if a model judged what
    it saw; at the end it writes the run itself, with the decisions of the round that counts (the
-   last, or the one of lowest loss, by ``verify.keep``).
+   one of lowest loss, or the last, by ``verify.keep``), and how far the run agrees with the labels.
 9. ``stores/append.py`` checks every row and appends: no machine decides over a person.
 
 Stopped at any point, the same command goes on: finished trainings are read from

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelkit.config import ROUND_STAGE, UNREAD_BY_CLASSIFIERS, Recipe, fingerprint
+from labelkit.config import (
+    ROUND_STAGE,
+    UNREAD_BY_CLASSIFIERS,
+    Recipe,
+    fingerprint,
+    list_verify_settings,
+)
 from labelkit.errors import InvalidInput
 from labelkit.executor import Executor, core_count
 from labelkit.progress import say
@@ -173,6 +179,7 @@ def run_key(
     held_out = [(data.table.paths[i], data.table.labels[i]) for i in data.test]
     settings = asdict(replace(recipe, changes=()))
     learner = data.learner.identify(settings)
+    settings["verify"] = list_verify_settings(recipe.verify, of_before=whole)
     if kind != "verify" and not whole:
         del settings["verify"]
         settings["stages"].pop(ROUND_STAGE, None)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labelkit import metrics
-from labelkit.config import Recipe, fingerprint
-from labelkit.errors import InvalidInput, NotYet
+from labelkit.config import Recipe, choose_head, fingerprint
+from labelkit.errors import NotYet
 from labelkit.noise.probe import check_probe
 from labelkit.progress import say
 from labelkit.project import Project
@@ -315,21 +315,3 @@ def _hear_embeddings(
         durations_s=np.array([durations_s[clip_id] for clip_id in clips], float),
         views=view_widths(project, recipe.embedding, recipe.features),
     )
-
-
-def choose_head(head: str, *, several: bool) -> str:
-    """Choose the head a recipe asks for, or the one that fits the project.
-
-    Args:
-        head: As the recipe says it.
-        several: Whether a clip may have several labels.
-
-    Raises:
-        InvalidInput: If softmax is asked for and it may.
-    """
-    if head == "softmax" and several:
-        raise InvalidInput(
-            "model.head is softmax, but clips of this project may have several labels; leave it "
-            "at auto, or say that they have one: labelkit labels one"
-        )
-    return ("sigmoid" if several else "softmax") if head == "auto" else head

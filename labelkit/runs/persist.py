@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from labelkit import metrics
 from labelkit.errors import LabelkitError
+from labelkit.noise.agreement import agreement_metrics, warn_of_judge
 from labelkit.noise.verify import label_loss
+from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, LabelEvent, verdicts_of
 from labelkit.runs.dataset import Dataset
@@ -151,7 +153,11 @@ def commit_run(
     """
     run_id = rows.run_id
     test_metrics, test_predictions = rows.test_metrics(states)
-    found = verified_metrics(rows.data, probs) | test_metrics
+    data, single = rows.data, rows.data.head == "softmax"
+    agreement = agreement_metrics(data.labels, probs, data.human, single=single)
+    found = verified_metrics(data, probs) | agreement | test_metrics
+    if warning := warn_of_judge(found):
+        say(warning)
     metrics_ = summary | found | (rest or {}) | {"signature": rows.signature()}
     run = rows.run(
         run_id=run_id, kind=kind, parents=[state.name for state in states], metrics=metrics_

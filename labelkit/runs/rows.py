@@ -13,6 +13,7 @@ from labelkit import registry
 from labelkit.config import Recipe
 from labelkit.ensemble import mean_probs
 from labelkit.noise.suggestion import suggest_and_explain
+from labelkit.noise.verify import describe_rule
 from labelkit.records import LabelEvent, Predictions, Run, Scores, Suggestions, Verdict, Windows
 from labelkit.runs.dataset import Dataset
 from labelkit.states import MACHINE_STATES, SELF_VERIFIED, UNVERIFIED
@@ -24,20 +25,6 @@ if TYPE_CHECKING:
     from labelkit.training.results import FoldState
 
 ROUND_SCORES = ("lwlrap", "self_confidence")
-
-
-def describe_rule(recipe: Recipe) -> str:
-    """Say the rule of self-verification in a few words, as the store notes it."""
-    spec = recipe.verify
-    judge = f"the mean over {spec.windows} windows"
-    if recipe.probe.classifier:
-        judge = f"the {recipe.probe.classifier}"
-    parts = [f"labels are the top classes of {judge}"]
-    if spec.threshold > 0:
-        parts.append(f"each above {spec.threshold:g}")
-    if spec.per_class:
-        parts.append(f"at most {spec.per_class} {'new ' if spec.accumulate else ''}per class")
-    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -54,6 +41,11 @@ class RunRows:
     device: str
     threads: int
     of_the_past: bool = False
+
+    @property
+    def rule(self) -> str:
+        """The rule of self-verification in a few words."""
+        return describe_rule(self.recipe, single=self.data.head == "softmax")
 
     def run(self, **values: Any) -> Run:
         """Make the row of a run of this recipe on these labels."""

@@ -13,6 +13,7 @@ import numpy as np
 from labelkit import registry
 from labelkit.config import ROUND_STAGE, Recipe, drop_unread
 from labelkit.errors import InvalidInput
+from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.recordings.fitting import settle_recipe
 from labelkit.records import Batch, verdicts_of
@@ -51,6 +52,7 @@ def train(
     *,
     seed: int = 0,
     trusted: bool = False,
+    rest: float | None = None,
     start: str | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -67,6 +69,8 @@ def train(
         seed: Number from which everything random follows.
         trusted: Learn from verified, relabeled and self-verified clips only; otherwise
             from every label, those nobody vouched for as the noisy pool.
+        rest: Of a network, with ``trusted``: the other clips stay as the noisy pool all the same,
+            and their losses get this weight, above 0 and at most 1.
         start: A finished run with the same folds, whose models the first stage starts from.
         workers: Processes at once; all cores if None.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -76,7 +80,7 @@ def train(
         Run id, metric on verified clips out of fold and on held-out clips, signature.
 
     Raises:
-        InvalidInput: If there is nothing to train on, or ``start`` does not fit.
+        InvalidInput: If there is nothing to train on, or ``start`` or ``rest`` does not fit.
         LabelkitError: If a model judged what it saw.
         StoreBusy: If another process works on the same run.
     """
@@ -93,9 +97,15 @@ def train(
         )
     recipe = drop_unread(recipe, verifies=False)
     recipe = settle_recipe(project, recipe)
+    if rest is not None:
+        recipe = _weigh_rest(recipe, names, rest, trusted=trusted)
     device = device_name(device)
     data = read_dataset(project, recipe, workers=workers, device=device)
     _refuse_empty_stages(recipe, names, data)
+    if trusted:
+        _tell_rest(int((~data.trusted).sum()), rest, recipe)
+    # Who keeps the rest learns from every label, as without --trusted, at another weight.
+    trusted = trusted and rest is None
     if start is not None:
         recipe = replace(recipe, changes=(*recipe.changes, f"start={start}"))
     # A recipe that chooses starts from what people said alone.
@@ -138,6 +148,42 @@ def train(
             summary={"stages": told} if len(told) > 1 else {},
             rest={"trained_on": read}
             | ({} if trusted else compare_domains(data, found.probs[last], seed=seed)),
+        )
+
+
+def _weigh_rest(recipe: Recipe, names: Sequence[str], rest: float, *, trusted: bool) -> Recipe:
+    """Return the recipe with a weight of labels that nobody trusts.
+
+    Raises:
+        InvalidInput: If there is nothing to weigh, or the weight is out of range.
+    """
+    if not trusted:
+        raise InvalidInput("--rest weighs what --trusted leaves out; give --trusted, too")
+    if recipe.probe.classifier:
+        raise InvalidInput(
+            f"--rest {rest:g}: {recipe.name} fits a classifier, which weighs no clips; leave it out"
+        )
+    if not 0 < rest <= 1:
+        raise InvalidInput(f"--rest must be above 0 and at most 1, got {rest:g}")
+    stages = {
+        name: replace(stage, noisy_weight=rest) if name in names else stage
+        for name, stage in recipe.stages.items()
+    }
+    return replace(recipe, stages=stages, changes=(*recipe.changes, f"noisy_weight={rest:g}"))
+
+
+def _tell_rest(n_clips: int, rest: float | None, recipe: Recipe) -> None:
+    """Say what becomes of the clips that nobody trusts."""
+    if not n_clips:
+        return
+    if rest is not None:
+        say(f"{n_clips} clips that nobody trusts are the noisy pool, at a weight of {rest:g}")
+    elif recipe.probe.classifier:
+        say(f"{n_clips} clips that nobody trusts are not learnt from")
+    else:
+        say(
+            f"{n_clips} clips that nobody trusts are not learnt from; --rest 0.5 keeps them as the "
+            "noisy pool, at half the weight"
         )
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labelkit.config import Recipe, drop_unread, round_stages
-from labelkit.noise.verify import Round, self_verify
+from labelkit.noise.verify import Round, describe_choice, describe_nothing, self_verify
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.recordings.fitting import settle_recipe
 from labelkit.runs.cross_validation import device_name, plan_work
 from labelkit.runs.dataset import Dataset, read_dataset
 from labelkit.runs.persist import claim_run, commit_run, commit_trainings
-from labelkit.runs.rows import RunRows, describe_rule
+from labelkit.runs.rows import RunRows
 from labelkit.states import UNVERIFIED
 from labelkit.stores.undo import batches_of_run, undone_by
 from labelkit.types import Bools
@@ -74,7 +75,7 @@ def verify(
         seed=seed,
         device=device,
         workers=workers,
-        judge_test_from=spec.iterations if spec.keep == "last" else 1,
+        judge_test_from=spec.iterations if (spec.keep, spec.until) == ("last", "all") else 0,
     )
     with claim_run(project, work.rows.run_id) as done:
         if done:
@@ -88,6 +89,7 @@ def verify(
                 data.folds,
                 work.fit_predict,
                 options=spec,
+                single=data.head == "softmax",
                 run_folds=work.runner,
             ):
                 told.append(_round_row(found, data))
@@ -97,24 +99,27 @@ def verify(
                 ):
                     final = found
                 on_round(told[-1])
-        assert final is not None, "there is at least one round"
-        decided = _decision(work.rows, final)
+        if final is None:
+            final = replace(found, judged=found.probs, judges=found.states)
+            say(describe_nothing(spec, int(data.human.sum()), single=data.head == "softmax"))
+        decided, why = _decision(work.rows, final), describe_choice(final, found, spec.keep)
         summary = commit_run(
             project,
             work.rows,
             final.states,
             final.probs,
             kind="verify",
-            reason=f"round {final.iteration} counts",
+            reason=f"round {final.iteration} counts: {why}",
             summary={
                 "rounds": told,
                 "kept_round": final.iteration,
+                "kept_because": why,
                 "self_verified": int((final.trusted & ~data.human).sum()),
             },
-            rest={"rule": describe_rule(recipe)},
+            rest={"rule": work.rows.rule},
             # The round that counts becomes the state of the store.
             decide=lambda session: work.rows.changes(session, *decided),
-            rule=describe_rule(recipe),
+            rule=work.rows.rule,
         )
         _tidy(project.runs / work.rows.run_id, final.iteration)
         return {**summary, "finished_before": False}
@@ -144,6 +149,7 @@ def _round_row(found: Round, data: Dataset) -> dict[str, Any]:
         "accepted": int(found.accepted.sum()),
         "revoked": int(found.revoked.sum()),
         "self_verified": int(chosen.sum()),
+        **found.notes,
         "per_class": {
             "proposed": per_class(found.proposed),
             "accepted": per_class(found.accepted),
@@ -165,14 +171,14 @@ def _commit_round(project: Project, rows: RunRows, found: Round) -> None:
         found.probs,
         key=f"{rows.run_id}/round {found.iteration}",
         kind="verify",
-        reason=describe_rule(rows.recipe) if found.iteration else "first training",
+        reason=rows.rule if found.iteration else "first training",
         decide=lambda session: rows.changes(session, *decided) if found.iteration else [],
     )
 
 
 def _decision(rows: RunRows, found: Round) -> tuple[Any, ...]:
     """What a round decided, as :meth:`RunRows.changes` takes it."""
-    rule = describe_rule(rows.recipe)
+    rule = rows.rule
     return found.trusted & ~rows.data.human, found.judged, found.judges, rule, found.iteration
 
 

@@ -31,11 +31,15 @@ class FoldSet:
 
 @dataclass(frozen=True)
 class LastRun:
-    """A training that finished: its recipe, and when, in UTC."""
+    """A training that finished: its recipe, when, in UTC, and how good a judge it is.
+
+    ``skill`` is its agreement with the given labels beyond chance; None where nobody measured it.
+    """
 
     run_id: str
     recipe: str
     finished_at: str
+    skill: float | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def read_overview(session: Session) -> Overview:
         "order by min(batch_id)"
     )
     last_runs = session.rows(
-        "select run_id, recipe, finished_at::varchar from runs "
+        "select run_id, recipe, finished_at::varchar, "
+        "(metrics->>'agreement_beyond_chance')::double from runs "
         f"where part_of is null order by batch_id desc limit {_LAST_RUNS}"
     )
     return Overview(

@@ -32,6 +32,8 @@ PROBE = (
     "features.n_mels=32",
     "verify.iterations=10",
     "verify.threshold=0.2",
+    "verify.until=all",
+    "verify.keep=last",
 )
 
 

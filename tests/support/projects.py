@@ -19,6 +19,8 @@ TINY = (
     "verify.iterations=2",
     "verify.windows=2",
     "verify.threshold=0",
+    "verify.until=all",
+    "verify.keep=last",
 )
 
 # What a classifier on embeddings hears in tests.

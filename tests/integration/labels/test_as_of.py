@@ -32,7 +32,7 @@ RECIPE = read_recipe(
     "probe",
     (
         "features.sample_rate=8000", "features.n_fft=512", "features.n_mels=32",
-        "verify.iterations=2", "verify.threshold=0.2",
+        "verify.iterations=2", "verify.threshold=0.2", "verify.until=all",
     ),
 )  # fmt: skip
 HUMAN = ("verified", "relabeled", "rejected")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from labelkit.config import choose_head
 from labelkit.project import create_project
-from labelkit.runs.dataset import choose_head
 from tests.support.clips import write_csv
 from tests.support.commands import call, refused, rows
 

@@ -133,7 +133,8 @@ class Walk:
         return done
 
     def verify(self):
-        words = [w for change in (*PROBE, "verify.iterations=1", "verify.threshold=0")
+        words = [w for change in (*PROBE, "verify.iterations=1", "verify.threshold=0",
+                                  "verify.until=all")
                  for w in ("--set", change)]  # fmt: skip
         seed = str(self.rng.randrange(3))
         return call(self.project, "verify", "--recipe", "probe", "--seed", seed, *words)

@@ -22,7 +22,7 @@ RECIPE = read_recipe(
     "probe",
     (
         "features.sample_rate=8000", "features.n_fft=512", "features.n_mels=32",
-        "verify.iterations=10", "verify.threshold=0.2", "verify.per_class=1",
+        "verify.iterations=10", "verify.threshold=0.2", "verify.until=all", "verify.per_class=1",
         "verify.accumulate=true",
     ),
 )  # fmt: skip

@@ -41,7 +41,9 @@ from labelkit.training.probefit import ProbeFit
 from tests.support.clips import pair_clips, write_csv
 from tests.support.projects import PROBE, TINY, copy_project
 
-SMALL = (*PROBE, "verify.iterations=2", "verify.threshold=0.2")
+SMALL = (
+    *PROBE, "verify.iterations=2", "verify.threshold=0.2", "verify.until=all", "verify.keep=last"
+)  # fmt: skip
 pytestmark = pytest.mark.slow
 
 

@@ -31,7 +31,7 @@ SHRUNK = {
         "features.hop_length=125", "features.n_mels=48", "input.frames=192",
         "input.fill_frames=200", "model.width=8", "model.dropout=0.1", "batch_size=8",
         "pretrain.epochs=10", "pretrain.lr=3e-3", "finetune.epochs=1", "verify.iterations=2",
-        "verify.windows=2", "verify.threshold=0.1",
+        "verify.windows=2", "verify.threshold=0.1", "verify.until=all",
     ],
     "ninth": [
         *IMAGE, "epochs=4", "stage_2a.epochs=2", "stage_2b.epochs=1", "stage_1.select.n=30",

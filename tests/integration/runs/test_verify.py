@@ -519,5 +519,5 @@ def test_several_labels_a_clip(tmp_path):
     chosen = [path for path, _, state in labels_now(project) if state == "self_verified"]
     precision = np.mean([given[name] == truth[name] for name in chosen])
     assert summary["verified_lwlrap"] > 0.75
-    assert len(chosen) >= 20 and precision > base_rate + 0.15
+    assert len(chosen) >= 15 and precision > base_rate + 0.15
     assert leaks(project) == []

@@ -201,7 +201,8 @@ def run_loop(options=None, seed=0, **values):
     labels = np.eye(5)[given]
     folds = make_folds(labels, n=4, seed=0, verified=verified)
     probe = Probe(x, given, folds)
-    spec = VerifySpec(**({"iterations": 4, "threshold": 0.5, "per_class": 0} | (options or {})))
+    given_options = {"iterations": 4, "threshold": 0.5, "until": "all"}
+    spec = VerifySpec(**(given_options | (options or {})))
     rounds = list(self_verify(labels, verified, folds, probe, options=spec, **values))
     return rounds, probe, truth, given, verified, folds
 
@@ -286,3 +287,76 @@ def test_bad_starts(verified, message):
     labels = np.eye(2)[np.arange(10) % 2]
     with pytest.raises(InvalidInput, match=message):
         list(self_verify(labels, verified, np.arange(10) % 2, None, options=VerifySpec()))
+
+
+def scripted(n_clips, n_classes, n_kinds, seed):
+    """A model that says one of a few things at random, whatever it learnt: rounds come and go."""
+    rng = np.random.default_rng(seed)
+    sayings = rng.dirichlet(np.full(n_classes, 0.3), (n_kinds, n_clips))
+    calls = []
+
+    def fit_predict(trusted, fold, warm_start):
+        number = 0 if warm_start is None else warm_start + 1
+        if fold == 0:
+            calls.append(None if trusted is None else trusted.copy())
+        said = sayings[np.random.default_rng((seed, number)).integers(n_kinds)]
+        return said[np.arange(n_clips) % 2 == fold], number
+
+    return fit_predict, calls
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n_kinds=st.integers(1, 4),
+    iterations=st.integers(1, 10),
+    threshold=st.sampled_from([None, 0.0, 0.5, 0.99]),
+    accumulate=st.booleans(),
+    several=st.booleans(),
+)
+def test_rounds_end_once_nothing_new_comes(
+    seed, n_kinds, iterations, threshold, accumulate, several
+):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((40, 3)) < 0.5 if several else np.eye(3)[rng.integers(0, 3, 40)]
+    verified, folds = np.arange(40) % 3 == 0, np.arange(40) % 2
+    fit_predict, calls = scripted(40, 3, n_kinds, seed)
+    options = VerifySpec(iterations=iterations, threshold=threshold, accumulate=accumulate)
+    rounds = list(self_verify(labels, verified, folds, fit_predict, options=options))
+    assert [r.iteration for r in rounds] == list(range(len(rounds))) and len(calls) == len(rounds)
+    assert len(rounds) <= iterations + 1
+    # Each round but the first is trained on a set that no round was trained on before it.
+    sets = [r.trusted.tobytes() for r in rounds]
+    assert len(set(sets)) == len(sets)
+    # The loss falls from round to round, but for the last one.
+    losses = [r.loss for r in rounds[:-1]]
+    assert all(later <= min(losses[: k + 1]) for k, later in enumerate(losses[1:]))
+    assert rounds[-1].end and not any(r.end for r in rounds[:-1])
+
+
+@pytest.mark.parametrize(
+    ("said", "iterations", "rounds", "end"),
+    [
+        ([0.9, 0.9, 0.9], 5, 1, "the trusted set stands still"),
+        ([0.4, 0.4], 5, 0, "nothing can be trusted"),
+        ([0.6, 0.9, 0.6], 5, 2, "the verified loss rises"),
+        ([0.6, 0.7, 0.8], 1, 1, "1 rounds were asked for"),
+    ],
+)
+def test_the_last_round_says_why_it_is(said, iterations, rounds, end):
+    """A judge as sure of every label, in each round, as is said; the threshold lets more pass."""
+    labels = np.eye(2)[np.arange(20) % 2]
+
+    def fit_predict(trusted, fold, warm_start):
+        number = 0 if warm_start is None else warm_start + 1
+        own = said[min(number, len(said) - 1)]
+        probs = np.where(labels > 0, own, 1 - own)
+        # Clip 19 passes from .65 on only, so that the trusted set changes once.
+        probs[19] = [0.5 - (own - 0.65), 0.5 + (own - 0.65)]
+        return probs[np.arange(20) % 2 == fold], number
+
+    options = VerifySpec(iterations=iterations, threshold=0.5)
+    found = list(
+        self_verify(labels, np.arange(20) < 6, np.arange(20) % 2, fit_predict, options=options)
+    )
+    assert len(found) - 1 == rounds and found[-1].end == end
