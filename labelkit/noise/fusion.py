@@ -44,9 +44,9 @@ def score_fusion(
     """Weigh what judges of embeddings and a network say out of fold, and how the network learnt.
 
     The default of ``labelkit score``. Opinions are pooled with weights by how well they judge
-    here (:mod:`labelkit.noise.panel`); of the pooled probabilities the given label is compared
-    with the most probable other one. Where the epochs of a network were logged, the area under
-    the margin, which is of models that trained on the label, counts as much by its ranks.
+    here (:mod:`labelkit.noise.panel`); the pooled probability of the given label counts, of several
+    the lowest one. Where the epochs of a network were logged, the area under the margin, which is
+    of models that trained on the label, counts as much by its ranks.
 
     Source:
         labelkit.
@@ -81,29 +81,10 @@ def score_fusion(
     if not opinions:
         raise InvalidInput("nobody judges; give probe_probs or network_probs")
     single = bool((metrics.check_labels(labels).sum(axis=1) <= 1).all())
-    judged = compare_given(labels, fuse_opinions(labels, opinions, single=single), single=single)
+    judged = score_self_confidence(labels, fuse_opinions(labels, opinions, single=single))
     if dynamics is None:
         return judged
     learnt = score_aum(labels, dynamics)
     ranked = fuse_ranks([judged])
     # Of a clip that no logged model trained on only the judgement is known.
     return fuse_ranks([ranked, np.where(np.isnan(learnt), ranked, fuse_ranks([learnt]))])
-
-
-def compare_given(labels: Array, probs: Floats, *, single: bool) -> Floats:
-    """Return how probable the given label is beside the most probable other one, in [0, 1].
-
-    A half means as probable. Of several labels a clip the least probable given one counts, as it
-    is.
-
-    Args:
-        labels: Multi-hot labels, shape ``(n_clips, n_classes)``.
-        probs: Probabilities of the same shape.
-        single: Whether a clip has one label.
-    """
-    given = score_self_confidence(labels, probs)
-    if not single:
-        return given
-    other = np.where(metrics.check_labels(labels), 0, probs).max(axis=1)
-    share: Floats = given / np.maximum(given + other, np.finfo(float).tiny)
-    return share

@@ -322,12 +322,14 @@ def weigh_opinions(said: Floats, y: Floats, *, single: bool) -> Floats:
         single: Whether a clip has one label.
 
     Returns:
-        Weights, at least 0, ``(n_judges,)``.
+        Weights, at least 0, that sum to 1, ``(n_judges,)``. The likelihood alone would make the
+        pool surer than each of the judges, who learnt from the same clips; then a sound that is
+        of no class, of which none of them is sure, is taken for one that is.
 
     Example:
         >>> right, random = np.log([[0.9, 0.1], [0.1, 0.9]]), np.log(np.full((2, 2), 0.5))
-        >>> weigh_opinions(np.array([right, random]), np.eye(2), single=True)[0] > 0.5
-        True
+        >>> weigh_opinions(np.array([right, random]), np.eye(2), single=True).round(1)
+        array([1., 0.])
     """
     from scipy.optimize import minimize
 
@@ -351,8 +353,8 @@ def weigh_opinions(said: Floats, y: Floats, *, single: bool) -> Floats:
 
     start = np.full(len(said), 1 / len(said))
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(said))
-    weights: Floats = found.x
-    return weights if weights.any() else start
+    weights: Floats = found.x / found.x.sum() if found.x.any() else start
+    return weights
 
 
 def pool_opinions(said: Floats, weights: Floats, *, single: bool) -> Floats:
