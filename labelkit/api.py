@@ -16,7 +16,7 @@ from labelkit import registry
 from labelkit.cleaning import score as scoring
 from labelkit.cleaning.external import import_probs
 from labelkit.cleaning.score import ScoredClip, ScoredLabel
-from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_recipe
+from labelkit.config import RULES, FormatSpec, Recipe, change_verify, read_encoded
 from labelkit.errors import InvalidInput, UnknownName
 from labelkit.labels import query as querying
 from labelkit.labels.importing import ImportReport
@@ -211,6 +211,7 @@ class OpenProject:
         fuse: bool = False,
         lowest: int = 30,
         probe: str | Path | Recipe = "panel",
+        encoder: str | None = None,
         settings: Sequence[str] = (),
         workers: int | None = None,
     ) -> list[ScoredClip]:
@@ -223,6 +224,7 @@ class OpenProject:
             fuse: Order by the mean rank over all of them instead.
             lowest: How many clips to return.
             probe: Recipe of the embeddings and of what judges them.
+            encoder: An embedder that is one more view to it, ``aisfx`` say.
             settings: Changes of that recipe, ``key=value``.
             workers: Processes at once; all cores if None.
 
@@ -240,7 +242,7 @@ class OpenProject:
             methods=_several("methods", methods),
             fuse=fuse,
             lowest=lowest,
-            probe=_recipe(probe, settings),
+            probe=_recipe(probe, settings, encoder=encoder),
             workers=workers,
         )
 
@@ -252,6 +254,7 @@ class OpenProject:
         method: str = "self_confidence",
         lowest: int = 30,
         probe: str | Path | Recipe = "panel",
+        encoder: str | None = None,
         settings: Sequence[str] = (),
         workers: int | None = None,
     ) -> list[ScoredLabel]:
@@ -263,6 +266,7 @@ class OpenProject:
             method: How, see :func:`labelkit.noise.pairs.score_pairs`.
             lowest: How many labels to return.
             probe: Recipe of the embeddings and of what judges them.
+            encoder: An embedder that is one more view to it, ``aisfx`` say.
             settings: Changes of that recipe, ``key=value``.
             workers: Processes at once; all cores if None.
 
@@ -278,7 +282,7 @@ class OpenProject:
             run_id=self._judge(run_id, probs),
             pairs=method,
             lowest=lowest,
-            probe=_recipe(probe, settings),
+            probe=_recipe(probe, settings, encoder=encoder),
             workers=workers,
         )
 
@@ -294,6 +298,7 @@ class OpenProject:
         self,
         recipe: str | Path | Recipe = "quick",
         *,
+        encoder: str | None = None,
         settings: Sequence[str] = (),
         flavour: str | None = None,
         rule: str | None = None,
@@ -309,6 +314,7 @@ class OpenProject:
 
         Args:
             recipe: Stages, rule and number of rounds.
+            encoder: An embedder for a recipe that judges vectors, ``aisfx`` say.
             settings: Changes of the recipe, ``verify.iterations=3`` say.
             flavour: Flavour of the recipe.
             rule: ``as_written``, ``as_coded`` or ``argmax``: the thresholds of a published rule.
@@ -327,7 +333,7 @@ class OpenProject:
             UnknownName: If there is no such recipe or rule.
             StoreBusy: If another process works on the same run.
         """
-        found = _recipe(recipe, settings, flavour)
+        found = _recipe(recipe, settings, flavour, encoder)
         if rule is not None:
             if rule not in RULES:
                 raise UnknownName(
@@ -342,6 +348,7 @@ class OpenProject:
         self,
         recipe: str | Path | Recipe = "quick",
         *,
+        encoder: str | None = None,
         settings: Sequence[str] = (),
         flavour: str | None = None,
         trusted: bool = False,
@@ -358,6 +365,7 @@ class OpenProject:
 
         Args:
             recipe: The stages.
+            encoder: An embedder for a recipe that judges vectors, ``aisfx`` say.
             settings: Changes of the recipe, ``epochs=3`` say.
             flavour: Flavour of the recipe.
             trusted: Learn from verified, relabeled and self-verified clips only.
@@ -380,7 +388,7 @@ class OpenProject:
         """
         return training.train(
             self.project,
-            _recipe(recipe, settings, flavour),
+            _recipe(recipe, settings, flavour, encoder),
             seed=seed,
             trusted=trusted,
             rest=rest,
@@ -528,16 +536,19 @@ class OpenProject:
 
 
 def _recipe(
-    recipe: str | Path | Recipe, settings: Sequence[str] = (), flavour: str | None = None
+    recipe: str | Path | Recipe,
+    settings: Sequence[str] = (),
+    flavour: str | None = None,
+    encoder: str | None = None,
 ) -> Recipe:
     """A recipe by its name, or the one that is given."""
     settings = _several("settings", settings)
     if not isinstance(recipe, Recipe):
-        return read_recipe(str(recipe), settings, flavour=flavour)
-    if settings or flavour is not None:
+        return read_encoded(str(recipe), encoder, settings, flavour)
+    if settings or flavour is not None or encoder is not None:
         raise InvalidInput(
-            f"settings and flavour change a recipe given by name, and {recipe.name} is one read "
-            "already; give them to read_recipe"
+            f"settings, flavour and encoder change a recipe given by name, and {recipe.name} is one "
+            "read already; give them to read_recipe"
         )
     return recipe
 

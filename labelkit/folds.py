@@ -121,7 +121,7 @@ def describe_groups(
     n_all = int(labels.any(axis=0).sum())
     wide = (n_classes > 1) & (n_classes >= max(min(_CLASSES, n_all), _ACROSS * n_all))
     named = sizes > 0
-    if sizes[named].mean() >= _LARGE and 2 * sizes[wide].sum() > sizes.sum():
+    if named.sum() > 1 and sizes[named].mean() >= _LARGE and 2 * sizes[wide].sum() > sizes.sum():
         each = f"{sizes[named].mean():.0f} clips each"
         return (
             f"{int(named.sum())} groups of {each} hold many classes each, as speakers, sites or "

@@ -123,8 +123,8 @@ def _average(frames: Floats, energies: Floats, n_frames: int) -> tuple[Floats, F
     with np.errstate(over="ignore", invalid="ignore"):
         spectra = np.fft.rfft(frames[some] * np.hanning(size).astype(np.float32))
         power = spectra.real**2 + spectra.imag**2
-    middle = np.partition(power, len(some) // 2, axis=0)[len(some) // 2]
-    mean, median = (10 * np.log10(p + _floor(size)) for p in (power.mean(axis=0), middle))
+        middle = np.partition(power, len(some) // 2, axis=0)[len(some) // 2]
+        mean, median = (10 * np.log10(p + _floor(size)) for p in (power.mean(axis=0), middle))
     return mean, median
 
 

@@ -17,7 +17,6 @@ from labelkit.output import LAYOUT, Layout
 from labelkit.terminal import echo
 
 Command = Callable[..., Any]
-_EMBEDDER, _BESIDE = "embedding.embedder", "embedding.beside"
 
 
 @dataclass(frozen=True)
@@ -74,22 +73,6 @@ def options(spec: type, *, as_changes: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
-def read_encoded(
-    name: str, encoder: str | None, settings: tuple[str, ...], flavour: str | None = None
-) -> config.Recipe:
-    """Read a recipe whose vectors are of ``--encoder``; to a panel they are one more view."""
-    recipe = config.read_recipe(name, settings, flavour=flavour)
-    if encoder is None:
-        return recipe
-    key, value = _EMBEDDER, encoder
-    if recipe.embedding.beside:
-        key, value = _BESIDE, ",".join((*recipe.embedding.beside, encoder))
-    for text in settings:
-        if config.split_setting(text)[0].strip() == key:
-            raise click.UsageError(f"--encoder {encoder} and --set {text} exclude one another")
-    return config.read_recipe(name, (f"{key}={value}", *settings), flavour=flavour)
-
-
 def recipe_options(command: Command, *, hears_vectors: bool = False) -> Command:
     """Add ``--recipe``, ``--flavour`` and ``--set``, and pass the recipe itself.
 
@@ -108,12 +91,7 @@ def recipe_options(command: Command, *, hears_vectors: bool = False) -> Command:
     ) -> Any:
         # Who names what makes the vectors, and no recipe, means the one that reads them.
         name = recipe if encoder is None or is_given("recipe") else "panel"
-        found = read_encoded(name, encoder, set_, flavour)
-        if encoder is not None and not found.probe.classifier:
-            raise click.UsageError(
-                f"recipe {name} trains a network, which hears spectrograms and no vectors; leave "
-                "out --encoder, or take --recipe panel"
-            )
+        found = config.read_encoded(name, encoder, set_, flavour)
         return command(recipe=found, **kwargs)
 
     for option in (
@@ -152,7 +130,7 @@ def probe_option(default: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def run(probe: str, encoder: str | None, set_: tuple[str, ...], **kwargs: Any) -> Any:
-            return command(probe=read_encoded(probe, encoder, set_), **kwargs)
+            return command(probe=config.read_encoded(probe, encoder, set_), **kwargs)
 
         for option in (
             plugins_option,

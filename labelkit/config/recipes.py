@@ -23,6 +23,7 @@ from labelkit.config.tables import (
     read_tables,
     refuse_plugins,
     resolve_tables,
+    split_setting,
 )
 from labelkit.errors import InvalidInput
 from labelkit.progress import say
@@ -83,6 +84,37 @@ def read_recipe(name: str, settings: Sequence[str] = (), *, flavour: str | None 
     """
     refuse_plugins(name)
     return _read(name, settings, flavour)
+
+
+def read_encoded(
+    name: str, encoder: str | None, settings: Sequence[str] = (), flavour: str | None = None
+) -> Recipe:
+    """Read a recipe whose vectors are of an encoder; to a panel they are one more view.
+
+    Args:
+        name: As for :func:`read_recipe`.
+        encoder: An embedder; None leaves the recipe as it is.
+        settings: As for :func:`read_recipe`.
+        flavour: As for :func:`read_recipe`.
+
+    Raises:
+        InvalidInput: If the recipe hears no vectors, or a setting names an embedder as well.
+    """
+    recipe = read_recipe(name, settings, flavour=flavour)
+    if encoder is None:
+        return recipe
+    if not recipe.probe.classifier:
+        raise InvalidInput(
+            f"recipe {name} trains a network, which hears spectrograms and no vectors; leave out "
+            "--encoder, or take --recipe panel"
+        )
+    key, value = "embedding.embedder", encoder
+    if recipe.embedding.beside:
+        key, value = "embedding.beside", ",".join((*recipe.embedding.beside, encoder))
+    for text in settings:
+        if split_setting(text)[0].strip() in ("embedding.embedder", key):
+            raise InvalidInput(f"encoder {encoder} and --set {text} exclude one another")
+    return read_recipe(name, (f"{key}={value}", *settings), flavour=flavour)
 
 
 def _read(

@@ -70,7 +70,7 @@ def export_labels(
         >>> export_labels(project, folder / "out.csv", "csv").clips
         1
         >>> print((folder / "out.csv").read_text().strip())
-        path,labels,state,fold,group,subset,content_hash,duration_s,domain
+        path,labels,state,fold,group,subset,content_hash,duration_s
         a.wav,Dog,unverified,,,train,,
     """
     write = registry.resolve("writer", format)

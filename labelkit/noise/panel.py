@@ -329,7 +329,7 @@ def weigh_opinions(said: Floats, y: Floats, *, single: bool) -> Floats:
     Example:
         >>> right, random = np.log([[0.9, 0.1], [0.1, 0.9]]), np.log(np.full((2, 2), 0.5))
         >>> weigh_opinions(np.array([right, random]), np.eye(2), single=True).round(1)
-        array([1., 0.])
+        array([0.9, 0.1])
     """
     from scipy.optimize import minimize
 

@@ -214,7 +214,7 @@ def test_bad_words_name_value_and_remedy(project, args, message):
 
 
 def test_debug_shows_where_an_error_comes_from(project):
-    done = CliRunner().invoke(cli, ["-C", str(project.root), "--debug", "score"])
+    done = CliRunner().invoke(cli, ["-C", str(project.root), "--debug", "classes"])
     assert type(done.exception).__name__ == "NotYet"
 
 

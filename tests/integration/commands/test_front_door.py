@@ -122,14 +122,14 @@ def test_create_is_harmless_where_the_project_is(data, tmp_path):
 
 def test_labels_are_labels_now(data):
     found = data.labels()
-    assert list(found.columns) == ["path", "labels", "state", "subset", "group"]
+    assert list(found.columns) == ["path", "labels", "state", "subset", "group", "domain"]
     assert found["path"].tolist() == ["a.wav", "b.wav", "c.wav"]
     assert found["labels"].tolist() == [["Bark", "Rain"], [], ["Rain"]]
     assert found["state"].tolist() == ["verified", "rejected", "verified"]
     assert found["subset"].tolist() == ["train", "train", "test"]
     assert found["group"].isna().tolist() == [False, True, True]
     view = data.query("select path, labels, state, subset from labels_now order by clip_id")
-    pd.testing.assert_frame_equal(found.drop(columns="group"), view)
+    pd.testing.assert_frame_equal(found.drop(columns=["group", "domain"]), view)
 
 
 def test_labels_of_the_past(data, tmp_path):
@@ -147,7 +147,7 @@ def test_labels_of_the_past(data, tmp_path):
 
 def test_labels_of_an_empty_project(tmp_path):
     empty = labelkit.create(tmp_path / "new", tmp_path)
-    assert empty.labels().shape == (0, 5)
+    assert empty.labels().shape == (0, 6)
     assert empty.query("select path, labels from labels_now").shape == (0, 2)
 
 

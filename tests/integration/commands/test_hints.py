@@ -202,16 +202,16 @@ def test_init_and_import_say_what_comes_next(tones, tmp_path, monkeypatch):
     rows = [(f"{n}.wav", "AB"[n % 2], int(n < 3)) for n in range(6)]
     source = write_csv(tmp_path / "l.csv", ("fname", "label", "ok"), rows)
     words = ["import", source, "--format", "csv", "--verified-column", "ok"]
-    assert after(project, *words).startswith("check, then labelkit verify --recipe probe (no")
+    assert after(project, *words).startswith("check, then labelkit verify --recipe panel (no")
     assert after(project, "init", tmp_path / "audio").startswith("check, then labelkit verify")
     shown = call(project, "status").stdout
-    assert "labelkit verify --recipe probe\n" in shown and "no GPU: probe" in shown
+    assert "labelkit verify --recipe panel\n" in shown and "no GPU: judges" in shown
     (tmp_path / "no device").touch()
     assert next_step(project) == "labelkit check, then labelkit verify"
     assert "next" not in call(project, "status", "--as-of", "1").stdout
 
 
-@pytest.mark.parametrize(("ok", "command"), [((1,) * 6, "train"), ((0,) * 6, "train"),
+@pytest.mark.parametrize(("ok", "command"), [((1,) * 6, "score"), ((0,) * 6, "score"),
                                              ((1, 0) * 3, "verify")])  # fmt: skip
 def test_next_fits_the_labels(tones, tmp_path, ok, command):
     project = copy_tones(tones, tmp_path)

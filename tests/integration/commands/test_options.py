@@ -186,7 +186,7 @@ REFUSED = {
     "recipes show quick --flavour as_written": "no flavour",
     "train --recipe probe --start r": "starts from no weights",
     "train --recipe quick --encoder aisfx": "hears spectrograms and no vectors; leave out --encod",
-    "verify --recipe dorfer --encoder aisfx": "or take --recipe probe",
+    "verify --recipe dorfer --encoder aisfx": "or take --recipe panel",
     "rehearse --kind uniform --rate 0.2 --encoder aifsx": "'aifsx'; did you mean 'aisfx'",
     "embed --encoder aisfx --set embedding.embedder=pooled_mel": "exclude one another",
     "train --set embedding.embedder=pooled_mel --encoder pooled_mel": "exclude one another",

@@ -185,7 +185,7 @@ FAULTS = [
     ([sneak(batch=2, state="verified")], "people first", "a machine decided over a person in 1"),
     (["insert into batches select 4, '4', 'undo', 't', true, '', null, 2, '0', now()::timestamp"],
      "people first", "1 undos say they are a person's of a machine's batch"),
-    (["insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3)"],
+    (["insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3, null)"],
      "replay", "1 clips have no event: 6"),
     (["update state_rows set state = 'rejected' where clip_id = 1"],
      "clip_state", "clip_state is not what the events make of 1 clips: 1"),
@@ -309,7 +309,10 @@ def test_a_check_that_fails_costs_no_other(project, monkeypatch):
 
 
 def test_nothing_is_copied_for_what_cannot_be_mended(project):
-    spoil(project, "insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3)")
+    spoil(
+        project,
+        "insert into clip_rows values (6, 'no-event.wav', null, null, null, 'train', 3, null)",
+    )
     [found] = wrong(project, fast=True)
     assert (found.check, found.remedy) == ("replay", "labelkit restore FILE")
     lines = []

@@ -16,6 +16,7 @@ from labelkit.config import FeatureSpec, read_recipe
 from labelkit.errors import InvalidInput, RecordingsGone, StoreBusy
 from labelkit.recordings import checking
 from labelkit.recordings.features import compute_features
+from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import unusable
 from labelkit.stores.arrays import FeatureStore
 from tests.support.clips import write_csv, write_tone
@@ -209,7 +210,7 @@ def test_a_stopped_run_goes_on_where_it_was(tone_project):
     lines = journal.read_bytes().splitlines(keepends=True)
     # Killed while it wrote the fourth line, its frames being there already.
     journal.write_bytes(b"".join(lines[:3]) + lines[3][:20])
-    torn = FeatureStore(tone_project.features, recipe.features)
+    torn = FeatureStore(tone_project.features, whole.spec)
     assert sorted(torn.missing(tone_project.audio_dir, paths)) == sorted(
         json.loads(line)["path"] for line in lines[3:]
     )
@@ -236,7 +237,7 @@ def test_a_changed_recording_is_read_again(tone_project):
     old = store.entries["0.wav"]
     write_tone(tone_project.audio_dir / "0.wav", 2000, seconds=1.5)
     os.utime(tone_project.audio_dir / "0.wav", ns=(1, 1))
-    assert FeatureStore(tone_project.features, recipe.features).missing(
+    assert FeatureStore(tone_project.features, store.spec).missing(
         tone_project.audio_dir, paths
     ) == ["0.wav"]
     new = compute_features(tone_project, recipe.features, workers=1).entries["0.wav"]
@@ -254,7 +255,7 @@ def test_every_parameter_has_its_own_cache(tone_project):
 
 def test_two_processes_do_not_write_the_same_features(tone_project):
     import_all(tone_project)
-    store = FeatureStore(tone_project.features, read_recipe("quick").features)
+    store = FeatureStore(tone_project.features, settle(tone_project, read_recipe("quick").features))
     tone_project.store.timeout_s = 0.1
     with store.writing(), pytest.raises(StoreBusy, match="in use by PID"):
         compute_features(tone_project, read_recipe("quick").features, workers=1)
