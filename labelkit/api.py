@@ -547,8 +547,8 @@ def _recipe(
         return read_encoded(str(recipe), encoder, settings, flavour)
     if settings or flavour is not None or encoder is not None:
         raise InvalidInput(
-            f"settings, flavour and encoder change a recipe given by name, and {recipe.name} is one "
-            "read already; give them to read_recipe"
+            f"settings, flavour and encoder change a recipe given by name; {recipe.name} is read "
+            "already, so give them to read_recipe"
         )
     return recipe
 
