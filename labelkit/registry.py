@@ -131,6 +131,7 @@ TABLE: dict[str, dict[str, str]] = {
         "cleanlab": "labelkit.noise.scoring:score_cleanlab",
         "cleanlab_minimum": "labelkit.noise.scoring:score_cleanlab_minimum",
         "cleanlab_softmin": "labelkit.noise.scoring:score_cleanlab_softmin",
+        "epoch_margin": "labelkit.noise.dynamics:score_epoch_margin",
         "forgetting": "labelkit.noise.dynamics:score_forgetting",
         "fusion": "labelkit.noise.fusion:score_fusion",
         "log_loss": "labelkit.noise.scoring:score_log_loss",

@@ -21,18 +21,21 @@ HEADS = ("softmax", "sigmoid")
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Four numbers a clip, float64 ``(n_clips,)`` each; NaN where nothing is known.
+    """Five numbers a clip, float64 ``(n_clips,)`` each; NaN where nothing is known.
 
     ``aum`` is the mean margin between the lowest given and the highest other logit,
     ``confidence`` and ``variability`` are mean and standard deviation over the epochs
     of the lowest given probability, ``forgetting`` counts how often a clip went from
     right to wrong; one that never was right counts as many as there are epochs.
+    ``epoch_margin`` is the logarithm of the lowest given probability over the highest other one,
+    both of the probabilities averaged over the epochs.
     """
 
     aum: Floats
     confidence: Floats
     variability: Floats
     forgetting: Floats
+    epoch_margin: Floats
 
 
 def measure_dynamics(
@@ -97,7 +100,7 @@ def mean_dynamics(parts: Sequence[tuple[Ints, Dynamics]], n: int) -> Dynamics:
         InvalidInput: If a row is out of range or twice in a part, or lengths differ.
 
     Example:
-        >>> one, two = (Dynamics(*np.full((4, 2), value)) for value in (1.0, 3.0))
+        >>> one, two = (Dynamics(*np.full((5, 2), value)) for value in (1.0, 3.0))
         >>> mean_dynamics([(np.array([0, 1]), one), (np.array([1, 2]), two)], 4).aum
         array([ 1.,  2.,  3., nan])
     """
@@ -131,12 +134,32 @@ def score_aum(labels: Array, dynamics: Dynamics) -> Floats:
         InvalidInput: If labels and dynamics have different clips.
 
     Example:
-        >>> score_aum(np.eye(2), Dynamics(*np.array([[0.0, 2.0]] * 4))).round(2)
+        >>> score_aum(np.eye(2), Dynamics(*np.array([[0.0, 2.0]] * 5))).round(2)
         array([0.5 , 0.88])
     """
     from scipy.special import expit
 
     return _of_labelled(labels, expit(dynamics.aum))
+
+
+def score_epoch_margin(labels: Array, dynamics: Dynamics) -> Floats:
+    """Compare the weakest given label with the best other class, averaged over the epochs.
+
+    The logarithm of the ratio of their mean probabilities, by the logistic function moved to
+    [0, 1]: one epoch that was sure of itself counts less than in the area under the margin.
+
+    Source:
+        arXiv 2510.16211.
+
+    Use:
+        With a network.
+
+    Raises:
+        InvalidInput: If labels and dynamics have different clips.
+    """
+    from scipy.special import expit
+
+    return _of_labelled(labels, expit(dynamics.epoch_margin))
 
 
 def score_mean_confidence(labels: Array, dynamics: Dynamics) -> Floats:
@@ -189,8 +212,8 @@ def score_forgetting(labels: Array, dynamics: Dynamics) -> Floats:
 
 
 def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floats:
-    """Measure some clips, shape ``(4, n)``; ``start`` is the row of the first one."""
-    from scipy.special import expit, logsumexp
+    """Measure some clips, shape ``(5, n)``; ``start`` is the row of the first one."""
+    from scipy.special import expit, log_softmax, logsumexp
 
     logits = np.asarray(logits, np.float32 if logits.dtype == np.float16 else None)
     if not np.isfinite(logits).all():
@@ -207,6 +230,10 @@ def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floa
     if head == "softmax":
         lowest -= logsumexp(logits, axis=2)
     probs = np.exp(np.minimum(lowest, 0)) if head == "softmax" else expit(lowest)
+    each = np.exp(log_softmax(logits, axis=2)) if head == "softmax" else expit(logits)
+    mean = each.mean(axis=0, dtype=np.float64)
+    bounds = np.where(labels, mean, np.inf).min(axis=1), np.where(labels, 0, mean).max(axis=1)
+    shares = [np.log(np.clip(part, np.finfo(np.float32).tiny, 1)) for part in bounds]
     right = (margins > 0) | ~some_absent
     forgotten = (right[:-1] & ~right[1:]).sum(axis=0)
     found = np.stack(
@@ -215,6 +242,7 @@ def _measure_block(labels: Bools, logits: Floats, head: str, start: int) -> Floa
             probs.mean(axis=0),
             probs.std(axis=0),
             np.where(right.any(axis=0), forgotten, len(logits)),
+            np.where(some_absent, shares[0] - shares[1], np.nan),
         ]
     )
     return np.where(given, found, np.nan)

@@ -20,6 +20,7 @@ from labelkit.errors import InvalidInput, StoreError
 from labelkit.labels.importing import import_labels
 from labelkit.noise.dynamics import Dynamics
 from labelkit.noise.fusion import score_fusion
+from labelkit.noise.panel import fuse_opinions
 from labelkit.recordings.embedding import read_embeddings
 from labelkit.runs.train import train
 from tests.support.projects import TINY, allow_several, copy_project
@@ -66,7 +67,7 @@ def mine(logged, tmp_path):
 
 
 def naive_dynamics(project, run_id, stage, clip_ids, labels):
-    """The four numbers of each clip, a loop over folds, clips and epochs."""
+    """The five numbers of each clip, a loop over folds, clips and epochs."""
     folder = project.work / "epochs" / run_id
     column = {int(i): k for k, i in enumerate(np.load(folder / "clips.npy"))}
     found = {int(i): [] for i in clip_ids}
@@ -79,10 +80,12 @@ def naive_dynamics(project, run_id, stage, clip_ids, labels):
         for clip in seen:
             z, label = logits[:, column[clip]], given[clip]
             margins = z[:, label] - np.delete(z, label, axis=1).max(axis=1)
-            p = softmax(z, axis=1)[:, label]
+            every = softmax(z, axis=1)
+            p, mean = every[:, label], every.mean(axis=0)
+            ratio = np.log(mean[label] / np.delete(mean, label).max())
             right = margins > 0
             lost = (right[:-1] & ~right[1:]).sum() if right.any() else len(z)
-            found[clip].append((margins.mean(), p.mean(), p.std(), lost))
+            found[clip].append((margins.mean(), p.mean(), p.std(), lost, ratio))
     return Dynamics(*np.array([np.mean(found[int(i)], axis=0) for i in clip_ids]).T)
 
 
@@ -127,6 +130,7 @@ def parts(logged):
         "window_probs": np.array(window_probs),
         "embeddings": vectors,
         "probe_probs": probe_probs,
+        "network_probs": np.array(probs),
     }
 
 
@@ -160,8 +164,10 @@ def test_scores_lie_in_the_store_under_the_model_that_judged(mine):
     done = call(mine, "score", *methods, "--fuse", "--lowest", 100, "--json", *settings)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    columns = ["path", "labels", "state", "suggested", "fused", "aum", "probe", "lwlrap", "reason"]
+    columns = ["path", "labels", "state", "suggested", "score"]
+    columns += ["fused", "aum", "probe", "lwlrap", "reason"]
     assert list(found[0]) == columns and len(found) == 100
+    assert all(row["score"] == row["fused"] for row in found)
     assert [row["fused"] for row in found] == sorted(row["fused"] for row in found)
     table = call(mine, "score", *methods, "--fuse", *settings).stdout.splitlines()
     assert table[0].split() == columns and len(table) == 32
@@ -217,7 +223,7 @@ def test_reasons_name_what_is_heard_against_what_was_given(logged, evidence, par
         copy_project(logged, logged.root.parent / "reasons"), probe=PROBE, lowest=100, workers=1
     )
     # The default hears with both ears, the network and the classifier on embeddings.
-    both = (parts["probs"] + parts["probe_probs"]) / 2
+    both = fuse_opinions(parts["labels"], [parts["probe_probs"], parts["probs"]], single=True)
     probs = dict(zip(evidence.paths, both, strict=True))
     classes = evidence.table.classes
     for clip in found:
@@ -234,14 +240,14 @@ def test_reasons_name_what_is_heard_against_what_was_given(logged, evidence, par
 def test_without_a_log_only_what_needs_one_is_refused(mine, parts):
     settings = [*TINY, "pretrain.epochs=1", "pretrain.log_every=0"]
     run_id = train(mine, read_recipe("quick", settings), workers=1)["run_id"]
-    for name in ("aum", "forgetting", "mean_confidence", "variability"):
+    for name in ("aum", "epoch_margin", "forgetting", "mean_confidence", "variability"):
         done = call(mine, "score", "--method", name)
-        assert done.exit_code == 2 and done.stderr.count("\n") == 1
+        assert done.exit_code == 2 and done.stderr.count("Error: ") == 1
         assert f"score {name} needs a log of the epochs, and run {run_id} kept none" in done.stderr
         assert "with --set log_every=1" in done.stderr
     evidence = open_evidence(mine)
     assert evidence.run_id == run_id and evidence.dynamics is None
-    expected = score_fusion(parts["labels"], evidence.probs, parts["probe_probs"])
+    expected = score_fusion(parts["labels"], parts["probe_probs"], evidence.probs)
     np.testing.assert_allclose(score_by("fusion", evidence), expected, atol=1e-9)
 
 
@@ -345,5 +351,5 @@ def test_a_score_that_does_not_fit(evidence, name, message):
 
 def test_a_score_says_itself_whether_it_shows_seen_labels():
     """Whatever reads the course of a training does; no list beside the registry says so."""
-    seen = {"aum", "forgetting", "fusion", "mean_confidence", "variability"}
+    seen = {"aum", "epoch_margin", "forgetting", "fusion", "mean_confidence", "variability"}
     assert {name for name in registry.names("score") if is_in_sample(name)} == seen

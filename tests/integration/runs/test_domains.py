@@ -224,7 +224,7 @@ def test_speakers_as_domain_cost_nothing_and_as_groups_are_told(words, tmp_path,
     for name in ("plain", "domain", "group"):
         (tmp_path / name).mkdir()
     plain, run = find_errors(words, tmp_path / "plain", FormatSpec())
-    assert "agreement" not in run and DOMAIN_REMEDY not in capsys.readouterr().err
+    assert "agreement_across_domains" not in run and DOMAIN_REMEDY not in capsys.readouterr().err
     domain, run = find_errors(words, tmp_path / "domain", FormatSpec(domain_column="speaker"))
     assert DOMAIN_REMEDY not in capsys.readouterr().err
     # Strangers are harder to judge.

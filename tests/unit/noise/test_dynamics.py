@@ -23,13 +23,16 @@ def naive_dynamics(labels, logits, head):
         mine, others = np.flatnonzero(row), np.flatnonzero(~row)
         if not len(mine):
             continue
-        margins, confidences, right = [], [], []
+        margins, confidences, right, means = [], [], [], 0
         for z in logits[:, k].astype(np.float64):
             p = np.exp(z) / np.exp(z).sum() if head == "softmax" else 1 / (1 + np.exp(-z))
             confidences.append(min(p[c] for c in mine))
+            means = means + p / len(logits)
             margins.append(min(z[mine]) - max(z[others]) if len(others) else np.nan)
             right.append(not len(others) or min(z[mine]) > max(z[others]))
         found["aum"][k] = np.mean(margins)
+        if len(others):
+            found["epoch_margin"][k] = np.log(min(means[mine])) - np.log(max(means[others]))
         found["confidence"][k], found["variability"][k] = np.mean(confidences), np.std(confidences)
         losses = sum(a and not b for a, b in itertools.pairwise(right))
         found["forgetting"][k] = losses if any(right) else len(logits)
@@ -98,7 +101,9 @@ def trained():
     return np.eye(5)[given_class], np.stack(epochs), wrong
 
 
-@pytest.mark.parametrize("name", ["score_aum", "score_mean_confidence", "score_forgetting"])
+@pytest.mark.parametrize(
+    "name", ["score_aum", "score_epoch_margin", "score_mean_confidence", "score_forgetting"]
+)
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
 def test_dynamics_find_wrong_labels(name, head, trained):
     labels, logits, wrong = trained
@@ -117,14 +122,16 @@ def test_variability_is_low_for_the_unsteady():
     assert scores[1] < scores[2] < scores[0] and scores[1] == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["aum", "mean_confidence", "variability", "forgetting"])
+@pytest.mark.parametrize(
+    "name", ["aum", "epoch_margin", "mean_confidence", "variability", "forgetting"]
+)
 def test_scores_of_dynamics_know_their_clips(name):
     labels = np.array([[1, 0], [0, 0]])
     score = getattr(dynamics, f"score_{name}")
-    found = score(labels, Dynamics(*np.full((4, 2), 0.25)))
+    found = score(labels, Dynamics(*np.full((5, 2), 0.25)))
     assert np.isfinite(found[0]) and np.isnan(found[1])
     with pytest.raises(InvalidInput, match="labels has 2 clips, dynamics 3"):
-        score(labels, Dynamics(*np.zeros((4, 3))))
+        score(labels, Dynamics(*np.zeros((5, 3))))
 
 
 def test_means_over_the_models_that_trained_on_a_clip():
@@ -132,7 +139,7 @@ def test_means_over_the_models_that_trained_on_a_clip():
     parts = []
     for _ in range(3):
         rows = rng.permutation(20)[:12]
-        parts.append((rows, Dynamics(*rng.random((4, 12)))))
+        parts.append((rows, Dynamics(*rng.random((5, 12)))))
     parts[0][1].aum[3] = np.nan
     found = mean_dynamics(parts, 20)
     for name in FIELDS:
@@ -158,7 +165,7 @@ def test_no_model_means_nothing_known():
 )
 def test_means_check_their_rows(rows, message):
     with pytest.raises(InvalidInput, match=message):
-        mean_dynamics([(np.array(rows), Dynamics(*np.zeros((4, 2))))], 3)
+        mean_dynamics([(np.array(rows), Dynamics(*np.zeros((5, 2))))], 3)
 
 
 @pytest.mark.parametrize(
