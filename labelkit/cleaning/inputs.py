@@ -25,6 +25,7 @@ from labelkit.recordings.fitting import settle
 from labelkit.recordings.usable import same_recordings
 from labelkit.records import LabelTable, multi_hot
 from labelkit.runs.folds import freeze_folds
+from labelkit.runs.train import train
 from labelkit.states import MACHINE_STATES, REJECTED
 from labelkit.stores.arrays import Entry
 from labelkit.stores.history import changed_since
@@ -340,6 +341,36 @@ def is_outdated(project: Project, run: Mapping[str, Any]) -> bool:
     """Tell whether labels have changed since a run read them."""
     with project.store.read() as session:
         return changed_since(session, run["as_of"])
+
+
+def judge_first(
+    project: Project, run_id: str | None, probe: Recipe | None, workers: int | None
+) -> str | None:
+    """Let what judges embeddings judge the labels as they stand, where nothing else has.
+
+    Args:
+        project: Where the run goes.
+        run_id: A run that is asked for; it is returned as it is.
+        probe: Recipe of embeddings and what judges them; ``panel`` if None.
+        workers: Processes at once; all cores if None.
+
+    Returns:
+        The run to score by; None for the last one, whatever it is.
+
+    Raises:
+        InvalidInput: If the recipe has no classifier.
+    """
+    if run_id is not None or project.store.as_of is not None:
+        return run_id
+    recipe = probe or read_recipe(JUDGE)
+    with project.store.read() as session:
+        last = session.last_run(JUDGES)
+        run = session.run(last) if last else None
+    if run is not None and not (is_run_of(project, run, recipe) and is_outdated(project, run)):
+        return last
+    if not recipe.probe.classifier:
+        raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --recipe {JUDGE}")
+    return str(train(project, recipe, workers=workers)["run_id"])
 
 
 def read_inputs(

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from labelkit.cleaning.inputs import read_inputs
+from labelkit.cleaning.inputs import judge_first, read_inputs
 from labelkit.config import Recipe, fingerprint
 from labelkit.noise.pairs import find_missing, rank_missing
 from labelkit.noise.suggestion import explain_missing
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Verdict
+from labelkit.runs.judge import tell_weak_judge
 from labelkit.runs.persist import refuse_leaks
 from labelkit.stores.scores import name_newest, newest_proposal_batch
 
@@ -72,7 +73,9 @@ def find_missing_labels(
         InvalidInput: If there is no such run or ``percentile`` is out of range.
         LabelkitError: If a model judged what it saw.
     """
+    run_id = judge_first(project, run_id, probe, workers)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    tell_weak_judge(project, inputs.run_id)
     table = inputs.table
     row_of = {int(clip_id): k for k, clip_id in enumerate(inputs.clip_ids)}
     known = np.zeros(inputs.labels.shape, bool)

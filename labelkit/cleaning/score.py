@@ -11,17 +11,14 @@ import numpy as np
 
 from labelkit import registry
 from labelkit.cleaning.inputs import (
-    JUDGE,
-    JUDGES,
     ScoreInputs,
     is_in_sample,
-    is_outdated,
-    is_run_of,
+    judge_first,
     list_inputs,
     read_inputs,
     score_by,
 )
-from labelkit.config import Recipe, fingerprint, read_recipe
+from labelkit.config import Recipe, fingerprint
 from labelkit.errors import InvalidInput, check_count
 from labelkit.noise import classes
 from labelkit.noise.pairs import score_pairs
@@ -31,7 +28,6 @@ from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.records import Batch, Run, Scores, Suggestions
 from labelkit.runs.judge import tell_weak_judge
-from labelkit.runs.train import train
 from labelkit.stores.scores import name_newest, newest_score_batch
 from labelkit.types import Floats, Ints
 
@@ -149,36 +145,6 @@ def score(
     ]
 
 
-def judge_first(
-    project: Project, run_id: str | None, probe: Recipe | None, workers: int | None
-) -> str | None:
-    """Let what judges embeddings judge the labels as they stand, where nothing else has.
-
-    Args:
-        project: Where the run goes.
-        run_id: A run that is asked for; it is returned as it is.
-        probe: Recipe of embeddings and what judges them; ``panel`` if None.
-        workers: Processes at once; all cores if None.
-
-    Returns:
-        The run to score by; None for the last one, whatever it is.
-
-    Raises:
-        InvalidInput: If the recipe has no classifier.
-    """
-    if run_id is not None or project.store.as_of is not None:
-        return run_id
-    recipe = probe or read_recipe(JUDGE)
-    with project.store.read() as session:
-        last = session.last_run(JUDGES)
-        run = session.run(last) if last else None
-    if run is not None and not (is_run_of(project, run, recipe) and is_outdated(project, run)):
-        return last
-    if not recipe.probe.classifier:
-        raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --recipe {JUDGE}")
-    return str(train(project, recipe, workers=workers)["run_id"])
-
-
 def reads_probe(methods: Sequence[str]) -> bool:
     """Tell whether one of these scores reads embeddings, or a classifier on them."""
     return any({"embeddings", "probe_probs"} & {*list_inputs(name)} for name in methods)
@@ -222,6 +188,7 @@ def score_given(
     check_count("lowest", lowest)
     run_id = judge_first(project, run_id, probe, workers)
     inputs = read_inputs(project, run_id, probe=probe, workers=workers)
+    tell_weak_judge(project, inputs.run_id)
     values = score_pairs(inputs.labels, inputs.both_probs, method=pairs)
     clips, class_ids = np.nonzero(inputs.labels)
     found = values[clips, class_ids].astype(float)
