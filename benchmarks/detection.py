@@ -51,7 +51,7 @@ RECIPE = (
     "pretrain.log_every=1",
 )
 TITLES = {
-    "fusion": "**`fusion`, the default**",
+    "fusion": "`fusion`",
     "probe": "cleanlab's audio recipe (`probe`)",
     "neighbours": "kNN ratio (`neighbours`)",
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from labelkit import registry
-from labelkit.config import Recipe, choose_head, read_recipe
+from labelkit.config import EmbeddingSpec, Recipe, choose_head, read_recipe
 from labelkit.errors import InvalidInput, NotYet
 from labelkit.folds import group_indices
 from labelkit.noise.dynamics import Dynamics, mean_dynamics, measure_dynamics
@@ -20,8 +20,12 @@ from labelkit.noise.panel import fuse_opinions
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.progress import say
 from labelkit.project import Project
-from labelkit.recordings.embedding import compute_embeddings, read_embeddings, view_widths
-from labelkit.recordings.fitting import settle
+from labelkit.recordings.embedding import (
+    compute_embeddings,
+    open_embeddings,
+    read_embeddings,
+    view_widths,
+)
 from labelkit.recordings.usable import same_recordings
 from labelkit.records import LabelTable, multi_hot
 from labelkit.runs.folds import freeze_folds
@@ -326,15 +330,34 @@ class ScoreInputs:
 
 
 def is_run_of(project: Project, run: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Tell whether a run judged by embeddings, and by those and the classifier of a recipe."""
+    """Tell whether a run judged by the very vectors and classifier of a recipe, taught by all.
+
+    The embedder's files may be others under the same name: the run's signature names the vectors.
+    """
     settings = run["settings"]
-    wanted = replace(recipe, features=settle(project, recipe.features))
-    return bool(recipe.probe.classifier) and all(
-        json.loads(json.dumps(asdict(part))) == settings.get(name)
-        for name, part in (
-            ("probe", wanted.probe), ("embedding", wanted.embedding), ("features", wanted.features)
-        )
-    )  # fmt: skip
+    if not recipe.probe.classifier or not _teaches_all(run):
+        return False
+    name = open_embeddings(project, recipe.embedding, recipe.features).folder.name
+    return f" on {name}, " in str(run["metrics"].get("signature")) and settings["probe"] == (
+        json.loads(json.dumps(asdict(recipe.probe)))
+    )
+
+
+def _teaches_all(run: Mapping[str, Any]) -> bool:
+    """Whether a run is a training on all labels as they were given."""
+    return run["kind"] == "train" and str(run["metrics"].get("trained_on")).startswith("all ")
+
+
+def _as_judged(probe: Recipe, run: Mapping[str, Any] | None) -> Recipe:
+    """Return what judges embeddings: where nothing is asked for, as the run's panel did."""
+    if run is None or probe != read_recipe(JUDGE):
+        return probe
+    settings = run["settings"]
+    if settings.get("probe", {}).get("classifier") != probe.probe.classifier:
+        return probe
+    embedding = dict(settings["embedding"])
+    embedding["beside"] = tuple(embedding.get("beside", ()))
+    return replace(probe, embedding=EmbeddingSpec(**embedding))
 
 
 def is_outdated(project: Project, run: Mapping[str, Any]) -> bool:
@@ -362,12 +385,15 @@ def judge_first(
     """
     if run_id is not None or project.store.as_of is not None:
         return run_id
-    recipe = probe or read_recipe(JUDGE)
     with project.store.read() as session:
         last = session.last_run(JUDGES)
         run = session.run(last) if last else None
-    if run is not None and not (is_run_of(project, run, recipe) and is_outdated(project, run)):
-        return last
+    recipe = _as_judged(probe or read_recipe(JUDGE), run)
+    if run is not None:
+        classifies = run["settings"].get("probe", {}).get("classifier")
+        if not (classifies and _teaches_all(run) and is_outdated(project, run)):
+            return last
+        say(f"labels have changed since {last}: they are judged anew")
     if not recipe.probe.classifier:
         raise InvalidInput(f"recipe {recipe.name} judges no embeddings; take --recipe {JUDGE}")
     return str(train(project, recipe, workers=workers)["run_id"])
@@ -414,7 +440,7 @@ def read_inputs(
             f"run {wanted} judged no clip that is neither held out nor rejected; train anew"
         )
     probs = probs[keep]
-    probe = probe or read_recipe(JUDGE)
+    probe = _as_judged(probe or read_recipe(JUDGE), run)
     for change in probe.changes:
         if change.strip().partition(".")[0] not in ("probe", "embedding", "features"):
             say(f"--set {change} is not read by what judges here; it changes nothing")

@@ -62,7 +62,7 @@ def find_missing_labels(
         percentile: Of each class's absent labels; those above are proposed.
         mask: Say of each that nobody knows, so that training does not take it for absent.
         most: How many labels to return.
-        probe: Recipe of the embeddings and classifier that judge beside the run; ``probe``
+        probe: Recipe of the embeddings and what judges them beside the run; ``panel``
             if None.
         workers: Processes at once; all cores if None.
 
@@ -113,8 +113,9 @@ def find_missing_labels(
         return labels, report
     clips, class_ids, values = (np.array(column) for column in zip(*proposals, strict=True))
     rule = f"{METRIC}: percentile {percentile:g}, judged by {inputs.run_id}"
-    if inputs.both_probs is not inputs.probs:
-        rule += f" and {inputs.probe.probe.classifier} on {inputs.probe.embedding.embedder}"
+    if inputs.both_probs is not inputs.probs and inputs.network_probs is not None:
+        views = ", ".join(part.embedder for part in inputs.probe.embedding.parts)
+        rule += f" and {inputs.probe.probe.classifier} on {views}"
     found_ids = [inputs.clip_ids[clips].tolist(), class_ids.tolist(), values.tolist()]
     content = [rule, found_ids, mask, undone]
     run_name = f"{METRIC}-{fingerprint(content)}"

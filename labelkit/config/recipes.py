@@ -110,6 +110,8 @@ def read_encoded(
         )
     key, value = "embedding.embedder", encoder
     if recipe.embedding.beside:
+        if encoder in (recipe.embedding.embedder, *recipe.embedding.beside):
+            return recipe
         key, value = "embedding.beside", ",".join((*recipe.embedding.beside, encoder))
     for text in settings:
         if split_setting(text)[0].strip() in ("embedding.embedder", key):

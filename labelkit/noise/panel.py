@@ -28,8 +28,8 @@ _TREES = 150
 # Share of given labels that are wrong, as the weighing supposes: a clip that all judges doubt
 # must not decide what they are worth.
 _WRONG = 0.1
-# No judge is ever surer of a class, or against it, than this leaves room for.
-_FLOOR = 0.01
+# No judge is ever surer against a class than this part of what chance would give it.
+_FLOOR = 0.02
 # Clips a judge learns from at most.
 _MOST = 20_000
 # Deviations from the mean; beyond them single numbers would own the distances.
@@ -102,6 +102,11 @@ class Panel:
             learns[fold] = (self.folds != fold) & (self.folds >= 0) & self.labels.any(axis=1)
             if use is not None:
                 learns[fold] &= use(fold)
+            if len(np.unique(self.labels[learns[fold]], axis=0)) < 2:
+                raise InvalidInput(
+                    f"fold {fold}: the {learns[fold].sum()} labelled clips to learn from do not "
+                    "differ in their labels; trust more clips or make other folds"
+                )
         # Many small problems gain nothing from several threads for each; trees take all cores.
         with threadpool_limits(1):
             said = {fold: self._judge_fold(fold, learns[fold]) for fold in learns}
@@ -375,9 +380,9 @@ def pool_opinions(said: Floats, weights: Floats, *, single: bool) -> Floats:
 def _logs(probs: Floats, *, single: bool) -> Floats:
     """Return log probabilities, or log odds, none of them beyond the floor."""
     if single:
-        logs: Floats = np.log((probs + _FLOOR) / (1 + _FLOOR * probs.shape[1]))
+        logs: Floats = np.log((probs + _FLOOR / probs.shape[1]) / (1 + _FLOOR))
         return logs
-    held = np.clip(probs, _FLOOR, 1 - _FLOOR)
+    held = np.clip(probs, _FLOOR / 2, 1 - _FLOOR / 2)
     odds: Floats = np.log(held / (1 - held))
     return odds
 

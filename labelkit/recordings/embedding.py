@@ -205,6 +205,8 @@ def _join_parts(project: Project, store: EmbeddingStore, parts: Sequence[Embeddi
     """Put the vectors of several embedders side by side; a clip that one lacks has none."""
     with project.store.read() as session:
         paths = session.labels().paths
+    if not store.missing(project.audio_dir, paths):
+        return
     with store.writing(timeout_s=project.store.timeout_s):
         missing = store.missing(project.audio_dir, paths)
         read = [part.read(missing) for part in parts]

@@ -16,7 +16,7 @@ import numpy as np
 from labelkit import metrics
 from labelkit.config import Recipe, choose_head, fingerprint
 from labelkit.errors import NotYet
-from labelkit.noise.probe import check_probe
+from labelkit.noise.probe import check_probe, is_panel
 from labelkit.progress import say
 from labelkit.project import Project
 from labelkit.recordings.embedding import compute_embeddings, read_embeddings, view_widths
@@ -119,8 +119,8 @@ class Classifier:
         return ProbeFit(**shared, embeddings=self.matrix, views=self.views)
 
     def workers(self, wanted: int | None) -> int | None:
-        """Take one where nothing is said: its linear algebra takes all cores by itself."""
-        return wanted or 1
+        """Take one where nothing is said, or a panel judges all folds together."""
+        return 1 if is_panel(self.recipe.probe.classifier or "") else wanted or 1
 
     def locate(self, clip_ids: Ints, found: WindowProbs) -> Windows:
         """Say that each clip is one window."""

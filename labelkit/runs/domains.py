@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from labelkit.errors import InvalidInput
 from labelkit.folds import make_folds
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.progress import say
@@ -65,14 +66,21 @@ def compare_domains(data: Dataset, probs: Floats, *, seed: int) -> dict[str, flo
         options=spec.options,
         standardise=spec.standardise,
         seed=seed,
+        mask=None if (mask := data.mask()) is None else mask > 0,
+        views=data.learner.views,
     )
-    across = cross_probs(replace(probe, folds=parted), parted)
+    try:
+        across = cross_probs(replace(probe, folds=parted), parted)
+    except InvalidInput as error:
+        say(f"agreement across domains is not measured: {error}")
+        return {}
     found = {
-        "agreement": agreement(data.labels, probs),
+        "agreement_as_dealt": agreement(data.labels, probs),
         "agreement_across_domains": agreement(data.labels, across),
     }
     say(
-        f"agreement with the given labels out of fold: {found['agreement']:.1%} as the folds are, "
+        "agreement with the given labels out of fold: "
+        f"{found['agreement_as_dealt']:.1%} as the folds are, "
         f"{found['agreement_across_domains']:.1%} where none of {n_domains} domains is heard and "
         "judged by the same model"
     )

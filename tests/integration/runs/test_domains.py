@@ -169,7 +169,7 @@ def test_small_sets_are_dealt_and_judged(tmp_path, n_classes):
     assert "where none of 5 domains is heard and judged by the same model" in done.stderr
     [[metrics]] = rows(project, "select metrics from runs where part_of is null")
     found = json.loads(metrics)
-    assert {"agreement", "agreement_across_domains"} <= set(found)
+    assert {"agreement_as_dealt", "agreement_across_domains"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_speakers_as_domain_cost_nothing_and_as_groups_are_told(words, tmp_path,
     domain, run = find_errors(words, tmp_path / "domain", FormatSpec(domain_column="speaker"))
     assert DOMAIN_REMEDY not in capsys.readouterr().err
     # Strangers are harder to judge.
-    assert run["agreement_across_domains"] < run["agreement"]
+    assert run["agreement_across_domains"] < run["agreement_as_dealt"]
     assert domain >= plain - 0.02
     group, _ = find_errors(words, tmp_path / "group", FormatSpec(group_column="speaker"))
     look = "25 groups of 20 clips each hold many classes each, as speakers, sites or devices do"
