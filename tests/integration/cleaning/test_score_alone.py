@@ -16,7 +16,7 @@ from labelkit.noise.fusion import score_fusion
 from labelkit.noise.panel import Panel
 from labelkit.noise.probe import Probe, cross_probs
 from labelkit.project import create_project
-from labelkit.recordings.embedding import read_embeddings, view_widths
+from labelkit.recordings.embedding import open_embeddings, read_embeddings, view_widths
 from labelkit.runs.train import train
 from tests.support.clips import write_csv, write_tone
 from tests.support.projects import copy_project
@@ -128,3 +128,47 @@ def test_the_recipe_is_a_training_like_others(mine):
     assert len(runs(mine)) == 1
     call(mine, "score")
     assert len(runs(mine)) == 1
+
+
+def test_who_chose_his_clips_is_not_replaced(mine):
+    """A verify run writes labels itself, and stays the run that is asked."""
+    call(mine, "score")
+    for k in range(30):
+        call(mine, "label", f"{k:02}.wav", "abc"[k % 3])
+    call(mine, "verify", "--recipe", "panel", "--iterations", 1)
+    n = len(runs(mine))
+    call(mine, "score")
+    assert len(runs(mine)) == n
+
+
+def test_other_vectors_under_the_same_name_are_other_vectors(mine, tmp_path):
+    file, rng = tmp_path / "v.npz", np.random.default_rng(0)
+    paths = [f"{k:02}.wav" for k in range(60)]
+    found = []
+    for scale in (0, 1):
+        truth = np.eye(3)[np.arange(60) % 3] * 5 * scale
+        np.savez(file, paths=paths, embeddings=truth + rng.standard_normal((60, 3)))
+        call(mine, "score", "--encoder", f"vectors:{file}")
+        found.append([clip.score for clip in score(
+            mine, probe=read_recipe("panel", [f"embedding.beside=ordered_mel,vectors:{file}"]),
+            lowest=60)])  # fmt: skip
+    assert found[0] != found[1]
+
+
+def test_what_is_computed_is_read_where_nothing_may_be_written(mine):
+    first = score(mine, lowest=60)
+    recipe = read_recipe("panel")
+    folder = open_embeddings(mine, recipe.embedding, recipe.features).folder
+    written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert score(mine, lowest=60) == first
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written
+
+
+def test_later_clips_are_judged_too(mine, tmp_path):
+    call(mine, "score")
+    for k in (60, 61):
+        write_tone(mine.audio_dir / f"{k}.wav", 900, seconds=0.3)
+    file = write_csv(tmp_path / "l.csv", ("fname", "label"), [("60.wav", "b"), ("61.wav", "b")])
+    call(mine, "import", file, "--format", "csv")
+    rows = json.loads(call(mine, "score", "--json", "--lowest", 99, "--recipe", "probe").stdout)
+    assert len(rows) == 62

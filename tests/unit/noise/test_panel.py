@@ -229,3 +229,22 @@ def test_scale_leaves_constant_numbers_out():
     x = np.column_stack([np.full(10, 1e9), np.arange(10.0)])
     scaled = Scale(x)(x + np.array([5, 0]))
     assert not scaled[:, 0].any() and scaled[:, 1].std() == pytest.approx(2**-0.5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 60])
+def test_a_panel_can_be_sure(n_classes):
+    """Whatever the number of classes: others compare what it says with thresholds."""
+    x, truth = blobs(n=12 * n_classes, n_classes=n_classes, distance=40.0)
+    folds = np.arange(len(x)) // n_classes % 4
+    probs = out_of_fold(Panel(embeddings=x, labels=np.eye(n_classes)[truth], folds=folds))
+    assert np.median(probs[np.arange(len(x)), truth]) > 0.9
+
+
+@pytest.mark.parametrize("trusted", ["one fold", "one class", "none"])
+def test_a_fold_without_anything_to_learn_is_one_line(trusted):
+    x, truth = blobs(n=40)
+    folds = np.arange(40) // 4 % 5
+    mask = {"one fold": folds == 2, "one class": truth == 1, "none": np.zeros(40, bool)}[trusted]
+    judge = Probe(embeddings=x, labels=np.eye(4)[truth], folds=folds, classifier="panel")
+    with pytest.raises(InvalidInput, match=r"fold \d: the \d+ labelled clips to learn from do not"):
+        judge(mask, 2, None)
