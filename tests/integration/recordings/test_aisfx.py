@@ -173,16 +173,21 @@ def test_vectors_are_kept_with_what_they_are_of_and_need_no_wheel(
 
 
 @pytest.mark.slow
-def test_training_takes_the_probe_with_an_encoder(project, installed):
+def test_training_takes_the_panel_with_an_encoder(project, installed):
     call(project, "folds", "--n", "2")
     runs = []
-    for words in (("--encoder", "aisfx"), ("--recipe", "probe", "--encoder", "aisfx"),
+    beside = "embedding.beside=ordered_mel,mean_cepstra,aisfx"
+    for words in (("--encoder", "aisfx"), ("--recipe", "panel", "--encoder", "aisfx"),
+                  ("--recipe", "panel", "--set", beside),
+                  ("--recipe", "probe", "--encoder", "aisfx"),
                   ("--recipe", "probe", "--set", "embedding.embedder=aisfx")):  # fmt: skip
         done = call(project, "train", *words, "--json")
         assert done.exit_code == 0, done.output
         runs.append(json.loads(done.stdout)[0])
-    assert len({run["run_id"] for run in runs}) == 1
-    assert "logistic_regression on aisfx-" in runs[0]["signature"]
+    ids = [run["run_id"] for run in runs]
+    assert ids[0] == ids[1] == ids[2] != ids[3] == ids[4]
+    assert "panel on 4_views-" in runs[0]["signature"]
+    assert "logistic_regression on aisfx-" in runs[3]["signature"]
 
 
 # Vectors that tell nothing, of any embedder.
