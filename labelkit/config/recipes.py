@@ -110,12 +110,12 @@ def read_encoded(
         )
     key, value = "embedding.embedder", encoder
     if recipe.embedding.beside:
-        if encoder in (recipe.embedding.embedder, *recipe.embedding.beside):
-            return recipe
         key, value = "embedding.beside", ",".join((*recipe.embedding.beside, encoder))
     for text in settings:
         if split_setting(text)[0].strip() in ("embedding.embedder", key):
             raise InvalidInput(f"encoder {encoder} and --set {text} exclude one another")
+    if encoder in (recipe.embedding.embedder, *recipe.embedding.beside):
+        return recipe
     return read_recipe(name, (f"{key}={value}", *settings), flavour=flavour)
 
 
