@@ -181,11 +181,11 @@ def proportion_bounds(hits: int, n: int) -> tuple[float, float]:
     """
     if not n:
         return float("nan"), float("nan")
-    share, extra = hits / n, _DEVIATIONS**2 / n
-    centre = (share + extra / 2) / (1 + extra)
-    half = _DEVIATIONS * float(np.sqrt(share * (1 - share) / n + extra / n / 4)) / (1 + extra)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(int(hits), int(n)).proportion_ci(method="wilson")
     # Rounding must not leave the share itself outside.
-    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
+    return min(float(low), hits / n), max(float(high), hits / n)
 
 
 def _of_single(labels: Bools, probs: Floats) -> Agreement:
